@@ -1,0 +1,128 @@
+#include "base/file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace fathom {
+namespace {
+
+Error system_error(const char* what, const Path& path) {
+  const int code = errno;
+  Error error = io_error(std::string("cannot ") + what + " " + path.string() + ": " + std::strerror(code));
+  if (code == ENOENT) error.code = ErrorCode::kNotFound;
+  return error;
+}
+
+struct FileDescriptor {
+  int fd;
+  ~FileDescriptor() {
+    if (fd >= 0) ::close(fd);
+  }
+};
+
+Result<int64_t> regular_size(int fd, const Path& path) {
+  struct stat info {};
+  if (::fstat(fd, &info) != 0) return system_error("stat", path);
+  if (!S_ISREG(info.st_mode)) return io_error(path.string() + " is not a regular file");
+  return int64_t{info.st_size};
+}
+
+}  // namespace
+
+Result<std::string> read_file(const Path& path, int64_t max_bytes) {
+  const FileDescriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  if (file.fd < 0) return system_error("open", path);
+  const auto size = regular_size(file.fd, path);
+  if (!size) return size.error();
+  if (*size > max_bytes) {
+    return invalid(path.string() + ": " + std::to_string(*size) + " bytes, more than the accepted " +
+                   std::to_string(max_bytes));
+  }
+  std::string text(static_cast<size_t>(*size), '\0');
+  size_t done = 0;
+  while (done < text.size()) {
+    const ssize_t got = ::read(file.fd, text.data() + done, text.size() - done);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return system_error("read", path);
+    if (got == 0) break;  // truncated meanwhile: return what there is
+    done += static_cast<size_t>(got);
+  }
+  text.resize(done);
+  return text;
+}
+
+Result<MappedFile> MappedFile::open(const Path& path) {
+  const FileDescriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  if (file.fd < 0) return system_error("open", path);
+  const auto size = regular_size(file.fd, path);
+  if (!size) return size.error();
+  MappedFile out;
+  out.path_ = path;
+  out.size_ = static_cast<size_t>(*size);
+  if (out.size_ == 0) return out;
+  void* data = ::mmap(nullptr, out.size_, PROT_READ, MAP_PRIVATE, file.fd, 0);
+  if (data == MAP_FAILED) return system_error("map", path);
+  out.data_ = std::shared_ptr<const void>(data, [size = out.size_](const void* p) { ::munmap(const_cast<void*>(p), size); });
+  return out;
+}
+
+Result<AtomicFile> AtomicFile::create(const Path& path) {
+  Path partial = path;
+  partial += ".partial";
+  const int fd = ::open(partial.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (fd < 0) return system_error("create", partial);
+  return AtomicFile(path, std::move(partial), fd);
+}
+
+AtomicFile::AtomicFile(AtomicFile&& other) noexcept
+    : path_(std::move(other.path_)), partial_(std::move(other.partial_)), fd_(std::exchange(other.fd_, -1)) {}
+
+AtomicFile::~AtomicFile() {
+  if (fd_ < 0) return;
+  ::close(fd_);
+  ::unlink(partial_.c_str());
+}
+
+Status AtomicFile::write(const void* data, size_t size) {
+  const char* at = static_cast<const char*>(data);
+  while (size > 0) {
+    const ssize_t put = ::write(fd_, at, size);
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) return system_error("write", partial_);
+    at += put;
+    size -= static_cast<size_t>(put);
+  }
+  return {};
+}
+
+Status AtomicFile::commit() {
+  if (::fsync(fd_) != 0) return system_error("sync", partial_);
+  const int fd = std::exchange(fd_, -1);
+  if (::close(fd) != 0 || ::rename(partial_.c_str(), path_.c_str()) != 0) {
+    Error error = system_error("rename to", path_);
+    ::unlink(partial_.c_str());
+    return error;
+  }
+  return sync_directory(path_.has_parent_path() ? path_.parent_path() : Path("."));
+}
+
+Status write_file(const Path& path, std::string_view text) {
+  auto file = AtomicFile::create(path);
+  if (!file) return file.error();
+  if (auto s = file->write(text); !s) return s;
+  return file->commit();
+}
+
+Status sync_directory(const Path& path) {
+  const FileDescriptor dir{::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+  if (dir.fd < 0) return system_error("open", path);
+  if (::fsync(dir.fd) != 0) return system_error("sync", path);
+  return {};
+}
+
+}  // namespace fathom

@@ -1,0 +1,60 @@
+// Files: bounded reads, memory maps, and writes that are either whole or absent (write aside, fsync, rename).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+
+namespace fathom {
+
+using Path = std::filesystem::path;
+
+/// The whole file; an error if it is larger than `max_bytes`, missing or unreadable.
+Result<std::string> read_file(const Path& path, int64_t max_bytes = int64_t{1} << 30);
+
+/// A read-only memory map of a regular file (symbolic links are followed). Cheap to copy; unmapped with the last copy.
+class MappedFile {
+ public:
+  static Result<MappedFile> open(const Path& path);
+  std::span<const std::byte> bytes() const { return {static_cast<const std::byte*>(data_.get()), size_}; }
+  const Path& path() const { return path_; }
+
+ private:
+  Path path_;
+  std::shared_ptr<const void> data_;
+  size_t size_ = 0;
+};
+
+/// A file that appears under its name only when commit() succeeds: bytes go to `path`.partial, then fsync, then rename.
+/// Destroyed without a commit it leaves nothing behind, and an older file of that name stays as it was.
+class AtomicFile {
+ public:
+  static Result<AtomicFile> create(const Path& path);
+  AtomicFile(AtomicFile&& other) noexcept;
+  AtomicFile& operator=(AtomicFile&&) = delete;
+  ~AtomicFile();
+
+  Status write(const void* data, size_t size);
+  Status write(std::string_view text) { return write(text.data(), text.size()); }
+  Status commit();
+
+ private:
+  AtomicFile(Path path, Path partial, int fd) : path_(std::move(path)), partial_(std::move(partial)), fd_(fd) {}
+  Path path_;
+  Path partial_;
+  int fd_ = -1;
+};
+
+/// AtomicFile in one call.
+Status write_file(const Path& path, std::string_view text);
+
+/// fsync of a directory, so that renames inside it survive a power cut.
+Status sync_directory(const Path& path);
+
+}  // namespace fathom

@@ -1,0 +1,93 @@
+// Element types: size, name, exact widening and round-to-nearest-even narrowing. FP8 lives in numerics/fp8.
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+namespace fathom {
+
+enum class DType : uint8_t { kF64, kF32, kF16, kBF16, kE4M3, kI64, kI32, kU8 };
+
+constexpr int64_t size_of(DType dtype) {
+  switch (dtype) {
+    case DType::kF64:
+    case DType::kI64: return 8;
+    case DType::kF32:
+    case DType::kI32: return 4;
+    case DType::kF16:
+    case DType::kBF16: return 2;
+    case DType::kE4M3:
+    case DType::kU8: return 1;
+  }
+  return 0;
+}
+
+/// The safetensors name ("F32", "BF16", "F8_E4M3", ...).
+std::string_view name_of(DType dtype);
+/// The dtype of a safetensors name, if fathom knows it.
+std::optional<DType> dtype_from_name(std::string_view name);
+
+/// bfloat16: the upper half of an IEEE single.
+struct bf16 {
+  uint16_t bits = 0;
+};
+/// IEEE half.
+struct f16 {
+  uint16_t bits = 0;
+};
+/// E4M3 "fn": no infinities, maximum 448, NaN is S.1111.111.
+struct e4m3 {
+  uint8_t bits = 0;
+};
+
+inline float to_float(bf16 v) { return std::bit_cast<float>(static_cast<uint32_t>(v.bits) << 16); }
+
+/// Round to nearest even; NaN stays NaN.
+inline bf16 to_bf16(float v) {
+  const uint32_t u = std::bit_cast<uint32_t>(v);
+  if (std::isnan(v)) return {static_cast<uint16_t>((u >> 16) | 0x40)};
+  return {static_cast<uint16_t>((u + 0x7FFF + ((u >> 16) & 1)) >> 16)};
+}
+
+inline float to_float(f16 v) { return static_cast<float>(std::bit_cast<_Float16>(v.bits)); }
+inline f16 to_f16(float v) { return {std::bit_cast<uint16_t>(static_cast<_Float16>(v))}; }
+
+template <class T>
+struct DTypeOf;
+template <>
+struct DTypeOf<double> {
+  static constexpr DType value = DType::kF64;
+};
+template <>
+struct DTypeOf<float> {
+  static constexpr DType value = DType::kF32;
+};
+template <>
+struct DTypeOf<f16> {
+  static constexpr DType value = DType::kF16;
+};
+template <>
+struct DTypeOf<bf16> {
+  static constexpr DType value = DType::kBF16;
+};
+template <>
+struct DTypeOf<e4m3> {
+  static constexpr DType value = DType::kE4M3;
+};
+template <>
+struct DTypeOf<int64_t> {
+  static constexpr DType value = DType::kI64;
+};
+template <>
+struct DTypeOf<int32_t> {
+  static constexpr DType value = DType::kI32;
+};
+template <>
+struct DTypeOf<uint8_t> {
+  static constexpr DType value = DType::kU8;
+};
+
+}  // namespace fathom

@@ -1,0 +1,31 @@
+#include "tensor/storage.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+namespace fathom {
+
+void Storage::Free::operator()(std::byte* p) const { std::free(p); }
+
+Storage::Storage(int64_t num_bytes) : num_bytes_(num_bytes) {
+  constexpr int64_t kHugePage = int64_t{2} << 20;
+  const int64_t alignment = num_bytes >= kHugePage ? kHugePage : 64;
+  const int64_t rounded = std::max(alignment, (num_bytes + alignment - 1) / alignment * alignment);
+  data_.reset(static_cast<std::byte*>(std::aligned_alloc(static_cast<size_t>(alignment), static_cast<size_t>(rounded))));
+  check(data_ != nullptr, "storage could be allocated (out of memory)");
+  // Advice only: without huge pages the memory works the same.
+  if (alignment == kHugePage) ::madvise(data_.get(), static_cast<size_t>(rounded), MADV_HUGEPAGE);
+  std::memset(data_.get(), 0, static_cast<size_t>(rounded));
+}
+
+Storage Storage::for_tensor(DType dtype, std::initializer_list<int64_t> extents, Tensor* tensor) {
+  *tensor = Tensor::contiguous(nullptr, dtype, extents);
+  Storage storage(tensor->num_bytes());
+  tensor->data = storage.data();
+  return storage;
+}
+
+}  // namespace fathom
