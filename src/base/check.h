@@ -9,7 +9,8 @@ namespace fathom {
 
 /// Aborts with `promise` and the caller's place when `holds` is false.
 inline void check(bool holds, const char* promise, const std::source_location& at = std::source_location::current()) {
-  if (!holds) [[unlikely]] check_failed(promise, at);
+  if (!holds) [[unlikely]]
+    check_failed(promise, at);
 }
 
 }  // namespace fathom

@@ -67,7 +67,8 @@ Result<MappedFile> MappedFile::open(const Path& path) {
   if (out.size_ == 0) return out;
   void* data = ::mmap(nullptr, out.size_, PROT_READ, MAP_PRIVATE, file.fd, 0);
   if (data == MAP_FAILED) return system_error("map", path);
-  out.data_ = std::shared_ptr<const void>(data, [size = out.size_](const void* p) { ::munmap(const_cast<void*>(p), size); });
+  out.data_ =
+      std::shared_ptr<const void>(data, [size = out.size_](const void* p) { ::munmap(const_cast<void*>(p), size); });
   return out;
 }
 

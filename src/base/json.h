@@ -1,5 +1,5 @@
-// Json: the only door to the JSON library. Never throws; depth and size are bounded by the parser; object order is kept,
-// and duplicate keys are an error because two readers would disagree about them.
+// Json: the only door to the JSON library. Never throws; depth and size are bounded by the parser; object order is
+// kept, and duplicate keys are an error because two readers would disagree about them.
 #pragma once
 
 #include <cstdint>

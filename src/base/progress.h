@@ -13,7 +13,8 @@ class Progress {
   virtual ~Progress() = default;
   /// `done` of `total` units of `what`; `note` is a short extra ("loss 2.31").
   virtual void update(std::string_view what, int64_t done, int64_t total, std::string_view note) = 0;
-  /// True when the user asked to stop (Ctrl-C): the work ends with ErrorCode::kCancelled and leaves nothing half written.
+  /// True when the user asked to stop (Ctrl-C): the work ends with ErrorCode::kCancelled and leaves nothing half
+  /// written.
   virtual bool stop_requested() const { return false; }
 };
 

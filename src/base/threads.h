@@ -23,8 +23,8 @@ class ThreadPool {
 
   int num_threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-  /// Calls body(begin, end, thread_id) on disjoint chunks that cover [0, count); chunks have `grain` items (the last may
-  /// be shorter). Returns when all are done. Not reentrant; body must not throw.
+  /// Calls body(begin, end, thread_id) on disjoint chunks that cover [0, count); chunks have `grain` items (the last
+  /// may be shorter). Returns when all are done. Not reentrant; body must not throw.
   template <class Body>
   void parallel_for(int64_t count, int64_t grain, Body&& body) {
     if (count <= 0) return;

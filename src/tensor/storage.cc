@@ -14,7 +14,8 @@ Storage::Storage(int64_t num_bytes) : num_bytes_(num_bytes) {
   constexpr int64_t kHugePage = int64_t{2} << 20;
   const int64_t alignment = num_bytes >= kHugePage ? kHugePage : 64;
   const int64_t rounded = std::max(alignment, (num_bytes + alignment - 1) / alignment * alignment);
-  data_.reset(static_cast<std::byte*>(std::aligned_alloc(static_cast<size_t>(alignment), static_cast<size_t>(rounded))));
+  data_.reset(
+      static_cast<std::byte*>(std::aligned_alloc(static_cast<size_t>(alignment), static_cast<size_t>(rounded))));
   check(data_ != nullptr, "storage could be allocated (out of memory)");
   // Advice only: without huge pages the memory works the same.
   if (alignment == kHugePage) ::madvise(data_.get(), static_cast<size_t>(rounded), MADV_HUGEPAGE);

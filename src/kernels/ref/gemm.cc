@@ -1,0 +1,104 @@
+#include <cmath>
+#include <vector>
+
+#include "kernels/ref/real.h"
+#include "kernels/ref/ref.h"
+
+namespace fathom {
+
+using ref::on_real;
+using ref::real_weight;
+
+namespace {
+
+double rounded(double v, Precision precision) {
+  return precision == Precision::kBF16 ? double{to_float(to_bf16(static_cast<float>(v)))} : v;
+}
+
+template <class T>
+void store(T& at, double v, Into into) {
+  at = static_cast<T>(into == Into::kAccumulate ? double{at} + v : v);
+}
+
+// One FP8 linear as DeepSeek's kernel does it: per 128 of K the codes' products are summed (exactly: 43 bits span them
+// all), rounded to FP32, and acc = fma(partial, s_x s_w, acc) in FP32. Every back end reproduces these bits.
+void fp8_gemm(View<const float, 2> x, const Weight& w, View<float, 2> y, Into into) {
+  const int64_t width = x.extent(1), blocks = num_scale_blocks(width);
+  std::vector<e4m3> codes(static_cast<size_t>(width));
+  std::vector<float> scales(static_cast<size_t>(blocks));
+  RefKernels quantizer;
+  const auto w_scales = w.scales.view<const float, 2>();
+  for (int64_t t = 0; t < x.extent(0); ++t) {
+    quantizer.quantize_tiles(Tensor::contiguous(const_cast<float*>(&x(t, 0)), DType::kF32, {1, width}),
+                             Tensor::contiguous(codes.data(), DType::kE4M3, {1, width}),
+                             Tensor::contiguous(scales.data(), DType::kF32, {1, blocks}));
+    for (int64_t n = 0; n < w.out_features(); ++n) {
+      const e4m3* row = w.codes.ptr<const e4m3>() + n * w.codes.stride(0);
+      float acc = 0;
+      for (int64_t b = 0; b < blocks; ++b) {
+        double partial = 0;
+        for (int64_t k = b * kScaleBlock; k < std::min(width, (b + 1) * kScaleBlock); ++k) {
+          partial += double{to_float(codes[static_cast<size_t>(k)])} * double{to_float(row[k])};
+        }
+        acc =
+            std::fmaf(static_cast<float>(partial), scales[static_cast<size_t>(b)] * w_scales(n / kScaleBlock, b), acc);
+      }
+      y(t, n) = into == Into::kAccumulate ? y(t, n) + acc : acc;
+    }
+  }
+}
+
+}  // namespace
+
+void RefKernels::gemm(Tensor x, const Weight& w, Tensor y, Precision precision, Into into) {
+  if (precision == Precision::kFp8 && w.scales) {
+    fp8_gemm(x.view<const float, 2>(), w, y.view<float, 2>(), into);
+    return;
+  }
+  on_real(x, [&]<class T>(T) {
+    const auto xs = x.view<const T, 2>();
+    const auto ys = y.view<T, 2>();
+    for (int64_t n = 0; n < w.out_features(); ++n) {
+      std::vector<double> row(static_cast<size_t>(w.in_features()));
+      for (size_t k = 0; k < row.size(); ++k) row[k] = rounded(real_weight(w, n, static_cast<int64_t>(k)), precision);
+      for (int64_t t = 0; t < xs.extent(0); ++t) {
+        double sum = 0;
+        for (int64_t k = 0; k < xs.extent(1); ++k) sum += rounded(xs(t, k), precision) * row[static_cast<size_t>(k)];
+        store(ys(t, n), sum, into);
+      }
+    }
+  });
+}
+
+void RefKernels::gemm_backward_input(Tensor dy, const Weight& w, Tensor dx, Precision precision, Into into) {
+  on_real(dy, [&]<class T>(T) {
+    const auto dys = dy.view<const T, 2>();
+    const auto dxs = dx.view<T, 2>();
+    for (int64_t t = 0; t < dys.extent(0); ++t) {
+      for (int64_t k = 0; k < dxs.extent(1); ++k) {
+        double sum = 0;
+        for (int64_t n = 0; n < dys.extent(1); ++n) {
+          sum += rounded(dys(t, n), precision) * rounded(real_weight(w, n, k), precision);
+        }
+        store(dxs(t, k), sum, into);
+      }
+    }
+  });
+}
+
+void RefKernels::gemm_backward_weight(Tensor dy, Tensor x, Tensor dw, Precision precision) {
+  on_real(dy, [&]<class T>(T) {
+    const auto dys = dy.view<const T, 2>();
+    const auto xs = x.view<const T, 2>();
+    const auto dws = dw.view<T, 2>();
+    for (int64_t n = 0; n < dys.extent(1); ++n) {
+      for (int64_t k = 0; k < xs.extent(1); ++k) {
+        double sum = 0;
+        for (int64_t t = 0; t < dys.extent(0); ++t) sum += rounded(dys(t, n), precision) * rounded(xs(t, k), precision);
+        store(dws(n, k), sum, Into::kAccumulate);
+      }
+    }
+  });
+}
+
+}  // namespace fathom

@@ -1,0 +1,39 @@
+// FP8 E4M3 ("fn": bias 7, no infinities, maximum 448, NaN = S.1111.111) and DeepSeek's two scalings of it: 1x128 tiles
+// for activations, 128x128 blocks for weights (V3 report section 3.3.2). The real value is code * scale.
+#pragma once
+
+#include <cstdint>
+
+#include "tensor/tensor.h"
+
+namespace fathom {
+
+inline constexpr float kE4M3Max = 448.0f;
+/// DeepSeek's floor of amax before the scale is taken, so that a zero tile has a finite scale.
+inline constexpr float kMinAmax = 1e-4f;
+
+/// Exact.
+float to_float(e4m3 v);
+/// Round to nearest even, saturating at +-448 (infinities too); NaN stays NaN.
+e4m3 to_e4m3(float v);
+
+/// Scale of a tile whose largest magnitude is `amax`: max(amax, 1e-4) / 448, in FP32.
+inline float tile_scale(float amax) { return (amax > kMinAmax ? amax : kMinAmax) / kE4M3Max; }
+/// The same rounded up to a power of two (scale_fmt "ue8m0").
+float tile_scale_ue8m0(float amax);
+
+enum class ScaleFormat { kF32, kUe8m0 };
+
+/// Number of 128-wide blocks that cover n.
+constexpr int64_t num_scale_blocks(int64_t n) { return (n + kScaleBlock - 1) / kScaleBlock; }
+
+/// Quantises w [N, K] FP32 to codes [N, K] E4M3 with one scale per 128x128 block (edges are smaller blocks).
+void quantize_blocks(View<const float, 2> w, ScaleFormat format, View<e4m3, 2> codes, View<float, 2> scales);
+
+/// Element [n, k] of a stored matrix as FP32: exact for F32, BF16, F16; code * scale rounded once for E4M3. F64
+/// narrows.
+float weight_at(const Weight& w, int64_t n, int64_t k);
+/// Row n of a stored matrix, columns [0, K), into out; as weight_at.
+void decode_row(const Weight& w, int64_t n, float* out);
+
+}  // namespace fathom
