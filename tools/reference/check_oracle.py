@@ -4,7 +4,8 @@
 
 DIRECTORY holds config.json, model-bf16.safetensors, tokens.json {tokens, prefix_lengths} and golden.safetensors with
 bf16/logits [prefixes, vocabulary] (last row of each prefix), bf16/hidden.L and bf16/route_{i,w}.L (of the prefix that
-has as many rows). The recording is float32, so agreement is limited to a few 1e-6. Exit 1 above 2e-5 or on different experts.
+has as many rows). The recording is float32, so agreement is limited to a few 1e-6. Exit 1 above 2e-5 or on different
+experts.
 """
 
 import json

@@ -21,9 +21,9 @@ Loss, exactly:
 
 MTP module k (checkpoint layer num_hidden_layers + k) works on all T rows with the positions of the main model:
   u_i = eh_proj [enorm(Emb(t_{i+1+k})) ; hnorm(h_i)],  h' = Block(u),  g = shared_head.norm(h'),  logits = lm_head g
-where h is the hidden state after the main final norm for k = 0, else module k-1's g. A row whose t_{i+1+k} is not in the
-document has no input token: its embedding is the zero vector, it has no target, and (attention being causal) no row with a
-target sees it; it does count in the block's balance loss. Embedding and lm_head are the main model's.
+where h is the hidden state after the main final norm for k = 0, else module k-1's g. A row whose t_{i+1+k} is not in
+the document has no input token: its embedding is the zero vector, it has no target, and (attention being causal) no
+row with a target sees it; it does count in the block's balance loss. Embedding and lm_head are the main model's.
 """
 
 import math
