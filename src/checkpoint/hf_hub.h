@@ -11,10 +11,10 @@ namespace fathom {
 
 /// The environment variables that place the Hugging Face cache; empty means unset.
 struct HubEnvironment {
-  std::string hf_hub_cache;    // HF_HUB_CACHE: the cache itself
-  std::string hf_home;         // HF_HOME: the cache is HF_HOME/hub
-  std::string xdg_cache_home;  // XDG_CACHE_HOME: the cache is XDG_CACHE_HOME/huggingface/hub
-  std::string home;            // HOME: the cache is HOME/.cache/huggingface/hub
+  std::string hf_hub_cache = {};    // HF_HUB_CACHE: the cache itself
+  std::string hf_home = {};         // HF_HOME: the cache is HF_HOME/hub
+  std::string xdg_cache_home = {};  // XDG_CACHE_HOME: the cache is XDG_CACHE_HOME/huggingface/hub
+  std::string home = {};            // HOME: the cache is HOME/.cache/huggingface/hub
 
   static HubEnvironment of_process();
   /// The cache directory: the first variable that is set, in the order above; empty when none is.

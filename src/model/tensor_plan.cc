@@ -127,6 +127,7 @@ ParameterCount count_parameters(const ModelConfig& config) {
   int64_t embedding = 0;
   int64_t head = 0;
   int64_t routed = 0;
+  int64_t vectors = 0;
   for (const TensorSpec& t : expected_tensors(config)) {
     const int64_t n = t.num_elements();
     if (t.layer >= config.num_hidden_layers) {
@@ -134,13 +135,14 @@ ParameterCount count_parameters(const ModelConfig& config) {
       continue;
     }
     count.total += n;
+    if (t.shape.size() == 1) vectors += n;
     if (t.tensor_class == TensorClass::kEmbedding) embedding += n;
     if (t.tensor_class == TensorClass::kHead) head += n;
     if (t.tensor_class == TensorClass::kRoutedExpert) routed += n;
   }
   const int64_t chosen =
       config.n_routed_experts > 0 ? routed / config.n_routed_experts * config.num_experts_per_tok : 0;
-  count.active = count.total - embedding - head - routed + chosen;
+  count.active = count.total - vectors - embedding - head - routed + chosen;
   count.active_with_head = count.active + (config.tie_word_embeddings ? embedding : head);
   count.active_with_head_and_embedding = count.active + embedding + head;
   return count;

@@ -42,10 +42,10 @@ std::string scale_name(const std::string& weight_name);
 /// One scale per 128x128 block: [ceil(out / 128), ceil(in / 128)] for a matrix shape [out, in].
 std::vector<int64_t> scale_shape(const std::vector<int64_t>& weight_shape);
 
-/// Numbers of parameters. "Active" counts what one token multiplies with: everything but the routed experts that it is
-/// not sent to. MTP modules are counted apart.
+/// Numbers of parameters. "Active" counts the matrix elements that one token multiplies with (two FLOPs each), so
+/// neither the routed experts that it is not sent to nor vectors (norms, router bias). MTP modules are counted apart.
 struct ParameterCount {
-  int64_t total = 0;                           // without MTP
+  int64_t total = 0;                           // every number of the checkpoint without MTP
   int64_t active = 0;                          // without embedding and head
   int64_t active_with_head = 0;                // the figure of the DeepSeek-V3 README
   int64_t active_with_head_and_embedding = 0;  // tied: the shared matrix counts once
