@@ -25,11 +25,15 @@ struct YarnScaling {
   double beta_slow = 1;
   double mscale = 1;
   double mscale_all_dim = 0;
+
+  bool operator==(const YarnScaling&) const = default;
 };
 
 /// quantization_config of a stored FP8 checkpoint: E4M3 codes, 128x128 blocks.
 struct Fp8Quantization {
   bool ue8m0_scales = false;  // scale_fmt "ue8m0": powers of two (V3.1)
+
+  bool operator==(const Fp8Quantization&) const = default;
 };
 
 struct ModelConfig {
@@ -67,6 +71,9 @@ struct ModelConfig {
   std::optional<Fp8Quantization> quantization;
   std::optional<int64_t> bos_token_id;
   std::vector<int64_t> eos_token_id;
+  /// Keys of the file that fathom does not know and that cannot change the numbers by their name; for `inspect` to
+  /// show.
+  std::vector<std::string> unknown_keys;
 
   int64_t qk_head_dim() const { return qk_nope_head_dim + qk_rope_head_dim; }
   /// Numbers per token and layer in the KV cache: the latent and the shared rope key.
@@ -81,12 +88,17 @@ struct ModelConfig {
   double softmax_scale() const;
 
   /// Parses config.json text; `where` names it in errors. Every number is bounded, so that a hostile config can neither
-  /// overflow a size nor ask for absurd memory.
+  /// overflow a size nor ask for absurd memory. Keys that a released config omits because its model_type implies them
+  /// (scoring_func, topk_method) get that type's value. Errors: kCorrupt (a required key is missing, a value has the
+  /// wrong kind or is out of range), kUnsupported (a model_type or a method that fathom does not have).
   static Result<ModelConfig> parse(const Json& json, std::string_view where);
   /// Reads DIR/config.json.
   static Result<ModelConfig> load(const Path& model_dir);
-  /// The config.json that parse() reads back to the same config (architectures and torch_dtype included).
+  /// The config.json that parse() reads back to the same config (architectures and torch_dtype included; unknown_keys
+  /// are not written).
   Json to_json() const;
+
+  bool operator==(const ModelConfig&) const = default;
 };
 
 }  // namespace fathom

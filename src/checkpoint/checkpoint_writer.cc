@@ -1,0 +1,235 @@
+#include "checkpoint/checkpoint_writer.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <unordered_set>
+
+#include "base/json.h"
+#include "checkpoint/hf_index.h"
+
+namespace fathom {
+namespace {
+
+namespace fs = std::filesystem;
+
+Error file_error(const std::string& what, const Path& path, const std::error_code& code) {
+  return io_error("cannot " + what + " " + path.string() + ": " + code.message());
+}
+
+Path with_suffix(const Path& path, const char* suffix) {
+  Path out = path;
+  out += suffix;
+  return out;
+}
+
+bool is_there(const Path& path) {
+  std::error_code ignored;  // unreadable counts as there: creating it will fail and say why
+  return fs::symlink_status(path, ignored).type() != fs::file_type::not_found;
+}
+
+// Whether `path` is a real directory without directories inside. This and is_replaceable are the guard between a
+// mistyped output directory and somebody's home.
+bool holds_only_files(const Path& path) {
+  std::error_code code;
+  if (fs::is_symlink(path, code) || !fs::is_directory(path, code)) return false;
+  for (fs::directory_iterator it(path, code), end; !code && it != end; it.increment(code)) {
+    const auto type = it->symlink_status(code).type();
+    if (code || (type != fs::file_type::regular && type != fs::file_type::symlink)) return false;
+  }
+  return !code;
+}
+
+// Whether `path` is an older checkpoint (or empty), which overwriting may delete.
+bool is_replaceable(const Path& path) {
+  std::error_code code;
+  return holds_only_files(path) &&
+         (fs::is_empty(path, code) || fs::exists(path / "config.json", code) ||
+          fs::exists(path / kSingleFileName, code) || fs::exists(path / kIndexFileName, code));
+}
+
+// Removes what an interrupted save left under a name that only this writer uses.
+Status clear_leftover(const Path& path, bool overwrite) {
+  if (!is_there(path)) return {};
+  if (!overwrite) {
+    return invalid(path.string() +
+                   " exists: another save is running, or one was interrupted; remove it or ask to overwrite");
+  }
+  if (!holds_only_files(path)) return invalid(path.string() + " is in the way and not a checkpoint; remove it");
+  std::error_code code;
+  fs::remove_all(path, code);
+  if (code) return file_error("remove", path, code);
+  return {};
+}
+
+}  // namespace
+
+std::vector<CheckpointWriter::Shard> CheckpointWriter::cut_into_shards(std::vector<TensorDecl> tensors,
+                                                                       int64_t max_shard_bytes) {
+  std::vector<Shard> shards(1);
+  for (TensorDecl& t : tensors) {
+    const int64_t bytes = *tensor_bytes(t.dtype, t.shape);
+    if (!shards.back().tensors.empty() && bytes > max_shard_bytes - shards.back().num_bytes) shards.emplace_back();
+    shards.back().num_bytes += bytes;
+    shards.back().tensors.push_back(std::move(t));
+  }
+  return shards;
+}
+
+Result<CheckpointWriter> CheckpointWriter::create(const Path& model_dir, std::vector<TensorDecl> tensors,
+                                                  const CheckpointWriterOptions& options) {
+  Path target = model_dir.lexically_normal();
+  if (!target.has_filename()) target = target.parent_path();  // "out/"
+  if (!target.has_filename() || target.filename() == "." || target.filename() == "..") {
+    return invalid("cannot write a checkpoint to " + in_quotes(model_dir.string()) + "; name a new directory");
+  }
+  if (options.max_shard_bytes < 1) {
+    return invalid("max_shard_bytes " + std::to_string(options.max_shard_bytes) + " must be positive");
+  }
+  const bool exists = is_there(target);
+  if (exists && !options.overwrite) {
+    return invalid(target.string() + " exists; choose another directory or ask to overwrite");
+  }
+  if (exists && !is_replaceable(target)) {
+    return invalid(target.string() + " exists and is not a checkpoint directory (files only, with a config.json or " +
+                   std::string(kSingleFileName) + "); it is left alone");
+  }
+  // Names must be unique over all shards; the rest of a declaration is checked where its shard is created.
+  std::unordered_set<std::string_view> seen;
+  int64_t total_bytes = 0;
+  for (const TensorDecl& t : tensors) {
+    if (!seen.insert(t.name).second)
+      return invalid(target.string() + ": tensor " + in_quotes(t.name) + ": declared twice");
+    const auto bytes = tensor_bytes(t.dtype, t.shape);
+    if (!bytes || *bytes > INT64_MAX - total_bytes) {
+      return invalid(target.string() + ": tensor " + in_quotes(t.name) + ": its size overflows");
+    }
+    total_bytes += *bytes;
+  }
+  Path partial = with_suffix(target, ".partial");
+  if (auto s = clear_leftover(partial, options.overwrite); !s) return s.error();
+  const Path replaced = with_suffix(target, ".replaced");
+  if (!exists && is_there(replaced)) {
+    return invalid(replaced.string() + " is the older checkpoint of an interrupted save; rename it to " +
+                   target.string() + " or remove it");
+  }
+  if (auto s = clear_leftover(replaced, options.overwrite); !s) return s.error();
+  std::error_code code;
+  if (!fs::create_directory(partial, code) || code) return file_error("create", partial, code);
+  CheckpointWriter out(std::move(target), std::move(partial),
+                       cut_into_shards(std::move(tensors), options.max_shard_bytes), options.overwrite);
+  if (auto s = out.finish_shard(); !s) return s.error();
+  return out;
+}
+
+CheckpointWriter::CheckpointWriter(CheckpointWriter&& other) noexcept
+    : target_(std::move(other.target_)),
+      partial_(std::exchange(other.partial_, Path())),
+      shards_(std::move(other.shards_)),
+      overwrite_(other.overwrite_),
+      shard_(other.shard_),
+      tensor_(other.tensor_),
+      written_bytes_(other.written_bytes_),
+      file_(std::move(other.file_)) {}
+
+CheckpointWriter::~CheckpointWriter() {
+  if (partial_.empty()) return;
+  file_.reset();
+  std::error_code ignored;  // nobody to tell; the next save names what is left
+  fs::remove_all(partial_, ignored);
+}
+
+std::string CheckpointWriter::shard_name(size_t shard) const {
+  if (shards_.size() == 1) return std::string(kSingleFileName);
+  char text[64];
+  std::snprintf(text, sizeof text, "model-%05zu-of-%05zu.safetensors", shard + 1, shards_.size());
+  return text;
+}
+
+// Brings file_ to the shard that the next bytes go to: opens the first one, and moves on from one that is complete.
+Status CheckpointWriter::finish_shard() {
+  if (file_ && tensor_ == shards_[shard_].tensors.size()) {
+    if (auto s = file_->commit(); !s) return s;
+    file_.reset();
+    ++shard_;
+    tensor_ = 0;
+  }
+  if (file_ || shard_ == shards_.size()) return {};
+  auto file = SafetensorsWriter::create(partial_ / shard_name(shard_), shards_[shard_].tensors, {{"format", "pt"}});
+  if (!file) return file.error();
+  file_.emplace(std::move(*file));
+  return {};
+}
+
+Status CheckpointWriter::append(std::string_view name, std::span<const std::byte> bytes) {
+  check(file_.has_value() && tensor_ < shards_[shard_].tensors.size(), "tensors are written in declared order");
+  if (auto s = file_->append(name, bytes); !s) return s;
+  const TensorDecl& decl = shards_[shard_].tensors[tensor_];
+  written_bytes_ += static_cast<int64_t>(bytes.size());
+  if (written_bytes_ < *tensor_bytes(decl.dtype, decl.shape)) return {};
+  written_bytes_ = 0;
+  ++tensor_;
+  return finish_shard();
+}
+
+Status CheckpointWriter::append(std::string_view name, const Tensor& contiguous) {
+  check(contiguous.is_contiguous(), "a tensor to write is contiguous");
+  return append(name, {static_cast<const std::byte*>(contiguous.data), static_cast<size_t>(contiguous.num_bytes())});
+}
+
+Status CheckpointWriter::add_file(std::string_view file_name, std::string_view text) {
+  const bool is_plain = !file_name.empty() && file_name[0] != '.' && file_name.find('/') == std::string_view::npos &&
+                        !file_name.ends_with(".safetensors") && file_name != kIndexFileName;
+  if (!is_plain) return invalid("cannot add " + in_quotes(file_name) + " to a checkpoint; give a plain file name");
+  return write_file(partial_ / std::string(file_name), text);
+}
+
+Status CheckpointWriter::write_index() const {
+  int64_t total_bytes = 0;
+  Json weight_map = Json::object();
+  for (size_t s = 0; s < shards_.size(); ++s) {
+    const std::string file = shard_name(s);
+    for (const TensorDecl& t : shards_[s].tensors) weight_map.members().emplace_back(t.name, file);
+    total_bytes += shards_[s].num_bytes;
+  }
+  Json metadata = Json::object();
+  metadata.set("total_size", total_bytes);
+  Json index = Json::object();
+  index.set("metadata", std::move(metadata));
+  index.set("weight_map", std::move(weight_map));
+  return write_file(partial_ / kIndexFileName, index.dump(2) + "\n");
+}
+
+Status CheckpointWriter::commit() {
+  if (auto s = finish_shard(); !s) return s;  // a checkpoint without tensors has one empty file
+  check(shard_ == shards_.size(), "every declared tensor was written");
+  if (shards_.size() > 1) {
+    if (auto s = write_index(); !s) return s;
+  }
+  if (auto s = sync_directory(partial_); !s) return s;
+  const Path replaced = with_suffix(target_, ".replaced");
+  std::error_code code;
+  const bool exists = is_there(target_);
+  if (exists) {
+    if (!overwrite_ || !is_replaceable(target_)) {
+      return invalid(target_.string() + " appeared while its checkpoint was written; it is left alone");
+    }
+    fs::rename(target_, replaced, code);
+    if (code) return file_error("rename", target_, code);
+  }
+  fs::rename(partial_, target_, code);
+  if (code) {
+    const Error error = file_error("rename to", target_, code);
+    std::error_code ignored;  // the first error is the one to report
+    if (exists) fs::rename(replaced, target_, ignored);
+    return error;
+  }
+  partial_.clear();
+  if (auto s = sync_directory(target_.has_parent_path() ? target_.parent_path() : Path(".")); !s) return s;
+  if (exists) {
+    fs::remove_all(replaced, code);
+    if (code) return file_error("remove", replaced, code);
+  }
+  return {};
+}
+
+}  // namespace fathom
