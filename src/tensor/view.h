@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
@@ -16,8 +17,8 @@ struct View {
 
   int64_t extent(int axis) const { return extents[static_cast<size_t>(axis)]; }
 
-  /// The rank-1 row (or rank Rank-1 slice) at index i of the first axis.
-  auto operator[](int64_t i) const {
+  /// The element (rank 1) or the slice of rank Rank-1 at index i of the first axis.
+  decltype(auto) operator[](int64_t i) const {
     if constexpr (Rank == 1) {
       return static_cast<T&>(data[i * strides[0]]);
     } else {
