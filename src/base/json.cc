@@ -106,6 +106,10 @@ nlohmann::ordered_json to_library(const Json& json) {
 }  // namespace
 
 Result<Json> Json::parse(std::string_view text, std::string_view where) {
+  // The library takes a NUL byte for the end of the text and would not look at what follows.
+  if (const size_t nul = text.find('\0'); nul != std::string_view::npos) {
+    return corrupt(std::string(where) + ": not valid JSON: NUL byte (byte " + std::to_string(nul + 1) + ")");
+  }
   Builder builder;
   if (!nlohmann::json::sax_parse(text.begin(), text.end(), &builder)) {
     return corrupt(std::string(where) + ": not valid JSON: " + builder.problem);

@@ -1,10 +1,9 @@
 #include "base/threads.h"
 
-#include <sched.h>
-
 #include <algorithm>
 
 #include "base/check.h"
+#include "base/machine.h"
 
 namespace fathom {
 namespace {
@@ -17,12 +16,7 @@ inline void cpu_relax() {
 
 }  // namespace
 
-int default_num_threads() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
-  return std::max(1, CPU_COUNT(&set));
-}
+int default_num_threads() { return inspect_machine().num_usable_cpus; }
 
 ThreadPool::ThreadPool(int num_threads) {
   check(num_threads >= 1, "a pool has at least the calling thread");

@@ -58,7 +58,7 @@ class ThreadPool {
   alignas(64) std::atomic<int> running_{0};
 };
 
-/// Threads worth using on this machine: the CPUs this process may run on.
+/// Threads worth using on this machine: the CPUs this process may run on, by affinity and by cgroup quota.
 int default_num_threads();
 
 }  // namespace fathom

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
@@ -16,10 +17,10 @@ struct View {
 
   int64_t extent(int axis) const { return extents[static_cast<size_t>(axis)]; }
 
-  /// The rank-1 row (or rank Rank-1 slice) at index i of the first axis.
+  /// The element (rank 1) or the slice of rank Rank-1 at index i of the first axis.
   decltype(auto) operator[](int64_t i) const {
     if constexpr (Rank == 1) {
-      return (data[i * strides[0]]);
+      return static_cast<T&>(data[i * strides[0]]);
     } else {
       View<T, Rank - 1> out;
       out.data = data + i * strides[0];
@@ -38,7 +39,11 @@ struct View {
     for (int a = 0; a < Rank; ++a) offset += at[a] * strides[static_cast<size_t>(a)];
     return data[offset];
   }
-  operator View<const T, Rank>() const requires(!std::is_const_v<T>) { return {data, extents, strides}; }
+  operator View<const T, Rank>() const
+    requires(!std::is_const_v<T>)
+  {
+    return {data, extents, strides};
+  }
 };
 
 }  // namespace fathom

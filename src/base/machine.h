@@ -1,0 +1,68 @@
+// Machine: the facts of the computer this process runs on (processor, instruction sets, CPUs and memory it may use,
+// caches, huge pages), read from cpuid, /proc and /sys. A fact the system does not tell is absent, never guessed.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/file.h"
+
+namespace fathom {
+
+/// Instruction sets that both the processor has and the operating system saves on a context switch.
+struct CpuFeatures {
+  bool avx2 = false;
+  bool fma = false;
+  bool f16c = false;
+  bool avx512f = false;
+  bool avx512bw = false;
+  bool avx512dq = false;
+  bool avx512vl = false;
+  bool avx512_vbmi = false;
+  bool avx512_bf16 = false;
+  bool avx512_vnni = false;
+};
+
+/// One cache as CPU 0 sees it.
+struct CpuCache {
+  int level = 0;
+  std::string type;  // "Data", "Instruction" or "Unified"
+  int64_t size_bytes = 0;
+  int num_sharing_cpus = 0;  // CPUs that share it; 0: not told
+};
+
+/// What the process may use of the machine, and what the machine is.
+struct Machine {
+  std::string cpu_model;  // "AMD EPYC 9654 96-Core Processor"; empty: not told
+  CpuFeatures features;
+  int num_usable_cpus = 1;          // the affinity mask, cut to whole CPUs of the cgroup quota; at least 1
+  int num_affinity_cpus = 1;        // the affinity mask alone
+  std::optional<double> cpu_quota;  // CPUs that the cgroup grants on average, if it limits them
+
+  std::optional<int64_t> memory_total_bytes;  // the smaller of RAM and the cgroup limit
+  std::optional<int64_t>
+      memory_available_bytes;                 // of that, what can be had without swapping (page cache counts as free)
+  std::optional<int64_t> memory_limit_bytes;  // the cgroup limit, if there is one below RAM
+
+  std::vector<CpuCache> caches;
+  std::optional<int64_t> huge_page_bytes;  // the default size of an explicit huge page
+  int64_t num_huge_pages_free = 0;         // explicit huge pages that are reserved and free
+  std::string transparent_huge_pages;      // "always", "madvise", "never"; empty: not told
+};
+
+/// Instruction sets of this processor (all false on other architectures than x86-64).
+CpuFeatures detect_cpu_features();
+
+/// The names of the features that are present, as in /proc/cpuinfo, joined by blanks.
+std::string to_string(const CpuFeatures& features);
+
+/// CPUs in this process's affinity mask, at least 1.
+int count_affinity_cpus();
+
+/// Reads the machine. `root` is where /proc and /sys are looked up; instruction sets and the affinity mask are always
+/// those of this process. Costs some small file reads; never fails.
+Machine inspect_machine(const Path& root = "/");
+
+}  // namespace fathom
