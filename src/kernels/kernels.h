@@ -132,7 +132,7 @@ class Kernels {
   /// "ref" or the instruction set of the cpu back end ("generic", "avx2", "avx512").
   virtual std::string_view name() const = 0;
 
-  // Embedding.  tokens [T] I32, table [V, D], out [T, D].
+  // Embedding.  tokens [T] I32, table [V, D], out [T, D]. A negative id is a zero row without a gradient.
   virtual void embed(Tensor tokens, const Weight& table, Tensor out) = 0;
   /// dtable [V, D] += rows of dout, in token order.
   virtual void embed_backward(Tensor tokens, Tensor dout, Tensor dtable) = 0;

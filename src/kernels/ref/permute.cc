@@ -13,7 +13,7 @@ void RefKernels::embed(Tensor tokens, const Weight& table, Tensor out) {
     const auto ids = tokens.view<const int32_t, 1>();
     const auto rows = out.view<T, 2>();
     for (int64_t t = 0; t < rows.extent(0); ++t) {
-      for (int64_t d = 0; d < rows.extent(1); ++d) rows(t, d) = static_cast<T>(ref::real_weight(table, ids[t], d));
+      for (int64_t d = 0; d < rows.extent(1); ++d) rows(t, d) = ids[t] < 0 ? T{0} : static_cast<T>(ref::real_weight(table, ids[t], d));
     }
   });
 }
@@ -24,6 +24,7 @@ void RefKernels::embed_backward(Tensor tokens, Tensor dout, Tensor dtable) {
     const auto rows = dout.view<const T, 2>();
     const auto table = dtable.view<T, 2>();
     for (int64_t t = 0; t < rows.extent(0); ++t) {
+      if (ids[t] < 0) continue;
       for (int64_t d = 0; d < rows.extent(1); ++d) table(ids[t], d) += rows(t, d);
     }
   });

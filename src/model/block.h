@@ -1,0 +1,33 @@
+// One transformer layer: h += attention(norm(h)); h += ffn(norm(h)), dense or MoE.
+#pragma once
+
+#include "model/dense_ffn.h"
+#include "model/mla.h"
+#include "model/moe.h"
+
+namespace fathom {
+
+struct BlockSaved {
+  Tensor h_in;   // [T, D] residual stream before attention
+  Tensor h_mid;  // [T, D] before the feed-forward
+  MlaSaved attention;
+  FfnSaved dense;
+  MoeSaved moe;
+};
+
+class Block {
+ public:
+  Block(const ModelConfig& config, const BlockWeights& weights) : config_(config), w_(weights) {}
+
+  /// Returns the residual stream [T, D] after the layer. Without `saved`, everything else it allocated is given back.
+  Tensor forward(const Run& run, Tensor h, const AttentionContext& context, BlockSaved* saved) const;
+  /// dh [T, D], the gradient of the residual stream after the layer, becomes the one before it.
+  void backward_input(const Run& run, const AttentionContext& context, Tensor dh, BlockSaved& saved) const;
+  void backward_weight(const Run& run, const BlockSaved& saved) const;
+
+ private:
+  const ModelConfig& config_;
+  const BlockWeights& w_;
+};
+
+}  // namespace fathom

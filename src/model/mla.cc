@@ -1,0 +1,184 @@
+#include "model/mla.h"
+
+#include <vector>
+
+#include "model/linear.h"
+
+namespace fathom {
+namespace {
+
+Tensor as_heads(Tensor x) { return x.split_last(1, x.extent(x.rank - 1)); }  // [T, R] -> [T, 1, R]
+
+}  // namespace
+
+void Mla::forward(const Run& run, Tensor x, const AttentionContext& context, Tensor out, MlaSaved* saved) const {
+  const int64_t T = x.extent(0), H = config_.num_attention_heads, Dn = config_.qk_nope_head_dim,
+                R = config_.qk_rope_head_dim, C = config_.kv_lora_rank, Dv = config_.v_head_dim;
+  Tensor q_raw, c_q;
+  const Tensor q = run.make({T, H, Dn + R});
+  if (w_.q_b) {
+    q_raw = run.make({T, config_.q_lora_rank});
+    c_q = run.make({T, config_.q_lora_rank});
+    linear(run, x, w_.q_a, q_raw);                                                        // eq. 6
+    run.k.rms_norm(q_raw, w_.q_a_norm.value.codes, config_.rms_norm_eps, c_q);
+    linear(run, c_q, w_.q_b, q.join_last());                                              // eq. 7, 8
+  } else {
+    linear(run, x, w_.q_a, q.join_last());
+  }
+  run.k.rope(q.slice(2, Dn, R), context.rotary.cos, context.rotary.sin, RopeDirection::kForward);
+
+  const Tensor kv_raw = run.make({T, C + R});
+  linear(run, x, w_.kv_a, kv_raw);                                                        // eq. 1, 3
+  const Tensor k_rope = kv_raw.slice(1, C, R);
+  run.k.rope(as_heads(k_rope), context.rotary.cos, context.rotary.sin, RopeDirection::kForward);
+  const Tensor latent = run.make({T, C});
+  run.k.rms_norm(kv_raw.slice(1, 0, C), w_.kv_a_norm.value.codes, config_.rms_norm_eps, latent);
+  if (run.precision == Precision::kBF16) {  // what a BF16 cache would hold, so that training and prefill see the same
+    run.k.round_to_bf16(latent);
+    run.k.round_to_bf16(k_rope);
+  }
+
+  const Tensor o = run.make({T, H, Dv});
+  const Tensor lse = saved != nullptr ? run.make({T, H}) : Tensor{};
+  int64_t absorbed_rows = 0;
+  for (const Segment& segment : context.segments) {
+    if (segment.pages.empty()) {
+      attend_naive(run, segment, nullptr, q, latent, k_rope, o, lse);
+      continue;
+    }
+    const LatentPages& pages = segment.pages[static_cast<size_t>(context.layer)];
+    std::vector<int64_t> positions(static_cast<size_t>(segment.count));
+    for (int64_t i = 0; i < segment.count; ++i) positions[static_cast<size_t>(i)] = segment.first_position + i;
+    run.k.append_latents(latent.rows(segment.row, segment.count), k_rope.rows(segment.row, segment.count), positions,
+                         pages);
+    if (segment.form == MlaForm::kAbsorbed) {
+      check(segment.row == absorbed_rows, "rows of absorbed segments come first");
+      absorbed_rows += segment.count;
+    } else {
+      attend_naive(run, segment, &pages, q, latent, k_rope, o, lse);
+    }
+  }
+  if (absorbed_rows > 0) attend_absorbed(run, context, absorbed_rows, q, o);
+  linear(run, o.join_last(), w_.o, out);                                                  // eq. 11
+  if (saved != nullptr) {
+    saved->x = x;
+    saved->q_raw = q_raw;
+    saved->c_q = c_q;
+    saved->q = q;
+    saved->kv_raw = kv_raw;
+    saved->latent = latent;
+    saved->o = o;
+    saved->lse = lse;
+  }
+}
+
+/// Keys and values expanded from the latents of the whole sequence so far: the cache's, or the segment's own rows.
+void Mla::attend_naive(const Run& run, const Segment& segment, const LatentPages* pages, Tensor q, Tensor latent,
+                       Tensor k_rope, Tensor o, Tensor lse) const {
+  const ArenaScope scope(run.arena);
+  const int64_t H = config_.num_attention_heads, Dn = config_.qk_nope_head_dim, Dv = config_.v_head_dim;
+  const int64_t S = segment.first_position + segment.count;
+  Tensor keys = latent.rows(segment.row, segment.count), rope_keys = k_rope.rows(segment.row, segment.count);
+  if (pages != nullptr) {
+    keys = run.make({S, config_.kv_lora_rank});
+    rope_keys = run.make({S, config_.qk_rope_head_dim});
+    run.k.gather_latents(*pages, keys, rope_keys);
+  }
+  const Tensor kv = run.make({S, H, Dn + Dv});
+  run.k.gemm(keys, w_.kv_b.value, kv.join_last(), run.unquantized());                     // eq. 2, 5
+  run.k.mla_prefill({.q = q.rows(segment.row, segment.count),
+                     .kv = kv,
+                     .k_rope = rope_keys,
+                     .qk_nope_head_dim = Dn,
+                     .first_position = segment.first_position,
+                     .softmax_scale = config_.softmax_scale(),
+                     .out = o.rows(segment.row, segment.count),
+                     .lse = lse ? lse.rows(segment.row, segment.count) : Tensor{}});      // eq. 10
+}
+
+/// W_UK absorbed into the query and W_UV into the output: attention over the latents themselves.
+void Mla::attend_absorbed(const Run& run, const AttentionContext& context, int64_t rows, Tensor q, Tensor o) const {
+  const ArenaScope scope(run.arena);
+  const int64_t H = config_.num_attention_heads, Dn = config_.qk_nope_head_dim, R = config_.qk_rope_head_dim,
+                C = config_.kv_lora_rank;
+  std::vector<LatentPages> sequences;
+  std::vector<int64_t> positions;
+  for (const Segment& segment : context.segments) {
+    if (segment.form != MlaForm::kAbsorbed) continue;
+    for (int64_t i = 0; i < segment.count; ++i) {
+      sequences.push_back(segment.pages[static_cast<size_t>(context.layer)]);
+      positions.push_back(segment.first_position + i);
+    }
+  }
+  const Tensor q_rows = q.rows(0, rows);
+  const Tensor q_latent = run.make({rows, H, C}), o_latent = run.make({rows, H, C});
+  run.k.mla_absorb_query(q_rows.slice(2, 0, Dn), w_.kv_b.value, q_latent, run.unquantized());
+  run.k.mla_decode({.q_latent = q_latent,
+                    .q_rope = q_rows.slice(2, Dn, R),
+                    .sequences = sequences,
+                    .positions = positions,
+                    .softmax_scale = config_.softmax_scale(),
+                    .out = o_latent});
+  run.k.mla_expand_value(o_latent, w_.kv_b.value, o.rows(0, rows), run.unquantized());
+}
+
+void Mla::backward_input(const Run& run, const AttentionContext& context, Tensor dout, MlaSaved& s, Tensor dx) const {
+  const int64_t T = dout.extent(0), H = config_.num_attention_heads, Dn = config_.qk_nope_head_dim,
+                R = config_.qk_rope_head_dim, C = config_.kv_lora_rank, Dv = config_.v_head_dim;
+  s.dout = dout;
+  s.dq = run.make({T, H, Dn + R});
+  s.dkv = run.make({T, H, Dn + Dv});
+  s.dkv_raw = run.make({T, C + R});
+  const Tensor dk_rope = s.dkv_raw.slice(1, C, R), dlatent = run.make({T, C});
+
+  const Tensor d_o = run.make({T, H, Dv});
+  linear_backward_input(run, dout, w_.o, d_o.join_last());
+  for (const Segment& segment : context.segments) {
+    const ArenaScope scope(run.arena);
+    const int64_t row = segment.row, count = segment.count;
+    const Tensor kv = run.make({count, H, Dn + Dv});
+    run.k.gemm(s.latent.rows(row, count), w_.kv_b.value, kv.join_last(), run.unquantized());
+    run.k.mla_prefill_backward({.forward = {.q = s.q.rows(row, count),
+                                            .kv = kv,
+                                            .k_rope = s.kv_raw.slice(1, C, R).rows(row, count),
+                                            .qk_nope_head_dim = Dn,
+                                            .softmax_scale = config_.softmax_scale(),
+                                            .out = s.o.rows(row, count),
+                                            .lse = s.lse.rows(row, count)},
+                                .dout = d_o.rows(row, count),
+                                .dq = s.dq.rows(row, count),
+                                .dkv = s.dkv.rows(row, count),
+                                .dk_rope = dk_rope.rows(row, count)});
+  }
+  run.k.rope(as_heads(dk_rope), context.rotary.cos, context.rotary.sin, RopeDirection::kInverse);
+  run.k.rope(s.dq.slice(2, Dn, R), context.rotary.cos, context.rotary.sin, RopeDirection::kInverse);
+
+  run.k.gemm_backward_input(s.dkv.join_last(), w_.kv_b.value, dlatent, run.unquantized(), Into::kAssign);
+  run.k.rms_norm_backward(s.kv_raw.slice(1, 0, C), w_.kv_a_norm.value.codes, config_.rms_norm_eps, dlatent,
+                          s.dkv_raw.slice(1, 0, C), Into::kAssign, w_.kv_a_norm.grad);
+  linear_backward_input(run, s.dkv_raw, w_.kv_a, dx);
+  if (w_.q_b) {
+    const Tensor dc_q = run.make({T, config_.q_lora_rank});
+    s.dq_raw = run.make({T, config_.q_lora_rank});
+    linear_backward_input(run, s.dq.join_last(), w_.q_b, dc_q);
+    run.k.rms_norm_backward(s.q_raw, w_.q_a_norm.value.codes, config_.rms_norm_eps, dc_q, s.dq_raw, Into::kAssign,
+                            w_.q_a_norm.grad);
+    linear_backward_input(run, s.dq_raw, w_.q_a, dx, Into::kAccumulate);
+  } else {
+    linear_backward_input(run, s.dq.join_last(), w_.q_a, dx, Into::kAccumulate);
+  }
+}
+
+void Mla::backward_weight(const Run& run, const MlaSaved& s) const {
+  linear_backward_weight(run, s.dout, s.o.join_last(), w_.o);
+  run.k.gemm_backward_weight(s.dkv.join_last(), s.latent, w_.kv_b.grad, run.unquantized());
+  linear_backward_weight(run, s.dkv_raw, s.x, w_.kv_a);
+  if (w_.q_b) {
+    linear_backward_weight(run, s.dq.join_last(), s.c_q, w_.q_b);
+    linear_backward_weight(run, s.dq_raw, s.x, w_.q_a);
+  } else {
+    linear_backward_weight(run, s.dq.join_last(), s.x, w_.q_a);
+  }
+}
+
+}  // namespace fathom

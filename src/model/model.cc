@@ -1,0 +1,176 @@
+#include "model/model.h"
+
+#include <algorithm>
+#include <set>
+
+#include "numerics/fp8.h"
+
+namespace fathom {
+namespace {
+
+std::string shape_text(std::span<const int64_t> shape) {
+  std::string text = "[";
+  for (size_t i = 0; i < shape.size(); ++i) text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
+  return text + "]";
+}
+
+/// Norm gains, router bias: anything that is a vector.
+bool is_vector(const TensorSpec& spec) { return spec.shape.size() == 1; }
+
+/// A vector of the checkpoint as FP32 in storage of its own.
+Tensor widen_vector(const Tensor& stored, std::vector<Storage>& storage) {
+  Tensor wide;
+  storage.push_back(Storage::for_tensor(DType::kF32, {stored.extent(0)}, &wide));
+  Weight row{.codes = stored, .scales = {}};
+  row.codes.rank = 2;
+  row.codes.extents = {1, stored.extent(0), 0};
+  row.codes.strides = {stored.extent(0), 1, 0};
+  decode_row(row, 0, wide.ptr<float>());
+  return wide;
+}
+
+class Loader {
+ public:
+  Loader(const Checkpoint& checkpoint, Model& model) : checkpoint_(checkpoint), model_(model) {}
+
+  Status load_one(const TensorSpec& spec, Weight& value) {
+    const auto stored = find(spec.name, spec.shape);
+    if (!stored) return stored.error();
+    const bool is_float = stored->dtype == DType::kF32 || stored->dtype == DType::kBF16 || stored->dtype == DType::kF16;
+    if (!is_float && (stored->dtype != DType::kE4M3 || is_vector(spec))) {
+      return unsupported(where(spec.name) + " has dtype " + std::string(name_of(stored->dtype)) + "; accepted: F32, " +
+                         "BF16, F16" + (is_vector(spec) ? "" : ", F8_E4M3"));
+    }
+    if (is_vector(spec)) {
+      value.codes = widen_vector(*stored, model_.storage);
+      return {};
+    }
+    value.codes = *stored;
+    if (stored->dtype != DType::kE4M3) return {};
+    const auto scales = find(scale_name(spec.name), scale_shape(spec.shape));
+    if (!scales) return scales.error();
+    if (scales->dtype != DType::kF32) {
+      return unsupported(where(scale_name(spec.name)) + " has dtype " + std::string(name_of(scales->dtype)) +
+                         "; accepted: F32");
+    }
+    value.scales = *scales;
+    return {};
+  }
+
+ private:
+  std::string where(const std::string& name) const {
+    return checkpoint_.model_dir().string() + ": tensor " + name;
+  }
+
+  Result<Tensor> find(const std::string& name, std::span<const int64_t> shape) {
+    const StoredTensor* stored = checkpoint_.find(name);
+    if (stored == nullptr) return corrupt(where(name) + " is missing");
+    if (!std::equal(shape.begin(), shape.end(), stored->shape.begin(), stored->shape.end())) {
+      return corrupt(where(name) + " has shape " + shape_text(stored->shape) + ", config.json asks for " +
+                     shape_text(shape));
+    }
+    return checkpoint_.tensor(name);
+  }
+
+  const Checkpoint& checkpoint_;
+  Model& model_;
+};
+
+bool has_mtp_tensors(const ModelConfig& config, const Checkpoint& checkpoint) {
+  const auto plan = expected_tensors(config);
+  return std::any_of(plan.begin(), plan.end(), [&](const TensorSpec& spec) {
+    return spec.layer >= config.num_hidden_layers && checkpoint.find(spec.name) != nullptr;
+  });
+}
+
+}  // namespace
+
+CheckpointDifference compare_with_plan(const ModelConfig& config, const Checkpoint& checkpoint) {
+  CheckpointDifference difference;
+  std::set<std::string, std::less<>> known;
+  for (const TensorSpec& spec : expected_tensors(config)) {
+    known.insert(spec.name);
+    const StoredTensor* stored = checkpoint.find(spec.name);
+    if (stored == nullptr && !spec.is_optional) difference.missing.push_back(spec.name);
+    if (stored == nullptr || stored->dtype != DType::kE4M3) continue;
+    known.insert(scale_name(spec.name));
+    if (checkpoint.find(scale_name(spec.name)) == nullptr) difference.missing.push_back(scale_name(spec.name));
+  }
+  for (std::string_view name : checkpoint.names()) {
+    if (known.find(name) == known.end()) difference.unexpected.emplace_back(name);
+  }
+  return difference;
+}
+
+Result<std::unique_ptr<Model>> load_model(const Path& model_dir) {
+  auto config = ModelConfig::load(model_dir);
+  if (!config) return config.error();
+  auto checkpoint = Checkpoint::open(model_dir);
+  if (!checkpoint) return checkpoint.error();
+  auto model = std::make_unique<Model>();
+  model->config = std::move(*config);
+  if (!has_mtp_tensors(model->config, *checkpoint)) model->config.num_nextn_predict_layers = 0;
+  model->checkpoints.push_back(*checkpoint);
+  model->weights = empty_weights(model->config);
+  Loader loader(*checkpoint, *model);
+  Status status;
+  visit_weights(model->config, model->weights, [&](const TensorSpec& spec, Weight& value, Tensor*) {
+    if (status) status = loader.load_one(spec, value);
+  });
+  if (!status) return status.error();
+  return model;
+}
+
+std::unique_ptr<Model> make_model(const ModelConfig& config, DType dtype, bool with_gradients) {
+  auto model = std::make_unique<Model>();
+  model->config = config;
+  model->weights = empty_weights(config);
+  const auto allocate = [&](const TensorSpec& spec, DType type) {
+    Tensor tensor;
+    model->storage.push_back(is_vector(spec) ? Storage::for_tensor(type, {spec.shape[0]}, &tensor)
+                                             : Storage::for_tensor(type, {spec.shape[0], spec.shape[1]}, &tensor));
+    return tensor;
+  };
+  visit_weights(model->config, model->weights, [&](const TensorSpec& spec, Weight& value, Tensor* grad) {
+    // The router bias decides, it is not differentiated: FP32 whatever the rest is.
+    value.codes = allocate(spec, grad == nullptr ? DType::kF32 : dtype);
+    if (with_gradients && grad != nullptr) *grad = allocate(spec, dtype);
+  });
+  return model;
+}
+
+void copy_weights(const Model& from, Model& to) {
+  std::vector<Weight> sources;
+  // Visiting does not change the weights of a bound model; the signature serves loading too.
+  auto& source_weights = const_cast<ModelWeights&>(from.weights);
+  visit_weights(from.config, source_weights,
+                [&](const TensorSpec&, Weight& value, Tensor*) { sources.push_back(value); });
+  size_t next = 0;
+  visit_weights(to.config, to.weights, [&](const TensorSpec& spec, Weight& value, Tensor*) {
+    Weight source = sources[next++];
+    Weight target = value;
+    for (Weight* w : {&source, &target}) {
+      if (w->codes.rank == 1) {
+        w->codes.rank = 2;
+        w->codes.extents = {1, spec.shape[0], 0};
+        w->codes.strides = {spec.shape[0], 1, 0};
+      }
+    }
+    std::vector<float> row(static_cast<size_t>(source.codes.extent(1)));
+    for (int64_t n = 0; n < source.codes.extent(0); ++n) {
+      decode_row(source, n, row.data());
+      for (int64_t k = 0; k < source.codes.extent(1); ++k) {
+        const int64_t at = n * target.codes.stride(0) + k;
+        const float v = row[static_cast<size_t>(k)];
+        switch (target.codes.dtype) {
+          case DType::kF64: target.codes.ptr<double>()[at] = v; break;
+          case DType::kF32: target.codes.ptr<float>()[at] = v; break;
+          case DType::kBF16: target.codes.ptr<bf16>()[at] = to_bf16(v); break;
+          default: check(false, "weights are copied to F64, F32 or BF16");
+        }
+      }
+    }
+  });
+}
+
+}  // namespace fathom

@@ -1,0 +1,43 @@
+// Model: a config with its weights and whoever owns their bytes: the mapped checkpoint (matrices are used in place) and
+// small converted copies (norms and router biases become FP32).
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "checkpoint/hf_index.h"
+#include "model/config.h"
+#include "model/weights.h"
+#include "tensor/storage.h"
+
+namespace fathom {
+
+struct Model {
+  ModelConfig config;
+  ModelWeights weights;
+
+  std::vector<Storage> storage;
+  std::vector<Checkpoint> checkpoints;
+};
+
+/// What a checkpoint lacks or has beyond its config; empty lists for a whole one.
+struct CheckpointDifference {
+  std::vector<std::string> missing;
+  std::vector<std::string> unexpected;
+};
+CheckpointDifference compare_with_plan(const ModelConfig& config, const Checkpoint& checkpoint);
+
+/// Loads DIR. Errors name the tensor: missing, wrong shape, a dtype that is not F32, BF16, F16 or E4M3 (with its
+/// _scale_inv), a scale of the wrong shape or dtype. MTP modules are optional: a checkpoint without any of their tensors
+/// loads with num_nextn_predict_layers = 0.
+Result<std::unique_ptr<Model>> load_model(const Path& model_dir);
+
+/// A model of `config` whose every parameter is zeroed memory of `dtype` (F32, F64), norms and biases included; with
+/// gradients of the same dtype if asked. For training and for tests.
+std::unique_ptr<Model> make_model(const ModelConfig& config, DType dtype, bool with_gradients);
+
+/// Copies values between models of one config, widening or rounding each element to the target's dtype.
+void copy_weights(const Model& from, Model& to);
+
+}  // namespace fathom

@@ -1,0 +1,25 @@
+// Run: what every layer needs of one pass: the kernels, the precision of its linear layers, the dtype of its activations
+// and the arena they live in. Layers are stateless; a pass carries its state in tensors of this arena.
+#pragma once
+
+#include <initializer_list>
+
+#include "base/arena.h"
+#include "kernels/kernels.h"
+#include "tensor/tensor.h"
+
+namespace fathom {
+
+struct Run {
+  Kernels& k;
+  Arena& arena;
+  Precision precision = Precision::kF32;
+  DType activation = DType::kF32;  // F64 with the ref kernels, for finite differences
+
+  /// An uninitialised activation tensor of this pass.
+  Tensor make(std::initializer_list<int64_t> extents) const { return Tensor::allocate(arena, activation, extents); }
+  /// Precision of products that stay out of FP8 (V3 report section 3.3.1): attention's up-projection, head, eh_proj.
+  Precision unquantized() const { return precision == Precision::kFp8 ? Precision::kF32 : precision; }
+};
+
+}  // namespace fathom
