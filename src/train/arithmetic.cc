@@ -34,8 +34,10 @@ std::string working(int a, int b, char sign) {
     const int value = sign == '+' ? da[column] + db[column] + transfer : da[column] - db[column] - transfer;
     const int transfer_out = sign == '+' ? value / 10 : (value < 0 ? 1 : 0);
     result[column] = sign == '+' ? value % 10 : value + 10 * transfer_out;
-    text += " " + std::to_string(da[column]) + op + std::to_string(db[column]) + op + std::to_string(transfer) + "=" +
-            std::to_string(transfer_out) + " " + std::to_string(result[column]) + (column < 2 ? "," : ".");
+    const std::string x = std::to_string(da[column]), y = std::to_string(db[column]);
+    text.append(" ").append(x + op + y + op + std::to_string(transfer)).append("=");
+    text.append(std::to_string(transfer_out)).append(" ").append(std::to_string(result[column]));
+    text.append(column < 2 ? "," : ".");
     transfer = transfer_out;
   }
   const int answer = sign == '+' ? a + b : a - b;

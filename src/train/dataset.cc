@@ -100,7 +100,7 @@ Dataset::Place Dataset::locate(int64_t index) const {
   // Which source, and how many samples of it came before: every block of kBlock samples gives each source its quota.
   const int64_t block = index / kBlock;
   int64_t slot = index % kBlock;
-  if (options_.shuffle) {
+  if (options_.shuffle && sources_.size() > 1) {
     const Permutation permutation(kBlock, options_.seed, stream_id(0, block));
     slot = static_cast<int64_t>(permutation(static_cast<uint64_t>(slot)));
   }

@@ -38,7 +38,9 @@ struct DatasetOptions {
 
 class Dataset {
  public:
-  /// Sources share the samples in blocks of this many: the resolution of the weights.
+  /// Sources share the samples in blocks of this many: the resolution of the weights. Within a block several sources
+  /// are mixed by a permutation, so the end of one source's epoch and the start of its next may overlap inside one
+  /// block; a single source has exact epochs.
   static constexpr int64_t kBlock = 1024;
 
   /// Opens and verifies all shards. Errors: no source; a shard of another vocabulary or tokenizer than the first; fewer

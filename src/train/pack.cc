@@ -144,6 +144,8 @@ std::vector<std::string_view> split_documents(std::string_view text) {
 
 size_t validation_cut(std::string_view text, double val_fraction) {
   const size_t cut = line_cut(text, val_fraction);
+  const std::string_view before = without_carriage_return(text.substr(0, cut > 0 ? cut - 1 : 0));
+  if (before.substr(before.rfind('\n') + 1) == kSeparator) return cut;  // a document starts here
   // Cutting between documents is better, if that costs little of the validation part.
   const size_t limit = cut + (text.size() - cut) / 5;
   std::string_view rest = text.substr(cut);

@@ -31,7 +31,7 @@ std::string fill(std::string_view pattern,
 
 std::string with_article(std::string_view noun_phrase) {
   const bool vowel = std::string_view("aeiou").find(noun_phrase.front()) != std::string_view::npos;
-  return (vowel ? "an " : "a ") + std::string(noun_phrase);
+  return std::string(vowel ? "an " : "a ").append(noun_phrase);
 }
 
 std::string capitalised(std::string text) {

@@ -212,7 +212,8 @@ void counting(Talk& talk) {
   }
   std::string reply;
   for (int64_t i = 0; i <= last - first; ++i) {
-    reply += (i > 0 ? ", " : "") + std::to_string(backwards ? last - i : first + i);
+    if (i > 0) reply += ", ";
+    reply += std::to_string(backwards ? last - i : first + i);
   }
   talk.say(std::move(user), reply + ".");
 }
@@ -273,7 +274,10 @@ void spelling(Talk& talk) {
   const std::string_view form = one_of(talk.rng, {"Spell {w}.", "How do you spell {w}?", "Spell the word {w}."});
   std::string user = fill(form, {{"w", word}});
   std::string letters;
-  for (char c : word) letters += (letters.empty() ? "" : "-") + std::string(1, c);
+  for (char c : word) {
+    if (!letters.empty()) letters += '-';
+    letters += c;
+  }
   talk.say(std::move(user), letters + ".");
 }
 

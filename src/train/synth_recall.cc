@@ -25,7 +25,7 @@ constexpr Relation kLives{"{k} lives in {v}.", "Where does {k} live?", "Who live
 constexpr Relation kLikes{"{k} likes {v}.", "What does {k} like?", "Who likes {v}?", "{k} likes {v}.",
                           "{k} likes {v}."};
 constexpr Relation kBox{"The {k} box holds {v}.", "What is in the {k} box?", "Which box holds {v}?",
-                        "In the {k} box is {v}.", "The {k} box holds {v}."};
+                        "The {k} box holds {v}.", "The {k} box holds {v}."};
 constexpr Relation kCode{"The code of {k} is {v}.", "What is the code of {k}?", "Whose code is {v}?",
                          "The code of {k} is {v}.", "{v} is the code of {k}."};
 
@@ -39,7 +39,10 @@ struct Exercise {
   }
   std::string facts() const {
     std::string text;
-    for (size_t i = 0; i < keys.size(); ++i) text += (i > 0 ? " " : "") + with(relation->fact, i);
+    for (size_t i = 0; i < keys.size(); ++i) {
+      if (i > 0) text += ' ';
+      text += with(relation->fact, i);
+    }
     return text;
   }
 };
