@@ -76,9 +76,9 @@ Status Dataset::set_quotas(std::span<const DatasetSource> sources) {
   // Largest remainders get what rounding down left over; equal remainders in the order of the sources.
   std::vector<size_t> order(shares.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-    return shares[a] - static_cast<double>(sources_[a].quota) > shares[b] - static_cast<double>(sources_[b].quota);
-  });
+  const auto remainder = [&](size_t i) { return shares[i] - static_cast<double>(sources_[i].quota); };
+  std::sort(order.begin(), order.end(),
+            [&](size_t a, size_t b) { return remainder(a) != remainder(b) ? remainder(a) > remainder(b) : a < b; });
   for (size_t i = 0; given < kBlock; ++given, i = (i + 1) % order.size()) ++sources_[order[i]].quota;
   for (size_t s = 0; s < shares.size(); ++s) {
     if (sources_[s].quota < 1) {

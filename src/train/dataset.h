@@ -32,7 +32,8 @@ struct DatasetSource {
 struct DatasetOptions {
   int64_t sequence_length = 0;
   uint64_t seed = 0;
-  /// false: every shard in its order, for validation (samples 0 .. num_samples()-1 of one source are then one pass).
+  /// false: every shard in its order, for validation (samples 0 .. num_samples()-1 of one source are then one pass,
+  /// without the last num_tokens % sequence_length tokens).
   bool shuffle = true;
 };
 
