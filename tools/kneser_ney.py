@@ -1,4 +1,4 @@
-"""Interpolated modified Kneser-Ney n-gram model over the tokens of fathom shards: the yardstick for a small model's loss.
+"""Interpolated modified Kneser-Ney n-gram model over fathom shards: the yardstick for a small model.
 
     python3 tools/kneser_ney.py --train train.bin [more.bin ...] --eval val.bin [--order 5] [--bytes N]
     python3 tools/kneser_ney.py --self-test
@@ -59,7 +59,8 @@ class KneserNey:
             key = tokens[places].copy()
             if k > 1:
                 key += grams[-1][places - 1] * vocab_size
-            unique, index, inverse, counts = np.unique(key, return_index=True, return_inverse=True, return_counts=True)
+            unique, index, inverse, counts = np.unique(key, return_index=True, return_inverse=True,
+                                                       return_counts=True)
             gram = np.full(len(tokens), -1, np.int64)
             gram[places] = inverse
             self.keys.append(unique)
@@ -202,7 +203,8 @@ def self_test():
             for word in range(vocab_size):
                 reference = naive_probability(list(tokens), list(starts), vocab_size, order, context, word)
                 worst_difference = max(worst_difference, abs(p[word] - reference))
-        print(f"vocab {vocab_size:3d} order {order}: |sum - 1| <= {worst_sum:.1e}, |p - definition| <= {worst_difference:.1e}")
+        print(f"vocab {vocab_size:3d} order {order}: |sum - 1| <= {worst_sum:.1e}, "
+              f"|p - definition| <= {worst_difference:.1e}")
         if worst_sum > 1e-12 or worst_difference > 1e-12:
             raise SystemExit("self-test failed")
 
