@@ -46,7 +46,7 @@ def depth_in_document(num_tokens, starts):
 
 
 class KneserNey:
-    """The n-grams of order k are the sorted int64 keys (id of the first k-1 tokens' n-gram) * vocab + (last token), so an
+    """The n-grams of order k are the sorted int64 keys (id of the first k-1 tokens) * vocab + (last token), so an
     n-gram's id is its rank and all its continuations lie next to each other."""
 
     def __init__(self, tokens, starts, vocab_size, order):
