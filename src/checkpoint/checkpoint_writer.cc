@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <unordered_set>
 
 #include "base/json.h"
 #include "checkpoint/hf_index.h"
@@ -93,18 +92,7 @@ Result<CheckpointWriter> CheckpointWriter::create(const Path& model_dir, std::ve
     return invalid(target.string() + " exists and is not a checkpoint directory (files only, with a config.json or " +
                    std::string(kSingleFileName) + "); it is left alone");
   }
-  // Names must be unique over all shards; the rest of a declaration is checked where its shard is created.
-  std::unordered_set<std::string_view> seen;
-  int64_t total_bytes = 0;
-  for (const TensorDecl& t : tensors) {
-    if (!seen.insert(t.name).second)
-      return invalid(target.string() + ": tensor " + in_quotes(t.name) + ": declared twice");
-    const auto bytes = tensor_bytes(t.dtype, t.shape);
-    if (!bytes || *bytes > INT64_MAX - total_bytes) {
-      return invalid(target.string() + ": tensor " + in_quotes(t.name) + ": its size overflows");
-    }
-    total_bytes += *bytes;
-  }
+  if (auto s = check_declarations(tensors, target.string()); !s) return s.error();
   Path partial = with_suffix(target, ".partial");
   if (auto s = clear_leftover(partial, options.overwrite); !s) return s.error();
   const Path replaced = with_suffix(target, ".replaced");

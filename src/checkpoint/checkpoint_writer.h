@@ -25,7 +25,7 @@ struct CheckpointWriterOptions {
 /// deleted last: a crash in between leaves one complete directory under each of the two other names.
 class CheckpointWriter {
  public:
-  /// Tensors are laid out in the given order. Errors: a bad declaration (SafetensorsWriter::create); max_shard_bytes
+  /// Tensors are laid out in the given order. Errors: a bad declaration (check_declarations); max_shard_bytes
   /// below 1; the target exists and overwrite is off, or it is something that is not a checkpoint directory;
   /// NAME.partial exists (left by a crash, or in use) and overwrite is off; NAME.replaced exists and NAME does not (a
   /// crash in between: it is the only good copy).

@@ -119,20 +119,6 @@ Status check_layout(std::vector<Placed>* placed, int64_t data_bytes, const std::
   return {};
 }
 
-Status check_declarations(const std::vector<TensorDecl>& tensors, const std::string& where) {
-  std::unordered_set<std::string_view> seen;
-  for (const TensorDecl& t : tensors) {
-    const std::string at = where + ": tensor " + in_quotes(t.name) + ": ";
-    const bool printable = std::all_of(t.name.begin(), t.name.end(), [](char c) { return c >= 0x20 && c <= 0x7e; });
-    if (t.name.empty() || !printable || t.name == kMetadataKey) {
-      return invalid(at + "not a name to write; use printable ASCII other than __metadata__");
-    }
-    if (!seen.insert(t.name).second) return invalid(at + "declared twice");
-    if (!tensor_bytes(t.dtype, t.shape)) return invalid(at + "shape " + shape_text(t.shape) + " is not a size");
-  }
-  return {};
-}
-
 Result<std::string> header_text(const std::vector<TensorDecl>& tensors, const SafetensorsMetadata& metadata,
                                 const std::string& where) {
   Json header = Json::object();
@@ -145,7 +131,6 @@ Result<std::string> header_text(const std::vector<TensorDecl>& tensors, const Sa
   int64_t offset = 0;
   for (const TensorDecl& t : tensors) {
     const int64_t bytes = *tensor_bytes(t.dtype, t.shape);
-    if (bytes > INT64_MAX - offset) return invalid(where + ": the tensors together overflow a file");
     Json shape = Json::array();
     for (int64_t extent : t.shape) shape.push(extent);
     Json entry = Json::object();
@@ -189,6 +174,25 @@ std::optional<int64_t> tensor_bytes(DType dtype, std::span<const int64_t> shape)
   }
   if (overflows) return std::nullopt;
   return is_empty ? 0 : bytes;
+}
+
+Status check_declarations(std::span<const TensorDecl> tensors, std::string_view where) {
+  std::unordered_set<std::string_view> seen;
+  int64_t total_bytes = 0;
+  for (const TensorDecl& t : tensors) {
+    const std::string at = std::string(where) + ": tensor " + in_quotes(t.name) + ": ";
+    const bool is_printable = std::all_of(t.name.begin(), t.name.end(), [](char c) { return c >= 0x20 && c <= 0x7e; });
+    if (t.name.empty() || !is_printable || t.name == kMetadataKey) {
+      return invalid(at + "not a name to write; use printable ASCII other than __metadata__");
+    }
+    if (!seen.insert(t.name).second) return invalid(at + "declared twice");
+    const auto bytes = tensor_bytes(t.dtype, t.shape);
+    if (!bytes) return invalid(at + "shape " + shape_text(t.shape) + " is not a size");
+    if (__builtin_add_overflow(total_bytes, *bytes, &total_bytes)) {
+      return invalid(at + "the tensors up to here overflow a file");
+    }
+  }
+  return {};
 }
 
 Result<SafetensorsContent> parse_safetensors(std::span<const std::byte> bytes, std::string_view source) {

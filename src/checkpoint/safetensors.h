@@ -52,6 +52,10 @@ struct StoredTensor {
 /// product does not fit in 63 bits.
 std::optional<int64_t> tensor_bytes(DType dtype, std::span<const int64_t> shape);
 
+/// Whether tensors can be written together. Errors: a name that is empty, not printable ASCII, "__metadata__" or
+/// declared twice; a negative shape; sizes that overflow, alone or in sum. `where` names the target in errors.
+Status check_declarations(std::span<const TensorDecl> tensors, std::string_view where);
+
 /// What a safetensors header says: the tensors in the order of their data.
 struct SafetensorsContent {
   std::vector<StoredTensor> tensors;
@@ -100,8 +104,7 @@ class SafetensorsFile {
 /// The file appears under its name only after commit().
 class SafetensorsWriter {
  public:
-  /// Errors: a name that is empty, not printable ASCII, "__metadata__" or declared twice; a negative or overflowing
-  /// shape; a header beyond kMaxSafetensorsHeaderBytes; the file cannot be created.
+  /// Errors: those of check_declarations; a header beyond kMaxSafetensorsHeaderBytes; the file cannot be created.
   static Result<SafetensorsWriter> create(const Path& path, std::vector<TensorDecl> tensors,
                                           const SafetensorsMetadata& metadata = {});
 

@@ -240,6 +240,9 @@ TEST(CheckpointWriter, RefusesBadNamesAndSizes) {
   EXPECT_FALSE(CheckpointWriter::create(dir.path() / "out", kDecls, {.max_shard_bytes = 0}));
   EXPECT_FALSE(CheckpointWriter::create(dir.path() / "out", {{"a", DType::kU8, {1}}, {"a", DType::kU8, {1}}}));
   EXPECT_FALSE(CheckpointWriter::create(dir.path() / "out", {{"a", DType::kU8, {-1}}}));
+  EXPECT_FALSE(CheckpointWriter::create(dir.path() / "out", {{"a", DType::kU8, {1}}, {"\n", DType::kU8, {1}}},
+                                        {.max_shard_bytes = 1}))
+      << "found before anything is written, though it is in the second shard";
   auto writer = CheckpointWriter::create(dir.path() / "out" / "", kDecls);
   ASSERT_TRUE(writer) << "a trailing slash is fine";
   EXPECT_FALSE(writer->add_file("../x", ""));
