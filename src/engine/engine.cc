@@ -51,10 +51,10 @@ Status Engine::resume(int64_t sequence_id, std::span<const int32_t> prompt, int6
   if (auto s = check_prompt(prompt); !s) return s;
   Sequence* sequence = find(sequence_id);
   check(sequence != nullptr, "a resumed sequence exists");
-  // Only pages of prompt tokens may be kept: generated ones were computed in the absorbed form. The last prompt token is
-  // computed again in any case, because its logits are wanted.
-  const int64_t reusable = std::min({sequence->prompt_length, sequence->num_computed,
-                                     static_cast<int64_t>(prompt.size()) - 1});
+  // Only pages of prompt tokens may be kept: generated ones were computed in the absorbed form. The last prompt token
+  // is computed again in any case, because its logits are wanted.
+  const int64_t reusable =
+      std::min({sequence->prompt_length, sequence->num_computed, static_cast<int64_t>(prompt.size()) - 1});
   const auto shared = std::mismatch(prompt.begin(), prompt.begin() + reusable, sequence->tokens.begin()).first;
   sequence->num_computed = shared - prompt.begin();
   sequence->cache.truncate(sequence->num_computed);

@@ -3,9 +3,7 @@
 namespace fathom {
 namespace {
 
-int64_t pages_for(int64_t num_tokens) {
-  return (num_tokens + LatentPages::kPageTokens - 1) / LatentPages::kPageTokens;
-}
+int64_t pages_for(int64_t num_tokens) { return (num_tokens + LatentPages::kPageTokens - 1) / LatentPages::kPageTokens; }
 
 }  // namespace
 
@@ -63,7 +61,8 @@ void SequenceCache::refresh() {
   for (size_t layer = 0; layer < layer_pages_.size(); ++layer) {
     layer_pages_[layer].clear();
     for (void* page : pages_) {
-      layer_pages_[layer].push_back(static_cast<std::byte*>(page) + static_cast<int64_t>(layer) * cache_->layer_bytes());
+      layer_pages_[layer].push_back(static_cast<std::byte*>(page) +
+                                    static_cast<int64_t>(layer) * cache_->layer_bytes());
     }
     views_.push_back(cache_->view(layer_pages_[layer]));
   }

@@ -1,5 +1,5 @@
-// The latent KV cache: pages of 64 tokens, each holding [C latent, R rope key] of every layer. Pages are made when first
-// needed, recycled, and bounded in number; a SequenceCache is the page table of one sequence.
+// The latent KV cache: pages of 64 tokens, each holding [C latent, R rope key] of every layer. Pages are made when
+// first needed, recycled, and bounded in number; a SequenceCache is the page table of one sequence.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +24,9 @@ class LatentCache {
 
   int64_t num_layers() const { return num_layers_; }
   DType dtype() const { return dtype_; }
-  int64_t layer_bytes() const { return LatentPages::kPageTokens * (kv_lora_rank_ + qk_rope_head_dim_) * size_of(dtype_); }
+  int64_t layer_bytes() const {
+    return LatentPages::kPageTokens * (kv_lora_rank_ + qk_rope_head_dim_) * size_of(dtype_);
+  }
   int64_t max_tokens() const { return max_pages_ * LatentPages::kPageTokens; }
   /// Pages as one layer of one sequence sees them.
   LatentPages view(std::span<void* const> pages) const {

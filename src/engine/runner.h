@@ -1,5 +1,5 @@
-// The runner: one step of the model. StepPlan -> packed rows with cache pages -> hidden states -> logits of the rows that
-// sample.
+// The runner: one step of the model. StepPlan -> packed rows with cache pages -> hidden states -> logits of the rows
+// that sample.
 #pragma once
 
 #include <memory>

@@ -30,7 +30,8 @@ std::vector<double> penalized(std::span<const float> logits, const std::vector<b
 }
 
 int32_t best(const std::vector<double>& z) {
-  return static_cast<int32_t>(std::max_element(z.begin(), z.end()) - z.begin());  // the first, so ties go to the lower id
+  return static_cast<int32_t>(std::max_element(z.begin(), z.end()) -
+                              z.begin());  // the first, so ties go to the lower id
 }
 
 }  // namespace

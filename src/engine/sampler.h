@@ -10,9 +10,9 @@ namespace fathom {
 
 struct SamplingParams {
   double temperature = 0.6;
-  int64_t top_k = 0;       // 0: off
-  double top_p = 1;        // keep the smallest set of at least this mass
-  double min_p = 0;        // drop what is below min_p times the best probability
+  int64_t top_k = 0;  // 0: off
+  double top_p = 1;   // keep the smallest set of at least this mass
+  double min_p = 0;   // drop what is below min_p times the best probability
   double repetition_penalty = 1;
   uint64_t seed = 0;
 };
@@ -22,9 +22,9 @@ struct Candidate {
   double probability = 0;
 };
 
-/// The candidates left after all filters, most probable first (ties: lower id), probabilities renormalised. `allowed[v]`
-/// is false for rows of the vocabulary that no token owns (padding): they are never sampled. `context` are the tokens
-/// that the repetition penalty looks at. temperature must be > 0.
+/// The candidates left after all filters, most probable first (ties: lower id), probabilities renormalised.
+/// `allowed[v]` is false for rows of the vocabulary that no token owns (padding): they are never sampled. `context` are
+/// the tokens that the repetition penalty looks at. temperature must be > 0.
 std::vector<Candidate> sampling_candidates(std::span<const float> logits, const std::vector<bool>& allowed,
                                            std::span<const int32_t> context, const SamplingParams& params);
 

@@ -14,11 +14,12 @@ StepPlan plan_step(std::span<const SequenceState> states, int64_t token_budget, 
       if (s.num_computed >= s.num_tokens || in_prompt == generated) continue;
       const int64_t end = in_prompt ? s.prompt_length : s.num_tokens;
       const int64_t count = std::min(left, end - s.num_computed);
-      plan.push_back({.sequence = i,
-                      .first_position = s.num_computed,
-                      .count = count,
-                      .form = generated && generation == GenerationForm::kAbsorbed ? MlaForm::kAbsorbed : MlaForm::kNaive,
-                      .samples = s.num_computed + count == s.num_tokens});
+      plan.push_back(
+          {.sequence = i,
+           .first_position = s.num_computed,
+           .count = count,
+           .form = generated && generation == GenerationForm::kAbsorbed ? MlaForm::kAbsorbed : MlaForm::kNaive,
+           .samples = s.num_computed + count == s.num_tokens});
       left -= count;
     }
   };

@@ -15,10 +15,10 @@ struct Sequence {
   Sequence(int64_t sequence_id, LatentCache& pages) : id(sequence_id), cache(pages) {}
 
   int64_t id;
-  std::vector<int32_t> tokens;   // prompt, then generated
-  int64_t prompt_length = 0;     // tokens before it are computed in the naive form
-  int64_t num_computed = 0;      // tokens whose latents are in the cache
-  int64_t max_length = 0;        // generation ends when tokens reach this many
+  std::vector<int32_t> tokens;  // prompt, then generated
+  int64_t prompt_length = 0;    // tokens before it are computed in the naive form
+  int64_t num_computed = 0;     // tokens whose latents are in the cache
+  int64_t max_length = 0;       // generation ends when tokens reach this many
   SamplingParams sampling;
   FinishReason finish = FinishReason::kNone;
   SequenceCache cache;

@@ -138,6 +138,8 @@ class Kernels {
   virtual void embed_backward(Tensor tokens, Tensor dout, Tensor dtable) = 0;
 
   /// y = gain * x / sqrt(mean(x^2) + eps), row by row.  x, y [T, D] (y may be x), gain [D] FP32.
+  /// Roundings are part of the contract, because FP8 codes hang on them: the sum of squares in double, the mean rounded
+  /// to FP32, + eps in FP32, r = its inverse root rounded once, then (x * r) * gain.
   virtual void rms_norm(Tensor x, Tensor gain, double eps, Tensor y) = 0;
   /// dx (+)= of the above; dgain [D] +=.
   virtual void rms_norm_backward(Tensor x, Tensor gain, double eps, Tensor dy, Tensor dx, Into into, Tensor dgain) = 0;

@@ -7,10 +7,10 @@
 namespace fathom {
 
 struct FfnSaved {
-  Tensor x;              // [T, D]
-  Tensor gate, up, h;    // [T, I]
-  Tensor dout;           // [T, D]; written by backward_input, as the next two
-  Tensor dgate, dup;     // [T, I]
+  Tensor x;            // [T, D]
+  Tensor gate, up, h;  // [T, I]
+  Tensor dout;         // [T, D]; written by backward_input, as the next two
+  Tensor dgate, dup;   // [T, I]
 };
 
 class DenseFfn {

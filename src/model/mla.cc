@@ -19,16 +19,16 @@ void Mla::forward(const Run& run, Tensor x, const AttentionContext& context, Ten
   if (w_.q_b) {
     q_raw = run.make({T, config_.q_lora_rank});
     c_q = run.make({T, config_.q_lora_rank});
-    linear(run, x, w_.q_a, q_raw);                                                        // eq. 6
+    linear(run, x, w_.q_a, q_raw);  // eq. 6
     run.k.rms_norm(q_raw, w_.q_a_norm.value.codes, config_.rms_norm_eps, c_q);
-    linear(run, c_q, w_.q_b, q.join_last());                                              // eq. 7, 8
+    linear(run, c_q, w_.q_b, q.join_last());  // eq. 7, 8
   } else {
     linear(run, x, w_.q_a, q.join_last());
   }
   run.k.rope(q.slice(2, Dn, R), context.rotary.cos, context.rotary.sin, RopeDirection::kForward);
 
   const Tensor kv_raw = run.make({T, C + R});
-  linear(run, x, w_.kv_a, kv_raw);                                                        // eq. 1, 3
+  linear(run, x, w_.kv_a, kv_raw);  // eq. 1, 3
   const Tensor k_rope = kv_raw.slice(1, C, R);
   run.k.rope(as_heads(k_rope), context.rotary.cos, context.rotary.sin, RopeDirection::kForward);
   const Tensor latent = run.make({T, C});
@@ -59,7 +59,7 @@ void Mla::forward(const Run& run, Tensor x, const AttentionContext& context, Ten
     }
   }
   if (absorbed_rows > 0) attend_absorbed(run, context, absorbed_rows, q, o);
-  linear(run, o.join_last(), w_.o, out);                                                  // eq. 11
+  linear(run, o.join_last(), w_.o, out);  // eq. 11
   if (saved != nullptr) {
     saved->x = x;
     saved->q_raw = q_raw;
@@ -85,7 +85,7 @@ void Mla::attend_naive(const Run& run, const Segment& segment, const LatentPages
     run.k.gather_latents(*pages, keys, rope_keys);
   }
   const Tensor kv = run.make({S, H, Dn + Dv});
-  run.k.gemm(keys, w_.kv_b.value, kv.join_last(), run.unquantized());                     // eq. 2, 5
+  run.k.gemm(keys, w_.kv_b.value, kv.join_last(), run.unquantized());  // eq. 2, 5
   run.k.mla_prefill({.q = q.rows(segment.row, segment.count),
                      .kv = kv,
                      .k_rope = rope_keys,
@@ -93,7 +93,7 @@ void Mla::attend_naive(const Run& run, const Segment& segment, const LatentPages
                      .first_position = segment.first_position,
                      .softmax_scale = config_.softmax_scale(),
                      .out = o.rows(segment.row, segment.count),
-                     .lse = lse ? lse.rows(segment.row, segment.count) : Tensor{}});      // eq. 10
+                     .lse = lse ? lse.rows(segment.row, segment.count) : Tensor{}});  // eq. 10
 }
 
 /// W_UK absorbed into the query and W_UV into the output: attention over the latents themselves.

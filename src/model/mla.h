@@ -1,6 +1,6 @@
-// Multi-head Latent Attention (V3 report section 2.1.1, eq. 1-11): the naive form for prompts and training, the absorbed
-// form for generated tokens, from the same weights, side by side. What is cached per token is the normed latent and the
-// rotated shared key: C + R numbers.
+// Multi-head Latent Attention (V3 report section 2.1.1, eq. 1-11): the naive form for prompts and training, the
+// absorbed form for generated tokens, from the same weights, side by side. What is cached per token is the normed
+// latent and the rotated shared key: C + R numbers.
 #pragma once
 
 #include <span>
@@ -35,14 +35,14 @@ struct AttentionContext {
 
 /// What forward keeps for backward; up-projections (kv) are recomputed.
 struct MlaSaved {
-  Tensor x;        // [T, D] normed input
-  Tensor q_raw;    // [T, Cq] before its norm
-  Tensor c_q;      // [T, Cq]
-  Tensor q;        // [T, H, Dn + R] rotated
-  Tensor kv_raw;   // [T, C + R]: latent before its norm; rotated key
-  Tensor latent;   // [T, C]
-  Tensor o;        // [T, H, Dv]
-  Tensor lse;      // [T, H]
+  Tensor x;       // [T, D] normed input
+  Tensor q_raw;   // [T, Cq] before its norm
+  Tensor c_q;     // [T, Cq]
+  Tensor q;       // [T, H, Dn + R] rotated
+  Tensor kv_raw;  // [T, C + R]: latent before its norm; rotated key
+  Tensor latent;  // [T, C]
+  Tensor o;       // [T, H, Dv]
+  Tensor lse;     // [T, H]
   // Written by backward_input for backward_weight.
   Tensor dout;     // [T, D]
   Tensor dq;       // [T, H, Dn + R], rotation undone

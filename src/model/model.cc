@@ -58,9 +58,7 @@ class Loader {
   }
 
  private:
-  std::string where(const std::string& name) const {
-    return checkpoint_.model_dir().string() + ": tensor " + name;
-  }
+  std::string where(const std::string& name) const { return checkpoint_.model_dir().string() + ": tensor " + name; }
 
   Result<Tensor> find(const std::string& name, std::span<const int64_t> shape) {
     const StoredTensor* stored = checkpoint_.find(name);

@@ -29,8 +29,8 @@ struct CheckpointDifference {
 CheckpointDifference compare_with_plan(const ModelConfig& config, const Checkpoint& checkpoint);
 
 /// Loads DIR. Errors name the tensor: missing, wrong shape, a dtype that is not F32, BF16, F16 or E4M3 (with its
-/// _scale_inv), a scale of the wrong shape or dtype. MTP modules are optional: a checkpoint without any of their tensors
-/// loads with num_nextn_predict_layers = 0.
+/// _scale_inv), a scale of the wrong shape or dtype. MTP modules are optional: a checkpoint without any of their
+/// tensors loads with num_nextn_predict_layers = 0.
 Result<std::unique_ptr<Model>> load_model(const Path& model_dir);
 
 /// A model of `config` whose every parameter is zeroed memory of `dtype` (F32, F64), norms and biases included; with

@@ -1,6 +1,6 @@
 // Multi-Token Prediction module k (V3 report section 2.2, eq. 21-25): from the hidden state that predicts t_{i+k+1} and
-// the embedding of that token, one more block predicts t_{i+k+2}. The input is [enorm(embedding); hnorm(hidden after the
-// final norm)], the order of the released weights; embedding and head are the main model's.
+// the embedding of that token, one more block predicts t_{i+k+2}. The input is [enorm(embedding); hnorm(hidden after
+// the final norm)], the order of the released weights; embedding and head are the main model's.
 #pragma once
 
 #include "model/block.h"
@@ -9,13 +9,13 @@
 namespace fathom {
 
 struct MtpSaved {
-  Tensor tokens;     // [T] I32: the next tokens that were embedded
-  Tensor embedded;   // [T, D]
-  Tensor hidden;     // [T, D] the input hidden
-  Tensor joined;     // [T, 2 D]: normed embedding, normed hidden
+  Tensor tokens;    // [T] I32: the next tokens that were embedded
+  Tensor embedded;  // [T, D]
+  Tensor hidden;    // [T, D] the input hidden
+  Tensor joined;    // [T, 2 D]: normed embedding, normed hidden
   BlockSaved block;
-  Tensor h_out;      // [T, D] the block's output, before shared_head.norm
-  Tensor du;         // [T, D]; written by backward_input
+  Tensor h_out;  // [T, D] the block's output, before shared_head.norm
+  Tensor du;     // [T, D]; written by backward_input
 };
 
 class Mtp {

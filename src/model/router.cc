@@ -46,7 +46,8 @@ void update_router_bias(std::span<const int64_t> tokens_per_expert, double speed
   const auto experts = static_cast<int64_t>(tokens_per_expert.size());
   float* b = bias.ptr<float>();
   for (int64_t e = 0; e < experts; ++e) {
-    const int64_t excess = tokens_per_expert[static_cast<size_t>(e)] * experts - total;  // int64: exact, no rounded mean
+    const int64_t excess =
+        tokens_per_expert[static_cast<size_t>(e)] * experts - total;  // int64: exact, no rounded mean
     const double direction = excess > 0 ? -1.0 : excess < 0 ? 1.0 : 0.0;
     b[e] = static_cast<float>(double{b[e]} + speed * direction);
   }

@@ -1,5 +1,5 @@
-// Run: what every layer needs of one pass: the kernels, the precision of its linear layers, the dtype of its activations
-// and the arena they live in. Layers are stateless; a pass carries its state in tensors of this arena.
+// Run: what every layer needs of one pass: the kernels, the precision of its linear layers, the dtype of its
+// activations and the arena they live in. Layers are stateless; a pass carries its state in tensors of this arena.
 #pragma once
 
 #include <initializer_list>

@@ -29,8 +29,7 @@ Tensor Transformer::forward(const Run& run, const PackedTokens& batch, Transform
   run.k.embed(tokens, w_.embedding.value, h);
   if (saved != nullptr) saved->blocks.resize(w_.blocks.size());
   for (size_t layer = 0; layer < w_.blocks.size(); ++layer) {
-    const AttentionContext context{
-        .segments = batch.segments, .rotary = rotary, .layer = static_cast<int64_t>(layer)};
+    const AttentionContext context{.segments = batch.segments, .rotary = rotary, .layer = static_cast<int64_t>(layer)};
     h = Block(config_, w_.blocks[layer]).forward(run, h, context, saved != nullptr ? &saved->blocks[layer] : nullptr);
     if (layer_hidden != nullptr) layer_hidden->push_back(h);
   }
@@ -43,11 +42,9 @@ Tensor Transformer::forward(const Run& run, const PackedTokens& batch, Transform
   return out;
 }
 
-void Transformer::backward_input(const Run& run, const PackedTokens& batch, Tensor dhidden,
-                                 TransformerSaved& s) const {
+void Transformer::backward_input(const Run& run, const PackedTokens& batch, Tensor dhidden, TransformerSaved& s) const {
   const Tensor dh = run.make({dhidden.extent(0), dhidden.extent(1)});
-  run.k.rms_norm_backward(s.h_out, w_.norm.value.codes, config_.rms_norm_eps, dhidden, dh, Into::kAssign,
-                          w_.norm.grad);
+  run.k.rms_norm_backward(s.h_out, w_.norm.value.codes, config_.rms_norm_eps, dhidden, dh, Into::kAssign, w_.norm.grad);
   for (size_t layer = w_.blocks.size(); layer-- > 0;) {
     const AttentionContext context{
         .segments = batch.segments, .rotary = s.rotary, .layer = static_cast<int64_t>(layer)};

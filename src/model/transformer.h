@@ -37,8 +37,7 @@ struct TransformerSaved {
 
 class Transformer {
  public:
-  Transformer(const ModelConfig& config, const ModelWeights& weights)
-      : config_(config), w_(weights), rotary_(config) {}
+  Transformer(const ModelConfig& config, const ModelWeights& weights) : config_(config), w_(weights), rotary_(config) {}
 
   const ModelConfig& config() const { return config_; }
   const ModelWeights& weights() const { return w_; }

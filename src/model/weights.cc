@@ -32,14 +32,15 @@ Param* find_in(const std::array<NameTable<Owner>, N>& table, Owner& owner, std::
   return nullptr;
 }
 
-constexpr std::array<NameTable<AttentionWeights>, 8> kAttention{{{"q_proj.weight", &AttentionWeights::q_a},
-                                                                 {"q_a_proj.weight", &AttentionWeights::q_a},
-                                                                 {"q_a_layernorm.weight", &AttentionWeights::q_a_norm},
-                                                                 {"q_b_proj.weight", &AttentionWeights::q_b},
-                                                                 {"kv_a_proj_with_mqa.weight", &AttentionWeights::kv_a},
-                                                                 {"kv_a_layernorm.weight", &AttentionWeights::kv_a_norm},
-                                                                 {"kv_b_proj.weight", &AttentionWeights::kv_b},
-                                                                 {"o_proj.weight", &AttentionWeights::o}}};
+constexpr std::array<NameTable<AttentionWeights>, 8> kAttention{
+    {{"q_proj.weight", &AttentionWeights::q_a},
+     {"q_a_proj.weight", &AttentionWeights::q_a},
+     {"q_a_layernorm.weight", &AttentionWeights::q_a_norm},
+     {"q_b_proj.weight", &AttentionWeights::q_b},
+     {"kv_a_proj_with_mqa.weight", &AttentionWeights::kv_a},
+     {"kv_a_layernorm.weight", &AttentionWeights::kv_a_norm},
+     {"kv_b_proj.weight", &AttentionWeights::kv_b},
+     {"o_proj.weight", &AttentionWeights::o}}};
 constexpr std::array<NameTable<FfnWeights>, 3> kFfn{{{"gate_proj.weight", &FfnWeights::gate},
                                                      {"up_proj.weight", &FfnWeights::up},
                                                      {"down_proj.weight", &FfnWeights::down}}};

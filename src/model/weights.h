@@ -1,5 +1,5 @@
-// ModelWeights: a model's parameters as nested structs of views, named as the field names them. Storage, checkpoints and
-// optimizers own the bytes; the names of a checkpoint and these slots meet in bind() alone.
+// ModelWeights: a model's parameters as nested structs of views, named as the field names them. Storage, checkpoints
+// and optimizers own the bytes; the names of a checkpoint and these slots meet in bind() alone.
 #pragma once
 
 #include <functional>
@@ -11,7 +11,8 @@
 
 namespace fathom {
 
-/// MLA (paper-facts: V3 report eq. 1-11). Without query compression q_a is the whole q_proj and q_a_norm, q_b are empty.
+/// MLA (paper-facts: V3 report eq. 1-11). Without query compression q_a is the whole q_proj and q_a_norm, q_b are
+/// empty.
 struct AttentionWeights {
   Param q_a;        // [Cq, D], or q_proj [H (Dn + R), D]
   Param q_a_norm;   // [Cq]

@@ -49,7 +49,8 @@ void BatchCounts::add(const SlotTokens& slot, int64_t num_mtp_modules) {
 
 int64_t num_moe_layers(const ModelConfig& config) {
   int64_t count = 0;
-  for (int64_t l = 0; l < config.num_hidden_layers + config.num_nextn_predict_layers; ++l) count += config.is_moe_layer(l);
+  for (int64_t l = 0; l < config.num_hidden_layers + config.num_nextn_predict_layers; ++l)
+    count += config.is_moe_layer(l);
   return count;
 }
 
@@ -92,11 +93,11 @@ SlotLoss run_slot(const Run& run, const Transformer& model, const SlotTokens& sl
     const std::vector<int32_t> targets = shift_left(next_tokens, slot.document_offsets);
     mtp_hidden.push_back(Mtp(model, module).forward(run, mtp_hidden.back(), next_tokens, mtp_context(module), &s));
     balance(model.weights().mtp[static_cast<size_t>(module)].block.is_moe, s.block.moe);
-    const double module_factor = mean_factor(batch.num_mtp_targets[static_cast<size_t>(module)]) /
-                                 static_cast<double>(modules);
+    const double module_factor =
+        mean_factor(batch.num_mtp_targets[static_cast<size_t>(module)]) / static_cast<double>(modules);
     const Tensor d = run.make({T, D});
-    loss.mtp += module_factor *
-                model.head().loss(run, mtp_hidden.back(), targets, settings.mtp_lambda * module_factor, d);
+    loss.mtp +=
+        module_factor * model.head().loss(run, mtp_hidden.back(), targets, settings.mtp_lambda * module_factor, d);
     mtp_dhidden.push_back(d);
     next_tokens = targets;
   }

@@ -1,6 +1,6 @@
 // The training objective of one slot (micro-batch): cross-entropy of the next token, MTP cross-entropies, sequence
-// balance loss; and the whole backward pass. Every term is scaled once, by factors over the whole batch, so gradients of
-// slots are simply summed.
+// balance loss; and the whole backward pass. Every term is scaled once, by factors over the whole batch, so gradients
+// of slots are simply summed.
 //   L = sum_t ce_t / N + lambda / D sum_k (sum_t ce^k_t / N_k) + alpha sum_layers mean_documents L_balance
 #pragma once
 

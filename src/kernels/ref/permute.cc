@@ -13,7 +13,8 @@ void RefKernels::embed(Tensor tokens, const Weight& table, Tensor out) {
     const auto ids = tokens.view<const int32_t, 1>();
     const auto rows = out.view<T, 2>();
     for (int64_t t = 0; t < rows.extent(0); ++t) {
-      for (int64_t d = 0; d < rows.extent(1); ++d) rows(t, d) = ids[t] < 0 ? T{0} : static_cast<T>(ref::real_weight(table, ids[t], d));
+      for (int64_t d = 0; d < rows.extent(1); ++d)
+        rows(t, d) = ids[t] < 0 ? T{0} : static_cast<T>(ref::real_weight(table, ids[t], d));
     }
   });
 }
