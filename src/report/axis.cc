@@ -40,8 +40,8 @@ std::string scientific_text(double v) {
 
 }  // namespace
 
-std::string tick_text(double value, double step) {
-  const double size = std::max(std::abs(value), std::abs(step));
+std::string tick_text(double value, double step, double largest) {
+  const double size = std::max(std::abs(largest), std::abs(step));
   if (value == 0) return "0";
   if (size >= 1e15 || size < 1e-3) return scientific_text(value);
   double unit = 1;
@@ -91,10 +91,11 @@ Axis::Axis(double low, double high, bool log, bool to_ticks, int target_ticks) :
 void Axis::linear_ticks(int target_ticks) {
   const double step = nice_step(high_ - low_, target_ticks);
   const double first = std::ceil(low_ / step - 1e-9);
+  const double largest = std::max(std::abs(low_), std::abs(high_));
   for (int i = 0; i <= 4 * target_ticks; ++i) {
     const double value = (first + i) * step;
     if (value > high_ + step * 1e-9) break;
-    ticks_.push_back({value, tick_text(value, step)});
+    ticks_.push_back({value, tick_text(value, step, largest)});
   }
 }
 
@@ -112,7 +113,8 @@ void Axis::log_ticks(int target_ticks) {
       if (digit != 1 && decades > 2.5) break;
       if (exponent % stride != 0) break;
       const double value = digit * std::pow(10.0, exponent);
-      if (value >= low_ * (1 - 1e-9) && value <= high_ * (1 + 1e-9)) ticks_.push_back({value, tick_text(value, value)});
+      if (value >= low_ * (1 - 1e-9) && value <= high_ * (1 + 1e-9))
+        ticks_.push_back({value, tick_text(value, value, value)});
     }
   }
 }

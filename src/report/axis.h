@@ -35,8 +35,8 @@ class Axis {
   std::vector<Tick> ticks_;
 };
 
-/// A tick label: as many decimals as `step` needs, k/M/G/T from ten thousand, powers of ten beyond that and below
-/// 0.001.
-std::string tick_text(double value, double step);
+/// A tick label: as many decimals as `step` needs; k/M/G/T when `largest`, the largest value of the axis, is ten
+/// thousand or more (so that all ticks of an axis have one unit); powers of ten beyond that and below 0.001.
+std::string tick_text(double value, double step, double largest);
 
 }  // namespace fathom

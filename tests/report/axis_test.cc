@@ -70,16 +70,20 @@ TEST(Axis, AnyRangeHasFewTicksInsideIt) {
 }
 
 TEST(TickText, IsShortAtEverySize) {
-  EXPECT_EQ(tick_text(0, 0.1), "0");
-  EXPECT_EQ(tick_text(0.25, 0.05), "0.25");
-  EXPECT_EQ(tick_text(5000, 1000), "5000");
-  EXPECT_EQ(tick_text(20'000, 5000), "20k");
-  EXPECT_EQ(tick_text(12'500, 500), "12.5k");
-  EXPECT_EQ(tick_text(2.5e6, 5e5), "2.5M");
-  EXPECT_EQ(tick_text(3e9, 1e9), "3G");
-  EXPECT_EQ(tick_text(1.5e-5, 5e-6), "1.5e-5");
-  EXPECT_EQ(tick_text(2e20, 1e20), "2e20");
-  EXPECT_EQ(tick_text(-1e-10, 1e-10), "-1e-10");
+  EXPECT_EQ(tick_text(0, 0.1, 1), "0");
+  EXPECT_EQ(tick_text(0.25, 0.05, 1), "0.25");
+  EXPECT_EQ(tick_text(5000, 1000, 8000), "5000");
+  EXPECT_EQ(tick_text(20'000, 5000, 20'000), "20k");
+  EXPECT_EQ(tick_text(12'500, 500, 13'000), "12.5k");
+  EXPECT_EQ(tick_text(2.5e6, 5e5, 3e6), "2.5M");
+  EXPECT_EQ(tick_text(3e9, 1e9, 3e9), "3G");
+  EXPECT_EQ(tick_text(1.5e-5, 5e-6, 2e-5), "1.5e-5");
+  EXPECT_EQ(tick_text(2e20, 1e20, 2e20), "2e20");
+  EXPECT_EQ(tick_text(-1e-10, 1e-10, 1e-10), "-1e-10");
+}
+
+TEST(TickText, HasOneUnitPerAxis) {
+  EXPECT_EQ(texts(Axis(5000, 25'000, false, true, 5)), (Texts{"5k", "10k", "15k", "20k", "25k"}));
 }
 
 }  // namespace

@@ -1,0 +1,59 @@
+"""tools/run_tests.py: counts GoogleTest cases, names skips with their reason, and misses no program that crashed."""
+
+import pathlib
+import sys
+import tempfile
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tools"))
+import run_tests  # noqa: E402  (its folder is only now on the path)
+
+GTEST = """<testsuites><testsuite name="A">
+<testcase name="Good" classname="A" status="run" result="completed"/>
+<testcase name="Bad" classname="A" status="run" result="completed"><failure message="x"/></testcase>
+<testcase name="Left" classname="A" status="run" result="skipped"><skipped message="a_test.cc:3&#x0A;needs data"/></testcase>
+<testcase name="DISABLED_Off" classname="A" status="notrun" result="suppressed"/>
+</testsuite></testsuites>"""
+
+
+class CountTests(unittest.TestCase):
+    def count(self, xml_files, ctest_cases):
+        with tempfile.TemporaryDirectory() as folder:
+            results = pathlib.Path(folder)
+            for name, text in xml_files.items():
+                (results / name).write_text(text)
+            junit = results / "ctest.junit"
+            if ctest_cases is not None:
+                junit.write_text(f"<testsuite>{ctest_cases}</testsuite>")
+            return run_tests.count_tests(junit, results, {"base": "base_tests"})
+
+    def test_cases_of_a_program(self):
+        passed, failures, skips = self.count(
+            {"base_tests.xml": GTEST}, '<testcase name="base" status="fail"><failure message=""/></testcase>')
+        self.assertEqual(passed, 1)
+        self.assertEqual(failures, ["A.Bad"])
+        self.assertEqual(skips, ["A.Left: needs data", "A.DISABLED_Off: disabled"])
+
+    def test_a_crashed_program_is_a_failure(self):
+        crashed = '<testcase name="base" status="fail"><failure message="SEGFAULT"/></testcase>'
+        self.assertEqual(self.count({}, crashed), (0, ["base: the program failed as a whole SEGFAULT"], []))
+
+    def test_a_program_that_fails_after_its_cases_is_a_failure(self):
+        good = GTEST.replace('<failure message="x"/>', "")
+        passed, failures, _ = self.count(
+            {"base_tests.xml": good}, '<testcase name="base" status="fail"><failure message="leak"/></testcase>')
+        self.assertEqual((passed, failures), (2, ["base: the program failed as a whole leak"]))
+
+    def test_a_plain_program_is_one_check(self):
+        self.assertEqual(self.count({}, '<testcase name="script" status="run"/>'), (1, [], []))
+
+    def test_no_report_is_a_failure(self):
+        self.assertEqual(self.count({}, None), (0, ["ctest left no report"], []))
+
+    def test_a_program_that_was_not_built_is_a_failure(self):
+        case = '<testcase name="base" status="notrun"><skipped message="Unable to find executable"/></testcase>'
+        self.assertEqual(self.count({}, case), (0, ["base: Unable to find executable"], []))
+
+
+if __name__ == "__main__":
+    unittest.main()
