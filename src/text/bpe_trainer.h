@@ -21,7 +21,7 @@ struct BpeTrainerOptions {
   /// Ids in all: special tokens, the 256 bytes, then merged tokens. Fewer if the text has no more pairs.
   int32_t vocab_size = 0;
   /// Ids 0, 1, 2, ... in this order. Where they occur in the texts they cut and are not counted.
-  std::vector<std::string> special_tokens;
+  std::vector<std::string> special_tokens = {};
   /// Pairs that occur less often are not merged.
   int64_t min_frequency = 2;
   std::vector<std::string> split_patterns = deepseek_v3_split_patterns();

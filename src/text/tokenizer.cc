@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "text/byte_level.h"
 #include "text/utf8.h"
 
 namespace fathom {
@@ -87,12 +88,17 @@ Status Tokenizer::add_vocab(const TokenizerSpec& spec) {
       return corrupt("id " + std::to_string(entry.id) + " is used by " + name_of(entry.id, token.bytes) + " and " +
                      name_of(entry.id, entry.bytes));
     }
-    token = {entry.bytes, true, false};
+    token.bytes = entry.bytes;
+    token.used = true;
   }
   byte_ids_.fill(-1);
   by_bytes_.reserve(spec.vocab.size());
+  std::unordered_map<std::string_view, int32_t> literals;
   for (const VocabEntry& entry : spec.vocab) {
-    if (entry.literal) continue;
+    if (entry.literal) {
+      literals.emplace(entry.bytes, entry.id);
+      continue;
+    }
     const std::string& bytes = tokens_[static_cast<size_t>(entry.id)].bytes;
     if (!by_bytes_.emplace(bytes, entry.id).second) return corrupt(name_of(entry.id, bytes) + " is listed twice");
     if (bytes.size() == 1) byte_ids_[static_cast<uint8_t>(bytes[0])] = entry.id;
@@ -103,9 +109,19 @@ Status Tokenizer::add_vocab(const TokenizerSpec& spec) {
       return corrupt("id " + std::to_string(added.id) + " is used by " + name_of(added.id, token.bytes) + " and " +
                      name_of(added.id, added.content));
     }
+    // In a tokenizer file both would be one key, so one of the ids would be lost.
+    int32_t other = added.id;
+    if (const auto found = literals.find(added.content); found != literals.end()) other = found->second;
+    if (const auto bytes = from_byte_level(added.content)) {
+      if (const auto found = by_bytes_.find(*bytes); found != by_bytes_.end()) other = found->second;
+    }
+    if (other != added.id) {
+      return corrupt("added " + name_of(added.id, added.content) + " is in the vocabulary as id " +
+                     std::to_string(other));
+    }
     // Equal bytes: assigning would move the text that by_bytes_ points into.
     if (!token.used) token.bytes = added.content;
-    token.used = true;
+    token.used = token.added = true;
     token.special = added.special;
   }
   return {};
@@ -204,7 +220,8 @@ Result<std::vector<int32_t>> Tokenizer::encode(std::string_view text, AddedToken
 Status Tokenizer::encode_piece(std::string_view piece, Scratch& scratch, std::vector<int32_t>& ids) const {
   if (ignore_merges_) {
     const auto whole = by_bytes_.find(piece);
-    if (whole != by_bytes_.end() && !is_special(whole->second)) {
+    // Plain text never becomes an added token, whatever the vocabulary says.
+    if (whole != by_bytes_.end() && !tokens_[static_cast<size_t>(whole->second)].added) {
       ids.push_back(whole->second);
       return {};
     }

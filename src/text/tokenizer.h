@@ -27,7 +27,8 @@ enum class SpecialTokens { kKeep, kSkip };
 class Tokenizer {
  public:
   /// Builds the tables. Errors name the token, merge or pattern that does not fit: ids that are negative, used for two
-  /// texts or far above the number of tokens; merges of unknown tokens or into an unknown token; see also Pretokenizer
+  /// texts or far above the number of tokens; an added token that the vocabulary has under
+  /// another id; merges of unknown tokens or into an unknown token; see also Pretokenizer
   /// and AddedTokenMatcher.
   static Result<Tokenizer> create(const TokenizerSpec& spec);
 
@@ -57,6 +58,7 @@ class Tokenizer {
   struct Token {
     std::string bytes;
     bool used = false;
+    bool added = false;
     bool special = false;
   };
   struct Joined {
