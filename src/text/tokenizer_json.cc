@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <initializer_list>
 #include <limits>
+#include <tuple>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -338,7 +339,9 @@ Json model_json(const TokenizerSpec& spec) {
   for (auto& [id, text] : rows) vocab.emplace_back(std::move(text), Json(id));
 
   std::vector<Merge> merges = spec.merges;
-  std::stable_sort(merges.begin(), merges.end(), [](const Merge& a, const Merge& b) { return a.rank < b.rank; });
+  std::sort(merges.begin(), merges.end(), [](const Merge& a, const Merge& b) {
+    return std::tie(a.rank, a.left, a.right) < std::tie(b.rank, b.left, b.right);
+  });
   Json::Array pairs;
   for (const Merge& merge : merges) pairs.emplace_back(names[merge.left] + " " + names[merge.right]);
 

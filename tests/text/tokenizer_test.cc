@@ -241,12 +241,12 @@ TEST(Tokenizer, TakesWholePiecesWhenMergesAreIgnored) {
 
 TEST(Tokenizer, PrefersTheLongestAddedTokenAtTheLeftmostPlace) {
   TokenizerSpec spec = byte_spec({});
-  spec.added_tokens = {{"<a", 256}, {"<ab>", 257}, {"b>x", 258}, {"<", 259, false, true}, {"b>", 260, true, true}};
+  spec.added_tokens = {{"<a", 256}, {"<ab>", 257}, {"b>x", 258}, {"<b", 259, false, true}, {"b>", 260, true, true}};
   const Tokenizer tokenizer = make_tokenizer(spec);
   EXPECT_EQ(*tokenizer.encode("<ab>x", AddedTokens::kParse), (Ids{257, 'x'}));
   EXPECT_EQ(*tokenizer.encode("<aab", AddedTokens::kParse), (Ids{256, 'a', 'b'}));
-  // "b>x" is of the first pass, so it wins over the "b>" of the second although both begin at the same place.
-  EXPECT_EQ(*tokenizer.encode("<b>x<b>", AddedTokens::kParse), (Ids{259, 258, 259, 260}));
+  // "b>x" is of the first pass, so it wins over "<b" of the second, which begins further left.
+  EXPECT_EQ(*tokenizer.encode("<b>x<b>ab>", AddedTokens::kParse), (Ids{'<', 258, 259, '>', 'a', 260}));
   EXPECT_EQ(*tokenizer.encode("<ab>", AddedTokens::kIgnore), (Ids{'<', 'a', 'b', '>'}));
   EXPECT_FALSE(tokenizer.is_special(259));
   EXPECT_FALSE(tokenizer.is_special(-1));
