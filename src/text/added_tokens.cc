@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/json.h"
 #include "text/utf8.h"
 
 namespace fathom {
@@ -35,7 +36,7 @@ Result<AddedTokenMatcher> AddedTokenMatcher::create(std::span<const AddedToken> 
   for (const AddedToken& token : tokens) contents.push_back(token.content);
   std::sort(contents.begin(), contents.end());
   const auto twice = std::adjacent_find(contents.begin(), contents.end());
-  if (twice != contents.end()) return corrupt("added token \"" + std::string(*twice) + "\" is listed twice");
+  if (twice != contents.end()) return corrupt("added token " + Json(*twice).dump() + " is listed twice");
   return out;
 }
 

@@ -5,6 +5,7 @@
 #include <unordered_set>
 
 #include "base/check.h"
+#include "base/json.h"
 #include "text/byte_level.h"
 #include "text/tokenizer_json.h"
 #include "text/utf8.h"
@@ -154,7 +155,7 @@ Result<BpeTrainer> BpeTrainer::create(BpeTrainerOptions options) {
   std::vector<AddedToken> special;
   for (const std::string& content : options.special_tokens) {
     if (content.size() == 1)
-      return invalid("special token \"" + content + "\" is a single byte; accepted: longer ones");
+      return invalid("special token " + Json(content).dump() + " is a single byte; accepted: longer ones");
     special.push_back({content, static_cast<int32_t>(special.size())});
   }
   auto matcher = AddedTokenMatcher::create(special);

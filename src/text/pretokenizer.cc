@@ -3,11 +3,13 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include <algorithm>
 #include <array>
 #include <cctype>
 #include <optional>
 
 #include "base/check.h"
+#include "base/json.h"
 #include "text/utf8.h"
 
 namespace fathom {
@@ -15,8 +17,10 @@ namespace {
 
 constexpr size_t kMaxPatterns = 64;
 constexpr size_t kMaxPatternBytes = size_t{1} << 14;
-// A match that needs more than this is a hostile pattern: honest ones stay far below on a megabyte of text.
-constexpr uint32_t kMatchLimit = 10'000'000;
+// A match may take this many steps, plus some per byte of the text (a run of blanks is walked twice). One that needs
+// more is of a hostile pattern.
+constexpr size_t kMatchSteps = 10'000'000;
+constexpr size_t kMatchStepsPerByte = 8;
 constexpr uint32_t kHeapLimitKib = 65'536;
 
 // Unicode White_Space and its complement, as the inside of a character class.
@@ -168,9 +172,9 @@ std::string pcre2_message(int code) {
   return reinterpret_cast<const char*>(text.data());
 }
 
-// Patterns are at most 16 KiB, but a line for a person wants less.
+// As the file spells it, on one line.
 std::string quoted(std::string_view pattern) {
-  return std::string("\"").append(utf8_prefix(pattern, 80)).append(pattern.size() > 80 ? "...\"" : "\"");
+  return Json(utf8_prefix(pattern, 80)).dump() + (pattern.size() > 80 ? "..." : "");
 }
 
 struct FreeCode {
@@ -184,6 +188,12 @@ struct FreeMatchContext {
 };
 struct FreeCompileContext {
   void operator()(pcre2_compile_context* p) const { pcre2_compile_context_free(p); }
+};
+
+// What a match writes to and is limited by: of one split() call, so that split() is thread-safe.
+struct Match {
+  std::unique_ptr<pcre2_match_data, FreeMatchData> data;
+  std::unique_ptr<pcre2_match_context, FreeMatchContext> context;
 };
 
 struct Regex {
@@ -221,10 +231,8 @@ Result<Regex> compile(const std::string& pattern) {
 
 struct Pretokenizer::Compiled {
   std::vector<Regex> regexes;
-  std::unique_ptr<pcre2_match_context, FreeMatchContext> context;
-
   // Appends the pieces of one text under one pattern: its matches and what lies between them.
-  Status isolate(const Regex& regex, pcre2_match_data* match, std::string_view text,
+  Status isolate(const Regex& regex, const Match& match, std::string_view text,
                  std::vector<std::string_view>& pieces) const {
     const auto put = [&](size_t begin, size_t end) {
       if (end > begin) pieces.push_back(text.substr(begin, end - begin));
@@ -235,7 +243,7 @@ struct Pretokenizer::Compiled {
     while (start <= text.size()) {
       const auto search = [&](uint32_t options) {
         return pcre2_match(regex.code.get(), reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), start,
-                           PCRE2_NO_UTF_CHECK | options, match, context.get());
+                           PCRE2_NO_UTF_CHECK | options, match.data.get(), match.context.get());
       };
       int rc = search(0);
       if (rc == PCRE2_ERROR_JIT_STACKLIMIT) rc = search(PCRE2_NO_JIT);  // the interpreter may use the heap
@@ -244,7 +252,7 @@ struct Pretokenizer::Compiled {
         return invalid("split pattern " + quoted(regex.pattern) + " gave up on a piece of " +
                        std::to_string(text.size()) + " bytes: " + pcre2_message(rc));
       }
-      const PCRE2_SIZE* bounds = pcre2_get_ovector_pointer(match);
+      const PCRE2_SIZE* bounds = pcre2_get_ovector_pointer(match.data.get());
       const size_t begin = bounds[0], end = bounds[1];
       check(begin <= end && begin >= done && end <= text.size(), "a match lies in the text that is left");
       if (begin == end && last_end == end) {
@@ -279,10 +287,6 @@ Result<Pretokenizer> Pretokenizer::create(std::span<const std::string> patterns)
     if (!regex) return regex.error();
     out.compiled_->regexes.push_back(std::move(*regex));
   }
-  out.compiled_->context.reset(pcre2_match_context_create(nullptr));
-  if (!out.compiled_->context) return out_of_memory();
-  pcre2_set_match_limit(out.compiled_->context.get(), kMatchLimit);
-  pcre2_set_heap_limit(out.compiled_->context.get(), kHeapLimitKib);
   return out;
 }
 
@@ -290,14 +294,19 @@ Result<std::vector<std::string_view>> Pretokenizer::split(std::string_view text)
   std::vector<std::string_view> pieces;
   if (text.empty()) return pieces;
   pieces.push_back(text);
-  // One pair of offsets is enough: only the whole match matters. The data is not shared, so split() is thread-safe.
-  const std::unique_ptr<pcre2_match_data, FreeMatchData> match(pcre2_match_data_create(1, nullptr));
-  if (!match) return out_of_memory();
+  // One pair of offsets is enough: only the whole match matters.
+  Match match;
+  match.data.reset(pcre2_match_data_create(1, nullptr));
+  match.context.reset(pcre2_match_context_create(nullptr));
+  if (!match.data || !match.context) return out_of_memory();
+  const size_t steps = std::min(kMatchSteps + kMatchStepsPerByte * text.size(), size_t{UINT32_MAX});
+  pcre2_set_match_limit(match.context.get(), static_cast<uint32_t>(steps));
+  pcre2_set_heap_limit(match.context.get(), kHeapLimitKib);
   for (const Regex& regex : compiled_->regexes) {
     std::vector<std::string_view> cut;
     cut.reserve(pieces.size());
     for (std::string_view piece : pieces) {
-      if (auto status = compiled_->isolate(regex, match.get(), piece, cut); !status) return status.error();
+      if (auto status = compiled_->isolate(regex, match, piece, cut); !status) return status.error();
     }
     pieces = std::move(cut);
   }

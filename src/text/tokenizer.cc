@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "base/check.h"
+#include "base/json.h"
 #include "text/byte_level.h"
 #include "text/utf8.h"
 
@@ -17,9 +17,8 @@ constexpr size_t kMaxCachedBytes = 64;
 constexpr size_t kMaxCachedWords = size_t{1} << 16;
 
 std::string name_of(int32_t id, std::string_view bytes) {
-  std::string pending(bytes.substr(0, 64)), text;
-  take_utf8(pending, true, text);
-  return "token " + std::to_string(id) + " (\"" + text + "\")";
+  // JSON spelling: one line whatever the bytes are.
+  return "token " + std::to_string(id) + " (" + Json(bytes.substr(0, 64)).dump() + ")";
 }
 
 }  // namespace

@@ -359,7 +359,7 @@ TEST(Tokenizer, NamesWhatDoesNotFit) {
   };
   TokenizerSpec spec = byte_spec({});
   spec.vocab.push_back({"ab", 7});
-  EXPECT_EQ(error_of(spec), "id 7 is used by token 7 (\"\a\") and token 7 (\"ab\")");
+  EXPECT_EQ(error_of(spec), "id 7 is used by token 7 (\"\\u0007\") and token 7 (\"ab\")");
   spec.vocab.back() = {"ab", 2000000000};
   EXPECT_EQ(error_of(spec), "token 2000000000 (\"ab\"): id out of range; accepted: 0 to 4609 for 257 tokens");
   spec.vocab.back() = {"a", 256};
