@@ -7,6 +7,7 @@
 #include <cstdio>
 
 #include "text/jinja_builtins.h"
+#include "text/jinja_operators.h"
 
 namespace fathom::jinja {
 namespace {
@@ -313,20 +314,8 @@ Value minimum(Runtime& rt, const Value& self, const Call& call) { return extreme
 
 Value sum(Runtime& rt, const Value& self, const Call& call) {
   Value total = call.get(1) == nullptr ? Value(int64_t{0}) : *call.get(1);
-  for (const Value& item : iterate(rt, self)) {
-    const Value term = read_slot(rt, item, call, 0);
-    if (!total.is_number() || !term.is_number()) {
-      rt.fail("sum: a value of type " + std::string((total.is_number() ? term : total).type_name()) +
-              " is not a number");
-    }
-    if (total.is_float() || term.is_float()) {
-      total = total.number() + term.number();
-    } else {
-      int64_t result = 0;
-      if (__builtin_add_overflow(*total.integer(), *term.integer(), &result)) rt.fail("integer overflow");
-      total = result;
-    }
-  }
+  if (total.is_text()) rt.fail("sum: strings are joined with join");
+  for (const Value& item : iterate(rt, self)) total = arithmetic(rt, "+", total, read_slot(rt, item, call, 0));
   return total;
 }
 

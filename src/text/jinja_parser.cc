@@ -4,6 +4,7 @@
 #include <initializer_list>
 
 #include "text/jinja_builtins.h"
+#include "text/jinja_cursor.h"
 #include "text/jinja_lexer.h"
 
 namespace fathom::jinja {
@@ -11,9 +12,9 @@ namespace {
 
 constexpr int kMaxSyntaxDepth = 300;
 
-class Parser {
+class Parser : private TokenCursor {
  public:
-  explicit Parser(std::vector<Token> tokens) : tokens_(std::move(tokens)) {}
+  explicit Parser(std::vector<Token> tokens) : TokenCursor(std::move(tokens)) {}
 
   Body run() {
     Body body = statements({});
@@ -36,55 +37,9 @@ class Parser {
     Parser& parser_;
   };
 
-  // --- tokens ---
-
-  const Token& current() const { return tokens_[next_]; }
-  const Token& ahead() const { return tokens_[std::min(next_ + 1, tokens_.size() - 1)]; }
-  const Token& take() { return tokens_[current().kind == TokenKind::kEnd ? next_ : next_++]; }
-
-  [[noreturn]] void fail(std::string text) const { throw Failure{current().line, std::move(text)}; }
   [[noreturn]] void fail_depth() {
     --depth_;
     fail("nested deeper than " + std::to_string(kMaxSyntaxDepth) + " levels");
-  }
-
-  static std::string describe(const Token& token) {
-    switch (token.kind) {
-      case TokenKind::kText: return "text";
-      case TokenKind::kVariableBegin: return "\"{{\"";
-      case TokenKind::kVariableEnd: return "\"}}\"";
-      case TokenKind::kBlockBegin: return "\"{%\"";
-      case TokenKind::kBlockEnd: return "\"%}\"";
-      case TokenKind::kString: return "a string";
-      case TokenKind::kEnd: return "the end of the template";
-      default: return "\"" + token.text + "\"";
-    }
-  }
-
-  bool is_operator(std::string_view text) const {
-    return current().kind == TokenKind::kOperator && current().text == text;
-  }
-  bool is_name(std::string_view text) const { return current().kind == TokenKind::kName && current().text == text; }
-  bool skip_operator(std::string_view text) {
-    if (!is_operator(text)) return false;
-    ++next_;
-    return true;
-  }
-  bool skip_name(std::string_view text) {
-    if (!is_name(text)) return false;
-    ++next_;
-    return true;
-  }
-  void expect_operator(std::string_view text) {
-    if (!skip_operator(text)) fail("expected \"" + std::string(text) + "\", got " + describe(current()));
-  }
-  void expect_kind(TokenKind kind, std::string_view text) {
-    if (current().kind != kind) fail("expected \"" + std::string(text) + "\", got " + describe(current()));
-    ++next_;
-  }
-  std::string expect_name(std::string_view what) {
-    if (current().kind != TokenKind::kName) fail("expected " + std::string(what) + ", got " + describe(current()));
-    return take().text;
   }
 
   // --- statements ---
@@ -613,8 +568,6 @@ class Parser {
     }
   }
 
-  std::vector<Token> tokens_;
-  size_t next_ = 0;
   int depth_ = 0;
   int loops_ = 0;
   bool saw_varargs_ = false;

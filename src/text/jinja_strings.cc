@@ -165,7 +165,7 @@ std::vector<std::string_view> split_space(std::string_view text, int64_t max_spl
   text = strip_left(text);
   while (!text.empty()) {
     if (max_splits >= 0 && static_cast<int64_t>(out.size()) == max_splits) {
-      out.push_back(strip_right(text));
+      out.push_back(text);  // the rest keeps its whitespace, as in Python
       break;
     }
     size_t end = 0;
@@ -181,7 +181,7 @@ std::vector<std::string_view> rsplit_space(std::string_view text, int64_t max_sp
   text = strip_right(text);
   while (!text.empty()) {
     if (max_splits >= 0 && static_cast<int64_t>(out.size()) == max_splits) {
-      out.push_back(strip_left(text));
+      out.push_back(text);
       break;
     }
     size_t begin = text.size();

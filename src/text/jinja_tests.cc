@@ -47,6 +47,15 @@ Value is_greater(Runtime& rt, const Value& self, const Call& call) { return comp
 Value is_at_least(Runtime& rt, const Value& self, const Call& call) { return compare(rt, self, *call.get(0)) >= 0; }
 Value is_in(Runtime& rt, const Value& self, const Call& call) { return contains(rt, *call.get(0), self); }
 
+// Identity, where Python promises one: None, booleans and objects. Whether two equal numbers or strings are the same
+// object is up to Python's caches, so it is not answered.
+Value is_same(Runtime& rt, const Value& self, const Call& call) {
+  const auto has_identity = [](const Value& v) { return v.is_none() || v.is_bool() || v.is_object(); };
+  const Value& other = *call.get(0);
+  if (!has_identity(self) && !has_identity(other)) rt.fail("sameas is for none, booleans and objects; use ==");
+  return has_identity(self) && has_identity(other) && self.is_bool() == other.is_bool() && equal(rt.meter, self, other);
+}
+
 Value is_case(Runtime& rt, const Value& self, Case to) {
   const std::string text = to_text(rt, self);
   const bool cased = with_case(rt, text, Case::kUpper).as_text() != with_case(rt, text, Case::kLower).as_text();
@@ -63,24 +72,43 @@ Value is_test(Runtime&, const Value& self, const Call&) {
 }
 
 constexpr std::array kTests = std::to_array<Builtin>({
-    {"!=", "other", is_unequal},  {"<", "other", is_less},
-    {"<=", "other", is_at_most},  {"==", "other", is_equal},
-    {">", "other", is_greater},   {">=", "other", is_at_least},
-    {"boolean", "", is_boolean},  {"callable", "", is_callable},
-    {"defined", "", is_defined},  {"divisibleby", "num", is_divisible},
-    {"eq", "other", is_equal},    {"equalto", "other", is_equal},
-    {"even", "", is_even},        {"false", "", is_false},
-    {"filter", "", is_filter},    {"float", "", is_float},
-    {"ge", "other", is_at_least}, {"greaterthan", "other", is_greater},
-    {"gt", "other", is_greater},  {"in", "seq", is_in},
-    {"integer", "", is_integer},  {"iterable", "", is_sequence},  // the same kinds here
-    {"le", "other", is_at_most},  {"lessthan", "other", is_less},
-    {"lower", "", is_lower},      {"lt", "other", is_less},
-    {"mapping", "", is_mapping},  {"ne", "other", is_unequal},
-    {"none", "", is_none},        {"number", "", is_number},
-    {"odd", "", is_odd},          {"sequence", "", is_sequence},
-    {"string", "", is_string},    {"test", "", is_test},
-    {"true", "", is_true},        {"undefined", "", is_undefined},
+    {"!=", "other", is_unequal},
+    {"<", "other", is_less},
+    {"<=", "other", is_at_most},
+    {"==", "other", is_equal},
+    {">", "other", is_greater},
+    {">=", "other", is_at_least},
+    {"boolean", "", is_boolean},
+    {"callable", "", is_callable},
+    {"defined", "", is_defined},
+    {"divisibleby", "num", is_divisible},
+    {"eq", "other", is_equal},
+    {"equalto", "other", is_equal},
+    {"even", "", is_even},
+    {"false", "", is_false},
+    {"filter", "", is_filter},
+    {"float", "", is_float},
+    {"ge", "other", is_at_least},
+    {"greaterthan", "other", is_greater},
+    {"gt", "other", is_greater},
+    {"in", "seq", is_in},
+    {"integer", "", is_integer},
+    {"iterable", "", is_sequence},  // the same kinds here
+    {"le", "other", is_at_most},
+    {"lessthan", "other", is_less},
+    {"lower", "", is_lower},
+    {"lt", "other", is_less},
+    {"mapping", "", is_mapping},
+    {"ne", "other", is_unequal},
+    {"none", "", is_none},
+    {"number", "", is_number},
+    {"odd", "", is_odd},
+    {"sameas", "other", is_same},
+    {"sequence", "", is_sequence},
+    {"string", "", is_string},
+    {"test", "", is_test},
+    {"true", "", is_true},
+    {"undefined", "", is_undefined},
     {"upper", "", is_upper},
 });
 

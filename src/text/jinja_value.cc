@@ -120,11 +120,19 @@ class JsonWriter {
   }
   std::string key(const Value& value) {
     if (value.is_text()) return json_quoted(value.as_text(), style_.ensure_ascii);
-    if (value.is_none()) return "\"null\"";
-    if (value.is_bool()) return value.as_bool() ? "\"true\"" : "\"false\"";
-    if (value.is_float()) return "\"" + number(value.as_float()) + "\"";
-    if (value.is_int()) return "\"" + std::to_string(*value.integer()) + "\"";
-    runtime_.fail("tojson: a key of type " + std::string(value.type_name()) + " has no JSON form");
+    std::string name;
+    if (value.is_none()) {
+      name = "null";
+    } else if (value.is_bool()) {
+      name = value.as_bool() ? "true" : "false";
+    } else if (value.is_float()) {
+      name = number(value.as_float());
+    } else if (value.is_int()) {
+      name = std::to_string(*value.integer());
+    } else {
+      runtime_.fail("tojson: a key of type " + std::string(value.type_name()) + " has no JSON form");
+    }
+    return json_quoted(name, style_.ensure_ascii);
   }
   void dict(const Value& value, int level) {
     const auto& members = value.members();
