@@ -77,8 +77,8 @@ Result<Document> document_from_json_line(std::string_view line, std::string_view
   return document;
 }
 
-Result<std::vector<Segment>> deepseek_v3_segments(const std::vector<Message>& messages) {
-  std::vector<Segment> segments;
+Result<std::vector<ChatSegment>> deepseek_v3_segments(const std::vector<Message>& messages) {
+  std::vector<ChatSegment> segments;
   for (size_t i = 0; i < messages.size(); ++i) {
     const Message& message = messages[i];
     if (message.role == "system") {
@@ -106,7 +106,7 @@ Result<std::string> render_deepseek_v3(const std::vector<Message>& messages) {
   const auto segments = deepseek_v3_segments(messages);
   if (!segments) return segments.error();
   std::string text(kBegin);
-  for (const Segment& segment : *segments) text += segment.text;
+  for (const ChatSegment& segment : *segments) text += segment.text;
   return text;
 }
 

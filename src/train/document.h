@@ -29,7 +29,7 @@ struct Document {
 
 /// A stretch of a rendered chat. Markup is what the template adds (special tokens live only there, so a message that
 /// spells out a special token stays plain text); `in_loss` marks what the assistant itself writes.
-struct Segment {
+struct ChatSegment {
   std::string text;
   bool is_markup = false;
   bool in_loss = false;
@@ -46,7 +46,7 @@ Result<Document> document_from_json_line(std::string_view line, std::string_view
 /// DeepSeek-V3's chat format, without the beginning-of-sentence token, as segments:
 ///   SYSTEM<｜User｜>U1<｜Assistant｜>A1<｜end▁of▁sentence｜><｜User｜>U2...
 /// Error if a role is unknown, a system message is not first, or the last message is not the assistant's.
-Result<std::vector<Segment>> deepseek_v3_segments(const std::vector<Message>& messages);
+Result<std::vector<ChatSegment>> deepseek_v3_segments(const std::vector<Message>& messages);
 
 /// The segments joined, with "<｜begin▁of▁sentence｜>" in front: what a chat looks like to the model.
 Result<std::string> render_deepseek_v3(const std::vector<Message>& messages);

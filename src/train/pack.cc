@@ -75,7 +75,7 @@ class Packer {
     const auto segments = options_.render(messages);
     if (!segments) return segments.error();
     PackedDocument packed = begin_document();
-    for (const Segment& segment : *segments) {
+    for (const ChatSegment& segment : *segments) {
       const Encoder& encode = segment.is_markup ? options_.encode_markup : options_.encode;
       const bool learn = segment.in_loss || !options_.assistant_loss_only;
       if (Status status = packed.append(encode, segment.text, learn); !status) return status;

@@ -17,7 +17,7 @@
 namespace fathom {
 
 using Encoder = std::function<Result<std::vector<int32_t>>(std::string_view)>;
-using ChatRenderer = std::function<Result<std::vector<Segment>>(const std::vector<Message>&)>;
+using ChatRenderer = std::function<Result<std::vector<ChatSegment>>(const std::vector<Message>&)>;
 
 struct PackOptions {
   /// Ordinary text: special tokens spelled out in it must stay text.

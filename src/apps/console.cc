@@ -1,0 +1,129 @@
+#include "apps/console.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstdio>
+
+namespace fathom::apps {
+namespace {
+
+// A signal handler can reach nothing but static state.
+std::atomic<bool> interrupt_flag{false};
+
+void on_interrupt(int) {
+  if (interrupt_flag.exchange(true)) ::_exit(kExitError);
+}
+
+std::string format(const char* pattern, double value, const char* unit) {
+  char text[64];
+  std::snprintf(text, sizeof(text), pattern, value, unit);
+  return text;
+}
+
+}  // namespace
+
+int report_error(const Error& error) {
+  std::string line = error.text;
+  std::replace(line.begin(), line.end(), '\n', ' ');
+  if (::isatty(STDERR_FILENO) != 0) {
+    std::fprintf(stderr, "\033[31mfathom:\033[0m %s\n", line.c_str());
+  } else {
+    std::fprintf(stderr, "fathom: %s\n", line.c_str());
+  }
+  return kExitError;
+}
+
+bool stdout_is_terminal() { return ::isatty(STDOUT_FILENO) != 0; }
+bool stdin_is_terminal() { return ::isatty(STDIN_FILENO) != 0; }
+
+std::string styled(std::string_view text, std::string_view style) {
+  if (!stdout_is_terminal()) return std::string(text);
+  return "\033[" + std::string(style) + "m" + std::string(text) + "\033[0m";
+}
+
+void catch_interrupts() {
+  struct sigaction action {};
+  action.sa_handler = on_interrupt;  // no SA_RESTART: a read at the prompt returns
+  ::sigaction(SIGINT, &action, nullptr);
+  ::sigaction(SIGTERM, &action, nullptr);
+}
+
+bool interrupted() { return interrupt_flag; }
+void clear_interrupt() { interrupt_flag = false; }
+Error interrupted_error(std::string_view during) { return cancelled("interrupted while " + std::string(during)); }
+
+ConsoleProgress::ConsoleProgress(bool quiet)
+    : quiet_(quiet), terminal_(::isatty(STDERR_FILENO) != 0), start_(Clock::now()), last_(start_) {}
+
+ConsoleProgress::~ConsoleProgress() {
+  if (drawn_ && terminal_) std::fprintf(stderr, "\r\033[K");
+}
+
+void ConsoleProgress::update(std::string_view what, int64_t done, int64_t total, std::string_view note) {
+  if (quiet_) return;
+  const auto now = Clock::now();
+  if (what != what_) {
+    what_ = what;
+    start_ = last_ = now;
+    first_done_ = done;
+    return;
+  }
+  const double interval = terminal_ ? 0.1 : 10.0;
+  if (std::chrono::duration<double>(now - last_).count() < interval) return;
+  last_ = now;
+  const double elapsed = std::chrono::duration<double>(now - start_).count();
+  const double fraction = total > 0 ? static_cast<double>(done) / static_cast<double>(total) : 0;
+  std::string eta = "?";
+  if (done > first_done_) {
+    eta = duration_text(elapsed * static_cast<double>(total - done) / static_cast<double>(done - first_done_));
+  }
+  if (terminal_) {
+    constexpr int kWidth = 24;
+    const int filled = static_cast<int>(fraction * kWidth);
+    const std::string bar = std::string(static_cast<size_t>(filled), '#') + std::string(static_cast<size_t>(kWidth - filled), '.');
+    std::fprintf(stderr, "\r\033[K%s [%s] %3.0f %%  %s left  %.*s", what_.c_str(), bar.c_str(), fraction * 100,
+                 eta.c_str(), static_cast<int>(note.size()), note.data());
+    drawn_ = true;
+  } else {
+    std::fprintf(stderr, "%s %.0f %%, %s left%s%.*s\n", what_.c_str(), fraction * 100, eta.c_str(),
+                 note.empty() ? "" : ", ", static_cast<int>(note.size()), note.data());
+  }
+}
+
+std::string bytes_text(int64_t bytes) {
+  constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  auto value = static_cast<double>(bytes);
+  size_t unit = 0;
+  while (value >= 1024 && unit + 1 < std::size(kUnits)) {
+    value /= 1024;
+    ++unit;
+  }
+  return format(unit == 0 ? "%.0f %s" : "%.2f %s", value, kUnits[unit]);
+}
+
+std::string count_text(int64_t count) {
+  const auto value = static_cast<double>(count);
+  if (value >= 1e9) return format("%.3f %s", value / 1e9, "B");
+  if (value >= 1e6) return format("%.2f %s", value / 1e6, "M");
+  return std::to_string(count);
+}
+
+std::string duration_text(double seconds) {
+  char text[64];
+  if (seconds >= 3600) {
+    std::snprintf(text, sizeof(text), "%d h %02d min", static_cast<int>(seconds / 3600),
+                  static_cast<int>(std::fmod(seconds, 3600) / 60));
+  } else if (seconds >= 60) {
+    std::snprintf(text, sizeof(text), "%d min %02d s", static_cast<int>(seconds / 60),
+                  static_cast<int>(std::fmod(seconds, 60)));
+  } else {
+    std::snprintf(text, sizeof(text), "%.1f s", seconds);
+  }
+  return text;
+}
+
+}  // namespace fathom::apps

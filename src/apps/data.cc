@@ -1,0 +1,72 @@
+// fathom data synth | pack: training documents from a seed, and token shards from documents.
+#include <cstdio>
+
+#include "apps/console.h"
+#include "apps/verbs.h"
+#include "train/pack.h"
+#include "train/synth.h"
+
+namespace fathom::apps {
+
+Status data_synth(const DataSynthOptions& options) {
+  SynthOptions synth{.seed = options.seed, .num_documents = options.documents, .num_bytes = options.bytes, .mixture = {}};
+  if (!options.mixture.empty()) {
+    if (options.mixture.size() != kNumSynthKinds) {
+      return invalid("--mixture takes four weights: story, arithmetic, recall, chat");
+    }
+    synth.mixture = {.story = options.mixture[0],
+                     .arithmetic = options.mixture[1],
+                     .recall = options.mixture[2],
+                     .chat = options.mixture[3]};
+  }
+  if (auto s = validate(synth); !s) return s;
+  auto file = AtomicFile::create(options.output);
+  if (!file) return file.error();
+  const auto report = write_synth(synth, *file);
+  if (!report) return report.error();
+  if (auto s = file->commit(); !s) return s;
+  for (size_t kind = 0; kind < kNumSynthKinds; ++kind) {
+    std::printf("%-12s %9lld documents  %s\n", std::string(to_string(static_cast<SynthKind>(kind))).c_str(),
+                static_cast<long long>(report->documents[kind]), bytes_text(report->bytes[kind]).c_str());
+  }
+  return {};
+}
+
+Status data_pack(const DataPackOptions& options) {
+  const auto tokenizer = load_tokenizer(options.tokenizer);
+  if (!tokenizer) return tokenizer.error();
+  const auto tokenizer_text = read_file(Path(options.tokenizer) / "tokenizer.json");
+  if (!tokenizer_text) return tokenizer_text.error();
+  const auto bos = tokenizer->token_id("<｜begin▁of▁sentence｜>"), eos = tokenizer->token_id("<｜end▁of▁sentence｜>");
+  if (!bos || !eos) {
+    return invalid(options.tokenizer +
+                   "/tokenizer.json lacks <｜begin▁of▁sentence｜> or <｜end▁of▁sentence｜>; `fathom tokenizer train` "
+                   "makes one that has them");
+  }
+  if (options.validation_fraction > 0 && options.validation.empty()) {
+    return invalid("--validation FILE is needed to keep " + std::to_string(options.validation_fraction * 100) +
+                   " % for validation; --validation-fraction 0 keeps none");
+  }
+  PackOptions pack;
+  pack.encode = [&tokenizer](std::string_view text) { return tokenizer->encode(text, AddedTokens::kIgnore); };
+  pack.encode_markup = [&tokenizer](std::string_view text) { return tokenizer->encode(text, AddedTokens::kParse); };
+  pack.bos_id = *bos;
+  pack.eos_id = *eos;
+  pack.vocab_size = tokenizer->vocab_size();
+  pack.tokenizer_hash = content_hash(*tokenizer_text);
+  pack.val_fraction = options.validation_fraction;
+  pack.assistant_loss_only = options.assistant_loss_only;
+  const std::vector<Path> inputs(options.inputs.begin(), options.inputs.end());
+  ConsoleProgress progress(false);
+  const auto report = pack_files(inputs, options.output, options.validation, pack, progress);
+  if (!report) return report.error();
+  const auto print = [](const std::string& path, const ShardInfo& info) {
+    std::printf("%s: %s tokens, %s documents, %s of text\n", path.c_str(), count_text(info.num_tokens).c_str(),
+                count_text(info.num_documents).c_str(), bytes_text(info.num_text_bytes).c_str());
+  };
+  print(options.output, report->train);
+  if (options.validation_fraction > 0) print(options.validation, report->validation);
+  return {};
+}
+
+}  // namespace fathom::apps

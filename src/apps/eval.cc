@@ -1,0 +1,100 @@
+// fathom eval: bits per byte and perplexity of a text. Documents (separated by lines "<|endoftext|>") are scored in
+// windows: the first window of a document whole, later ones start half a window back and score their second half, so
+// that every token is scored once and, but for the first ones, with at least half a window of context.
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <numbers>
+
+#include "apps/console.h"
+#include "apps/verbs.h"
+#include "base/file.h"
+#include "model/transformer.h"
+#include "train/pack.h"
+
+namespace fathom::apps {
+namespace {
+
+struct Score {
+  double nats = 0;
+  int64_t num_tokens = 0;
+};
+
+/// -log p of ids[1..] given what is before them.
+Score score_document(const Run& run, const Transformer& model, std::span<const int32_t> ids, int64_t window) {
+  Score score;
+  const auto length = static_cast<int64_t>(ids.size());
+  int64_t scored = 1;  // ids[0] is BOS: given
+  for (int64_t begin = 0; scored < length;) {
+    const ArenaScope scope(run.arena);
+    const int64_t end = std::min(length, begin + window), count = end - begin;
+    const std::vector<int64_t> offsets{0, count};
+    const DocumentLayout layout(offsets);
+    const auto tokens = ids.subspan(static_cast<size_t>(begin), static_cast<size_t>(count));
+    const Tensor hidden =
+        model.forward(run, {.tokens = tokens, .positions = layout.positions, .segments = layout.segments});
+    std::vector<int32_t> targets(static_cast<size_t>(count), -1);
+    for (int64_t i = scored; i < end; ++i) targets[static_cast<size_t>(i - 1 - begin)] = ids[static_cast<size_t>(i)];
+    score.nats += model.head().loss(run, hidden, targets, 1.0, Tensor{});
+    score.num_tokens += end - scored;
+    scored = end;
+    begin = end - window / 2;
+  }
+  return score;
+}
+
+}  // namespace
+
+Status eval(const EvalOptions& options) {
+  auto text = read_file(options.text);
+  if (!text) return text.error();
+  auto session = Session::load(options.model, options.compute);
+  if (!session) return session.error();
+  const Model& model = (*session)->model();
+  const int64_t window =
+      options.window > 0 ? options.window : std::min<int64_t>(2048, model.config.max_position_embeddings);
+  if (window < 2 || window > model.config.max_position_embeddings) {
+    return invalid("--window " + std::to_string(window) + " is out of range; accepted: 2 to " +
+                   std::to_string(model.config.max_position_embeddings));
+  }
+  auto compute = make_compute(options.compute);
+  if (!compute) return compute.error();
+  const Transformer transformer(model.config, model.weights);
+  Arena arena;
+  const Run run{.k = *compute->kernels, .arena = arena, .precision = (*session)->engine().options().precision};
+
+  ConsoleProgress progress(false);
+  Score total;
+  int64_t num_bytes = 0, done_bytes = 0;
+  const auto start = std::chrono::steady_clock::now();
+  for (std::string_view document : split_documents(*text)) {
+    const auto ids = (*session)->encode_prompt(document);
+    if (!ids) return ids.error();
+    // In pieces of many windows, so that a book shows progress; each piece is scored with BOS only at its start.
+    const Score score = score_document(run, transformer, *ids, window);
+    total.nats += score.nats;
+    total.num_tokens += score.num_tokens;
+    num_bytes += static_cast<int64_t>(document.size());
+    done_bytes = num_bytes;
+    progress.update("scoring", done_bytes, static_cast<int64_t>(text->size()), "");
+    if (interrupted()) return interrupted_error("scoring " + options.text);
+  }
+  if (num_bytes == 0 || total.num_tokens == 0) return invalid(options.text + " holds no text to score");
+  const double bits_per_byte = total.nats / std::numbers::ln2 / static_cast<double>(num_bytes);
+  const double perplexity = std::exp(total.nats / static_cast<double>(total.num_tokens));
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  if (options.json) {
+    Json json = Json::object();
+    json.set("text", options.text).set("bytes", num_bytes).set("tokens", total.num_tokens);
+    json.set("bits_per_byte", bits_per_byte).set("perplexity", perplexity).set("window", window);
+    json.set("tokens_per_second", static_cast<double>(total.num_tokens) / seconds);
+    std::printf("%s\n", json.dump(2).c_str());
+  } else {
+    std::printf("%.4f bits per byte, perplexity %.3f per token (%s bytes, %s tokens, window %lld, %.0f tokens/s)\n",
+                bits_per_byte, perplexity, count_text(num_bytes).c_str(), count_text(total.num_tokens).c_str(),
+                static_cast<long long>(window), static_cast<double>(total.num_tokens) / seconds);
+  }
+  return {};
+}
+
+}  // namespace fathom::apps

@@ -1,0 +1,53 @@
+// fathom generate: one prompt, one completion, streamed.
+#include <cstdio>
+
+#include "apps/console.h"
+#include "apps/verbs.h"
+#include "base/file.h"
+
+namespace fathom::apps {
+
+Status generate(const GenerateOptions& options) {
+  std::string prompt = options.prompt;
+  if (!options.prompt_file.empty()) {
+    auto text = read_file(options.prompt_file, int64_t{64} << 20);
+    if (!text) return text.error();
+    prompt = std::move(*text);
+  }
+  if (prompt.empty()) return invalid("the prompt is empty: give -p TEXT or --file FILE");
+  if (options.max_tokens < 1) return invalid("--max-tokens must be at least 1");
+  auto session = Session::load(options.model, options.compute);
+  if (!session) return session.error();
+  Session& s = **session;
+  const auto ids = s.encode_prompt(prompt);
+  if (!ids) return ids.error();
+  const auto sequence = s.engine().submit(*ids, s.sampling(options.sampling), options.max_tokens);
+  if (!sequence) return sequence.error();
+  const bool stream = !options.json;
+  const auto answer = s.run(*sequence, options.stop, [stream](std::string_view text) {
+    if (!stream) return;
+    std::fwrite(text.data(), 1, text.size(), stdout);
+    std::fflush(stdout);
+  });
+  if (!answer) return answer.error();
+  if (answer->interrupted) {
+    if (stream) std::fputc('\n', stdout);
+    return interrupted_error("generating");
+  }
+  if (stream) {
+    std::fputc('\n', stdout);
+    return {};
+  }
+  Json json = Json::object();
+  json.set("text", answer->text).set("finish_reason", finish_name(*answer));
+  json.set("prompt_tokens", static_cast<int64_t>(ids->size()));
+  json.set("completion_tokens", static_cast<int64_t>(answer->tokens.size()));
+  Json tokens = Json::array();
+  for (int32_t id : answer->tokens) tokens.push(int64_t{id});
+  json.set("tokens", std::move(tokens));
+  json.set("seconds_to_first_token", answer->first_token_seconds).set("seconds", answer->seconds);
+  std::printf("%s\n", json.dump(2).c_str());
+  return {};
+}
+
+}  // namespace fathom::apps

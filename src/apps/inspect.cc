@@ -1,0 +1,200 @@
+// fathom inspect: what a model is and whether it fits, before anything is loaded.
+#include <array>
+#include <cstdio>
+#include <map>
+
+#include "apps/console.h"
+#include "apps/verbs.h"
+#include "base/machine.h"
+#include "checkpoint/hf_hub.h"
+#include "checkpoint/hf_index.h"
+#include "model/model.h"
+#include "model/tensor_plan.h"
+
+namespace fathom::apps {
+namespace {
+
+constexpr std::array<std::pair<TensorClass, std::string_view>, 9> kClassNames{
+    {{TensorClass::kEmbedding, "embedding"},
+     {TensorClass::kAttention, "attention"},
+     {TensorClass::kDenseFfn, "dense feed-forward"},
+     {TensorClass::kRoutedExpert, "routed experts"},
+     {TensorClass::kSharedExpert, "shared experts"},
+     {TensorClass::kRouter, "routers"},
+     {TensorClass::kNorm, "norms"},
+     {TensorClass::kHead, "head"},
+     {TensorClass::kMtp, "MTP projections and copies"}}};
+
+std::string_view method_name(const ModelConfig& c) {
+  switch (c.topk_method) {
+    case TopkMethod::kGreedy: return "greedy";
+    case TopkMethod::kGroupLimitedGreedy: return "group_limited_greedy";
+    case TopkMethod::kNoauxTc: return "noaux_tc";
+  }
+  return "?";
+}
+
+std::string shape_line(const ModelConfig& c) {
+  std::string line = std::to_string(c.num_hidden_layers) + " layers, hidden " + std::to_string(c.hidden_size) + ", " +
+                     std::to_string(c.num_attention_heads) + " heads, latent " + std::to_string(c.kv_lora_rank) + "+" +
+                     std::to_string(c.qk_rope_head_dim) + ", vocabulary " + std::to_string(c.vocab_size);
+  if (c.num_nextn_predict_layers > 0) line += ", " + std::to_string(c.num_nextn_predict_layers) + " MTP";
+  return line;
+}
+
+std::string experts_line(const ModelConfig& c) {
+  if (c.n_routed_experts == 0) return "none: every layer is dense";
+  std::string line = std::to_string(c.n_routed_experts) + " routed, " + std::to_string(c.num_experts_per_tok) +
+                     " per token, " + std::to_string(c.n_shared_experts) + " shared; gate " +
+                     std::string(method_name(c)) + (c.scoring_func == ScoringFunc::kSigmoid ? "/sigmoid" : "/softmax");
+  if (c.n_group > 1 && c.topk_method != TopkMethod::kGreedy) {
+    line += ", " + std::to_string(c.topk_group) + " of " + std::to_string(c.n_group) + " groups";
+  }
+  return line;
+}
+
+struct Inspection {
+  ModelConfig config;
+  ParameterCount parameters;
+  bool has_weights = false;
+  int64_t weight_bytes = 0;
+  std::map<TensorClass, int64_t> class_bytes;
+  std::map<std::string, int64_t> dtype_bytes;
+  CheckpointDifference difference;
+  int64_t kv_bytes_per_token = 0;
+  std::optional<int64_t> available_bytes;
+
+  /// The weights, a cache for 4096 tokens and a tenth of slack.
+  int64_t needed_bytes() const { return weight_bytes + weight_bytes / 10 + kv_bytes_per_token * 4096; }
+};
+
+/// Without weights the sizes are those of the dtype that the config says.
+int64_t planned_bytes(const ModelConfig& config, const TensorSpec& spec) {
+  if (spec.is_optional) return 0;
+  if (config.quantization && spec.fp8_when_quantized) {
+    const auto scales = scale_shape(spec.shape);
+    return spec.num_elements() + scales[0] * scales[1] * 4;
+  }
+  return spec.num_elements() * 2;
+}
+
+Result<Inspection> inspect_dir(const Path& dir) {
+  auto config = ModelConfig::load(dir);
+  if (!config) return config.error();
+  Inspection out;
+  out.config = std::move(*config);
+  out.parameters = count_parameters(out.config);
+  out.kv_bytes_per_token = kv_cache_bytes_per_token(out.config);
+  out.available_bytes = inspect_machine().memory_available_bytes;
+  out.has_weights =
+      std::filesystem::exists(dir / kSingleFileName) || std::filesystem::exists(dir / kIndexFileName);
+  std::optional<Checkpoint> checkpoint;
+  if (out.has_weights) {
+    auto opened = Checkpoint::open(dir);
+    if (!opened) return opened.error();
+    checkpoint = std::move(*opened);
+    out.difference = compare_with_plan(out.config, *checkpoint);
+    for (std::string_view name : checkpoint->names()) {
+      const StoredTensor* stored = checkpoint->find(name);
+      out.dtype_bytes[std::string(name_of(stored->dtype))] += static_cast<int64_t>(stored->bytes.size());
+    }
+  }
+  for (const TensorSpec& spec : expected_tensors(out.config)) {
+    int64_t bytes = 0;
+    if (checkpoint) {
+      for (const std::string& name : {spec.name, scale_name(spec.name)}) {
+        const StoredTensor* stored = checkpoint->find(name);
+        if (stored != nullptr) bytes += static_cast<int64_t>(stored->bytes.size());
+      }
+    } else {
+      bytes = planned_bytes(out.config, spec);
+    }
+    out.class_bytes[spec.tensor_class] += bytes;
+    out.weight_bytes += bytes;
+  }
+  return out;
+}
+
+void print_json(const Path& dir, const Inspection& in) {
+  Json json = Json::object();
+  json.set("path", dir.string()).set("model_type", in.config.model_type).set("config", in.config.to_json());
+  json.set("parameters", Json::object()
+                             .set("total", in.parameters.total)
+                             .set("active", in.parameters.active_with_head)
+                             .set("active_without_head", in.parameters.active)
+                             .set("active_with_head_and_embedding", in.parameters.active_with_head_and_embedding)
+                             .set("mtp", in.parameters.mtp));
+  Json classes = Json::object();
+  for (const auto& [tensor_class, name] : kClassNames) {
+    const auto found = in.class_bytes.find(tensor_class);
+    if (found != in.class_bytes.end()) classes.set(name, found->second);
+  }
+  json.set("bytes_by_class", classes).set("weight_bytes", in.weight_bytes);
+  json.set("weights_present", in.has_weights).set("kv_bytes_per_token_bf16", in.kv_bytes_per_token);
+  json.set("needed_bytes", in.needed_bytes());
+  if (in.available_bytes) {
+    json.set("available_bytes", *in.available_bytes).set("fits", in.needed_bytes() <= *in.available_bytes);
+  }
+  const auto list = [](const std::vector<std::string>& names) {
+    Json array = Json::array();
+    for (const std::string& name : names) array.push(name);
+    return array;
+  };
+  json.set("missing_tensors", list(in.difference.missing)).set("unexpected_tensors", list(in.difference.unexpected));
+  json.set("unknown_config_keys", list(in.config.unknown_keys));
+  std::printf("%s\n", json.dump(2).c_str());
+}
+
+void print_row(std::string_view name, const std::string& value) {
+  std::printf("  %-22.*s %s\n", static_cast<int>(name.size()), name.data(), value.c_str());
+}
+
+void print_names(std::string_view what, const std::vector<std::string>& names) {
+  if (names.empty()) return;
+  constexpr size_t kShown = 5;
+  std::string line;
+  for (size_t i = 0; i < std::min(kShown, names.size()); ++i) line += (i == 0 ? "" : ", ") + names[i];
+  if (names.size() > kShown) line += ", and " + std::to_string(names.size() - kShown) + " more (--json lists all)";
+  print_row(what, std::to_string(names.size()) + ": " + line);
+}
+
+void print_text(const Path& dir, const Inspection& in) {
+  std::printf("%s\n", styled(dir.string(), "1").c_str());
+  print_row("model", in.config.model_type + ", " + shape_line(in.config));
+  print_row("experts", experts_line(in.config));
+  print_row("parameters", count_text(in.parameters.total) + ", active per token " +
+                              count_text(in.parameters.active_with_head) + " with the head" +
+                              (in.parameters.mtp > 0 ? ", MTP " + count_text(in.parameters.mtp) : ""));
+  print_row("context", std::to_string(in.config.max_position_embeddings) + " tokens");
+  print_row("KV cache", std::to_string(in.kv_bytes_per_token) + " bytes per token in BF16");
+  print_row("weights", bytes_text(in.weight_bytes) + (in.has_weights ? "" : " expected (no weights in the directory)"));
+  for (const auto& [tensor_class, name] : kClassNames) {
+    const auto found = in.class_bytes.find(tensor_class);
+    if (found != in.class_bytes.end() && found->second > 0) print_row("  " + std::string(name), bytes_text(found->second));
+  }
+  std::string dtypes;
+  for (const auto& [name, bytes] : in.dtype_bytes) dtypes += (dtypes.empty() ? "" : ", ") + name + " " + bytes_text(bytes);
+  if (!dtypes.empty()) print_row("stored as", dtypes);
+  if (in.available_bytes) {
+    const bool fits = in.needed_bytes() <= *in.available_bytes;
+    print_row("this machine", std::string(fits ? styled("fits", "32") : styled("does not fit", "31")) + ": needs about " +
+                                  bytes_text(in.needed_bytes()) + " with a 4096-token cache, " +
+                                  bytes_text(*in.available_bytes) + " available");
+  }
+  print_names("missing tensors", in.difference.missing);
+  print_names("unexpected tensors", in.difference.unexpected);
+  print_names("unknown config keys", in.config.unknown_keys);
+}
+
+}  // namespace
+
+Status inspect(const InspectOptions& options) {
+  const auto dir = resolve_model_dir(options.model, HubEnvironment::of_process());
+  if (!dir) return dir.error();
+  const auto inspection = inspect_dir(*dir);
+  if (!inspection) return inspection.error();
+  options.json ? print_json(*dir, *inspection) : print_text(*dir, *inspection);
+  return {};
+}
+
+}  // namespace fathom::apps

@@ -1,0 +1,201 @@
+#include "apps/session.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+
+#include "apps/console.h"
+#include "checkpoint/hf_hub.h"
+#include "text/tokenizer_json.h"
+
+namespace fathom::apps {
+namespace {
+
+constexpr int64_t kDefaultContext = 32768;
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+}  // namespace
+
+Result<Precision> parse_precision(std::string_view name) {
+  if (name == "f32") return Precision::kF32;
+  if (name == "bf16") return Precision::kBF16;
+  if (name == "fp8") return Precision::kFp8;
+  return invalid("precision \"" + std::string(name) + "\" is unknown; accepted: f32, bf16, fp8");
+}
+
+Result<Compute> make_compute(const ComputeOptions& options) {
+  if (options.threads < 0 || options.threads > 1024) {
+    return invalid("--threads " + std::to_string(options.threads) + " is out of range; accepted: 1 to 1024, 0 for all");
+  }
+  std::string name = options.kernels;
+  if (const char* forced = std::getenv("FATHOM_KERNELS"); name.empty() && forced != nullptr) name = forced;
+  if (name.empty()) name = "cpu";
+  Compute compute;
+  compute.pool =
+      std::make_unique<ThreadPool>(options.threads > 0 ? static_cast<int>(options.threads) : default_num_threads());
+  auto kernels = make_kernels(name, *compute.pool);
+  if (!kernels) return kernels.error();
+  compute.kernels = std::move(*kernels);
+  return compute;
+}
+
+Result<Tokenizer> load_tokenizer(const Path& model_dir) {
+  const Path path = model_dir / "tokenizer.json";
+  auto text = read_file(path);
+  if (!text) return text.error();
+  auto spec = spec_from_tokenizer_json(*text, path.string());
+  if (!spec) return spec.error();
+  return Tokenizer::create(*spec);
+}
+
+Precision default_precision(const Model& model) {
+  return model.weights.embedding.value.codes.dtype == DType::kF32 ? Precision::kF32 : Precision::kBF16;
+}
+
+Result<std::unique_ptr<Session>> Session::load(std::string_view model, const ComputeOptions& options) {
+  auto dir = resolve_model_dir(model, HubEnvironment::of_process());
+  if (!dir) return dir.error();
+  std::unique_ptr<Session> session(new Session());
+  session->model_dir_ = *dir;
+  auto loaded = load_model(*dir);
+  if (!loaded) return loaded.error();
+  session->model_ = std::move(*loaded);
+  auto tokenizer = load_tokenizer(*dir);
+  if (!tokenizer) return tokenizer.error();
+  session->tokenizer_ = std::move(*tokenizer);
+  auto format = load_chat_format(*dir);
+  if (format) {
+    session->chat_format_ = std::move(*format);
+  } else if (format.error().code != ErrorCode::kNotFound) {
+    return format.error();
+  }
+  if (auto s = session->read_generation_config(); !s) return s.error();
+  auto compute = make_compute(options);
+  if (!compute) return compute.error();
+  session->compute_ = std::move(*compute);
+  Precision precision = default_precision(*session->model_);
+  if (!options.precision.empty()) {
+    const auto parsed = parse_precision(options.precision);
+    if (!parsed) return parsed.error();
+    precision = *parsed;
+  }
+  if (options.mla != "absorbed" && options.mla != "naive") {
+    return invalid("--mla " + options.mla + " is unknown; accepted: absorbed, naive");
+  }
+  session->make_engine(options, precision);
+  if (interrupted()) return interrupted_error("loading " + dir->string());
+  return session;
+}
+
+void Session::make_engine(const ComputeOptions& options, Precision precision) {
+  EngineOptions engine;
+  engine.precision = precision;
+  engine.generation = options.mla == "naive" ? GenerationForm::kNaive : GenerationForm::kAbsorbed;
+  engine.prompt_chunk = std::max<int64_t>(1, options.prompt_chunk);
+  engine.max_cache_tokens =
+      options.context > 0 ? options.context : std::min(model_->config.max_position_embeddings, kDefaultContext);
+  engine.stop_tokens = stop_tokens_;
+  // Rows of the vocabulary that no token owns are padding: never sampled.
+  engine.allowed_tokens.resize(static_cast<size_t>(model_->config.vocab_size));
+  for (size_t id = 0; id < engine.allowed_tokens.size(); ++id) {
+    engine.allowed_tokens[id] = static_cast<bool>(tokenizer_->bytes_of(static_cast<int32_t>(id)));
+  }
+  engine_ = std::make_unique<Engine>(*model_, *compute_.kernels, std::move(engine));
+}
+
+Status Session::read_generation_config() {
+  for (int64_t id : model_->config.eos_token_id) stop_tokens_.push_back(static_cast<int32_t>(id));
+  const Path path = model_dir_ / "generation_config.json";
+  auto text = read_file(path, int64_t{1} << 20);
+  if (!text) return text.error().code == ErrorCode::kNotFound ? Status{} : Status{text.error()};
+  auto json = Json::parse(*text, path.string());
+  if (!json) return json.error();
+  const auto number = [&json](std::string_view key, auto& value) {
+    const Json* found = json->find(key);
+    if (found != nullptr && found->is_number()) value = static_cast<std::decay_t<decltype(value)>>(found->as_double());
+  };
+  number("temperature", defaults_.temperature);
+  number("top_p", defaults_.top_p);
+  number("top_k", defaults_.top_k);
+  number("min_p", defaults_.min_p);
+  number("repetition_penalty", defaults_.repetition_penalty);
+  if (const Json* sample = json->find("do_sample"); sample != nullptr && sample->is_bool() && !sample->as_bool()) {
+    defaults_.temperature = 0;
+  }
+  if (const Json* eos = json->find("eos_token_id"); eos != nullptr) {
+    stop_tokens_.clear();
+    const Json::Array ids = eos->is_array() ? eos->items() : Json::Array{*eos};
+    for (const Json& id : ids) {
+      if (!id.is_int() || id.as_int() < 0 || id.as_int() >= model_->config.vocab_size) {
+        return invalid(path.string() + ": eos_token_id " + id.dump() + " is not a token id");
+      }
+      stop_tokens_.push_back(static_cast<int32_t>(id.as_int()));
+    }
+  }
+  return {};
+}
+
+SamplingParams Session::sampling(const SamplingFlags& flags) const {
+  SamplingParams params = defaults_;
+  params.temperature = flags.temperature.value_or(params.temperature);
+  params.top_p = flags.top_p.value_or(params.top_p);
+  params.min_p = flags.min_p.value_or(params.min_p);
+  params.top_k = flags.top_k.value_or(params.top_k);
+  params.repetition_penalty = flags.repetition_penalty.value_or(params.repetition_penalty);
+  params.seed = flags.seed.value_or(0);
+  return params;
+}
+
+Result<std::vector<int32_t>> Session::encode_prompt(std::string_view text) const {
+  auto ids = tokenizer_->encode(text, AddedTokens::kParse);
+  if (!ids) return ids.error();
+  const auto bos = model_->config.bos_token_id;
+  if (bos && (ids->empty() || ids->front() != *bos)) ids->insert(ids->begin(), static_cast<int32_t>(*bos));
+  return ids;
+}
+
+Result<Session::Answer> Session::run(int64_t sequence_id, const std::vector<std::string>& stops,
+                                     const std::function<void(std::string_view)>& show) {
+  Answer answer;
+  StreamDecoder decoder(*tokenizer_, SpecialTokens::kSkip);
+  StopScanner scanner(stops);
+  const auto emit = [&](const std::string& text) {
+    answer.text += text;
+    if (!text.empty()) show(text);
+  };
+  const auto start = std::chrono::steady_clock::now();
+  while (answer.finish == FinishReason::kNone && !scanner.stopped()) {
+    if (interrupted()) {
+      answer.interrupted = true;
+      break;
+    }
+    auto events = engine_->step();
+    if (!events) return events.error();
+    for (const TokenEvent& event : *events) {
+      if (event.sequence_id != sequence_id) continue;
+      if (answer.tokens.empty()) answer.first_token_seconds = seconds_since(start);
+      answer.tokens.push_back(event.token);
+      answer.finish = event.finish;
+      if (event.finish == FinishReason::kStopToken) continue;
+      auto text = decoder.push(event.token);
+      if (!text) return text.error();
+      emit(scanner.push(*text));
+    }
+  }
+  emit(scanner.push(decoder.flush()));
+  emit(scanner.flush());
+  answer.stopped_by_string = scanner.stopped();
+  answer.seconds = seconds_since(start);
+  return answer;
+}
+
+std::string_view finish_name(const Session::Answer& answer) {
+  if (answer.interrupted) return "interrupted";
+  if (answer.stopped_by_string || answer.finish == FinishReason::kStopToken) return "stop";
+  return answer.finish == FinishReason::kContextFull ? "context" : "length";
+}
+
+}  // namespace fathom::apps

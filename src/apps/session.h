@@ -1,0 +1,101 @@
+// Session: a loaded model ready to generate: weights, tokenizer, chat format, generation defaults, kernels and engine.
+// What chat and generate share.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/threads.h"
+#include "engine/engine.h"
+#include "engine/stop_scanner.h"
+#include "kernels/registry.h"
+#include "model/model.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace fathom::apps {
+
+/// How to compute: the flags that every verb with a model has.
+struct ComputeOptions {
+  int64_t threads = 0;         // 0: all usable CPUs
+  std::string precision;       // f32, bf16, fp8; empty: f32 for F32 checkpoints, else bf16
+  std::string mla = "absorbed";  // form of generated tokens: absorbed or naive
+  std::string kernels;         // empty: the best of this machine
+  int64_t context = 0;         // tokens of context at most; 0: what the model was made for, 32768 at most
+  int64_t prompt_chunk = 512;
+};
+
+/// Sampling flags; unset ones come from generation_config.json, then from fathom's defaults.
+struct SamplingFlags {
+  std::optional<double> temperature, top_p, min_p, repetition_penalty;
+  std::optional<int64_t> top_k;
+  std::optional<uint64_t> seed;
+};
+
+/// Parses "f32", "bf16", "fp8".
+Result<Precision> parse_precision(std::string_view name);
+
+/// Kernels by flag, else FATHOM_KERNELS, else the best; with a pool of `threads` (0: all).
+struct Compute {
+  std::unique_ptr<ThreadPool> pool;
+  std::unique_ptr<Kernels> kernels;
+};
+Result<Compute> make_compute(const ComputeOptions& options);
+
+/// Reads DIR/tokenizer.json.
+Result<Tokenizer> load_tokenizer(const Path& model_dir);
+
+/// f32 for a checkpoint whose matrices are F32, else bf16.
+Precision default_precision(const Model& model);
+
+class Session {
+ public:
+  static Result<std::unique_ptr<Session>> load(std::string_view model, const ComputeOptions& options);
+
+  const Path& model_dir() const { return model_dir_; }
+  const Model& model() const { return *model_; }
+  const Tokenizer& tokenizer() const { return *tokenizer_; }
+  /// Empty when the model has no chat template.
+  const std::optional<ChatFormat>& chat_format() const { return chat_format_; }
+  Engine& engine() { return *engine_; }
+
+  SamplingParams sampling(const SamplingFlags& flags) const;
+  /// Ids of `text`, with BOS in front unless the text begins with it already.
+  Result<std::vector<int32_t>> encode_prompt(std::string_view text) const;
+
+  struct Answer {
+    std::string text;
+    std::vector<int32_t> tokens;
+    FinishReason finish = FinishReason::kNone;
+    bool stopped_by_string = false;
+    bool interrupted = false;
+    double first_token_seconds = 0;
+    double seconds = 0;
+  };
+  /// Runs a submitted sequence to its end; `show` gets the text as it comes.
+  Result<Answer> run(int64_t sequence_id, const std::vector<std::string>& stops,
+                     const std::function<void(std::string_view)>& show);
+
+ private:
+  Session() = default;
+  Status read_generation_config();
+  void make_engine(const ComputeOptions& options, Precision precision);
+
+  Path model_dir_;
+  Compute compute_;
+  std::unique_ptr<Model> model_;
+  std::optional<Tokenizer> tokenizer_;
+  std::optional<ChatFormat> chat_format_;
+  SamplingParams defaults_;
+  std::vector<int32_t> stop_tokens_;
+  std::unique_ptr<Engine> engine_;
+};
+
+/// "stop", "length" or "context", as APIs say it.
+std::string_view finish_name(const Session::Answer& answer);
+
+}  // namespace fathom::apps

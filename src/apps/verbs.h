@@ -1,0 +1,105 @@
+// The verbs of the fathom command: the options of each, and the function that does it. Flags are defined in cli.cc, one
+// file per verb holds the work. A verb returns success or the one line that the user reads.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "apps/session.h"
+#include "base/result.h"
+
+namespace fathom::apps {
+
+struct ChatOptions {
+  std::string model;
+  std::string system;
+  int64_t max_tokens = 0;  // of an answer; 0: to the end of the context
+  ComputeOptions compute;
+  SamplingFlags sampling;
+};
+Status chat(const ChatOptions& options);
+
+struct GenerateOptions {
+  std::string model;
+  std::string prompt;
+  std::string prompt_file;
+  int64_t max_tokens = 256;
+  std::vector<std::string> stop;
+  bool json = false;
+  ComputeOptions compute;
+  SamplingFlags sampling;
+};
+Status generate(const GenerateOptions& options);
+
+struct InspectOptions {
+  std::string model;
+  bool json = false;
+};
+Status inspect(const InspectOptions& options);
+
+struct EvalOptions {
+  std::string model;
+  std::string text;
+  int64_t window = 0;  // tokens of context; 0: the model's, 2048 at most
+  bool json = false;
+  ComputeOptions compute;
+};
+Status eval(const EvalOptions& options);
+
+struct TokenizerTrainOptions {
+  std::vector<std::string> inputs;
+  std::string output;  // directory
+  int64_t vocab_size = 4096;
+  bool split_digits = true;
+};
+Status tokenizer_train(const TokenizerTrainOptions& options);
+
+struct TokenizerCodeOptions {
+  std::string model;  // directory with tokenizer.json
+  std::string text;   // encode: text; decode: ids. Empty: standard input
+  bool json = false;
+};
+Status tokenizer_encode(const TokenizerCodeOptions& options);
+Status tokenizer_decode(const TokenizerCodeOptions& options);
+
+struct DataSynthOptions {
+  std::string output;
+  int64_t documents = 0;
+  int64_t bytes = 0;
+  uint64_t seed = 0;
+  std::vector<double> mixture;  // story, arithmetic, recall, chat
+};
+Status data_synth(const DataSynthOptions& options);
+
+struct DataPackOptions {
+  std::vector<std::string> inputs;
+  std::string tokenizer;  // directory
+  std::string output;     // training shard
+  std::string validation;
+  double validation_fraction = 0.05;
+  bool assistant_loss_only = false;
+};
+Status data_pack(const DataPackOptions& options);
+
+struct BenchOptions {
+  std::string model;
+  std::string train_preset;
+  int64_t prompt_tokens = 512;
+  int64_t decode_tokens = 128;
+  int64_t repeat = 5;
+  bool json = false;
+  ComputeOptions compute;
+};
+Status bench(const BenchOptions& options);
+
+struct TrainOptions {
+  std::string config;
+  std::vector<std::string> overrides;
+  bool print_config = false;
+  bool quiet = false;
+  ComputeOptions compute;
+};
+Status train(const TrainOptions& options);
+
+}  // namespace fathom::apps

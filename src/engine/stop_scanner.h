@@ -1,0 +1,28 @@
+// StopScanner: finds stop strings in text that arrives in pieces. Text that could still become a stop string is held
+// back; the stop string itself and everything after it are never shown.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace fathom {
+
+class StopScanner {
+ public:
+  /// Empty stop strings are ignored.
+  explicit StopScanner(std::vector<std::string> stops);
+
+  /// The text that may be shown now.
+  std::string push(std::string_view piece);
+  /// The end of the stream: what was held back.
+  std::string flush();
+  bool stopped() const { return stopped_; }
+
+ private:
+  std::vector<std::string> stops_;
+  std::string held_;
+  bool stopped_ = false;
+};
+
+}  // namespace fathom
