@@ -1,6 +1,7 @@
 // Pretokenizer: cuts text into the pieces that BPE never merges across, with the regular expressions of a
 // TokenizerSpec. They are written for Oniguruma (Hugging Face tokenizers) and run by PCRE2; a pattern that the two read
-// differently is refused, and \s is written out because they disagree about U+180E.
+// differently is refused, and \s is written out because they disagree about U+180E. Letters, marks and so on are those
+// of PCRE2's Unicode version (14 in PCRE2 10.42): a newer character may be cut differently elsewhere.
 #pragma once
 
 #include <memory>

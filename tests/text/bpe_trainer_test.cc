@@ -207,6 +207,21 @@ TEST(BpeTrainer, LearnsEnglish) {
   EXPECT_GT(static_cast<double>(text.size()) / static_cast<double>(ids->size()), 3.0);
 }
 
+// Without the characters whose class depends on the Unicode version of PCRE2 or of node: only old blocks, and U+180E.
+std::string old_characters(std::string_view text) {
+  std::string kept;
+  while (!text.empty()) {
+    const Utf8Step step = utf8_step(text);
+    const char32_t c = step.code_point;
+    const bool old = c < 0x800 || c == 0x180E || (c >= 0x3041 && c <= 0x3096) || (c >= 0x4E00 && c <= 0x9FA5) ||
+                     (c >= 0xAC00 && c <= 0xD7A3) || (c >= 0x1F300 && c <= 0x1F5FF) || (c >= 0x1F980 && c <= 0x1F9BF) ||
+                     (c >= 0x20000 && c <= 0x2A6D6);
+    if (old) kept.append(text.substr(0, static_cast<size_t>(step.length)));
+    text.remove_prefix(static_cast<size_t>(step.length));
+  }
+  return kept;
+}
+
 // tests/npm/check_tokenizer.mjs compares these files with a Hugging Face implementation.
 TEST(NpmFixture, WritesATokenizerAndItsIds) {
   const char* folder = std::getenv("FATHOM_FIXTURE_DIR");
@@ -221,7 +236,7 @@ TEST(NpmFixture, WritesATokenizerAndItsIds) {
   Json cases = Json::array();
   for (uint64_t seed = 0; seed < 1000; ++seed) {
     SequentialRng rng(seed, stream_of("cases"));
-    std::string input = seed == 0 ? sample_text() : random_text(rng, 80);
+    std::string input = seed == 0 ? sample_text() : old_characters(random_text(rng, 80));
     if (seed % 7 == 0) input = "<|begin|>" + input + "<|end|>";
     const auto ids = tokenizer.encode(input, AddedTokens::kParse);
     ASSERT_TRUE(ids) << ids.error().text;
