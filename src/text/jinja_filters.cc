@@ -5,6 +5,8 @@
 #include <charconv>
 #include <cmath>
 #include <cstdio>
+#include <iterator>
+#include <list>
 
 #include "text/jinja_builtins.h"
 #include "text/jinja_operators.h"
@@ -266,11 +268,13 @@ std::vector<Keyed> with_keys(Runtime& rt, const Value& self, const Call& call, s
 }
 
 Value sorted(Runtime& rt, std::vector<Keyed> keyed, bool descending) {
-  std::stable_sort(keyed.begin(), keyed.end(), [&](const Keyed& a, const Keyed& b) {
+  // A list sorts stably, and stays in one piece when the comparison fails or (with nan) contradicts itself.
+  std::list<Keyed> order(std::make_move_iterator(keyed.begin()), std::make_move_iterator(keyed.end()));
+  order.sort([&](const Keyed& a, const Keyed& b) {
     return descending ? compare(rt, b.key, a.key) < 0 : compare(rt, a.key, b.key) < 0;
   });
   std::vector<Value> out;
-  for (Keyed& k : keyed) out.push_back(std::move(k.item));
+  for (Keyed& k : order) out.push_back(std::move(k.item));
   return rt.list(std::move(out));
 }
 

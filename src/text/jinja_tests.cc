@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "text/jinja_builtins.h"
+#include "text/jinja_operators.h"
 
 namespace fathom::jinja {
 namespace {
@@ -41,10 +42,10 @@ Value is_divisible(Runtime& rt, const Value& self, const Call& call) {
 
 Value is_equal(Runtime& rt, const Value& self, const Call& call) { return equal(rt.meter, self, *call.get(0)); }
 Value is_unequal(Runtime& rt, const Value& self, const Call& call) { return !equal(rt.meter, self, *call.get(0)); }
-Value is_less(Runtime& rt, const Value& self, const Call& call) { return compare(rt, self, *call.get(0)) < 0; }
-Value is_at_most(Runtime& rt, const Value& self, const Call& call) { return compare(rt, self, *call.get(0)) <= 0; }
-Value is_greater(Runtime& rt, const Value& self, const Call& call) { return compare(rt, self, *call.get(0)) > 0; }
-Value is_at_least(Runtime& rt, const Value& self, const Call& call) { return compare(rt, self, *call.get(0)) >= 0; }
+Value is_less(Runtime& rt, const Value& self, const Call& call) { return holds(rt, "<", self, *call.get(0)); }
+Value is_at_most(Runtime& rt, const Value& self, const Call& call) { return holds(rt, "<=", self, *call.get(0)); }
+Value is_greater(Runtime& rt, const Value& self, const Call& call) { return holds(rt, ">", self, *call.get(0)); }
+Value is_at_least(Runtime& rt, const Value& self, const Call& call) { return holds(rt, ">=", self, *call.get(0)); }
 Value is_in(Runtime& rt, const Value& self, const Call& call) { return contains(rt, *call.get(0), self); }
 
 // Identity, where Python promises one: None, booleans and objects. Whether two equal numbers or strings are the same

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <list>
 
 #include "text/jinja_strings.h"
 
@@ -32,13 +33,21 @@ int checked_depth(int inner) {
   return inner + 1;
 }
 
-bool ordered_int_float_equal(int64_t i, double f) {
+bool int_equals_float(int64_t i, double f) {
   // Exact as in Python: the conversion of i may round, so compare in the integers when f is one.
   if (!(f >= -0x1p63 && f < 0x1p63) || f != std::floor(f)) return false;
   return static_cast<int64_t>(f) == i;
 }
 
-bool key_equal(Meter& meter, const Value& a, const Value& b) { return equal(meter, a, b); }
+// The order of an integer and a float, without rounding the integer.
+int compare_int_float(int64_t i, double f) {
+  if (f >= 0x1p63) return -1;
+  if (!(f >= -0x1p63)) return 1;  // also nan, which sorts first
+  const double floor = std::floor(f);
+  const auto whole = static_cast<int64_t>(floor);
+  if (i != whole) return i < whole ? -1 : 1;
+  return f > floor ? -1 : 0;
+}
 
 void append_repr(Runtime& runtime, std::string& out, const Value& value) {
   runtime.meter.step();
@@ -136,18 +145,19 @@ class JsonWriter {
   }
   void dict(const Value& value, int level) {
     const auto& members = value.members();
-    std::vector<const std::pair<Value, Value>*> order;
+    std::list<const std::pair<Value, Value>*> order;  // a list's sort survives a comparison that fails
     for (const auto& member : members) order.push_back(&member);
     if (style_.sort_keys) {
-      std::stable_sort(order.begin(), order.end(),
-                       [this](auto* a, auto* b) { return compare(runtime_, a->first, b->first) < 0; });
+      order.sort([this](auto* a, auto* b) { return compare(runtime_, a->first, b->first) < 0; });
     }
     put("{");
-    for (size_t i = 0; i < order.size(); ++i) {
-      separate(i == 0, level + 1);
-      put(key(order[i]->first));
+    bool first = true;
+    for (const auto* member : order) {
+      separate(first, level + 1);
+      first = false;
+      put(key(member->first));
       put(style_.key_separator);
-      write(order[i]->second, level + 1);
+      write(member->second, level + 1);
     }
     if (!order.empty()) newline(level);
     put("}");
@@ -270,8 +280,8 @@ bool equal(Meter& meter, const Value& a, const Value& b) {
   meter.step();
   if (a.is_number() && b.is_number()) {
     if (a.is_float() && b.is_float()) return a.as_float() == b.as_float();
-    if (a.is_float()) return ordered_int_float_equal(*b.integer(), a.as_float());
-    if (b.is_float()) return ordered_int_float_equal(*a.integer(), b.as_float());
+    if (a.is_float()) return int_equals_float(*b.integer(), a.as_float());
+    if (b.is_float()) return int_equals_float(*a.integer(), b.as_float());
     return *a.integer() == *b.integer();
   }
   if (a.is_text() && b.is_text()) {
@@ -301,7 +311,9 @@ int compare(Runtime& runtime, const Value& a, const Value& b) {
   runtime.meter.step();
   if (a.is_number() && b.is_number()) {
     if (!a.is_float() && !b.is_float()) return *a.integer() < *b.integer() ? -1 : *a.integer() > *b.integer();
-    return a.number() < b.number() ? -1 : a.number() > b.number();
+    if (!a.is_float()) return compare_int_float(*a.integer(), b.as_float());
+    if (!b.is_float()) return -compare_int_float(*b.integer(), a.as_float());
+    return a.as_float() < b.as_float() ? -1 : a.as_float() > b.as_float();
   }
   if (a.is_text() && b.is_text()) {
     runtime.meter.step(static_cast<int64_t>(std::min(a.as_text().size(), b.as_text().size())) / 256);
@@ -323,7 +335,7 @@ int compare(Runtime& runtime, const Value& a, const Value& b) {
 const Value* find(Meter& meter, const Value& dict, const Value& key) {
   if (key.is_text()) return find(meter, dict, std::string_view(key.as_text()));
   for (const auto& [name, item] : dict.members()) {
-    if (key_equal(meter, name, key)) return &item;
+    if (equal(meter, name, key)) return &item;
   }
   return nullptr;
 }
