@@ -84,7 +84,8 @@ void ConsoleProgress::update(std::string_view what, int64_t done, int64_t total,
   if (terminal_) {
     constexpr int kWidth = 24;
     const int filled = static_cast<int>(fraction * kWidth);
-    const std::string bar = std::string(static_cast<size_t>(filled), '#') + std::string(static_cast<size_t>(kWidth - filled), '.');
+    const std::string bar =
+        std::string(static_cast<size_t>(filled), '#') + std::string(static_cast<size_t>(kWidth - filled), '.');
     std::fprintf(stderr, "\r\033[K%s [%s] %3.0f %%  %s left  %.*s", what_.c_str(), bar.c_str(), fraction * 100,
                  eta.c_str(), static_cast<int>(note.size()), note.data());
     drawn_ = true;

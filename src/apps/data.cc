@@ -9,7 +9,8 @@
 namespace fathom::apps {
 
 Status data_synth(const DataSynthOptions& options) {
-  SynthOptions synth{.seed = options.seed, .num_documents = options.documents, .num_bytes = options.bytes, .mixture = {}};
+  SynthOptions synth{
+      .seed = options.seed, .num_documents = options.documents, .num_bytes = options.bytes, .mixture = {}};
   if (!options.mixture.empty()) {
     if (options.mixture.size() != kNumSynthKinds) {
       return invalid("--mixture takes four weights: story, arithmetic, recall, chat");
@@ -62,7 +63,7 @@ Status data_pack(const DataPackOptions& options) {
   if (!report) return report.error();
   const auto print = [](const std::string& path, const ShardInfo& info) {
     std::printf("%s: %s tokens, %s documents, %s of text\n", path.c_str(), count_text(info.num_tokens).c_str(),
-                count_text(info.num_documents).c_str(), bytes_text(info.num_text_bytes).c_str());
+                count_text(info.num_documents).c_str(), bytes_text(info.text_bytes).c_str());
   };
   print(options.output, report->train);
   if (options.validation_fraction > 0) print(options.validation, report->validation);

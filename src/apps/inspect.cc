@@ -86,8 +86,7 @@ Result<Inspection> inspect_dir(const Path& dir) {
   out.parameters = count_parameters(out.config);
   out.kv_bytes_per_token = kv_cache_bytes_per_token(out.config);
   out.available_bytes = inspect_machine().memory_available_bytes;
-  out.has_weights =
-      std::filesystem::exists(dir / kSingleFileName) || std::filesystem::exists(dir / kIndexFileName);
+  out.has_weights = std::filesystem::exists(dir / kSingleFileName) || std::filesystem::exists(dir / kIndexFileName);
   std::optional<Checkpoint> checkpoint;
   if (out.has_weights) {
     auto opened = Checkpoint::open(dir);
@@ -170,15 +169,17 @@ void print_text(const Path& dir, const Inspection& in) {
   print_row("weights", bytes_text(in.weight_bytes) + (in.has_weights ? "" : " expected (no weights in the directory)"));
   for (const auto& [tensor_class, name] : kClassNames) {
     const auto found = in.class_bytes.find(tensor_class);
-    if (found != in.class_bytes.end() && found->second > 0) print_row("  " + std::string(name), bytes_text(found->second));
+    if (found != in.class_bytes.end() && found->second > 0)
+      print_row("  " + std::string(name), bytes_text(found->second));
   }
   std::string dtypes;
-  for (const auto& [name, bytes] : in.dtype_bytes) dtypes += (dtypes.empty() ? "" : ", ") + name + " " + bytes_text(bytes);
+  for (const auto& [name, bytes] : in.dtype_bytes)
+    dtypes += (dtypes.empty() ? "" : ", ") + name + " " + bytes_text(bytes);
   if (!dtypes.empty()) print_row("stored as", dtypes);
   if (in.available_bytes) {
     const bool fits = in.needed_bytes() <= *in.available_bytes;
-    print_row("this machine", std::string(fits ? styled("fits", "32") : styled("does not fit", "31")) + ": needs about " +
-                                  bytes_text(in.needed_bytes()) + " with a 4096-token cache, " +
+    print_row("this machine", std::string(fits ? styled("fits", "32") : styled("does not fit", "31")) +
+                                  ": needs about " + bytes_text(in.needed_bytes()) + " with a 4096-token cache, " +
                                   bytes_text(*in.available_bytes) + " available");
   }
   print_names("missing tensors", in.difference.missing);

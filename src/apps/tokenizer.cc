@@ -75,7 +75,8 @@ Status add_file(const Path& path, BpeTrainer& trainer) {
 Status tokenizer_train(const TokenizerTrainOptions& options) {
   BpeTrainerOptions trainer_options;
   if (options.vocab_size < 300 || options.vocab_size > (int64_t{1} << 24)) {
-    return invalid("--vocab-size " + std::to_string(options.vocab_size) + " is out of range; accepted: 300 to 16777216");
+    return invalid("--vocab-size " + std::to_string(options.vocab_size) +
+                   " is out of range; accepted: 300 to 16777216");
   }
   trainer_options.vocab_size = static_cast<int32_t>(options.vocab_size);
   trainer_options.special_tokens = kSpecialTokens;

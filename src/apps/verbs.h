@@ -84,7 +84,6 @@ Status data_pack(const DataPackOptions& options);
 
 struct BenchOptions {
   std::string model;
-  std::string train_preset;
   int64_t prompt_tokens = 512;
   int64_t decode_tokens = 128;
   int64_t repeat = 5;

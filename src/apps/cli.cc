@@ -1,0 +1,247 @@
+#include "apps/cli.h"
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <functional>
+
+#include "apps/console.h"
+#include "apps/verbs.h"
+
+namespace fathom::apps {
+namespace {
+
+/// What the chosen verb will do.
+using Action = std::function<Status()>;
+
+/// A flag whose absence matters: empty unless given.
+template <class T>
+CLI::Option* add_optional(CLI::App& app, const std::string& name, std::optional<T>& value, const std::string& help) {
+  return app
+      .add_option_function<T>(
+          name, [&value](const T& given) { value = given; }, help)
+      ->type_name(std::is_integral_v<T> ? "INT" : "FLOAT");
+}
+
+void add_compute_flags(CLI::App& app, ComputeOptions& options) {
+  app.add_option("-t,--threads", options.threads, "threads; 0: all CPUs")->group("Computing");
+  app.add_option("--precision", options.precision, "f32, bf16 or fp8 (E4M3 activations where weights are FP8)")
+      ->group("Computing");
+  app.add_option("--mla", options.mla, "attention of generated tokens: absorbed (fast) or naive")
+      ->capture_default_str()
+      ->group("Computing");
+  app.add_option("--kernels", options.kernels, "force a back end: ref, generic, avx2, avx512 (or FATHOM_KERNELS)")
+      ->group("Computing");
+  app.add_option("-c,--context", options.context, "tokens of context; 0: the model's, 32768 at most")
+      ->group("Computing");
+  app.add_option("--prompt-chunk", options.prompt_chunk, "prompt tokens computed at a time")
+      ->capture_default_str()
+      ->group("Computing");
+}
+
+void add_sampling_flags(CLI::App& app, SamplingFlags& flags) {
+  add_optional(app, "--temperature,--temp", flags.temperature, "0: always the most probable token")
+      ->check(CLI::Range(0.0, 100.0))
+      ->group("Sampling");
+  add_optional(app, "--top-p", flags.top_p, "keep the smallest set of this probability")
+      ->check(CLI::Range(0.0, 1.0))
+      ->group("Sampling");
+  add_optional(app, "--top-k", flags.top_k, "keep the K most probable; 0: all")
+      ->check(CLI::NonNegativeNumber)
+      ->group("Sampling");
+  add_optional(app, "--min-p", flags.min_p, "drop what is below this share of the best")
+      ->check(CLI::Range(0.0, 1.0))
+      ->group("Sampling");
+  add_optional(app, "--repetition-penalty", flags.repetition_penalty, "above 1: less repetition")
+      ->check(CLI::Range(0.01, 100.0))
+      ->group("Sampling");
+  add_optional(app, "-s,--seed", flags.seed, "the same seed gives the same answer")->group("Sampling");
+}
+
+constexpr const char* kModelHelp = "model directory, or ORG/NAME in the Hugging Face cache";
+
+class CommandLine {
+ public:
+  CommandLine() {
+    app_.require_subcommand(1);
+    app_.set_version_flag("--version", std::string("fathom ") + FATHOM_VERSION);
+    app_.footer(
+        "Example:\n  fathom chat models/demo\n\nModels: deepseek_v2, deepseek_v3 (V3, R1, V3.1, Moonlight), kimi_k2, "
+        "glm4_moe_lite, as Hugging Face directories.");
+    add_chat();
+    add_generate();
+    add_inspect();
+    add_train();
+    add_eval();
+    add_tokenizer();
+    add_data();
+    add_bench();
+  }
+
+  int run(int argc, char** argv) {
+    try {
+      app_.parse(argc, argv);
+    } catch (const CLI::ParseError& e) {
+      if (e.get_exit_code() == 0) return app_.exit(e);  // --help, --version
+      const CLI::App* verb = &app_;
+      while (!verb->get_subcommands().empty()) verb = verb->get_subcommands().front();
+      return report_error(invalid(std::string(e.what()) + "; see " + full_name(*verb) + " --help"));
+    }
+    catch_interrupts();
+    const Status status = action_();
+    if (!status) {
+      std::fflush(stdout);
+      return report_error(status.error());
+    }
+    if (std::fflush(stdout) != 0) return report_error(io_error("cannot write to standard output"));
+    return 0;
+  }
+
+ private:
+  static std::string full_name(const CLI::App& app) {
+    return app.get_parent() == nullptr ? "fathom" : full_name(*app.get_parent()) + " " + app.get_name();
+  }
+
+  /// A verb with its options; `work` does it.
+  template <class Options>
+  std::pair<CLI::App*, Options*> verb(CLI::App& parent, const std::string& name, const std::string& help,
+                                      Status (*work)(const Options&), const std::string& example) {
+    CLI::App* app = parent.add_subcommand(name, help);
+    auto options = std::make_shared<Options>();
+    app->footer("Example:\n  " + example);
+    app->callback([this, options, work] { action_ = [options, work] { return work(*options); }; });
+    return {app, options.get()};
+  }
+
+  void add_chat() {
+    const auto [app, o] = verb<ChatOptions>(app_, "chat", "talk to a model: a line is a message, /help lists commands",
+                                            chat, "fathom chat models/demo --temp 0.7");
+    app->add_option("MODEL", o->model, kModelHelp)->required();
+    app->add_option("--system", o->system, "system message");
+    app->add_option("-n,--max-tokens", o->max_tokens, "tokens of an answer at most; 0: to the end of the context");
+    add_sampling_flags(*app, o->sampling);
+    add_compute_flags(*app, o->compute);
+  }
+
+  void add_generate() {
+    const auto [app, o] = verb<GenerateOptions>(app_, "generate", "continue a prompt", generate,
+                                                "fathom generate models/demo -p \"Once upon a time\" -n 50");
+    app->add_option("MODEL", o->model, kModelHelp)->required();
+    app->add_option("-p,--prompt", o->prompt, "the prompt");
+    app->add_option("-f,--file", o->prompt_file, "read the prompt from a file");
+    app->add_option("-n,--max-tokens", o->max_tokens, "new tokens at most")->capture_default_str();
+    app->add_option("--stop", o->stop, "end before this text; may be given several times")->expected(1)->take_all();
+    app->add_flag("--json", o->json, "print the result as JSON at the end instead of streaming text");
+    add_sampling_flags(*app, o->sampling);
+    add_compute_flags(*app, o->compute);
+  }
+
+  void add_inspect() {
+    const auto [app, o] = verb<InspectOptions>(app_, "inspect", "what a model is and whether it fits this machine",
+                                               inspect, "fathom inspect models/demo");
+    app->add_option("MODEL", o->model, kModelHelp)->required();
+    app->add_flag("--json", o->json, "everything as JSON");
+  }
+
+  void add_train() {
+    const auto [app, o] =
+        verb<TrainOptions>(app_, "train", "train a model from a TOML configuration; resumes where it was stopped",
+                           train, "fathom train examples/pico.toml --set train.steps=200");
+    app->add_option("CONFIG", o->config, "TOML file")->required();
+    app->add_option("--set", o->overrides, "override a setting: train.steps=200; may be given several times")
+        ->expected(1)
+        ->take_all();
+    app->add_flag("--print-config", o->print_config, "print the effective configuration and stop");
+    app->add_flag("-q,--quiet", o->quiet, "no progress bar");
+    add_compute_flags(*app, o->compute);
+  }
+
+  void add_eval() {
+    const auto [app, o] = verb<EvalOptions>(app_, "eval", "bits per byte and perplexity of a text", eval,
+                                            "fathom eval models/demo --text book.txt");
+    app->add_option("MODEL", o->model, kModelHelp)->required();
+    app->add_option("--text", o->text, "UTF-8 text; lines \"<|endoftext|>\" separate documents")->required();
+    app->add_option("--window", o->window, "tokens of context; 0: the model's, 2048 at most");
+    app->add_flag("--json", o->json, "the result as JSON");
+    add_compute_flags(*app, o->compute);
+  }
+
+  void add_tokenizer() {
+    CLI::App* tokenizer = app_.add_subcommand("tokenizer", "train a tokenizer, encode and decode");
+    tokenizer->require_subcommand(1);
+    tokenizer->footer("Example:\n  fathom tokenizer encode models/demo \"Hello world\"");
+    {
+      const auto [app, o] =
+          verb<TokenizerTrainOptions>(*tokenizer, "train", "byte-level BPE from text files", tokenizer_train,
+                                      "fathom tokenizer train a.txt b.jsonl -o tok --vocab-size 4096");
+      app->add_option("FILES", o->inputs, ".txt, or .jsonl with text or messages")
+          ->required()
+          ->check(CLI::ExistingFile);
+      app->add_option("-o,--output", o->output, "directory for tokenizer.json and tokenizer_config.json")->required();
+      app->add_option("--vocab-size", o->vocab_size, "tokens in all")->capture_default_str();
+      app->add_flag("--split-digits,!--group-digits", o->split_digits, "one digit a token (else up to three)");
+    }
+    {
+      const auto [app, o] = verb<TokenizerCodeOptions>(*tokenizer, "encode", "text to token ids", tokenizer_encode,
+                                                       "fathom tokenizer encode models/demo \"Hello world\"");
+      app->add_option("MODEL", o->model, "directory with tokenizer.json")->required();
+      app->add_option("TEXT", o->text, "the text; standard input if absent");
+      app->add_flag("--json", o->json, "a JSON array");
+    }
+    {
+      const auto [app, o] = verb<TokenizerCodeOptions>(*tokenizer, "decode", "token ids to text", tokenizer_decode,
+                                                       "fathom tokenizer decode models/demo \"72 101\"");
+      app->add_option("MODEL", o->model, "directory with tokenizer.json")->required();
+      app->add_option("IDS", o->text, "ids separated by blanks or commas; standard input if absent");
+      app->add_flag("--json", o->json, "a JSON string");
+    }
+  }
+
+  void add_data() {
+    CLI::App* data = app_.add_subcommand("data", "make and pack training data");
+    data->require_subcommand(1);
+    data->footer("Example:\n  fathom data synth -o synth.jsonl --documents 10000");
+    {
+      const auto [app, o] = verb<DataSynthOptions>(*data, "synth", "seeded stories, arithmetic, recall and chats",
+                                                   data_synth, "fathom data synth -o synth.jsonl --documents 10000");
+      app->add_option("-o,--output", o->output, "JSON lines file")->required();
+      app->add_option("--documents", o->documents, "how many documents");
+      app->add_option("--bytes", o->bytes, "or how many bytes");
+      app->add_option("-s,--seed", o->seed, "seed")->capture_default_str();
+      app->add_option("--mixture", o->mixture, "weights of story, arithmetic, recall and chat documents")
+          ->expected(4)
+          ->delimiter(',');
+    }
+    {
+      const auto [app, o] = verb<DataPackOptions>(
+          *data, "pack", "text files to a training shard and a validation shard", data_pack,
+          "fathom data pack book.txt synth.jsonl --tokenizer tok -o train.shard --validation val.shard");
+      app->add_option("FILES", o->inputs, ".txt (lines \"<|endoftext|>\" separate documents) or .jsonl")->required();
+      app->add_option("--tokenizer", o->tokenizer, "directory with tokenizer.json")->required();
+      app->add_option("-o,--output", o->output, "training shard")->required();
+      app->add_option("--validation", o->validation, "validation shard");
+      app->add_option("--validation-fraction", o->validation_fraction, "last part of each file kept for validation")
+          ->capture_default_str();
+      app->add_flag("--assistant-loss-only", o->assistant_loss_only, "of chats, train on the assistant's words only");
+    }
+  }
+
+  void add_bench() {
+    const auto [app, o] = verb<BenchOptions>(app_, "bench", "prompt and generation speed of a model on this machine",
+                                             bench, "fathom bench models/demo --prompt 256 --decode 128");
+    app->add_option("MODEL", o->model, kModelHelp)->required();
+    app->add_option("--prompt", o->prompt_tokens, "prompt tokens")->capture_default_str();
+    app->add_option("--decode", o->decode_tokens, "generated tokens")->capture_default_str();
+    app->add_option("--repeat", o->repeat, "runs; the median is shown")->capture_default_str();
+    app->add_flag("--json", o->json, "the result as JSON");
+    add_compute_flags(*app, o->compute);
+  }
+
+  CLI::App app_{"fathom: run and train DeepSeek-family models (MLA, MoE, FP8, MTP)", "fathom"};
+  Action action_;
+};
+
+}  // namespace
+
+int run_command_line(int argc, char** argv) { return CommandLine().run(argc, argv); }
+
+}  // namespace fathom::apps

@@ -1,0 +1,179 @@
+#include <algorithm>
+
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/operands.h"
+
+namespace fathom {
+
+using cpu::Arithmetic;
+using cpu::expect_f32;
+using cpu::GemmTile;
+using cpu::matrix_of;
+using cpu::row;
+
+namespace {
+
+Arithmetic forward_arithmetic(Precision precision, const Weight& w) {
+  if (precision == Precision::kBF16) return Arithmetic::kBF16;
+  return precision == Precision::kFp8 && w.scales ? Arithmetic::kFp8 : Arithmetic::kF32;
+}
+
+Arithmetic backward_arithmetic(Precision precision) {
+  return precision == Precision::kBF16 ? Arithmetic::kBF16 : Arithmetic::kF32;
+}
+
+GemmTile forward(const Tensor& x, const Weight& w, const Tensor& y, Precision precision, Into into) {
+  expect_f32(x, x.extent(0), w.in_features());
+  expect_f32(y, x.extent(0), w.out_features());
+  return {.x = row(x, 0),
+          .x_stride = x.stride(0),
+          .w = matrix_of(w),
+          .depth = w.in_features(),
+          .y = row(y, 0),
+          .y_stride = y.stride(0),
+          .accumulate = into == Into::kAccumulate,
+          .arithmetic = forward_arithmetic(precision, w),
+          .row_end = x.extent(0),
+          .column_end = w.out_features()};
+}
+
+// The contraction runs over w's rows: w is the transposed operand.
+GemmTile backward_input(const Tensor& dy, const Weight& w, const Tensor& dx, Precision precision, Into into) {
+  expect_f32(dy, dy.extent(0), w.out_features());
+  expect_f32(dx, dy.extent(0), w.in_features());
+  return {.x = row(dy, 0),
+          .x_stride = dy.stride(0),
+          .w = matrix_of(w),
+          .w_transposed = true,
+          .depth = w.out_features(),
+          .y = row(dx, 0),
+          .y_stride = dx.stride(0),
+          .accumulate = into == Into::kAccumulate,
+          .arithmetic = backward_arithmetic(precision),
+          .row_end = dy.extent(0),
+          .column_end = w.in_features()};
+}
+
+// The contraction runs over tokens: both operands are transposed.
+GemmTile backward_weight(const Tensor& dy, const Tensor& x, const Tensor& dw, Precision precision) {
+  expect_f32(dy, dy.extent(0), dw.extent(0));
+  expect_f32(x, dy.extent(0), dw.extent(1));
+  expect_f32(dw, dw.extent(0), dw.extent(1));
+  return {.x = row(dy, 0),
+          .x_stride = dy.stride(0),
+          .x_transposed = true,
+          .w = matrix_of(x),
+          .w_transposed = true,
+          .depth = dy.extent(0),
+          .y = row(dw, 0),
+          .y_stride = dw.stride(0),
+          .accumulate = true,
+          .arithmetic = backward_arithmetic(precision),
+          .row_end = dw.extent(0),
+          .column_end = dw.extent(1)};
+}
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+void check_offsets(std::span<const int64_t> offsets, size_t groups, const Tensor& rows) {
+  check(offsets.size() == groups + 1 && offsets.front() >= 0 && offsets.back() <= rows.extent(0),
+        "offsets delimit the rows of every expert");
+}
+
+}  // namespace
+
+// The tiles of all products form one list, split over the threads at once: an operation with many small experts is as
+// parallel as one with a large matrix. How tiles are cut cannot change a bit: an output's order depends on k alone.
+void CpuKernels::run_products() {
+  int64_t work = 0, most_rows = 0;
+  for (const Product& p : products_) {
+    work += p.whole.row_end * p.whole.column_end * std::max<int64_t>(p.whole.depth, 1);
+    most_rows = std::max(most_rows, p.whole.row_end);
+  }
+  if (work == 0) return;
+  int64_t tile_rows = cpu::kTileRows, tile_columns = most_rows <= cpu::kFewRows ? 32 : cpu::kTileColumns;
+  int64_t tiles = 0;
+  for (;;) {
+    tiles = 0;
+    for (Product& p : products_) {
+      p.first_tile = tiles;
+      p.column_tiles = ceil_div(p.whole.column_end, tile_columns);
+      tiles += ceil_div(p.whole.row_end, tile_rows) * p.column_tiles;
+    }
+    if (tiles >= 4 * pool_.num_threads() || tile_columns <= 32) break;
+    (tile_rows >= tile_columns && tile_rows > 32 ? tile_rows : tile_columns) /= 2;
+  }
+  reserve_scratch(cpu::kGemmScratchBytes);
+  // With few rows a product waits for memory, about 4 multiplications per lane and cycle; with many it does 16.
+  const int64_t cost = work / tiles / (most_rows <= cpu::kFewRows ? 4 : 16) + 1;
+  pool_.parallel_for(tiles, grain(tiles, cost), [&](int64_t begin, int64_t end, int thread_id) {
+    auto next = std::upper_bound(products_.begin(), products_.end(), begin,
+                                 [](int64_t tile, const Product& p) { return tile < p.first_tile; });
+    for (int64_t i = begin; i < end; ++i) {
+      while (next != products_.end() && next->first_tile <= i) ++next;
+      const Product& p = *(next - 1);
+      const int64_t at = i - p.first_tile;
+      GemmTile tile = p.whole;
+      tile.row_begin = at / p.column_tiles * tile_rows;
+      tile.row_end = std::min(tile.row_begin + tile_rows, p.whole.row_end);
+      tile.column_begin = at % p.column_tiles * tile_columns;
+      tile.column_end = std::min(tile.column_begin + tile_columns, p.whole.column_end);
+      level_.gemm_tile(tile, scratch(thread_id));
+    }
+  });
+}
+
+void CpuKernels::gemm(Tensor x, const Weight& w, Tensor y, Precision precision, Into into) {
+  multiply(forward(x, w, y, precision, into));
+}
+
+void CpuKernels::gemm_backward_input(Tensor dy, const Weight& w, Tensor dx, Precision precision, Into into) {
+  multiply(backward_input(dy, w, dx, precision, into));
+}
+
+void CpuKernels::gemm_backward_weight(Tensor dy, Tensor x, Tensor dw, Precision precision) {
+  multiply(backward_weight(dy, x, dw, precision));
+}
+
+void CpuKernels::grouped_gemm(Tensor x, std::span<const int64_t> offsets, std::span<const Weight> w, Tensor y,
+                              Precision precision) {
+  check_offsets(offsets, w.size(), x);
+  products_.clear();
+  for (size_t e = 0; e < w.size(); ++e) {
+    const int64_t rows = offsets[e + 1] - offsets[e];
+    if (rows > 0) {
+      products_.push_back(
+          {forward(x.rows(offsets[e], rows), w[e], y.rows(offsets[e], rows), precision, Into::kAssign)});
+    }
+  }
+  run_products();
+}
+
+void CpuKernels::grouped_gemm_backward_input(Tensor dy, std::span<const int64_t> offsets, std::span<const Weight> w,
+                                             Tensor dx, Precision precision, Into into) {
+  check_offsets(offsets, w.size(), dy);
+  products_.clear();
+  for (size_t e = 0; e < w.size(); ++e) {
+    const int64_t rows = offsets[e + 1] - offsets[e];
+    if (rows > 0) {
+      products_.push_back(
+          {backward_input(dy.rows(offsets[e], rows), w[e], dx.rows(offsets[e], rows), precision, into)});
+    }
+  }
+  run_products();
+}
+
+void CpuKernels::grouped_gemm_backward_weight(Tensor dy, Tensor x, std::span<const int64_t> offsets,
+                                              std::span<const Tensor> dw, Precision precision) {
+  check_offsets(offsets, dw.size(), dy);
+  products_.clear();
+  for (size_t e = 0; e < dw.size(); ++e) {
+    const int64_t rows = offsets[e + 1] - offsets[e];
+    if (rows > 0) {
+      products_.push_back({backward_weight(dy.rows(offsets[e], rows), x.rows(offsets[e], rows), dw[e], precision)});
+    }
+  }
+  run_products();
+}
+
+}  // namespace fathom

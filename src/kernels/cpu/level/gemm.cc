@@ -1,0 +1,205 @@
+// The dot-form matrix product of a level. Every output is a sum over absolute blocks of k (512 in FP32, 1024 in BF16):
+// inside a block 16 partial sums in lane order and the fixed tree, the blocks' sums added in order. That order depends
+// on k alone, so one token and many tokens give the same bits.
+#include "kernels/cpu/level/micro.h"
+#include "kernels/cpu/level/ops.h"
+
+namespace fathom::cpu::FATHOM_LEVEL {
+namespace {
+
+// Panel rows are this much longer than a block, so that rows do not fall on the same cache sets.
+constexpr int64_t kPadBytes = 64;
+
+MatrixRef x_ref(const GemmTile& t) { return {t.x, Stored::kF32, t.x_stride, nullptr, 0, 0}; }
+
+// y (+)= x w over columns [k0, k1) of the rows; w_row(n) gives row n of the tile's columns.
+template <class WRow>
+void multiply_f32(const GemmTile& t, const float* x, int64_t x_stride, int64_t k0, int64_t k1, bool accumulate,
+                  WRow w_row) {
+  using Row = decltype(w_row(int64_t{0}));
+  const int64_t rows = t.row_end - t.row_begin, columns = t.column_end - t.column_begin;
+  float* y = t.y + t.row_begin * t.y_stride + t.column_begin;
+  if (rows == 1) {
+    const F32Row xs[1] = {{x}};
+    for (int64_t n = 0; n < columns; n += kLanes) {
+      F32x16 acc[16];
+      for (int64_t j = 0; j < 4; ++j) {
+        Row ws[4];
+        for (int64_t i = 0; i < 4; ++i) ws[i] = w_row(min_of(n + 4 * j + i, columns - 1));
+        F32x16 four[16];
+        dot_4x4<1>(xs, ws, k0, k1, four);
+        for (int64_t i = 0; i < 4; ++i) acc[4 * j + i] = four[i];
+      }
+      const int64_t lanes = min_of(kLanes, columns - n);
+      const F32x16 sums = reduce16(acc);
+      store_n(y + n, accumulate ? add(load_n(y + n, lanes), sums) : sums, lanes);
+    }
+    return;
+  }
+  for (int64_t n = 0; n < columns; n += 4) {
+    Row ws[4];
+    for (int64_t i = 0; i < 4; ++i) ws[i] = w_row(min_of(n + i, columns - 1));
+    for (int64_t m = 0; m < rows; m += 4) {
+      F32Row xs[4];
+      for (int64_t i = 0; i < 4; ++i) xs[i].at = x + min_of(m + i, rows - 1) * x_stride;
+      F32x16 acc[16];
+      with_rows(rows - m, [&](auto count) { dot_4x4<decltype(count)::value>(xs, ws, k0, k1, acc); });
+      put_4x4(reduce16(acc), min_of(4, rows - m), min_of(4, columns - n), y + m * t.y_stride + n, t.y_stride,
+              accumulate);
+    }
+  }
+}
+
+void gemm_tile_f32(const GemmTile& t, float* scratch) {
+  constexpr int64_t kStride = kDepthBlockF32 + kPadBytes / 4;
+  const int64_t rows = t.row_end - t.row_begin, columns = t.column_end - t.column_begin;
+  for (int64_t k0 = 0; k0 == 0 || k0 < t.depth; k0 += kDepthBlockF32) {
+    const int64_t k1 = min_of(t.depth, k0 + kDepthBlockF32);
+    const bool accumulate = t.accumulate || k0 > 0;
+    // x where it lies, or its transposed block; k counts from the block's start in a panel.
+    const float* x = t.x + t.row_begin * t.x_stride;
+    int64_t x_stride = t.x_stride;
+    const bool w_panel = t.w_transposed || t.x_transposed || (t.w.stored != Stored::kF32 && rows > kFewRows);
+    if (t.x_transposed) {
+      fill(x_ref(t), true, t.row_begin, rows, k0, k1, scratch, kStride);
+      x = scratch;
+      x_stride = kStride;
+    } else if (w_panel) {
+      x += k0;
+    }
+    if (w_panel) {
+      float* panel = scratch + kTileRows * kStride;
+      fill(t.w, t.w_transposed, t.column_begin, columns, k0, k1, panel, kStride);
+      multiply_f32(t, x, x_stride, 0, k1 - k0, accumulate, [&](int64_t n) { return F32Row{panel + n * kStride}; });
+    } else {
+      with_row_type(t.w.stored, [&](auto row) {
+        multiply_f32(t, x, x_stride, k0, k1, accumulate,
+                     [&](int64_t n) { return decltype(row)::of(t.w, t.column_begin + n); });
+      });
+    }
+  }
+}
+
+void gemm_tile_bf16(const GemmTile& t, uint16_t* scratch) {
+  constexpr int64_t kStride = kDepthBlockBf16 + kPadBytes / 2;
+  const int64_t rows = t.row_end - t.row_begin, columns = t.column_end - t.column_begin;
+  const bool in_place = t.w.stored == Stored::kBF16 && !t.w_transposed;
+  float* y = t.y + t.row_begin * t.y_stride + t.column_begin;
+  uint16_t* x = scratch;
+  uint16_t* panel = scratch + kTileRows * kStride;
+  for (int64_t k0 = 0; k0 == 0 || k0 < t.depth; k0 += kDepthBlockBf16) {
+    const int64_t k1 = min_of(t.depth, k0 + kDepthBlockBf16);
+    const bool accumulate = t.accumulate || k0 > 0;
+    fill(x_ref(t), t.x_transposed, t.row_begin, rows, k0, k1, x, kStride);
+    if (!in_place) fill(t.w, t.w_transposed, t.column_begin, columns, k0, k1, panel, kStride);
+    const auto w_row = [&](int64_t n) {
+      n = min_of(n, columns - 1);
+      return in_place ? row_of<uint16_t>(t.w, t.column_begin + n) + k0 : panel + n * kStride;
+    };
+    if (rows == 1) {
+      const uint16_t* const xs[1] = {x};
+      for (int64_t n = 0; n < columns; n += kLanes) {
+        F32x16 acc[16];
+        for (int64_t j = 0; j < 4; ++j) {
+          const uint16_t* ws[4];
+          for (int64_t i = 0; i < 4; ++i) ws[i] = w_row(n + 4 * j + i);
+          F32x16 four[16];
+          dot_4x4<1>(xs, ws, k1 - k0, four);
+          for (int64_t i = 0; i < 4; ++i) acc[4 * j + i] = four[i];
+        }
+        const int64_t lanes = min_of(kLanes, columns - n);
+        const F32x16 sums = reduce16(acc);
+        store_n(y + n, accumulate ? add(load_n(y + n, lanes), sums) : sums, lanes);
+      }
+      continue;
+    }
+    for (int64_t n = 0; n < columns; n += 4) {
+      const uint16_t* ws[4];
+      for (int64_t i = 0; i < 4; ++i) ws[i] = w_row(n + i);
+      for (int64_t m = 0; m < rows; m += 4) {
+        const uint16_t* xs[4];
+        for (int64_t i = 0; i < 4; ++i) xs[i] = x + min_of(m + i, rows - 1) * kStride;
+        F32x16 acc[16];
+        with_rows(rows - m, [&](auto count) { dot_4x4<decltype(count)::value>(xs, ws, k1 - k0, acc); });
+        put_4x4(reduce16(acc), min_of(4, rows - m), min_of(4, columns - n), y + m * t.y_stride + n, t.y_stride,
+                accumulate);
+      }
+    }
+  }
+}
+
+// DeepSeek's FP8 linear: per 128 of k the products of the codes are summed exactly (43 bits span them all, so doubles
+// in any order do), rounded to FP32 once, and acc = fma(partial, s_x s_w, acc). Bit-equal to the reference.
+void gemm_tile_fp8(const GemmTile& t, float* scratch) {
+  constexpr int64_t kStride = 128 + 8;
+  const int64_t rows = t.row_end - t.row_begin, columns = t.column_end - t.column_begin;
+  float* acc = scratch;
+  float* x_scale = acc + kTileRows * kTileColumns;
+  auto* x = reinterpret_cast<double*>(x_scale + kTileRows);
+  double* w = x + kTileRows * kStride;
+  for (int64_t i = 0; i < rows * kTileColumns; ++i) acc[i] = 0;
+  for (int64_t k0 = 0; k0 < t.depth; k0 += 128) {
+    const int64_t k1 = min_of(t.depth, k0 + 128), vectors = (k1 - k0 + kLanes - 1) / kLanes;
+    for (int64_t m = 0; m < rows; ++m) {
+      uint8_t codes[128];
+      quantize_row(t.x + (t.row_begin + m) * t.x_stride + k0, codes, x_scale + m, k1 - k0);
+      for (int64_t v = 0; v < vectors; ++v) {
+        store_widened(x + m * kStride + v * kLanes,
+                      load_e4m3_partial(codes + v * kLanes, min_of(kLanes, k1 - k0 - v * kLanes)));
+      }
+    }
+    for (int64_t n = 0; n < columns; ++n) {
+      const uint8_t* codes = row_of<uint8_t>(t.w, t.column_begin + n) + k0;
+      for (int64_t v = 0; v < vectors; ++v) {
+        store_widened(w + n * kStride + v * kLanes,
+                      load_e4m3_partial(codes + v * kLanes, min_of(kLanes, k1 - k0 - v * kLanes)));
+      }
+    }
+    for (int64_t n = 0; n < columns; n += 2) {
+      const int64_t n1 = min_of(n + 1, columns - 1);
+      const float s0 = scales_of(t.w, t.column_begin + n)[k0 / 128];
+      const float s1 = scales_of(t.w, t.column_begin + n1)[k0 / 128];
+      const double *w0 = w + n * kStride, *w1 = w + n1 * kStride;
+      for (int64_t m = 0; m < rows; m += 2) {
+        const int64_t m1 = min_of(m + 1, rows - 1);
+        const double *x0 = x + m * kStride, *x1 = x + m1 * kStride;
+        F64x8 p00 = zero_f64(), p01 = zero_f64(), p10 = zero_f64(), p11 = zero_f64();
+        for (int64_t k = 0; k < vectors * kLanes; k += 8) {
+          p00 = fma(load_f64(x0 + k), load_f64(w0 + k), p00);
+          p01 = fma(load_f64(x0 + k), load_f64(w1 + k), p01);
+          p10 = fma(load_f64(x1 + k), load_f64(w0 + k), p10);
+          p11 = fma(load_f64(x1 + k), load_f64(w1 + k), p11);
+        }
+        float* a0 = acc + m * kTileColumns;
+        float* a1 = acc + m1 * kTileColumns;
+        // Where a row or column is there twice its sum is stored twice from the same old value.
+        const float y00 = __builtin_fmaf(static_cast<float>(reduce_add(p00)), x_scale[m] * s0, a0[n]);
+        const float y01 = __builtin_fmaf(static_cast<float>(reduce_add(p01)), x_scale[m] * s1, a0[n1]);
+        const float y10 = __builtin_fmaf(static_cast<float>(reduce_add(p10)), x_scale[m1] * s0, a1[n]);
+        const float y11 = __builtin_fmaf(static_cast<float>(reduce_add(p11)), x_scale[m1] * s1, a1[n1]);
+        a0[n] = y00;
+        a0[n1] = y01;
+        a1[n] = y10;
+        a1[n1] = y11;
+      }
+    }
+  }
+  for (int64_t m = 0; m < rows; ++m) {
+    float* y = t.y + (t.row_begin + m) * t.y_stride + t.column_begin;
+    for (int64_t n = 0; n < columns; ++n) {
+      y[n] = t.accumulate ? y[n] + acc[m * kTileColumns + n] : acc[m * kTileColumns + n];
+    }
+  }
+}
+
+}  // namespace
+
+void gemm_tile(const GemmTile& tile, void* scratch) {
+  switch (tile.arithmetic) {
+    case Arithmetic::kF32: gemm_tile_f32(tile, static_cast<float*>(scratch)); return;
+    case Arithmetic::kBF16: gemm_tile_bf16(tile, static_cast<uint16_t*>(scratch)); return;
+    case Arithmetic::kFp8: gemm_tile_fp8(tile, static_cast<float*>(scratch)); return;
+  }
+}
+
+}  // namespace fathom::cpu::FATHOM_LEVEL

@@ -1,0 +1,51 @@
+// The table that this level hands to the back end.
+#include "kernels/cpu/level/level.h"
+
+#include "kernels/cpu/level/ops.h"
+
+namespace fathom::cpu::FATHOM_LEVEL {
+namespace {
+
+#if FATHOM_SIMD_BITS == 512
+constexpr const char* kName = "avx512";
+#elif FATHOM_SIMD_BITS == 256
+constexpr const char* kName = "avx2";
+#else
+constexpr const char* kName = "generic";
+#endif
+
+constexpr Level kLevel = {
+    .name = kName,
+    .gemm_tile = gemm_tile,
+    .prefill_tile = prefill_tile,
+    .prefill_scratch_floats = prefill_scratch_floats,
+    .prefill_backward_head = prefill_backward_head,
+    .prefill_backward_scratch_floats = prefill_backward_scratch_floats,
+    .decode_heads = decode_heads,
+    .decode_scratch_floats = decode_scratch_floats,
+    .absorb = absorb,
+    .decode_row = decode_row,
+    .copy_to_bf16 = copy_to_bf16,
+    .rms_norm_row = rms_norm_row,
+    .rms_norm_backward_row = rms_norm_backward_row,
+    .rms_gain_backward = rms_gain_backward,
+    .add_row = add_row,
+    .round_row = round_row,
+    .rope_row = rope_row,
+    .swiglu_row = swiglu_row,
+    .swiglu_backward_row = swiglu_backward_row,
+    .sigmoid_row = sigmoid_row,
+    .softmax_row = softmax_row,
+    .quantize_row = quantize_row,
+    .cross_entropy_row = cross_entropy_row,
+    .sum_of_squares = sum_of_squares,
+    .adamw = adamw,
+    .combine_row = combine_row,
+    .weigh_row = weigh_row,
+};
+
+}  // namespace
+
+const Level& level() { return kLevel; }
+
+}  // namespace fathom::cpu::FATHOM_LEVEL

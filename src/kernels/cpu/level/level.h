@@ -1,0 +1,185 @@
+// The table of loops that one instruction-set level of the cpu back end offers, and the plain structs they take. The
+// back end (cpu/*.cc) is compiled once for the baseline machine: it checks shapes, splits the work over threads and
+// calls the loops through this table. The loops (cpu/level/*.cc) are compiled once per level.
+//
+// Why a table of plain functions: a level's files are compiled with, say, -mavx512f. Any inline function or template
+// they shared with the rest of the program (std::vector, Tensor::contiguous) would be emitted there with AVX-512 code
+// as a weak symbol, and the linker may keep that copy for everybody: the program would die on an older CPU. So a
+// level's files include nothing but this header, <cstdint> and the intrinsics, and everything they define has internal
+// linkage or lives in the level's own namespace.
+#pragma once
+
+#include <cstdint>
+
+namespace fathom::cpu {
+
+/// How a matrix element is stored.
+enum class Stored : int32_t { kF32, kBF16, kF16, kE4M3 };
+
+/// Rows of a stored matrix. E4M3 has one FP32 scale per 128x128 block, block_row = (first_row + n) / 128.
+struct MatrixRef {
+  const void* data = nullptr;  // row 0 of the stored matrix
+  Stored stored = Stored::kF32;
+  int64_t stride = 0;  // elements between rows
+  const float* scales = nullptr;
+  int64_t scale_stride = 0;
+  int64_t first_row = 0;  // rows are counted from here
+};
+
+enum class Arithmetic : int32_t { kF32, kBF16, kFp8 };
+
+/// A rectangle of y[r, c] (+)= sum_k x(r, k) w(c, k), with r in [row_begin, row_end), c in [column_begin, column_end).
+/// A transposed operand holds element (r, k) at row k, column r.
+struct GemmTile {
+  const float* x = nullptr;
+  int64_t x_stride = 0;
+  bool x_transposed = false;
+  MatrixRef w;
+  bool w_transposed = false;
+  int64_t depth = 0;
+  float* y = nullptr;
+  int64_t y_stride = 0;
+  bool accumulate = false;
+  Arithmetic arithmetic = Arithmetic::kF32;
+  int64_t row_begin = 0, row_end = 0, column_begin = 0, column_end = 0;
+};
+
+/// The largest rectangle a thread's scratch is made for, and the blocks of k whose sums are added one after the other.
+inline constexpr int64_t kTileRows = 128;
+inline constexpr int64_t kTileColumns = 128;
+inline constexpr int64_t kDepthBlockF32 = 512;
+inline constexpr int64_t kDepthBlockBf16 = 1024;
+/// Up to this many rows, weights are decoded in registers instead of into scratch.
+inline constexpr int64_t kFewRows = 4;
+
+/// Bytes of thread scratch that gemm_tile needs.
+inline constexpr int64_t kGemmScratchBytes = (kTileRows + kTileColumns) * (kDepthBlockF32 + 16) * 4 + 1024;
+
+/// Attention in the naive form; all strides in elements.
+struct PrefillTask {
+  const float* q = nullptr;
+  int64_t q_token = 0, q_head = 0;
+  const float* kv = nullptr;
+  int64_t kv_token = 0, kv_head = 0;
+  const float* k_rope = nullptr;
+  int64_t k_rope_token = 0;
+  int64_t nope = 0, rope = 0, value = 0;
+  int64_t num_queries = 0, first_position = 0;
+  float scale = 0;
+  float* out = nullptr;
+  int64_t out_token = 0, out_head = 0;
+  float* lse = nullptr;
+  int64_t lse_token = 0;
+};
+
+struct PrefillBackwardTask {
+  PrefillTask forward;
+  const float* dout = nullptr;
+  int64_t dout_token = 0, dout_head = 0;
+  float* dq = nullptr;
+  int64_t dq_token = 0, dq_head = 0;
+  float* dkv = nullptr;
+  int64_t dkv_token = 0, dkv_head = 0;
+  float* dk_rope_heads = nullptr;  // [H, S, R] contiguous
+  int64_t num_keys = 0;
+};
+
+/// Some heads of one generated token over its latent pages.
+struct DecodeTask {
+  const float* q_latent = nullptr;  // first head
+  int64_t q_latent_head = 0;
+  const float* q_rope = nullptr;
+  int64_t q_rope_head = 0;
+  int64_t num_heads = 0;
+  void* const* pages = nullptr;
+  Stored stored = Stored::kF32;
+  int64_t latent = 0, rope = 0, position = 0;
+  float scale = 0;
+  float* out = nullptr;
+  int64_t out_head = 0;
+};
+
+/// Some columns of q_latent[t, :] = sum_d q[t, d] w[first_row + d, :] for all tokens of one head.
+struct AbsorbTask {
+  const float* q = nullptr;
+  int64_t q_token = 0;
+  int64_t num_tokens = 0, nope = 0;
+  MatrixRef w;
+  float* out = nullptr;
+  int64_t out_token = 0;
+  int64_t column_begin = 0, column_end = 0;
+};
+
+inline constexpr int64_t kKeyBlock = 64;    // keys (absolute positions) per step of the online softmax, = a page
+inline constexpr int64_t kQueryBlock = 64;  // queries handled together
+
+/// The numbers of one AdamW step, in the precision in which they are used.
+struct AdamWNumbers {
+  float beta1, beta2, correct1, correct2, rate, epsilon, decay, scale;
+};
+
+/// out (+)= the tree sum of weights[k] * rows[k]; merges holds num_merges pairs (into, from).
+struct CombineTask {
+  const float* const* rows = nullptr;
+  const float* weights = nullptr;  // null: all one
+  int64_t count = 0;
+  const int8_t* merges = nullptr;
+  int64_t num_merges = 0;
+  float* out = nullptr;
+  int64_t width = 0;
+  bool accumulate = false;
+};
+
+struct Level {
+  const char* name;
+
+  void (*gemm_tile)(const GemmTile& tile, void* scratch);
+
+  void (*prefill_tile)(const PrefillTask& task, int64_t head, int64_t query_begin, int64_t query_end, float* scratch);
+  int64_t (*prefill_scratch_floats)(int64_t nope, int64_t rope, int64_t value);
+  void (*prefill_backward_head)(const PrefillBackwardTask& task, int64_t head, float* scratch);
+  int64_t (*prefill_backward_scratch_floats)(int64_t nope, int64_t rope, int64_t value);
+  void (*decode_heads)(const DecodeTask& task, float* scratch);
+  int64_t (*decode_scratch_floats)(int64_t latent, int64_t rope, int64_t num_heads);
+  void (*absorb)(const AbsorbTask& task);
+
+  /// Columns [begin, end) of stored row n.
+  void (*decode_row)(const MatrixRef& w, int64_t n, int64_t begin, int64_t end, float* out);
+  void (*copy_to_bf16)(const float* x, uint16_t* y, int64_t n);
+
+  void (*rms_norm_row)(const float* x, const float* gain, double eps, float* y, int64_t n);
+  /// Returns 1 / rms.
+  float (*rms_norm_backward_row)(const float* x, const float* gain, double eps, const float* dy, float* dx,
+                                 bool accumulate, int64_t n);
+  /// dgain[d] += sum_t dy[t, d] x[t, d] r[t], d in [0, n).
+  void (*rms_gain_backward)(const float* x, int64_t x_stride, const float* dy, int64_t dy_stride, const float* r,
+                            int64_t tokens, float* dgain, int64_t n);
+  void (*add_row)(const float* x, float* y, int64_t n);
+  void (*round_row)(float* x, int64_t n);
+  void (*rope_row)(float* x, const float* cosines, const float* sines, float sign, int64_t width);
+  void (*swiglu_row)(const float* gate, const float* up, float* h, int64_t n);
+  void (*swiglu_backward_row)(const float* gate, const float* up, const float* dh, float* dgate, float* dup, int64_t n);
+  void (*sigmoid_row)(const float* z, float* s, int64_t n);
+  void (*softmax_row)(const float* z, float* s, int64_t n);
+  void (*quantize_row)(const float* x, uint8_t* codes, float* scales, int64_t n);
+  /// Returns the loss; target < 0: loss 0 and a zero gradient. dlogits may be null or logits itself.
+  float (*cross_entropy_row)(const float* logits, int64_t n, int64_t target, double gradient_scale, float* dlogits);
+  double (*sum_of_squares)(const float* x, int64_t n);
+  void (*adamw)(const AdamWNumbers& numbers, const float* grad, float* master, uint16_t* first, uint16_t* second,
+                int64_t n);
+  void (*combine_row)(const CombineTask& task);
+  /// Returns <dh, h>, then scales both by w.
+  float (*weigh_row)(float* dh, float* h, float w, int64_t n);
+};
+
+namespace generic {
+const Level& level();
+}
+namespace avx2 {
+const Level& level();
+}
+namespace avx512 {
+const Level& level();
+}
+
+}  // namespace fathom::cpu

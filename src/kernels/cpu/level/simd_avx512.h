@@ -1,0 +1,205 @@
+// The 16-lane vector of the AVX-512 level (F, BW, VL, DQ, BF16): one register.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace fathom::cpu::FATHOM_LEVEL {
+
+struct F32x16 {
+  __m512 v;
+};
+struct Mask16 {
+  __mmask16 m;
+};
+struct F64x8 {
+  __m512d v;
+};
+struct Bf16x32 {
+  __m512i v;
+};
+
+static inline __mmask16 lanes_below(int64_t n) { return static_cast<__mmask16>((1u << n) - 1); }
+
+static inline F32x16 zero() { return {_mm512_setzero_ps()}; }
+static inline F32x16 set1(float v) { return {_mm512_set1_ps(v)}; }
+static inline F32x16 load(const float* p) { return {_mm512_loadu_ps(p)}; }
+static inline F32x16 load_partial(const float* p, int64_t n) { return {_mm512_maskz_loadu_ps(lanes_below(n), p)}; }
+static inline void store(float* p, F32x16 a) { _mm512_storeu_ps(p, a.v); }
+static inline void store_partial(float* p, F32x16 a, int64_t n) { _mm512_mask_storeu_ps(p, lanes_below(n), a.v); }
+
+static inline F32x16 add(F32x16 a, F32x16 b) { return {_mm512_add_ps(a.v, b.v)}; }
+static inline F32x16 sub(F32x16 a, F32x16 b) { return {_mm512_sub_ps(a.v, b.v)}; }
+static inline F32x16 mul(F32x16 a, F32x16 b) { return {_mm512_mul_ps(a.v, b.v)}; }
+static inline F32x16 div(F32x16 a, F32x16 b) { return {_mm512_div_ps(a.v, b.v)}; }
+static inline F32x16 sqrt(F32x16 a) { return {_mm512_sqrt_ps(a.v)}; }
+static inline F32x16 fma(F32x16 a, F32x16 b, F32x16 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+static inline F32x16 abs(F32x16 a) { return {_mm512_abs_ps(a.v)}; }
+/// a > b ? a : b, so b where either is NaN.
+static inline F32x16 max(F32x16 a, F32x16 b) { return {_mm512_max_ps(a.v, b.v)}; }
+
+static inline Mask16 less(F32x16 a, F32x16 b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ)}; }
+static inline Mask16 first_lanes(int64_t n) { return {lanes_below(n)}; }
+static inline F32x16 select(Mask16 m, F32x16 yes, F32x16 no) { return {_mm512_mask_blend_ps(m.m, no.v, yes.v)}; }
+
+/// 2^n where t = n + 1.5 * 2^23: the low bits of t hold n.
+static inline F32x16 pow2_of_shifted(F32x16 t) {
+  const __m512i exponent = _mm512_slli_epi32(_mm512_castps_si512(t.v), 23);
+  return {_mm512_castsi512_ps(_mm512_add_epi32(exponent, _mm512_set1_epi32(0x3F800000)))};
+}
+
+// Lane l of the first half with lane l + 8, then + 4, + 2, + 1.
+static inline float reduce_add(F32x16 a) {
+  const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
+  const __m128 quarter = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+  const __m128 pair = _mm_add_ps(quarter, _mm_movehl_ps(quarter, quarter));
+  return _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair)));
+}
+static inline float reduce_max(F32x16 a) { return _mm512_reduce_max_ps(a.v); }
+
+/// Lane i = reduce_add(a[i]), with the same additions: every step halves the lanes of two vectors and packs them.
+static inline F32x16 reduce16(const F32x16 (&a)[16]) {
+  __m512 r[8], s[4], u[2];
+  for (int i = 0; i < 8; ++i) {  // + 8
+    r[i] =
+        _mm512_add_ps(_mm512_mask_blend_ps(0xFF00, a[i].v, a[i + 8].v), _mm512_shuffle_f32x4(a[i].v, a[i + 8].v, 0x4E));
+  }
+  for (int i = 0; i < 4; ++i) {  // + 4
+    const __m512 crossed = _mm512_mask_blend_ps(0xF0F0, r[i + 4], r[i]);
+    s[i] = _mm512_add_ps(_mm512_mask_blend_ps(0xF0F0, r[i], r[i + 4]), _mm512_shuffle_f32x4(crossed, crossed, 0xB1));
+  }
+  for (int i = 0; i < 2; ++i) {  // + 2
+    u[i] = _mm512_add_ps(_mm512_mask_blend_ps(0xCCCC, s[i], s[i + 2]), _mm512_shuffle_ps(s[i], s[i + 2], 0x4E));
+  }
+  const __m512 crossed = _mm512_mask_blend_ps(0xAAAA, u[1], u[0]);  // + 1
+  return {_mm512_add_ps(_mm512_mask_blend_ps(0xAAAA, u[0], u[1]), _mm512_permute_ps(crossed, 0xB1))};
+}
+
+static inline void transpose16(F32x16 (&a)[16]) {
+  __m512 t[16], u[16];
+  for (int i = 0; i < 16; i += 2) {
+    t[i] = _mm512_unpacklo_ps(a[i].v, a[i + 1].v);
+    t[i + 1] = _mm512_unpackhi_ps(a[i].v, a[i + 1].v);
+  }
+  for (int i = 0; i < 16; i += 4) {
+    u[i] = _mm512_shuffle_ps(t[i], t[i + 2], 0x44);
+    u[i + 1] = _mm512_shuffle_ps(t[i], t[i + 2], 0xEE);
+    u[i + 2] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+    u[i + 3] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0xEE);
+  }
+  for (int i = 0; i < 4; ++i) {
+    const __m512 p = _mm512_shuffle_f32x4(u[i], u[i + 4], 0x88), q = _mm512_shuffle_f32x4(u[i], u[i + 4], 0xDD);
+    const __m512 r = _mm512_shuffle_f32x4(u[i + 8], u[i + 12], 0x88);
+    const __m512 s = _mm512_shuffle_f32x4(u[i + 8], u[i + 12], 0xDD);
+    a[i].v = _mm512_shuffle_f32x4(p, r, 0x88);
+    a[i + 4].v = _mm512_shuffle_f32x4(q, s, 0x88);
+    a[i + 8].v = _mm512_shuffle_f32x4(p, r, 0xDD);
+    a[i + 12].v = _mm512_shuffle_f32x4(q, s, 0xDD);
+  }
+}
+
+static inline F32x16 swap_pairs(F32x16 a) { return {_mm512_permute_ps(a.v, 0xB1)}; }
+/// p[0] p[0] p[1] p[1] ... from 8 floats.
+static inline F32x16 load_doubled(const float* p) {
+  const __m512i twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+  return {_mm512_permutexvar_ps(twice, _mm512_castps256_ps512(_mm256_loadu_ps(p)))};
+}
+
+// BF16.
+static inline F32x16 widen_bf16(__m256i bits) {
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16))};
+}
+static inline F32x16 load_bf16(const uint16_t* p) {
+  return widen_bf16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+static inline F32x16 load_bf16_partial(const uint16_t* p, int64_t n) {
+  return widen_bf16(_mm256_maskz_loadu_epi16(lanes_below(n), p));
+}
+// Nearest even by integers: the conversion instruction would flush subnormals.
+static inline __m512i bf16_bits(F32x16 a) {
+  const __m512i u = _mm512_castps_si512(a.v);
+  const __m512i upper = _mm512_srli_epi32(u, 16);
+  const __m512i odd = _mm512_and_si512(upper, _mm512_set1_epi32(1));
+  const __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(u, _mm512_set1_epi32(0x7FFF)), odd), 16);
+  const __mmask16 nan = _mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q);
+  return _mm512_mask_or_epi32(rounded, nan, upper, _mm512_set1_epi32(0x40));
+}
+static inline F32x16 round_bf16(F32x16 a) { return {_mm512_castsi512_ps(_mm512_slli_epi32(bf16_bits(a), 16))}; }
+static inline void store_bf16(uint16_t* p, F32x16 a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(bf16_bits(a)));
+}
+static inline void store_bf16_partial(uint16_t* p, F32x16 a, int64_t n) {
+  _mm512_mask_cvtepi32_storeu_epi16(p, lanes_below(n), bf16_bits(a));
+}
+static inline Bf16x32 load_bf16x32(const uint16_t* p) { return {_mm512_loadu_si512(p)}; }
+static inline Bf16x32 load_bf16x32_partial(const uint16_t* p, int64_t n) {
+  return {_mm512_maskz_loadu_epi16(static_cast<__mmask32>((uint64_t{1} << n) - 1), p)};
+}
+/// Lane l: acc += a[2l] b[2l] + a[2l + 1] b[2l + 1] as vdpbf16ps does it (subnormals are flushed).
+static inline F32x16 dot_bf16(F32x16 acc, Bf16x32 a, Bf16x32 b) {
+  return {_mm512_dpbf16_ps(acc.v, (__m512bh)a.v, (__m512bh)b.v)};
+}
+
+// F16.
+static inline F32x16 load_f16(const uint16_t* p) {
+  return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+}
+static inline F32x16 load_f16_partial(const uint16_t* p, int64_t n) {
+  return {_mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes_below(n), p))};
+}
+
+// E4M3. The seven bits after the sign, moved to the place of an FP32, are the value times 2^-120 (subnormals too).
+static inline F32x16 widen_e4m3(__m128i codes) {
+  const __m512i c = _mm512_cvtepu8_epi32(codes);
+  const __m512i low = _mm512_and_si512(c, _mm512_set1_epi32(0x7F));
+  const __m512i sign = _mm512_slli_epi32(_mm512_and_si512(c, _mm512_set1_epi32(0x80)), 24);
+  const __m512 magnitude = _mm512_mul_ps(_mm512_castsi512_ps(_mm512_slli_epi32(low, 20)), _mm512_set1_ps(0x1p120f));
+  const __mmask16 nan = _mm512_cmpeq_epi32_mask(low, _mm512_set1_epi32(0x7F));
+  const __m512i value = _mm512_mask_blend_epi32(nan, _mm512_castps_si512(magnitude), _mm512_set1_epi32(0x7FC00000));
+  return {_mm512_castsi512_ps(_mm512_or_si512(value, sign))};
+}
+static inline F32x16 load_e4m3(const uint8_t* p) {
+  return widen_e4m3(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+static inline F32x16 load_e4m3_partial(const uint8_t* p, int64_t n) {
+  return widen_e4m3(_mm_maskz_loadu_epi8(lanes_below(n), p));
+}
+/// Nearest even, saturating; as numerics/fp8 to_e4m3.
+static inline void store_e4m3_partial(uint8_t* p, F32x16 a, int64_t n) {
+  const __m512i u = _mm512_castps_si512(a.v);
+  const __m512i sign = _mm512_and_si512(_mm512_srli_epi32(u, 24), _mm512_set1_epi32(0x80));
+  const __m512i m = _mm512_and_si512(u, _mm512_set1_epi32(0x7FFFFFFF));
+  const __m512 magnitude = _mm512_castsi512_ps(m);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(m, 20), _mm512_set1_epi32(1));
+  const __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(m, _mm512_set1_epi32(0x7FFFF)), odd), 20);
+  __m512i code = _mm512_min_epi32(_mm512_sub_epi32(rounded, _mm512_set1_epi32(120 << 3)), _mm512_set1_epi32(0x7E));
+  // Subnormal codes count steps of 2^-9: adding 2^23 rounds to an integer that stands in the low bits.
+  const __m512 steps = _mm512_add_ps(_mm512_mul_ps(magnitude, _mm512_set1_ps(0x1p9f)), _mm512_set1_ps(0x1p23f));
+  code = _mm512_mask_and_epi32(code, _mm512_cmp_ps_mask(magnitude, _mm512_set1_ps(0x1p-6f), _CMP_LT_OQ),
+                               _mm512_castps_si512(steps), _mm512_set1_epi32(0xFF));
+  code = _mm512_mask_mov_epi32(code, _mm512_cmp_ps_mask(magnitude, _mm512_set1_ps(448.0f), _CMP_GE_OQ),
+                               _mm512_set1_epi32(0x7E));
+  code = _mm512_mask_mov_epi32(code, _mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q), _mm512_set1_epi32(0x7F));
+  _mm512_mask_cvtepi32_storeu_epi8(p, lanes_below(n), _mm512_or_si512(code, sign));
+}
+
+// Doubles.
+static inline F64x8 zero_f64() { return {_mm512_setzero_pd()}; }
+static inline F64x8 load_f64(const double* p) { return {_mm512_loadu_pd(p)}; }
+static inline F64x8 fma(F64x8 a, F64x8 b, F64x8 c) { return {_mm512_fmadd_pd(a.v, b.v, c.v)}; }
+static inline F64x8 add(F64x8 a, F64x8 b) { return {_mm512_add_pd(a.v, b.v)}; }
+static inline void store_widened(double* p, F32x16 a) {
+  _mm512_storeu_pd(p, _mm512_cvtps_pd(_mm512_castps512_ps256(a.v)));
+  _mm512_storeu_pd(p + 8, _mm512_cvtps_pd(_mm512_extractf32x8_ps(a.v, 1)));
+}
+static inline F64x8 low_f64(F32x16 a) { return {_mm512_cvtps_pd(_mm512_castps512_ps256(a.v))}; }
+static inline F64x8 high_f64(F32x16 a) { return {_mm512_cvtps_pd(_mm512_extractf32x8_ps(a.v, 1))}; }
+/// Lanes l and l + 4, then + 2, + 1.
+static inline double reduce_add(F64x8 a) {
+  const __m256d half = _mm256_add_pd(_mm512_castpd512_pd256(a.v), _mm512_extractf64x4_pd(a.v, 1));
+  const __m128d pair = _mm_add_pd(_mm256_castpd256_pd128(half), _mm256_extractf128_pd(half, 1));
+  return _mm_cvtsd_f64(_mm_add_sd(pair, _mm_unpackhi_pd(pair, pair)));
+}
+
+}  // namespace fathom::cpu::FATHOM_LEVEL

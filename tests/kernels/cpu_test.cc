@@ -1,0 +1,265 @@
+// Every operation of the cpu back end, on every level this machine can run, against ref, against the other levels,
+// against other thread counts and against other batches.
+#include "kernels/cpu/cpu.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdio>
+
+#include "kernels/op_cases.h"
+#include "kernels/registry.h"
+
+namespace fathom {
+namespace {
+
+using op_cases::Block;
+using op_cases::Closeness;
+using op_cases::OpCase;
+using op_cases::Operands;
+
+std::vector<std::string> levels() {
+  auto names = available_kernels();
+  names.erase(names.begin(), names.begin() + 2);  // "ref", "cpu"
+  return names;
+}
+
+std::unique_ptr<Kernels> make(const std::string& name, ThreadPool& pool) {
+  auto kernels = make_kernels(name, pool);
+  EXPECT_TRUE(kernels);
+  return *std::move(kernels);
+}
+
+Operands result(const OpCase& c, Kernels& kernels) {
+  Operands ops;
+  c.setup(ops);
+  c.run(kernels, ops);
+  for (const auto& [name, block] : ops.blocks) EXPECT_TRUE(block.guards_intact()) << c.name << " overran " << name;
+  return ops;
+}
+
+TEST(CpuLevels, AreNamed) {
+  std::string names;
+  for (const std::string& level : levels()) names += " " + level;
+  RecordProperty("levels", names);
+  std::printf("levels run on this CPU:%s\n", names.c_str());
+  EXPECT_EQ(levels().front(), "generic");
+}
+
+TEST(CpuKernels, AgreeWithRefWithinTheDerivedBound) {
+  ThreadPool pool(2);
+  const auto ref = make("ref", pool);
+  for (const OpCase& c : op_cases::all_cases()) {
+    const Operands expected = result(c, *ref);
+    Operands magnitudes;
+    if (c.closeness == Closeness::kSum) {
+      c.setup(magnitudes);
+      op_cases::take_magnitudes(magnitudes);
+      c.run(*ref, magnitudes);
+    }
+    for (const std::string& level : levels()) {
+      const auto kernels = make(level, pool);
+      const Operands actual = result(c, *kernels);
+      for (const std::string& out : c.outputs) {
+        const Block &a = actual.blocks.at(out), &e = expected.blocks.at(out);
+        if (c.closeness == Closeness::kBits || e.dtype() == DType::kI32) {
+          EXPECT_TRUE(a.bytes_equal(e)) << c.name << " " << level << " " << out;
+          continue;
+        }
+        double largest = 0;
+        for (int64_t i = 0; i < e.numel(); ++i) largest = std::fmax(largest, std::fabs(e.real(i)));
+        for (int64_t i = 0; i < e.numel(); ++i) {
+          const double bound = c.closeness == Closeness::kSum
+                                   ? sum_bound(c.terms + 1, magnitudes.blocks.at(out).real(i)) + 1e-30
+                                   : c.ulps * 0x1p-24 * largest;
+          const double difference = std::fabs(a.real(i) - e.real(i));
+          ASSERT_TRUE(difference <= bound) << c.name << " " << level << " " << out << "[" << i << "]: " << a.real(i)
+                                           << " for " << e.real(i) << ", bound " << bound;
+        }
+      }
+    }
+  }
+}
+
+TEST(CpuKernels, GiveTheSameBitsOnEveryLevelInF32) {
+  ThreadPool pool(1);
+  for (const OpCase& c : op_cases::all_cases()) {
+    const auto generic = make("generic", pool);
+    const Operands expected = result(c, *generic);
+    for (const std::string& level : levels()) {
+      if (!c.same_on_levels && level == "avx512") continue;
+      const auto kernels = make(level, pool);
+      const Operands actual = result(c, *kernels);
+      for (const std::string& out : c.outputs) {
+        EXPECT_TRUE(actual.blocks.at(out).bytes_equal(expected.blocks.at(out))) << c.name << " " << level << " " << out;
+      }
+    }
+  }
+}
+
+TEST(CpuKernels, GiveTheSameBitsForAnyNumberOfThreads) {
+  ThreadPool one(1);
+  for (const OpCase& c : op_cases::all_cases()) {
+    const auto kernels = make("cpu", one);
+    const Operands expected = result(c, *kernels);
+    for (int threads : {2, 3, 8}) {
+      ThreadPool pool(threads);
+      const auto others = make("cpu", pool);
+      const Operands actual = result(c, *others);
+      for (const std::string& out : c.outputs) {
+        EXPECT_TRUE(actual.blocks.at(out).bytes_equal(expected.blocks.at(out))) << c.name << " " << threads;
+      }
+    }
+  }
+}
+
+std::span<const float> floats(const Tensor& t) { return {t.ptr<const float>(), static_cast<size_t>(t.numel())}; }
+
+TEST(CpuGemm, GivesATokenTheSameBitsAloneAndInABatch) {
+  ThreadPool pool(2);
+  for (const std::string& level : levels()) {
+    const auto kernels = make(level, pool);
+    for (DType dtype : {DType::kF32, DType::kBF16, DType::kF16, DType::kE4M3}) {
+      for (Precision precision : {Precision::kF32, Precision::kBF16, Precision::kFp8}) {
+        constexpr int64_t kTokens = 150, kN = 70, kK = 1100;
+        Operands o;
+        o.input("x", {kTokens, kK}), o.weight("w", dtype, kN, kK, 0.1), o.output("y", {kTokens, kN});
+        kernels->gemm(o.at("x"), o.w("w"), o.at("y"), precision);
+        for (int64_t rows : {1, 2, 3, 4, 5, 9}) {
+          o.output("part", {rows, kN});
+          kernels->gemm(o.at("x").rows(140, rows), o.w("w"), o.at("part"), precision);
+          EXPECT_TRUE(bit_equal(floats(o.at("part")), floats(o.at("y").rows(140, rows))))
+              << level << " " << name_of(dtype) << " rows " << rows;
+        }
+      }
+    }
+  }
+}
+
+TEST(CpuGemm, GroupedIsTheGemmOfEachExpert) {
+  ThreadPool pool(2);
+  const auto kernels = make("cpu", pool);
+  constexpr int64_t kN = 40, kK = 100;
+  const std::vector<int64_t> offsets = {0, 3, 3, 50, 51};
+  Operands o;
+  o.input("x", {51, kK}), o.output("y", {51, kN}), o.output("one", {51, kN});
+  std::vector<Weight> w;
+  for (int e = 0; e < 4; ++e) o.weight("w" + std::to_string(e), DType::kBF16, kN, kK, 0.1);
+  for (int e = 0; e < 4; ++e) w.push_back(o.w("w" + std::to_string(e)));
+  kernels->grouped_gemm(o.at("x"), offsets, w, o.at("y"), Precision::kBF16);
+  for (size_t e = 0; e < 4; ++e) {
+    const int64_t rows = offsets[e + 1] - offsets[e];
+    kernels->gemm(o.at("x").rows(offsets[e], rows), w[e], o.at("one").rows(offsets[e], rows), Precision::kBF16);
+  }
+  EXPECT_TRUE(o.blocks["y"].bytes_equal(o.blocks["one"]));
+}
+
+TEST(CpuAttention, ChunkingAPromptDoesNotChangeABit) {
+  ThreadPool pool(2);
+  constexpr int64_t kS = 200, kH = 2, kNope = 20, kRope = 16, kValue = 24;
+  for (const std::string& level : levels()) {
+    const auto kernels = make(level, pool);
+    Operands o;
+    o.input("q", {kS, kH, kNope + kRope}), o.input("kv", {kS, kH, kNope + kValue}), o.input("kr", {kS, kRope});
+    o.output("out", {kS, kH, kValue}), o.output("lse", {kS, kH});
+    o.output("out2", {kS, kH, kValue}), o.output("lse2", {kS, kH});
+    const auto prefill = [&](int64_t first, int64_t count, const char* out, const char* lse) {
+      kernels->mla_prefill({.q = o.at("q").rows(first, count),
+                            .kv = o.at("kv").rows(0, first + count),
+                            .k_rope = o.at("kr").rows(0, first + count),
+                            .qk_nope_head_dim = kNope,
+                            .first_position = first,
+                            .softmax_scale = 0.3,
+                            .out = o.at(out).rows(first, count),
+                            .lse = o.at(lse).rows(first, count)});
+    };
+    prefill(0, kS, "out", "lse");
+    int64_t first = 0;
+    for (int64_t count : {1, 62, 2, 64, 7, 64}) {
+      prefill(first, count, "out2", "lse2");
+      first += count;
+    }
+    ASSERT_EQ(first, kS);
+    EXPECT_TRUE(o.blocks["out"].bytes_equal(o.blocks["out2"])) << level;
+    EXPECT_TRUE(o.blocks["lse"].bytes_equal(o.blocks["lse2"])) << level;
+  }
+}
+
+TEST(CpuAttention, DecodeOfARowDoesNotDependOnItsBatch) {
+  ThreadPool pool(2);
+  const auto kernels = make("cpu", pool);
+  constexpr int64_t kT = 5, kH = 6, kLatent = 32, kRope = 16;
+  Operands o;
+  o.input("q", {kT, kH, kLatent}), o.input("qr", {kT, kH, kRope});
+  o.weight("page", DType::kBF16, 128, kLatent + kRope, 1);
+  o.output("all", {kT, kH, kLatent}), o.output("one", {kT, kH, kLatent});
+  const std::array<void*, 2> pages = {o.blocks["page"].data(), o.blocks["page"].data() + 64 * (kLatent + kRope) * 2};
+  const std::vector<LatentPages> caches(kT, LatentPages{pages, DType::kBF16, kLatent, kRope});
+  const std::vector<int64_t> positions = {0, 63, 64, 100, 127};
+  kernels->mla_decode({o.at("q"), o.at("qr"), caches, positions, 0.2, o.at("all")});
+  for (int64_t t = 0; t < kT; ++t) {
+    kernels->mla_decode({o.at("q").rows(t, 1), o.at("qr").rows(t, 1), std::span(caches).subspan(0, 1),
+                         std::span(positions).subspan(static_cast<size_t>(t), 1), 0.2, o.at("one").rows(t, 1)});
+  }
+  EXPECT_TRUE(o.blocks["all"].bytes_equal(o.blocks["one"]));
+}
+
+TEST(CpuQuantize, RoundsEveryBoundaryAsRef) {
+  ThreadPool pool(1);
+  const auto ref = make("ref", pool);
+  // A row whose largest value is 448 has scale 1, so codes see the values themselves: all codes, the midpoints between
+  // neighbours and a hair to either side, subnormal steps, NaN and zeros.
+  std::vector<float> values;
+  for (int code = 0; code < 0x7E; ++code) {
+    const float a = to_float(e4m3{static_cast<uint8_t>(code)}), b = to_float(e4m3{static_cast<uint8_t>(code + 1)});
+    const float middle = (a + b) / 2;
+    for (float v : {a, middle, std::nextafter(middle, 0.0f), std::nextafter(middle, 1000.0f)}) {
+      values.push_back(v);
+      values.push_back(-v);
+    }
+  }
+  values.push_back(std::nanf(""));
+  Operands o;
+  const auto rows = static_cast<int64_t>((values.size() + 126) / 127);
+  Block& x = o.input("x", {rows, 128}, 0);
+  for (size_t i = 0; i < values.size(); ++i) x.set(static_cast<int64_t>(i / 127 * 128 + i % 127), values[i]);
+  for (int64_t r = 0; r < rows; ++r) x.set(r * 128 + 127, 448);
+  for (const char* suffix : {"", "2"}) {
+    o.blocks[std::string("c") + suffix] = Block(DType::kE4M3, {rows, 128});
+    o.output(std::string("s") + suffix, {rows, 1});
+  }
+  ref->quantize_tiles(o.at("x"), o.at("c"), o.at("s"));
+  for (const std::string& level : levels()) {
+    make(level, pool)->quantize_tiles(o.at("x"), o.at("c2"), o.at("s2"));
+    EXPECT_TRUE(o.blocks["c"].bytes_equal(o.blocks["c2"])) << level;
+    EXPECT_TRUE(o.blocks["s"].bytes_equal(o.blocks["s2"])) << level;
+  }
+}
+
+TEST(CpuRouter, SendsTiesToTheLowerId) {
+  ThreadPool pool(1);
+  for (const std::string& level : levels()) {
+    Operands o;
+    o.input("z", {1, 8}, 0), o.output("s", {1, 8}), o.output("w", {1, 3}), o.ints("ids", {1, 3}, 1);
+    o.blocks["z"].set(6, 1);
+    make(level, pool)
+        ->router({.logits = o.at("z"),
+                  .spec = {.num_experts_per_tok = 3},
+                  .scores = o.at("s"),
+                  .expert_ids = o.at("ids"),
+                  .weights = o.at("w")});
+    EXPECT_EQ(o.blocks["ids"].real(0), 0) << level;
+    EXPECT_EQ(o.blocks["ids"].real(1), 1) << level;
+    EXPECT_EQ(o.blocks["ids"].real(2), 6) << level;
+  }
+}
+
+TEST(Registry, RefusesAnUnknownName) {
+  ThreadPool pool(1);
+  const auto kernels = make_kernels("fastest", pool);
+  ASSERT_FALSE(kernels);
+  EXPECT_NE(kernels.error().text.find("\"fastest\""), std::string::npos);
+  EXPECT_NE(kernels.error().text.find("generic"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace fathom

@@ -1,0 +1,537 @@
+// The table of op_cases.h: shapes around the tiles (1, tile, tile + 1, primes), every weight dtype, every precision.
+#include "kernels/op_cases.h"
+
+#include <array>
+#include <memory>
+
+namespace fathom::op_cases {
+namespace {
+
+const char* name_of(Precision p) { return p == Precision::kF32 ? "f32" : p == Precision::kBF16 ? "bf16" : "fp8"; }
+
+std::string label(const std::string& op, Precision p, DType d, std::initializer_list<int64_t> shape) {
+  return op + "_" + name_of(p) + "_" + std::string(fathom::name_of(d)) + "_" + name_of_shape(shape);
+}
+
+void add_gemms(std::vector<OpCase>& cases) {
+  const int64_t shapes[][3] = {{1, 1, 1},    {1, 17, 16},    {1, 129, 300},  {2, 5, 33},
+                               {3, 31, 31},  {4, 32, 512},   {5, 7, 513},    {7, 130, 129},
+                               {64, 64, 64}, {65, 33, 1030}, {129, 131, 37}, {1, 40, 1100}};
+  const DType dtypes[] = {DType::kF32, DType::kBF16, DType::kF16, DType::kE4M3};
+  for (const auto& s : shapes) {
+    const int64_t t = s[0], n = s[1], k = s[2];
+    for (DType d : dtypes) {
+      for (Precision p : {Precision::kF32, Precision::kBF16, Precision::kFp8}) {
+        const bool exact_fp8 = p == Precision::kFp8 && d == DType::kE4M3;
+        if (p == Precision::kFp8 && d != DType::kE4M3 && d != DType::kBF16) continue;
+        const Into into = t % 2 == 0 ? Into::kAccumulate : Into::kAssign;
+        cases.push_back({.name = label("gemm", p, d, {t, n, k}),
+                         .outputs = {"y"},
+                         .setup =
+                             [=](Operands& o) {
+                               o.input("x", {t, k});
+                               o.weight("w", d, n, k, 0.1);
+                               if (into == Into::kAccumulate) {
+                                 o.input("y", {t, n});
+                               } else {
+                                 o.output("y", {t, n});
+                               }
+                             },
+                         .run = [=](Kernels& kn, Operands& o) { kn.gemm(o.at("x"), o.w("w"), o.at("y"), p, into); },
+                         .closeness = exact_fp8 ? Closeness::kBits : Closeness::kSum,
+                         .terms = k,
+                         .same_on_levels = p != Precision::kBF16,
+                         .macs = static_cast<double>(t * n * k)});
+        if (p == Precision::kFp8) continue;
+        cases.push_back({.name = label("gemm_backward_input", p, d, {t, n, k}),
+                         .outputs = {"dx"},
+                         .setup =
+                             [=](Operands& o) {
+                               o.input("dy", {t, n});
+                               o.weight("w", d, n, k, 0.1);
+                               o.input("dx", {t, k});
+                             },
+                         .run = [=](Kernels& kn,
+                                    Operands& o) { kn.gemm_backward_input(o.at("dy"), o.w("w"), o.at("dx"), p, into); },
+                         .closeness = Closeness::kSum,
+                         .terms = n + 1,
+                         .same_on_levels = p == Precision::kF32,
+                         .macs = static_cast<double>(t * n * k)});
+        if (d != DType::kF32) continue;
+        cases.push_back(
+            {.name = label("gemm_backward_weight", p, d, {t, n, k}),
+             .outputs = {"dw"},
+             .setup =
+                 [=](Operands& o) {
+                   o.input("dy", {t, n});
+                   o.input("x", {t, k});
+                   o.input("dw", {n, k});
+                 },
+             .run = [=](Kernels& kn, Operands& o) { kn.gemm_backward_weight(o.at("dy"), o.at("x"), o.at("dw"), p); },
+             .closeness = Closeness::kSum,
+             .terms = t + 1,
+             .same_on_levels = p == Precision::kF32,
+             .macs = static_cast<double>(t * n * k)});
+      }
+    }
+  }
+}
+
+void add_grouped(std::vector<OpCase>& cases) {
+  constexpr int64_t kN = 37, kK = 65;
+  static const std::vector<int64_t> offsets = {0, 0, 1, 6, 6, 75};
+  const int64_t rows = offsets.back(), experts = static_cast<int64_t>(offsets.size()) - 1;
+  const auto weights = [=](const Operands& o) {
+    std::vector<Weight> out;
+    for (int64_t e = 0; e < experts; ++e) out.push_back(o.w("w" + std::to_string(e)));
+    return out;
+  };
+  for (Precision p : {Precision::kF32, Precision::kBF16}) {
+    const DType d = p == Precision::kF32 ? DType::kE4M3 : DType::kBF16;
+    const auto inputs = [=](Operands& o) {
+      o.input("x", {rows, kK});
+      o.input("dy", {rows, kN});
+      for (int64_t e = 0; e < experts; ++e) o.weight("w" + std::to_string(e), d, kN, kK, 0.1);
+    };
+    cases.push_back(
+        {.name = label("grouped_gemm", p, d, {rows, kN, kK}),
+         .outputs = {"y"},
+         .setup =
+             [=](Operands& o) {
+               inputs(o), o.output("y", {rows, kN});
+             },
+         .run = [=](Kernels& k, Operands& o) { k.grouped_gemm(o.at("x"), offsets, weights(o), o.at("y"), p); },
+         .closeness = Closeness::kSum,
+         .terms = kK,
+         .same_on_levels = p == Precision::kF32});
+    cases.push_back({.name = label("grouped_gemm_backward_input", p, d, {rows, kN, kK}),
+                     .outputs = {"dx"},
+                     .setup =
+                         [=](Operands& o) {
+                           inputs(o), o.input("dx", {rows, kK});
+                         },
+                     .run =
+                         [=](Kernels& k, Operands& o) {
+                           k.grouped_gemm_backward_input(o.at("dy"), offsets, weights(o), o.at("dx"), p,
+                                                         Into::kAccumulate);
+                         },
+                     .closeness = Closeness::kSum,
+                     .terms = kN + 1,
+                     .same_on_levels = p == Precision::kF32});
+    cases.push_back({.name = label("grouped_gemm_backward_weight", p, DType::kF32, {rows, kN, kK}),
+                     .outputs = {"dw0", "dw1", "dw2", "dw3", "dw4"},
+                     .setup =
+                         [=](Operands& o) {
+                           inputs(o);
+                           for (int64_t e = 0; e < experts; ++e) o.input("dw" + std::to_string(e), {kN, kK});
+                         },
+                     .run =
+                         [=](Kernels& k, Operands& o) {
+                           std::vector<Tensor> dw;
+                           for (int64_t e = 0; e < experts; ++e) dw.push_back(o.at("dw" + std::to_string(e)));
+                           k.grouped_gemm_backward_weight(o.at("dy"), o.at("x"), offsets, dw, p);
+                         },
+                     .closeness = Closeness::kSum,
+                     .terms = rows + 1,
+                     .same_on_levels = p == Precision::kF32});
+  }
+}
+
+void add_rows(std::vector<OpCase>& cases) {
+  for (const auto& [t, d] : {std::pair<int64_t, int64_t>{1, 1}, {3, 17}, {5, 128}, {130, 193}, {0, 64}}) {
+    const std::string shape = name_of_shape({t, d});
+    cases.push_back({.name = "rms_norm_" + shape,
+                     .outputs = {"y"},
+                     .setup =
+                         [=](Operands& o) {
+                           o.input("x", {t, d}), o.input("g", {d}), o.output("y", {t, d});
+                         },
+                     .run = [](Kernels& k, Operands& o) { k.rms_norm(o.at("x"), o.at("g"), 1e-6, o.at("y")); }});
+    cases.push_back({.name = "rms_norm_backward_" + shape,
+                     .outputs = {"dx", "dg"},
+                     .setup =
+                         [=](Operands& o) {
+                           o.input("x", {t, d}), o.input("g", {d}), o.input("dy", {t, d});
+                           o.input("dx", {t, d}), o.input("dg", {d});
+                         },
+                     .run =
+                         [](Kernels& k, Operands& o) {
+                           k.rms_norm_backward(o.at("x"), o.at("g"), 1e-6, o.at("dy"), o.at("dx"), Into::kAccumulate,
+                                               o.at("dg"));
+                         },
+                     .ulps = 256});
+    cases.push_back({.name = "swiglu_" + shape,
+                     .outputs = {"h"},
+                     .setup =
+                         [=](Operands& o) {
+                           o.input("g", {t, d}, 4), o.input("u", {t, d}), o.output("h", {t, d});
+                         },
+                     .run = [](Kernels& k, Operands& o) { k.swiglu(o.at("g"), o.at("u"), o.at("h")); }});
+    cases.push_back(
+        {.name = "swiglu_backward_" + shape,
+         .outputs = {"dg", "du"},
+         .setup =
+             [=](Operands& o) {
+               o.input("g", {t, d}, 4), o.input("u", {t, d}), o.input("dh", {t, d});
+               o.output("dg", {t, d}), o.output("du", {t, d});
+             },
+         .run = [](Kernels& k,
+                   Operands& o) { k.swiglu_backward(o.at("g"), o.at("u"), o.at("dh"), o.at("dg"), o.at("du")); }});
+    cases.push_back({.name = "add_" + shape,
+                     .outputs = {"y"},
+                     .setup =
+                         [=](Operands& o) {
+                           o.input("x", {t, d}), o.input("y", {t, d});
+                         },
+                     .run = [](Kernels& k, Operands& o) { k.add(o.at("x"), o.at("y")); },
+                     .closeness = Closeness::kBits});
+    cases.push_back({.name = "round_to_bf16_" + shape,
+                     .outputs = {"x"},
+                     .setup =
+                         [=](Operands& o) {
+                           o.input("x", {t, d});
+                         },
+                     .run = [](Kernels& k, Operands& o) { k.round_to_bf16(o.at("x")); },
+                     .closeness = Closeness::kBits});
+    cases.push_back({.name = "quantize_tiles_" + shape,
+                     .outputs = {"codes", "scales"},
+                     .setup =
+                         [=](Operands& o) {
+                           Block& x = o.input("x", {t, d}, 3);
+                           for (int64_t i = 0; i < x.numel(); i += 3) x.set(i, x.real(i) * std::pow(10, -(i % 8)));
+                           o.blocks["codes"] = Block(DType::kE4M3, {t, d});
+                           o.output("scales", {t, num_scale_blocks(d)});
+                         },
+                     .run = [](Kernels& k, Operands& o) { k.quantize_tiles(o.at("x"), o.at("codes"), o.at("scales")); },
+                     .closeness = Closeness::kBits});
+    cases.push_back(
+        {.name = "weigh_rows_backward_" + shape,
+         .outputs = {"dh", "h", "dw"},
+         .setup =
+             [=](Operands& o) {
+               o.input("dh", {t, d}), o.input("h", {t, d}), o.input("w", {t}), o.output("dw", {t});
+             },
+         .run = [](Kernels& k, Operands& o) { k.weigh_rows_backward(o.at("dh"), o.at("h"), o.at("w"), o.at("dw")); }});
+    cases.push_back(
+        {.name = "cross_entropy_" + shape,
+         .outputs = {"loss", "dz"},
+         .setup =
+             [=](Operands& o) {
+               o.input("z", {t, d}, 5), o.output("loss", {t}), o.output("dz", {t, d});
+               o.ints("target", {t}, d);
+               if (t > 2) o.blocks["target"].set(1, -1);
+             },
+         .run = [](Kernels& k,
+                   Operands& o) { k.cross_entropy(o.at("z"), o.span("target"), 0.25, o.at("loss"), o.at("dz")); }});
+    if (t == 0) continue;
+    for (DType dtype : {DType::kF32, DType::kBF16, DType::kF16, DType::kE4M3}) {
+      cases.push_back({.name = "embed_" + std::string(fathom::name_of(dtype)) + "_" + shape,
+                       .outputs = {"out"},
+                       .setup =
+                           [=, t = t, d = d](Operands& o) {
+                             o.ints("ids", {t}, 7), o.weight("table", dtype, 7, d, 1), o.output("out", {t, d});
+                           },
+                       .run = [](Kernels& k, Operands& o) { k.embed(o.at("ids"), o.w("table"), o.at("out")); },
+                       .closeness = Closeness::kBits});
+    }
+    cases.push_back(
+        {.name = "embed_backward_" + shape,
+         .outputs = {"dtable"},
+         .setup =
+             [=](Operands& o) {
+               o.ints("ids", {t}, 7), o.input("dout", {t, d}), o.input("dtable", {7, d});
+             },
+         .run = [](Kernels& k, Operands& o) { k.embed_backward(o.at("ids"), o.at("dout"), o.at("dtable")); },
+         .closeness = Closeness::kBits});
+    cases.push_back({.name = "gather_rows_" + shape,
+                     .outputs = {"out"},
+                     .setup =
+                         [=](Operands& o) {
+                           o.ints("from", {2 * t}, t), o.input("x", {t, d}), o.output("out", {2 * t, d});
+                         },
+                     .run = [](Kernels& k, Operands& o) { k.gather_rows(o.at("x"), o.span("from"), o.at("out")); },
+                     .closeness = Closeness::kBits});
+    for (int64_t chosen : {1, 3, 8}) {
+      cases.push_back({.name = "combine_rows_" + name_of_shape({t, d, chosen}),
+                       .outputs = {"out"},
+                       .setup =
+                           [=, t = t, d = d](Operands& o) {
+                             o.input("rows", {t * chosen, d}), o.input("w", {t, chosen}), o.input("out", {t, d});
+                             o.ints("slot", {t * chosen}, t * chosen), o.ints("ids", {t, chosen}, 5);
+                             Block& ids = o.blocks["ids"];  // ascending: running sums of 1 .. 5
+                             for (int64_t i = 0; i < ids.numel(); ++i) {
+                               ids.set(i, ids.real(i) + 1 + (i % chosen == 0 ? 0 : ids.real(i - 1)));
+                             }
+                           },
+                       .run =
+                           [=](Kernels& k, Operands& o) {
+                             k.combine_rows(o.at("rows"), o.span("slot"), o.at("ids"),
+                                            chosen == 3 ? Tensor{} : o.at("w"), o.at("out"),
+                                            chosen == 8 ? Into::kAccumulate : Into::kAssign);
+                           },
+                       .closeness = Closeness::kBits});
+    }
+  }
+  for (const auto& [h, r] : {std::pair<int64_t, int64_t>{1, 2}, {3, 16}, {2, 22}, {4, 64}}) {
+    for (RopeDirection direction : {RopeDirection::kForward, RopeDirection::kInverse}) {
+      cases.push_back(
+          {.name =
+               "rope_" + name_of_shape({5, h, r}) + (direction == RopeDirection::kForward ? "_forward" : "_inverse"),
+           .outputs = {"x"},
+           .setup =
+               [h = h, r = r](Operands& o) {
+                 o.input("x", {5, h, r}), o.input("cos", {5, r / 2}), o.input("sin", {5, r / 2});
+               },
+           .run = [=](Kernels& k, Operands& o) { k.rope(o.at("x"), o.at("cos"), o.at("sin"), direction); }});
+    }
+  }
+  for (int64_t n : {1, 4095, 4097, 50000}) {
+    cases.push_back({.name = "adamw_" + std::to_string(n),
+                     .outputs = {"master", "first", "second"},
+                     .setup =
+                         [=](Operands& o) {
+                           o.input("master", {n}), o.input("grad", {n});
+                           o.weight("first", DType::kBF16, 1, n, 0.1), o.weight("second", DType::kBF16, 1, n, 0.01);
+                           Block& v = o.blocks["second"];
+                           for (int64_t i = 0; i < n; ++i) v.set(i, std::fabs(v.real(i)));
+                         },
+                     .run =
+                         [](Kernels& k, Operands& o) {
+                           k.adamw({.master = o.at("master"),
+                                    .grad = o.at("grad"),
+                                    .first_moment = o.at("first"),
+                                    .second_moment = o.at("second"),
+                                    .learning_rate = 3e-3,
+                                    .weight_decay = 0.1,
+                                    .gradient_scale = 0.7,
+                                    .step = 3});
+                         },
+                     .closeness = Closeness::kBits});
+    cases.push_back({.name = "sum_of_squares_" + std::to_string(n),
+                     .outputs = {"sum"},
+                     .setup = [=](Operands& o) { o.input("x", {n}), o.output("sum", {1}); },
+                     .run = [](Kernels& k, Operands& o) { o.blocks["sum"].set(0, k.sum_of_squares(o.at("x"))); },
+                     .ulps = 2});
+  }
+}
+
+void add_router(std::vector<OpCase>& cases) {
+  struct Shape {
+    int64_t t, e, k, groups, kept;
+    bool sigmoid, biased, norm;
+  };
+  for (const Shape& s : {Shape{5, 16, 4, 1, 1, false, false, false}, Shape{33, 64, 6, 8, 3, false, false, false},
+                         Shape{40, 256, 8, 8, 4, true, true, true}, Shape{3, 7, 7, 1, 1, true, false, true}}) {
+    const RouterSpec spec = {.sigmoid = s.sigmoid,
+                             .biased_selection = s.biased,
+                             .n_group = s.groups,
+                             .topk_group = s.kept,
+                             .num_experts_per_tok = s.k,
+                             .norm_topk_prob = s.norm,
+                             .routed_scaling_factor = 2.5};
+    const std::string shape = name_of_shape({s.t, s.e, s.k, s.groups}) + (s.sigmoid ? "_sigmoid" : "_softmax");
+    cases.push_back({.name = "router_" + shape,
+                     .outputs = {"scores", "ids", "weights"},
+                     .setup =
+                         [=](Operands& o) {
+                           o.input("z", {s.t, s.e}), o.input("bias", {s.e}, 0.1), o.output("scores", {s.t, s.e});
+                           o.ints("ids", {s.t, s.k}, 1), o.output("weights", {s.t, s.k});
+                         },
+                     .run =
+                         [=](Kernels& k, Operands& o) {
+                           k.router({.logits = o.at("z"),
+                                     .bias = s.biased ? o.at("bias") : Tensor{},
+                                     .spec = spec,
+                                     .scores = o.at("scores"),
+                                     .expert_ids = o.at("ids"),
+                                     .weights = o.at("weights")});
+                         }});
+    cases.push_back(
+        {.name = "router_backward_" + shape,
+         .outputs = {"dz"},
+         .setup =
+             [=](Operands& o) {
+               o.input("scores", {s.t, s.e}, 0.01, 0.2), o.input("dw", {s.t, s.k}), o.output("dz", {s.t, s.e});
+               o.input("ds", {s.t, s.e}), o.ints("ids", {s.t, s.k}, 1);
+               for (int64_t i = 0; i < s.t * s.k; ++i) {
+                 o.blocks["ids"].set(i, static_cast<double>(i % s.k * (s.e / s.k)));
+               }
+             },
+         .run =
+             [=](Kernels& k, Operands& o) {
+               k.router_backward({.scores = o.at("scores"),
+                                  .expert_ids = o.at("ids"),
+                                  .dweights = o.at("dw"),
+                                  .dscores = s.biased ? o.at("ds") : Tensor{},
+                                  .spec = spec,
+                                  .dlogits = o.at("dz")});
+             }});
+    cases.push_back({.name = "balance_loss_" + shape,
+                     .outputs = {"loss", "ds"},
+                     .setup =
+                         [=](Operands& o) {
+                           o.input("scores", {s.t, s.e}, 0.01, 0.2), o.output("ds", {s.t, s.e}), o.output("loss", {1});
+                         },
+                     .run =
+                         [=](Kernels& k, Operands& o) {
+                           const std::array<int64_t, 3> documents = {0, s.t / 2, s.t};
+                           o.blocks["loss"].set(0, k.balance_loss({.scores = o.at("scores"),
+                                                                   .document_offsets = documents,
+                                                                   .num_experts_per_tok = s.k,
+                                                                   .coefficient = 0.1,
+                                                                   .dscores = o.at("ds")}));
+                         }});
+  }
+}
+
+void add_attention(std::vector<OpCase>& cases) {
+  struct Shape {
+    int64_t t, s, first, h, nope, rope, value;
+  };
+  for (const Shape& s : {Shape{1, 1, 0, 1, 4, 2, 3}, Shape{70, 70, 0, 2, 16, 16, 16}, Shape{67, 140, 63, 3, 20, 6, 18},
+                         Shape{130, 131, 0, 1, 32, 16, 48}, Shape{5, 70, 64, 2, 16, 8, 16}}) {
+    const std::string shape = name_of_shape({s.t, s.s, s.first, s.h, s.nope, s.rope, s.value});
+    const double scale = 1 / std::sqrt(static_cast<double>(s.nope + s.rope));
+    const auto inputs = [=](Operands& o) {
+      o.input("q", {s.t, s.h, s.nope + s.rope}), o.input("kv", {s.s, s.h, s.nope + s.value});
+      o.input("kr", {s.s, s.rope}), o.output("out", {s.t, s.h, s.value}), o.output("lse", {s.t, s.h});
+    };
+    const auto args = [=](Operands& o) {
+      return MlaPrefillArgs{.q = o.at("q"),
+                            .kv = o.at("kv"),
+                            .k_rope = o.at("kr"),
+                            .qk_nope_head_dim = s.nope,
+                            .first_position = s.first,
+                            .softmax_scale = scale,
+                            .out = o.at("out"),
+                            .lse = o.at("lse")};
+    };
+    cases.push_back({.name = "mla_prefill_" + shape,
+                     .outputs = {"out", "lse"},
+                     .setup = inputs,
+                     .run = [=](Kernels& k, Operands& o) { k.mla_prefill(args(o)); },
+                     .ulps = 64});
+    if (s.first == 0) {
+      cases.push_back({.name = "mla_prefill_backward_" + shape,
+                       .outputs = {"dq", "dkv", "dkr"},
+                       .setup =
+                           [=](Operands& o) {
+                             inputs(o);
+                             o.input("dout", {s.t, s.h, s.value}), o.output("dq", {s.t, s.h, s.nope + s.rope});
+                             o.output("dkv", {s.s, s.h, s.nope + s.value}), o.output("dkr", {s.s, s.rope});
+                           },
+                       .run =
+                           [=](Kernels& k, Operands& o) {
+                             k.mla_prefill(args(o));
+                             k.mla_prefill_backward({.forward = args(o),
+                                                     .dout = o.at("dout"),
+                                                     .dq = o.at("dq"),
+                                                     .dkv = o.at("dkv"),
+                                                     .dk_rope = o.at("dkr")});
+                           },
+                       .ulps = 128});
+    }
+  }
+  struct Decode {
+    int64_t t, h, latent, rope;
+    DType dtype;
+  };
+  for (const Decode& s : {Decode{1, 1, 4, 2, DType::kF32}, Decode{3, 5, 32, 16, DType::kF32},
+                          Decode{2, 9, 40, 6, DType::kBF16}, Decode{4, 16, 64, 16, DType::kBF16}}) {
+    const std::string shape = std::string(fathom::name_of(s.dtype)) + "_" + name_of_shape({s.t, s.h, s.latent, s.rope});
+    constexpr int64_t kPages = 3;
+    cases.push_back({.name = "mla_decode_" + shape,
+                     .outputs = {"out"},
+                     .setup =
+                         [=](Operands& o) {
+                           o.input("q", {s.t, s.h, s.latent}), o.input("qr", {s.t, s.h, s.rope});
+                           o.output("out", {s.t, s.h, s.latent});
+                           o.weight("pages", s.dtype, kPages * 64, s.latent + s.rope, 1);
+                         },
+                     .run =
+                         [=](Kernels& k, Operands& o) {
+                           std::array<void*, kPages> pages;
+                           for (int64_t p = 0; p < kPages; ++p) {
+                             pages[static_cast<size_t>(p)] =
+                                 o.blocks["pages"].data() + p * 64 * (s.latent + s.rope) * size_of(s.dtype);
+                           }
+                           const std::vector<LatentPages> caches(
+                               static_cast<size_t>(s.t),
+                               LatentPages{pages, s.dtype == DType::kF32 ? o.real : s.dtype, s.latent, s.rope});
+                           std::vector<int64_t> positions;
+                           for (int64_t t = 0; t < s.t; ++t) positions.push_back((t * 61 + 2) % 192);
+                           k.mla_decode({.q_latent = o.at("q"),
+                                         .q_rope = o.at("qr"),
+                                         .sequences = caches,
+                                         .positions = positions,
+                                         .softmax_scale = 0.2,
+                                         .out = o.at("out")});
+                         },
+                     .ulps = 64});
+    cases.push_back({.name = "append_and_gather_latents_" + shape,
+                     .outputs = {"pages", "c", "r"},
+                     .setup =
+                         [=](Operands& o) {
+                           o.input("latent", {s.t, s.latent}), o.input("rope", {s.t, s.rope});
+                           o.weight("pages", s.dtype, kPages * 64, s.latent + s.rope, 1);
+                           o.output("c", {130, s.latent}), o.output("r", {130, s.rope});
+                         },
+                     .run =
+                         [=](Kernels& k, Operands& o) {
+                           std::array<void*, kPages> pages;
+                           for (int64_t p = 0; p < kPages; ++p) {
+                             pages[static_cast<size_t>(p)] =
+                                 o.blocks["pages"].data() + p * 64 * (s.latent + s.rope) * size_of(s.dtype);
+                           }
+                           const LatentPages cache{pages, s.dtype == DType::kF32 ? o.real : s.dtype, s.latent, s.rope};
+                           std::vector<int64_t> positions;
+                           for (int64_t t = 0; t < s.t; ++t) positions.push_back(62 + t);
+                           k.append_latents(o.at("latent"), o.at("rope"), positions, cache);
+                           k.gather_latents(cache, o.at("c"), o.at("r"));
+                         },
+                     .closeness = Closeness::kBits});
+  }
+  for (DType d : {DType::kF32, DType::kBF16, DType::kF16, DType::kE4M3}) {
+    for (int64_t t : {1, 6}) {
+      constexpr int64_t kHeads = 3, kNope = 20, kValue = 18, kLatent = 150;
+      cases.push_back(
+          {.name = "mla_absorb_query_" + std::string(fathom::name_of(d)) + "_" + std::to_string(t),
+           .outputs = {"out"},
+           .setup =
+               [=](Operands& o) {
+                 o.input("q", {t, kHeads, kNope}), o.output("out", {t, kHeads, kLatent});
+                 o.weight("w", d, kHeads * (kNope + kValue), kLatent, 0.1);
+               },
+           .run = [](Kernels& k,
+                     Operands& o) { k.mla_absorb_query(o.at("q"), o.w("w"), o.at("out"), Precision::kF32); },
+           .closeness = Closeness::kSum,
+           .terms = kNope});
+      cases.push_back(
+          {.name = "mla_expand_value_" + std::string(fathom::name_of(d)) + "_" + std::to_string(t),
+           .outputs = {"out"},
+           .setup =
+               [=](Operands& o) {
+                 o.input("c", {t, kHeads, kLatent}), o.output("out", {t, kHeads, kValue});
+                 o.weight("w", d, kHeads * (kNope + kValue), kLatent, 0.1);
+               },
+           .run = [](Kernels& k,
+                     Operands& o) { k.mla_expand_value(o.at("c"), o.w("w"), o.at("out"), Precision::kF32); },
+           .closeness = Closeness::kSum,
+           .terms = kLatent});
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<OpCase> all_cases() {
+  std::vector<OpCase> cases;
+  add_gemms(cases);
+  add_grouped(cases);
+  add_rows(cases);
+  add_router(cases);
+  add_attention(cases);
+  return cases;
+}
+
+}  // namespace fathom::op_cases

@@ -1,0 +1,160 @@
+// One table of operation cases: operands, how to run the operation on any back end, and how far a result may be from
+// ref's. Tests and benches walk this table, so an operation added here is checked everywhere.
+#pragma once
+
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/rng.h"
+#include "kernels/kernels.h"
+#include "numerics/compare.h"
+#include "numerics/fp8.h"
+
+namespace fathom::op_cases {
+
+/// A tensor with its memory between two guard zones; outputs start as NaN.
+class Block {
+ public:
+  Block() = default;
+  Block(DType dtype, std::vector<int64_t> extents) : extents_(std::move(extents)), dtype_(dtype) {
+    memory_.assign(static_cast<size_t>(num_bytes() + 2 * kGuard), 0xA5);
+    std::memset(data(), 0xFF, static_cast<size_t>(num_bytes()));  // NaN in every floating-point type
+  }
+
+  int64_t numel() const {
+    int64_t n = 1;
+    for (int64_t e : extents_) n *= e;
+    return n;
+  }
+  int64_t num_bytes() const { return numel() * size_of(dtype_); }
+  uint8_t* data() const { return const_cast<uint8_t*>(memory_.data()) + kGuard; }
+  bool guards_intact() const {
+    for (int64_t i = 0; i < kGuard; ++i) {
+      if (memory_[static_cast<size_t>(i)] != 0xA5) return false;
+      if (memory_[memory_.size() - 1 - static_cast<size_t>(i)] != 0xA5) return false;
+    }
+    return true;
+  }
+  Tensor tensor() const {
+    if (extents_.empty()) return {};
+    if (extents_.size() == 1) return Tensor::contiguous(data(), dtype_, {extents_[0]});
+    if (extents_.size() == 2) return Tensor::contiguous(data(), dtype_, {extents_[0], extents_[1]});
+    return Tensor::contiguous(data(), dtype_, {extents_[0], extents_[1], extents_[2]});
+  }
+  double real(int64_t i) const {
+    switch (dtype_) {
+      case DType::kF64: return reinterpret_cast<const double*>(data())[i];
+      case DType::kF32: return reinterpret_cast<const float*>(data())[i];
+      case DType::kBF16: return to_float(reinterpret_cast<const bf16*>(data())[i]);
+      case DType::kI32: return reinterpret_cast<const int32_t*>(data())[i];
+      default: return data()[i];
+    }
+  }
+  void set(int64_t i, double v) {
+    switch (dtype_) {
+      case DType::kF64: reinterpret_cast<double*>(data())[i] = v; return;
+      case DType::kF32: reinterpret_cast<float*>(data())[i] = static_cast<float>(v); return;
+      case DType::kBF16: reinterpret_cast<bf16*>(data())[i] = to_bf16(static_cast<float>(v)); return;
+      case DType::kF16: reinterpret_cast<f16*>(data())[i] = to_f16(static_cast<float>(v)); return;
+      case DType::kI32: reinterpret_cast<int32_t*>(data())[i] = static_cast<int32_t>(v); return;
+      default: data()[i] = to_e4m3(static_cast<float>(v)).bits; return;
+    }
+  }
+  void fill(Rng rng, double scale, double offset = 0) {
+    for (int64_t i = 0; i < numel(); ++i) set(i, offset + scale * rng.normal(static_cast<uint64_t>(i)));
+  }
+  DType dtype() const { return dtype_; }
+  bool bytes_equal(const Block& other) const {
+    return num_bytes() == other.num_bytes() && std::memcmp(data(), other.data(), static_cast<size_t>(num_bytes())) == 0;
+  }
+
+ private:
+  static constexpr int64_t kGuard = 256;
+  std::vector<int64_t> extents_;
+  DType dtype_ = DType::kF32;
+  std::vector<uint8_t> memory_;
+};
+
+/// Named operands; `real` is the activations' dtype (F32, or F64 for finite differences on ref).
+struct Operands {
+  DType real = DType::kF32;
+  std::map<std::string, Block> blocks;
+  uint64_t seed = 1;
+
+  Block& input(const std::string& name, std::vector<int64_t> extents, double scale = 1, double offset = 0) {
+    Block& b = blocks[name] = Block(real, std::move(extents));
+    b.fill(Rng(seed, stream_of(name)), scale, offset);
+    return b;
+  }
+  Block& output(const std::string& name, std::vector<int64_t> extents) {
+    return blocks[name] = Block(real, std::move(extents));
+  }
+  /// A weight in `dtype` (F32 becomes `real`); E4M3 comes with block scales.
+  void weight(const std::string& name, DType dtype, int64_t rows, int64_t columns, double scale) {
+    Block& b = blocks[name] = Block(dtype == DType::kF32 ? real : dtype, {rows, columns});
+    b.fill(Rng(seed, stream_of(name)), dtype == DType::kE4M3 ? 100 : scale);
+    if (dtype == DType::kE4M3) {
+      Block& s = blocks[name + ".scales"] = Block(DType::kF32, {num_scale_blocks(rows), num_scale_blocks(columns)});
+      for (int64_t i = 0; i < s.numel(); ++i) s.set(i, scale / 100 * (1 + 0.1 * static_cast<double>(i % 7)));
+    }
+  }
+  void ints(const std::string& name, std::vector<int64_t> extents, int64_t bound) {
+    Block& b = blocks[name] = Block(DType::kI32, std::move(extents));
+    const Rng rng(seed, stream_of(name));
+    for (int64_t i = 0; i < b.numel(); ++i) {
+      b.set(i, static_cast<double>(rng.below(static_cast<uint64_t>(i), static_cast<uint64_t>(bound))));
+    }
+  }
+  Tensor at(const std::string& name) const { return blocks.at(name).tensor(); }
+  Weight w(const std::string& name) const {
+    const auto scales = blocks.find(name + ".scales");
+    return {at(name), scales == blocks.end() ? Tensor{} : scales->second.tensor()};
+  }
+  std::span<const int32_t> span(const std::string& name) const {
+    const Tensor t = at(name);
+    return {t.ptr<const int32_t>(), static_cast<size_t>(t.numel())};
+  }
+};
+
+/// How close a level must be to ref.
+enum class Closeness { kBits, kSum, kRelative };
+
+struct OpCase {
+  std::string name;
+  std::vector<std::string> outputs;
+  std::function<void(Operands&)> setup;
+  std::function<void(Kernels&, Operands&)> run;
+  Closeness closeness = Closeness::kRelative;
+  /// kSum: terms per output; the bound is sum_bound(terms, |result| of the operation on the operands' magnitudes).
+  int64_t terms = 0;
+  /// kRelative: the bound is this many 2^-24 times the largest magnitude of the output.
+  double ulps = 32;
+  /// FP32 arithmetic: the same bits on every level.
+  bool same_on_levels = true;
+  /// Multiply-adds, for benches.
+  double macs = 0;
+};
+
+inline std::string name_of_shape(std::initializer_list<int64_t> shape) {
+  std::string out;
+  for (int64_t e : shape) out += (out.empty() ? "" : "x") + std::to_string(e);
+  return out;
+}
+
+std::vector<OpCase> all_cases();
+
+/// The magnitudes of every floating-point operand, for Closeness::kSum.
+inline void take_magnitudes(Operands& ops) {
+  for (auto& [name, block] : ops.blocks) {
+    if (block.dtype() == DType::kI32 || name.ends_with(".scales")) continue;
+    const DType d = block.dtype();
+    const int64_t size = size_of(d);
+    for (int64_t i = 0; i < block.numel(); ++i) block.data()[i * size + size - 1] &= 0x7F;  // clear the sign
+  }
+}
+
+}  // namespace fathom::op_cases
