@@ -143,8 +143,8 @@ TEST(CpuGemm, GroupedIsTheGemmOfEachExpert) {
   Operands o;
   o.input("x", {51, kK}), o.output("y", {51, kN}), o.output("one", {51, kN});
   std::vector<Weight> w;
-  for (int e = 0; e < 4; ++e) o.weight("w" + std::to_string(e), DType::kBF16, kN, kK, 0.1);
-  for (int e = 0; e < 4; ++e) w.push_back(o.w("w" + std::to_string(e)));
+  for (int e = 0; e < 4; ++e) o.weight(op_cases::numbered("w", e), DType::kBF16, kN, kK, 0.1);
+  for (int e = 0; e < 4; ++e) w.push_back(o.w(op_cases::numbered("w", e)));
   kernels->grouped_gemm(o.at("x"), offsets, w, o.at("y"), Precision::kBF16);
   for (size_t e = 0; e < 4; ++e) {
     const int64_t rows = offsets[e + 1] - offsets[e];
@@ -224,8 +224,8 @@ TEST(CpuQuantize, RoundsEveryBoundaryAsRef) {
   for (size_t i = 0; i < values.size(); ++i) x.set(static_cast<int64_t>(i / 127 * 128 + i % 127), values[i]);
   for (int64_t r = 0; r < rows; ++r) x.set(r * 128 + 127, 448);
   for (const char* suffix : {"", "2"}) {
-    o.blocks[std::string("c") + suffix] = Block(DType::kE4M3, {rows, 128});
-    o.output(std::string("s") + suffix, {rows, 1});
+    o.blocks[std::string("c").append(suffix)] = Block(DType::kE4M3, {rows, 128});
+    o.output(std::string("s").append(suffix), {rows, 1});
   }
   ref->quantize_tiles(o.at("x"), o.at("c"), o.at("s"));
   for (const std::string& level : levels()) {
@@ -243,6 +243,7 @@ TEST(CpuRouter, SendsTiesToTheLowerId) {
     o.blocks["z"].set(6, 1);
     make(level, pool)
         ->router({.logits = o.at("z"),
+                  .bias = {},
                   .spec = {.num_experts_per_tok = 3},
                   .scores = o.at("s"),
                   .expert_ids = o.at("ids"),

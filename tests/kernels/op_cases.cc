@@ -83,7 +83,7 @@ void add_grouped(std::vector<OpCase>& cases) {
   const int64_t rows = offsets.back(), experts = static_cast<int64_t>(offsets.size()) - 1;
   const auto weights = [=](const Operands& o) {
     std::vector<Weight> out;
-    for (int64_t e = 0; e < experts; ++e) out.push_back(o.w("w" + std::to_string(e)));
+    for (int64_t e = 0; e < experts; ++e) out.push_back(o.w(numbered("w", e)));
     return out;
   };
   for (Precision p : {Precision::kF32, Precision::kBF16}) {
@@ -91,7 +91,7 @@ void add_grouped(std::vector<OpCase>& cases) {
     const auto inputs = [=](Operands& o) {
       o.input("x", {rows, kK});
       o.input("dy", {rows, kN});
-      for (int64_t e = 0; e < experts; ++e) o.weight("w" + std::to_string(e), d, kN, kK, 0.1);
+      for (int64_t e = 0; e < experts; ++e) o.weight(numbered("w", e), d, kN, kK, 0.1);
     };
     cases.push_back(
         {.name = label("grouped_gemm", p, d, {rows, kN, kK}),
@@ -123,12 +123,12 @@ void add_grouped(std::vector<OpCase>& cases) {
                      .setup =
                          [=](Operands& o) {
                            inputs(o);
-                           for (int64_t e = 0; e < experts; ++e) o.input("dw" + std::to_string(e), {kN, kK});
+                           for (int64_t e = 0; e < experts; ++e) o.input(numbered("dw", e), {kN, kK});
                          },
                      .run =
                          [=](Kernels& k, Operands& o) {
                            std::vector<Tensor> dw;
-                           for (int64_t e = 0; e < experts; ++e) dw.push_back(o.at("dw" + std::to_string(e)));
+                           for (int64_t e = 0; e < experts; ++e) dw.push_back(o.at(numbered("dw", e)));
                            k.grouped_gemm_backward_weight(o.at("dy"), o.at("x"), offsets, dw, p);
                          },
                      .closeness = Closeness::kSum,

@@ -141,9 +141,13 @@ struct OpCase {
 
 inline std::string name_of_shape(std::initializer_list<int64_t> shape) {
   std::string out;
-  for (int64_t e : shape) out += (out.empty() ? "" : "x") + std::to_string(e);
+  for (int64_t e : shape) {
+    if (!out.empty()) out += 'x';
+    out += std::to_string(e);
+  }
   return out;
 }
+inline std::string numbered(std::string name, int64_t i) { return name.append(std::to_string(i)); }
 
 std::vector<OpCase> all_cases();
 

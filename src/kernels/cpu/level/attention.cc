@@ -23,12 +23,16 @@ void softmax_step(float* scores, int64_t count, float scale, float& m, float& l,
     store(scores + v * kLanes, p);
     sum = add(sum, p);
   }
-  float lane0[16];
-  store(lane0, exp(set1(m - next)));
-  const float correction = lane0[0];
-  l = __builtin_fmaf(l, correction, reduce_add(sum));
+  const float block_sum = reduce_add(sum);
+  if (next == m) {  // the correction is e^0 = 1, and times 1 is the same bits
+    l = l + block_sum;
+    return;
+  }
+  float corrections[16];
+  store(corrections, exp(set1(m - next)));
+  l = __builtin_fmaf(l, corrections[0], block_sum);
   m = next;
-  const F32x16 factor = set1(correction);
+  const F32x16 factor = set1(corrections[0]);
   for (int64_t d = 0; d < width; d += kLanes) store(o + d, mul(load(o + d), factor));
 }
 
@@ -71,7 +75,7 @@ void prefill_tile(const PrefillTask& t, int64_t head, int64_t query_begin, int64
     // The first query of the tile that sees a key of this block, and the first that sees all of them.
     const int64_t first = begin - t.first_position - query_begin > 0 ? begin - t.first_position - query_begin : 0;
     const auto visible = [&](int64_t i) { return min_of(keys, t.first_position + query_begin + i + 1 - begin); };
-    dot_block(q + first * key_stride, key_stride, queries - first, k, key_stride, keys, depth,
+    dot_block(q + first * key_stride, key_stride, queries - first, k, key_stride, keys, depth, visible(first),
               scores + first * score_stride, score_stride);
     for (int64_t i = first; i < queries; ++i) {
       softmax_step(scores + i * score_stride, visible(i), t.scale, m[i], l[i], o + i * value_stride, value_width);
@@ -149,7 +153,7 @@ void decode_heads(const DecodeTask& t, float* scratch) {
         });
       }
     }
-    dot_block(q, stride, t.num_heads, rows, row_stride, keys, depth, scores, score_stride);
+    dot_block(q, stride, t.num_heads, rows, row_stride, keys, depth, keys, scores, score_stride);
     for (int64_t h = 0; h < t.num_heads; ++h) {
       softmax_step(scores + h * score_stride, keys, t.scale, m[h], l[h], o + h * out_stride, out_width);
     }

@@ -64,12 +64,13 @@ void prefill_backward_head(const PrefillBackwardTask& b, int64_t head, float* sc
         pack(t.k_rope + (begin + s) * t.k_rope_token, t.rope, k + s * key_stride + rope_at);
         pack(row + t.nope, t.value, v + s * value_stride);
       }
-      dot_block(q, key_stride, queries, k, key_stride, keys, depth, p, score_stride);
-      dot_block(dout, value_stride, queries, v, value_stride, keys, value_width, ds, score_stride);
+      const auto visible = [&](int64_t i) { return min_of(keys, query_begin + i + 1 - begin); };
+      dot_block(q, key_stride, queries, k, key_stride, keys, depth, visible(0), p, score_stride);
+      dot_block(dout, value_stride, queries, v, value_stride, keys, value_width, visible(0), ds, score_stride);
       for (int64_t i = 0; i < queries; ++i) {
-        const int64_t visible = min_of(keys, query_begin + i + 1 - begin);
+        const int64_t seen = visible(i);
         each_vector(keys, [&](int64_t s, int64_t lanes) {
-          const int64_t here = visible - s < 0 ? 0 : min_of(lanes, visible - s);
+          const int64_t here = seen - s < 0 ? 0 : min_of(lanes, seen - s);
           float* pi = p + i * score_stride + s;
           float* di = ds + i * score_stride + s;
           const F32x16 prob = select(first_lanes(here), exp(fma(load(pi), set1(t.scale), set1(-lse[i]))), zero());
@@ -78,13 +79,23 @@ void prefill_backward_head(const PrefillBackwardTask& b, int64_t head, float* sc
           store(di, select(first_lanes(here), grad, zero()));
         });
       }
-      sum_block(ds, score_stride, 1, queries, PanelRows{k, key_stride}, keys, 0, depth, dq, key_stride);
-      float* dkv = b.dkv + begin * b.dkv_token + head * b.dkv_head;
-      sum_block(ds, 1, score_stride, keys, PanelRows{q, key_stride}, queries, 0, t.nope, dkv, b.dkv_token);
-      sum_block(p, 1, score_stride, keys, PanelRows{dout, value_stride}, queries, 0, t.value, dkv + t.nope,
-                b.dkv_token);
-      sum_block(ds, 1, score_stride, keys, PanelRows{q + rope_at, key_stride}, queries, 0, t.rope,
-                dk_rope + begin * t.rope, t.rope);
+      // Groups of four queries up to the last key that one of them sees; groups of four keys from the first query that
+      // sees one of them.
+      for (int64_t i = 0; i < queries; i += 4) {
+        const int64_t rows = min_of(4, queries - i);
+        sum_block(ds + i * score_stride, score_stride, 1, rows, PanelRows{k, key_stride}, visible(i + rows - 1), 0,
+                  depth, dq + i * key_stride, key_stride);
+      }
+      for (int64_t s = 0; s < keys; s += 4) {
+        const int64_t rows = min_of(4, keys - s), first = begin + s > query_begin ? begin + s - query_begin : 0;
+        const int64_t count = queries - first, at = first * score_stride + s;
+        const PanelRows qs = {q + first * key_stride, key_stride}, ropes = {qs.data + rope_at, key_stride};
+        float* dkv = b.dkv + (begin + s) * b.dkv_token + head * b.dkv_head;
+        sum_block(ds + at, 1, score_stride, rows, qs, count, 0, t.nope, dkv, b.dkv_token);
+        sum_block(p + at, 1, score_stride, rows, PanelRows{dout + first * value_stride, value_stride}, count, 0,
+                  t.value, dkv + t.nope, b.dkv_token);
+        sum_block(ds + at, 1, score_stride, rows, ropes, count, 0, t.rope, dk_rope + (begin + s) * t.rope, t.rope);
+      }
     }
     for (int64_t i = 0; i < queries; ++i) {
       float* out = b.dq + (query_begin + i) * b.dq_token + head * b.dq_head;

@@ -115,13 +115,15 @@ static inline void with_rows(int64_t rows, Body body) {
   }
 }
 
-/// scores[i, j] = <a[i], b[j]> over depth, i < rows, j < columns, all rows contiguous (a panel each).
+/// scores[i, j] = <a[i], b[j]> over depth, i < rows, j < columns, all rows contiguous (a panel each). Row i needs only
+/// its first `visible` + i columns: what lies beyond may be left as it was.
 static inline void dot_block(const float* a, int64_t a_stride, int64_t rows, const float* b, int64_t b_stride,
-                             int64_t columns, int64_t depth, float* scores, int64_t scores_stride) {
+                             int64_t columns, int64_t depth, int64_t visible, float* scores, int64_t scores_stride) {
   for (int64_t j = 0; j < columns; j += 4) {
     F32Row w[4];
     for (int64_t n = 0; n < 4; ++n) w[n].at = b + min_of(j + n, columns - 1) * b_stride;
-    for (int64_t i = 0; i < rows; i += 4) {
+    const int64_t first = j < visible ? 0 : (j - visible + 1) / 4 * 4;
+    for (int64_t i = first; i < rows; i += 4) {
       F32Row x[4];
       for (int64_t m = 0; m < 4; ++m) x[m].at = a + min_of(i + m, rows - 1) * a_stride;
       F32x16 acc[16];
