@@ -235,6 +235,59 @@ TEST(CpuQuantize, RoundsEveryBoundaryAsRef) {
   }
 }
 
+TEST(CpuWeights, DecodeEveryCodeAsRef) {
+  ThreadPool pool(1);
+  const auto ref = make("ref", pool);
+  Operands o;
+  o.ints("ids", {1}, 1);
+  for (DType dtype : {DType::kE4M3, DType::kF16, DType::kBF16}) {
+    const int64_t codes = dtype == DType::kE4M3 ? 256 : 65536;
+    o.weight("table", dtype, 1, codes, 1);
+    for (int64_t i = 0; i < codes; ++i) {
+      if (dtype == DType::kE4M3) o.blocks["table"].data()[i] = static_cast<uint8_t>(i);
+      if (dtype != DType::kE4M3) reinterpret_cast<uint16_t*>(o.blocks["table"].data())[i] = static_cast<uint16_t>(i);
+    }
+    o.output("expected", {1, codes});
+    ref->embed(o.at("ids"), o.w("table"), o.at("expected"));
+    for (const std::string& level : levels()) {
+      o.output("actual", {1, codes});
+      make(level, pool)->embed(o.at("ids"), o.w("table"), o.at("actual"));
+      for (int64_t i = 0; i < codes; ++i) {
+        const double e = o.blocks["expected"].real(i), a = o.blocks["actual"].real(i);
+        ASSERT_TRUE(std::isnan(e) ? std::isnan(a) : e == a && std::signbit(e) == std::signbit(a))
+            << level << " " << name_of(dtype) << " code " << i;
+      }
+    }
+    o.blocks.erase("table.scales");
+  }
+}
+
+TEST(CpuSoftmax, SurvivesTheEndsOfTheRange) {
+  ThreadPool pool(1);
+  for (const std::string& level : levels()) {
+    const auto kernels = make(level, pool);
+    Operands o;
+    o.input("g", {1, 6}, 0), o.input("u", {1, 6}, 0, 1), o.output("h", {1, 6});
+    const double gates[] = {-1e30, -100, -88.5, 100, 1e30, std::nan("")};
+    for (int64_t i = 0; i < 6; ++i) o.blocks["g"].set(i, gates[i]);
+    kernels->swiglu(o.at("g"), o.at("u"), o.at("h"));
+    const Block& h = o.blocks["h"];
+    EXPECT_EQ(h.real(0), 0) << level;
+    EXPECT_NEAR(h.real(1), 0, 1e-36) << level;
+    EXPECT_NEAR(h.real(2), 0, 1e-35) << level;
+    EXPECT_EQ(h.real(3), 100) << level;
+    EXPECT_EQ(h.real(4), static_cast<double>(1e30f)) << level;
+    EXPECT_TRUE(std::isnan(h.real(5))) << level;
+    // Logits far apart: the small ones vanish, nothing overflows.
+    o.input("z", {1, 3}, 0), o.output("loss", {1}), o.output("dz", {1, 3}), o.ints("target", {1}, 1);
+    o.blocks["z"].set(0, -3e38), o.blocks["z"].set(1, 3e38);
+    o.blocks["target"].set(0, 1);
+    kernels->cross_entropy(o.at("z"), o.span("target"), 1, o.at("loss"), o.at("dz"));
+    EXPECT_EQ(o.blocks["loss"].real(0), 0) << level;
+    for (int64_t i = 0; i < 3; ++i) EXPECT_EQ(o.blocks["dz"].real(i), 0) << level;
+  }
+}
+
 TEST(CpuRouter, SendsTiesToTheLowerId) {
   ThreadPool pool(1);
   for (const std::string& level : levels()) {
