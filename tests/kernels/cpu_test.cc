@@ -65,7 +65,7 @@ TEST(CpuKernels, AgreeWithRefWithinTheDerivedBound) {
           EXPECT_TRUE(a.bytes_equal(e)) << c.name << " " << level << " " << out;
           continue;
         }
-        double largest = 0;
+        double largest = c.least;
         for (int64_t i = 0; i < e.numel(); ++i) largest = std::fmax(largest, std::fabs(e.real(i)));
         for (int64_t i = 0; i < e.numel(); ++i) {
           const double bound = c.closeness == Closeness::kSum

@@ -133,6 +133,8 @@ struct OpCase {
   int64_t terms = 0;
   /// kRelative: the bound is this many 2^-24 times the largest magnitude of the output.
   double ulps = 32;
+  /// kRelative: the output counts as at least this large (a result of differences that may cancel).
+  double least = 0;
   /// FP32 arithmetic: the same bits on every level.
   bool same_on_levels = true;
   /// Multiply-adds, for benches.
