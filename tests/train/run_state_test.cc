@@ -82,6 +82,12 @@ TEST(RunState, ResumesBitEqualAfterKills) {
   for (int attempt = 0; attempt < 4; ++attempt) {
     const pid_t child = start_training(scene.config);
     ASSERT_GT(child, 0);
+    // A slow machine gets the time for its first snapshot; where the kill strikes after that is chance.
+    for (int wait = 0;
+         wait < 3000 && !std::filesystem::exists(scene.config.checkpoint_directory / "step-00000001") && attempt == 0;
+         ++wait) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
     std::this_thread::sleep_for(std::chrono::milliseconds(rng.between(20, 250)));
     ASSERT_EQ(::kill(child, SIGKILL), 0);
     int status = 0;
