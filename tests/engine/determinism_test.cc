@@ -22,6 +22,7 @@ struct Case {
   const char* name;
   Precision precision;
   std::function<Result<std::unique_ptr<Model>>()> load;
+  bool is_large = false;  // the fastest instruction set stands for all
   bool shared_data = false;
 };
 
@@ -32,19 +33,36 @@ Result<std::unique_ptr<Model>> awkward(DType matrices) {
   return testing::random_model(testing::awkward_config(), 11, matrices);
 }
 
-const std::vector<Case>& cases() {
-  static const std::vector<Case> all = {
+/// Wide enough that even a single row is worth several threads.
+Result<std::unique_ptr<Model>> wide(DType matrices) {
+  ModelConfig config = testing::awkward_config();
+  config.vocab_size = 1013;
+  config.hidden_size = 522;
+  config.num_hidden_layers = 2;
+  config.intermediate_size = 777;
+  config.moe_intermediate_size = 131;
+  config.num_attention_heads = 13;
+  config.q_lora_rank = 150;
+  config.kv_lora_rank = 141;
+  config.qk_nope_head_dim = 35;
+  config.v_head_dim = 37;
+  return testing::random_model(config, 12, matrices);
+}
+
+std::vector<Case> cases() {
+  return {
       {"V3F32", Precision::kF32, [] { return load_golden("v3"); }},
       {"V3Bf16", Precision::kBF16, [] { return load_golden("v3"); }},
       {"V2LiteF32", Precision::kF32, [] { return load_golden("v2lite"); }},
       {"AwkwardF32", Precision::kF32, [] { return awkward(DType::kF32); }},
       {"AwkwardBf16WeightsF32", Precision::kF32, [] { return awkward(DType::kBF16); }},
       {"AwkwardBf16", Precision::kBF16, [] { return awkward(DType::kBF16); }},
-      {"OracleBf16", Precision::kBF16, [] { return testing::load_oracle("bf16"); }, true},
-      {"OracleFp8WeightsF32", Precision::kF32, [] { return testing::load_oracle("fp8"); }, true},
-      {"OracleFp8", Precision::kFp8, [] { return testing::load_oracle("fp8"); }, true},
+      {"WideF32", Precision::kF32, [] { return wide(DType::kF32); }, true},
+      {"WideBf16", Precision::kBF16, [] { return wide(DType::kBF16); }, true},
+      {"OracleBf16", Precision::kBF16, [] { return testing::load_oracle("bf16"); }, true, true},
+      {"OracleFp8WeightsF32", Precision::kF32, [] { return testing::load_oracle("fp8"); }, true, true},
+      {"OracleFp8", Precision::kFp8, [] { return testing::load_oracle("fp8"); }, true, true},
   };
-  return all;
 }
 
 class Determinism : public ::testing::TestWithParam<Case> {
@@ -61,17 +79,26 @@ class Determinism : public ::testing::TestWithParam<Case> {
   Request request(int64_t prompt_length, int64_t new_tokens, uint64_t seed = 3) const {
     return {.prompt = testing::random_tokens(prompt_length, model_->config.vocab_size, seed), .new_tokens = new_tokens};
   }
-  /// Every instruction set of this machine.
+  /// The instruction sets of this machine.
   static std::vector<std::string> levels() {
     auto names = available_kernels();
     std::erase(names, "ref");
     std::erase(names, "cpu");
+    if (GetParam().is_large) names.erase(names.begin(), names.end() - 1);
+    return names;
+  }
+
+  static std::vector<std::string> with_ref(std::vector<std::string> names) {
+    names.push_back("ref");
     return names;
   }
 
   std::unique_ptr<Model> model_;
   TraceOptions options_;
 };
+
+/// What is promised across forms and instruction sets holds where no operand is rounded.
+class DeterminismFp32 : public Determinism {};
 
 // 70 prompt tokens and 62 generated ones: pages of 64 fill up in the prompt and in the answer.
 TEST_P(Determinism, ThreadsDoNotMatter) {
@@ -150,9 +177,8 @@ TEST_P(Determinism, NaiveGenerationIsPrefillOfOneMoreToken) {
   }
 }
 
-TEST_P(Determinism, AbsorbedAndNaiveGenerationAgreeInFp32) {
-  if (GetParam().precision != Precision::kF32) return;  // rounded operands differ between the forms
-  for (const std::string& level : available_kernels()) {
+TEST_P(DeterminismFp32, AbsorbedAndNaiveGenerationAgree) {
+  for (const std::string& level : with_ref(levels())) {
     options_.kernels = level;
     options_.generation = GenerationForm::kNaive;
     const Trace naive = trace_alone(*model_, options_, request(66, 20));
@@ -166,12 +192,12 @@ TEST_P(Determinism, AbsorbedAndNaiveGenerationAgreeInFp32) {
   }
 }
 
-TEST_P(Determinism, InstructionSetsAgreeBitForBitInFp32) {
-  if (GetParam().precision != Precision::kF32) return;  // rounded operands: promised per instruction set only
+TEST_P(DeterminismFp32, InstructionSetsAgreeBitForBit) {
   const Request one = request(70, 20);
   options_.kernels = "generic";
   const Trace generic = trace_alone(*model_, options_, one);
-  for (const std::string& level : levels()) {
+  for (const std::string& level : available_kernels()) {
+    if (level == "ref") continue;
     options_.kernels = level;
     EXPECT_EQ(trace_alone(*model_, options_, one), generic) << level;
   }
@@ -186,7 +212,7 @@ TEST_P(Determinism, TrainingForwardIsPrefill) {
   const int64_t length = 135;
   const auto tokens = testing::random_tokens(length, model_->config.vocab_size, 5);
   const std::vector<int64_t> offsets{0, 40, 41, length};
-  for (const std::string& level : available_kernels()) {
+  for (const std::string& level : with_ref(levels())) {
     ThreadPool pool(2);
     const auto kernels = make_kernels(level, pool);
     ASSERT_TRUE(kernels);
@@ -224,7 +250,10 @@ TEST_P(Determinism, TheEngineGeneratesTheTokensOfItsParts) {
   ThreadPool pool(2);
   const auto kernels = make_kernels("cpu", pool);
   ASSERT_TRUE(kernels);
-  EngineOptions engine_options{.precision = GetParam().precision, .prompt_chunk = 16, .max_cache_tokens = 1024};
+  EngineOptions engine_options;
+  engine_options.precision = GetParam().precision;
+  engine_options.prompt_chunk = 16;
+  engine_options.max_cache_tokens = 1024;
   engine_options.allowed_tokens.assign(static_cast<size_t>(model_->config.vocab_size), true);
   Engine engine(*model_, **kernels, engine_options);
   std::vector<std::vector<int32_t>> generated(requests.size());
@@ -241,6 +270,16 @@ TEST_P(Determinism, TheEngineGeneratesTheTokensOfItsParts) {
   }
 }
 
+std::vector<Case> fp32_cases() {
+  std::vector<Case> chosen;
+  for (const Case& c : cases()) {
+    if (c.precision == Precision::kF32) chosen.push_back(c);
+  }
+  return chosen;
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, DeterminismFp32, ::testing::ValuesIn(fp32_cases()),
+                         [](const auto& instance) { return std::string(instance.param.name); });
 INSTANTIATE_TEST_SUITE_P(Models, Determinism, ::testing::ValuesIn(cases()),
                          [](const auto& instance) { return std::string(instance.param.name); });
 

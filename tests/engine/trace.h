@@ -20,8 +20,8 @@ namespace fathom::testing {
 struct Request {
   std::vector<int32_t> prompt;
   int64_t new_tokens = 8;
-  int64_t first_step = 0;        // it joins the batch before this step
-  std::vector<int32_t> earlier;  // a prompt that is in the cache before this one comes, as after Engine::resume
+  int64_t first_step = 0;             // it joins the batch before this step
+  std::vector<int32_t> earlier = {};  // a prompt that is in the cache before this one comes, as after Engine::resume
 };
 
 struct Trace {
