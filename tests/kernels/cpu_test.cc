@@ -65,7 +65,7 @@ TEST(CpuKernels, AgreeWithRefWithinTheDerivedBound) {
           EXPECT_TRUE(a.bytes_equal(e)) << c.name << " " << level << " " << out;
           continue;
         }
-        double largest = 0;
+        double largest = c.least;
         for (int64_t i = 0; i < e.numel(); ++i) largest = std::fmax(largest, std::fabs(e.real(i)));
         for (int64_t i = 0; i < e.numel(); ++i) {
           const double bound = c.closeness == Closeness::kSum
@@ -143,8 +143,8 @@ TEST(CpuGemm, GroupedIsTheGemmOfEachExpert) {
   Operands o;
   o.input("x", {51, kK}), o.output("y", {51, kN}), o.output("one", {51, kN});
   std::vector<Weight> w;
-  for (int e = 0; e < 4; ++e) o.weight("w" + std::to_string(e), DType::kBF16, kN, kK, 0.1);
-  for (int e = 0; e < 4; ++e) w.push_back(o.w("w" + std::to_string(e)));
+  for (int e = 0; e < 4; ++e) o.weight(op_cases::numbered("w", e), DType::kBF16, kN, kK, 0.1);
+  for (int e = 0; e < 4; ++e) w.push_back(o.w(op_cases::numbered("w", e)));
   kernels->grouped_gemm(o.at("x"), offsets, w, o.at("y"), Precision::kBF16);
   for (size_t e = 0; e < 4; ++e) {
     const int64_t rows = offsets[e + 1] - offsets[e];
@@ -224,14 +224,67 @@ TEST(CpuQuantize, RoundsEveryBoundaryAsRef) {
   for (size_t i = 0; i < values.size(); ++i) x.set(static_cast<int64_t>(i / 127 * 128 + i % 127), values[i]);
   for (int64_t r = 0; r < rows; ++r) x.set(r * 128 + 127, 448);
   for (const char* suffix : {"", "2"}) {
-    o.blocks[std::string("c") + suffix] = Block(DType::kE4M3, {rows, 128});
-    o.output(std::string("s") + suffix, {rows, 1});
+    o.blocks[std::string("c").append(suffix)] = Block(DType::kE4M3, {rows, 128});
+    o.output(std::string("s").append(suffix), {rows, 1});
   }
   ref->quantize_tiles(o.at("x"), o.at("c"), o.at("s"));
   for (const std::string& level : levels()) {
     make(level, pool)->quantize_tiles(o.at("x"), o.at("c2"), o.at("s2"));
     EXPECT_TRUE(o.blocks["c"].bytes_equal(o.blocks["c2"])) << level;
     EXPECT_TRUE(o.blocks["s"].bytes_equal(o.blocks["s2"])) << level;
+  }
+}
+
+TEST(CpuWeights, DecodeEveryCodeAsRef) {
+  ThreadPool pool(1);
+  const auto ref = make("ref", pool);
+  Operands o;
+  o.ints("ids", {1}, 1);
+  for (DType dtype : {DType::kE4M3, DType::kF16, DType::kBF16}) {
+    const int64_t codes = dtype == DType::kE4M3 ? 256 : 65536;
+    o.weight("table", dtype, 1, codes, 1);
+    for (int64_t i = 0; i < codes; ++i) {
+      if (dtype == DType::kE4M3) o.blocks["table"].data()[i] = static_cast<uint8_t>(i);
+      if (dtype != DType::kE4M3) reinterpret_cast<uint16_t*>(o.blocks["table"].data())[i] = static_cast<uint16_t>(i);
+    }
+    o.output("expected", {1, codes});
+    ref->embed(o.at("ids"), o.w("table"), o.at("expected"));
+    for (const std::string& level : levels()) {
+      o.output("actual", {1, codes});
+      make(level, pool)->embed(o.at("ids"), o.w("table"), o.at("actual"));
+      for (int64_t i = 0; i < codes; ++i) {
+        const double e = o.blocks["expected"].real(i), a = o.blocks["actual"].real(i);
+        ASSERT_TRUE(std::isnan(e) ? std::isnan(a) : e == a && std::signbit(e) == std::signbit(a))
+            << level << " " << name_of(dtype) << " code " << i;
+      }
+    }
+    o.blocks.erase("table.scales");
+  }
+}
+
+TEST(CpuSoftmax, SurvivesTheEndsOfTheRange) {
+  ThreadPool pool(1);
+  for (const std::string& level : levels()) {
+    const auto kernels = make(level, pool);
+    Operands o;
+    o.input("g", {1, 6}, 0), o.input("u", {1, 6}, 0, 1), o.output("h", {1, 6});
+    const double gates[] = {-1e30, -100, -88.5, 100, 1e30, std::nan("")};
+    for (int64_t i = 0; i < 6; ++i) o.blocks["g"].set(i, gates[i]);
+    kernels->swiglu(o.at("g"), o.at("u"), o.at("h"));
+    const Block& h = o.blocks["h"];
+    EXPECT_EQ(h.real(0), 0) << level;
+    EXPECT_NEAR(h.real(1), 0, 1e-36) << level;
+    EXPECT_NEAR(h.real(2), 0, 1e-35) << level;
+    EXPECT_EQ(h.real(3), 100) << level;
+    EXPECT_EQ(h.real(4), static_cast<double>(1e30f)) << level;
+    EXPECT_TRUE(std::isnan(h.real(5))) << level;
+    // Logits far apart: the small ones vanish, nothing overflows.
+    o.input("z", {1, 3}, 0), o.output("loss", {1}), o.output("dz", {1, 3}), o.ints("target", {1}, 1);
+    o.blocks["z"].set(0, -3e38), o.blocks["z"].set(1, 3e38);
+    o.blocks["target"].set(0, 1);
+    kernels->cross_entropy(o.at("z"), o.span("target"), 1, o.at("loss"), o.at("dz"));
+    EXPECT_EQ(o.blocks["loss"].real(0), 0) << level;
+    for (int64_t i = 0; i < 3; ++i) EXPECT_EQ(o.blocks["dz"].real(i), 0) << level;
   }
 }
 
@@ -243,6 +296,7 @@ TEST(CpuRouter, SendsTiesToTheLowerId) {
     o.blocks["z"].set(6, 1);
     make(level, pool)
         ->router({.logits = o.at("z"),
+                  .bias = {},
                   .spec = {.num_experts_per_tok = 3},
                   .scores = o.at("s"),
                   .expert_ids = o.at("ids"),

@@ -133,6 +133,8 @@ struct OpCase {
   int64_t terms = 0;
   /// kRelative: the bound is this many 2^-24 times the largest magnitude of the output.
   double ulps = 32;
+  /// kRelative: the output counts as at least this large (a result of differences that may cancel).
+  double least = 0;
   /// FP32 arithmetic: the same bits on every level.
   bool same_on_levels = true;
   /// Multiply-adds, for benches.
@@ -141,9 +143,13 @@ struct OpCase {
 
 inline std::string name_of_shape(std::initializer_list<int64_t> shape) {
   std::string out;
-  for (int64_t e : shape) out += (out.empty() ? "" : "x") + std::to_string(e);
+  for (int64_t e : shape) {
+    if (!out.empty()) out += 'x';
+    out += std::to_string(e);
+  }
   return out;
 }
+inline std::string numbered(std::string name, int64_t i) { return name.append(std::to_string(i)); }
 
 std::vector<OpCase> all_cases();
 

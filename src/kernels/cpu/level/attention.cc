@@ -23,38 +23,38 @@ void softmax_step(float* scores, int64_t count, float scale, float& m, float& l,
     store(scores + v * kLanes, p);
     sum = add(sum, p);
   }
-  float lane0[16];
-  store(lane0, exp(set1(m - next)));
-  const float correction = lane0[0];
-  l = __builtin_fmaf(l, correction, reduce_add(sum));
+  const float block_sum = reduce_add(sum);
+  if (next == m) {  // the correction is e^0 = 1, and times 1 is the same bits
+    l = l + block_sum;
+    return;
+  }
+  float corrections[16];
+  store(corrections, exp(set1(m - next)));
+  l = __builtin_fmaf(l, corrections[0], block_sum);
   m = next;
-  const F32x16 factor = set1(correction);
+  const F32x16 factor = set1(corrections[0]);
   for (int64_t d = 0; d < width; d += kLanes) store(o + d, mul(load(o + d), factor));
 }
 
 }  // namespace
 
 int64_t prefill_scratch_floats(int64_t nope, int64_t rope, int64_t value) {
-  const int64_t key = panel_stride(key_width(nope, rope)), val = panel_stride(value);
-  return (kQueryBlock + kKeyBlock) * (key + val) + kQueryBlock * panel_stride(kKeyBlock) + 2 * kQueryBlock;
+  const int64_t score = panel_stride(kKeyBlock), val = panel_stride(value);
+  return (nope + rope + kQueryBlock) * score + (kQueryBlock + kKeyBlock) * val + 2 * kQueryBlock;
 }
 
 void prefill_tile(const PrefillTask& t, int64_t head, int64_t query_begin, int64_t query_end, float* scratch) {
-  const int64_t depth = key_width(t.nope, t.rope), rope_at = round_up(t.nope, kLanes);
-  const int64_t key_stride = panel_stride(depth), value_stride = panel_stride(t.value);
-  const int64_t score_stride = panel_stride(kKeyBlock), value_width = round_up(t.value, kLanes);
-  const int64_t queries = query_end - query_begin;
-  float* q = scratch;
-  float* k = q + kQueryBlock * key_stride;
-  float* v = k + kKeyBlock * key_stride;
+  const int64_t depth = t.nope + t.rope, queries = query_end - query_begin;
+  const int64_t value_stride = panel_stride(t.value), value_width = round_up(t.value, kLanes);
+  const int64_t score_stride = panel_stride(kKeyBlock);
+  const float* q = t.q + query_begin * t.q_token + head * t.q_head;
+  float* k = scratch;  // transposed: [depth, keys]
+  float* v = k + depth * score_stride;
   float* o = v + kKeyBlock * value_stride;
   float* scores = o + kQueryBlock * value_stride;
   float* m = scores + kQueryBlock * score_stride;
   float* l = m + kQueryBlock;
   for (int64_t i = 0; i < queries; ++i) {
-    const float* row = t.q + (query_begin + i) * t.q_token + head * t.q_head;
-    pack(row, t.nope, q + i * key_stride);
-    pack(row + t.nope, t.rope, q + i * key_stride + rope_at);
     for (int64_t d = 0; d < value_width; d += kLanes) store(o + i * value_stride + d, zero());
     m[i] = -__builtin_inff();
     l[i] = 0;
@@ -62,17 +62,16 @@ void prefill_tile(const PrefillTask& t, int64_t head, int64_t query_begin, int64
   const int64_t last_position = t.first_position + query_end - 1;
   for (int64_t begin = 0; begin <= last_position; begin += kKeyBlock) {
     const int64_t keys = min_of(kKeyBlock, last_position + 1 - begin);
-    for (int64_t s = 0; s < keys; ++s) {
-      const float* row = t.kv + (begin + s) * t.kv_token + head * t.kv_head;
-      pack(row, t.nope, k + s * key_stride);
-      pack(t.k_rope + (begin + s) * t.k_rope_token, t.rope, k + s * key_stride + rope_at);
-      pack(row + t.nope, t.value, v + s * value_stride);
-    }
-    // The first query of the tile that sees a key of this block, and the first that sees all of them.
+    const float* kv = t.kv + begin * t.kv_token + head * t.kv_head;
+    pack_transposed(kv, t.kv_token, keys, t.nope, k, score_stride);
+    pack_transposed(t.k_rope + begin * t.k_rope_token, t.k_rope_token, keys, t.rope, k + t.nope * score_stride,
+                    score_stride);
+    for (int64_t s = 0; s < keys; ++s) pack(kv + s * t.kv_token + t.nope, t.value, v + s * value_stride);
+    // The first query of the tile that sees a key of this block, and how many keys each one sees.
     const int64_t first = begin - t.first_position - query_begin > 0 ? begin - t.first_position - query_begin : 0;
     const auto visible = [&](int64_t i) { return min_of(keys, t.first_position + query_begin + i + 1 - begin); };
-    dot_block(q + first * key_stride, key_stride, queries - first, k, key_stride, keys, depth,
-              scores + first * score_stride, score_stride);
+    score_block(q + first * t.q_token, t.q_token, queries - first, k, score_stride, depth, keys, visible(first),
+                scores + first * score_stride, score_stride);
     for (int64_t i = first; i < queries; ++i) {
       softmax_step(scores + i * score_stride, visible(i), t.scale, m[i], l[i], o + i * value_stride, value_width);
     }
@@ -164,14 +163,10 @@ void decode_heads(const DecodeTask& t, float* scratch) {
 }
 
 void absorb(const AbsorbTask& t) {
-  for (int64_t i = 0; i < t.num_tokens; ++i) {
-    float* out = t.out + i * t.out_token;
-    each_vector(t.column_end - t.column_begin,
-                [&](int64_t c, int64_t lanes) { store_n(out + t.column_begin + c, zero(), lanes); });
-  }
   with_row_type(t.w.stored, [&](auto type) {
     const auto row = [&](int64_t d) { return decltype(type)::of(t.w, d); };
-    sum_block(t.q, t.q_token, 1, t.num_tokens, row, t.nope, t.column_begin, t.column_end, t.out, t.out_token);
+    sum_block(t.q, t.q_token, 1, t.num_tokens, row, t.nope, t.column_begin, t.column_end, t.out, t.out_token,
+              Start::kAssign);
   });
 }
 

@@ -15,8 +15,8 @@ void clear(float* x, int64_t n) {
 }  // namespace
 
 int64_t prefill_backward_scratch_floats(int64_t nope, int64_t rope, int64_t value) {
-  const int64_t key = panel_stride(key_width(nope, rope)), val = panel_stride(value);
-  return kQueryBlock * (2 * key + val) + kKeyBlock * (key + val) + 2 * kQueryBlock * panel_stride(kKeyBlock) +
+  const int64_t key = panel_stride(key_width(nope, rope)), val = panel_stride(value), score = panel_stride(kKeyBlock);
+  return kQueryBlock * (2 * key + val) + kKeyBlock * key + (nope + rope + value) * score + 2 * kQueryBlock * score +
          2 * kQueryBlock;
 }
 
@@ -24,13 +24,14 @@ void prefill_backward_head(const PrefillBackwardTask& b, int64_t head, float* sc
   const PrefillTask& t = b.forward;
   const int64_t depth = key_width(t.nope, t.rope), rope_at = round_up(t.nope, kLanes);
   const int64_t key_stride = panel_stride(depth), value_stride = panel_stride(t.value);
-  const int64_t score_stride = panel_stride(kKeyBlock), value_width = round_up(t.value, kLanes);
+  const int64_t score_stride = panel_stride(kKeyBlock);
   float* q = scratch;
   float* dq = q + kQueryBlock * key_stride;
   float* dout = dq + kQueryBlock * key_stride;
   float* k = dout + kQueryBlock * value_stride;
-  float* v = k + kKeyBlock * key_stride;
-  float* p = v + kKeyBlock * value_stride;
+  float* k_transposed = k + kKeyBlock * key_stride;
+  float* v_transposed = k_transposed + (t.nope + t.rope) * score_stride;
+  float* p = v_transposed + t.value * score_stride;
   float* ds = p + kQueryBlock * score_stride;
   float* row_dot = ds + kQueryBlock * score_stride;
   float* lse = row_dot + kQueryBlock;
@@ -58,18 +59,23 @@ void prefill_backward_head(const PrefillBackwardTask& b, int64_t head, float* sc
     }
     for (int64_t begin = 0; begin < query_begin + queries; begin += kKeyBlock) {
       const int64_t keys = min_of(kKeyBlock, query_begin + queries - begin);
+      const float* kv = t.kv + begin * t.kv_token + head * t.kv_head;
+      const float* k_rope = t.k_rope + begin * t.k_rope_token;
       for (int64_t s = 0; s < keys; ++s) {
-        const float* row = t.kv + (begin + s) * t.kv_token + head * t.kv_head;
-        pack(row, t.nope, k + s * key_stride);
-        pack(t.k_rope + (begin + s) * t.k_rope_token, t.rope, k + s * key_stride + rope_at);
-        pack(row + t.nope, t.value, v + s * value_stride);
+        pack(kv + s * t.kv_token, t.nope, k + s * key_stride);
+        pack(k_rope + s * t.k_rope_token, t.rope, k + s * key_stride + rope_at);
       }
-      dot_block(q, key_stride, queries, k, key_stride, keys, depth, p, score_stride);
-      dot_block(dout, value_stride, queries, v, value_stride, keys, value_width, ds, score_stride);
+      pack_transposed(kv, t.kv_token, keys, t.nope, k_transposed, score_stride);
+      pack_transposed(k_rope, t.k_rope_token, keys, t.rope, k_transposed + t.nope * score_stride, score_stride);
+      pack_transposed(kv + t.nope, t.kv_token, keys, t.value, v_transposed, score_stride);
+      const auto visible = [&](int64_t i) { return min_of(keys, query_begin + i + 1 - begin); };
+      score_block(t.q + query_begin * t.q_token + head * t.q_head, t.q_token, queries, k_transposed, score_stride,
+                  t.nope + t.rope, keys, visible(0), p, score_stride);
+      score_block(dout, value_stride, queries, v_transposed, score_stride, t.value, keys, visible(0), ds, score_stride);
       for (int64_t i = 0; i < queries; ++i) {
-        const int64_t visible = min_of(keys, query_begin + i + 1 - begin);
+        const int64_t seen = visible(i);
         each_vector(keys, [&](int64_t s, int64_t lanes) {
-          const int64_t here = visible - s < 0 ? 0 : min_of(lanes, visible - s);
+          const int64_t here = seen - s < 0 ? 0 : min_of(lanes, seen - s);
           float* pi = p + i * score_stride + s;
           float* di = ds + i * score_stride + s;
           const F32x16 prob = select(first_lanes(here), exp(fma(load(pi), set1(t.scale), set1(-lse[i]))), zero());
@@ -78,13 +84,23 @@ void prefill_backward_head(const PrefillBackwardTask& b, int64_t head, float* sc
           store(di, select(first_lanes(here), grad, zero()));
         });
       }
-      sum_block(ds, score_stride, 1, queries, PanelRows{k, key_stride}, keys, 0, depth, dq, key_stride);
-      float* dkv = b.dkv + begin * b.dkv_token + head * b.dkv_head;
-      sum_block(ds, 1, score_stride, keys, PanelRows{q, key_stride}, queries, 0, t.nope, dkv, b.dkv_token);
-      sum_block(p, 1, score_stride, keys, PanelRows{dout, value_stride}, queries, 0, t.value, dkv + t.nope,
-                b.dkv_token);
-      sum_block(ds, 1, score_stride, keys, PanelRows{q + rope_at, key_stride}, queries, 0, t.rope,
-                dk_rope + begin * t.rope, t.rope);
+      // Groups of four queries up to the last key that one of them sees; groups of four keys from the first query that
+      // sees one of them.
+      for (int64_t i = 0; i < queries; i += 4) {
+        const int64_t rows = min_of(4, queries - i);
+        sum_block(ds + i * score_stride, score_stride, 1, rows, PanelRows{k, key_stride}, visible(i + rows - 1), 0,
+                  depth, dq + i * key_stride, key_stride);
+      }
+      for (int64_t s = 0; s < keys; s += 4) {
+        const int64_t rows = min_of(4, keys - s), first = begin + s > query_begin ? begin + s - query_begin : 0;
+        const int64_t count = queries - first, at = first * score_stride + s;
+        const PanelRows qs = {q + first * key_stride, key_stride}, ropes = {qs.data + rope_at, key_stride};
+        float* dkv = b.dkv + (begin + s) * b.dkv_token + head * b.dkv_head;
+        sum_block(ds + at, 1, score_stride, rows, qs, count, 0, t.nope, dkv, b.dkv_token);
+        sum_block(p + at, 1, score_stride, rows, PanelRows{dout + first * value_stride, value_stride}, count, 0,
+                  t.value, dkv + t.nope, b.dkv_token);
+        sum_block(ds + at, 1, score_stride, rows, ropes, count, 0, t.rope, dk_rope + (begin + s) * t.rope, t.rope);
+      }
     }
     for (int64_t i = 0; i < queries; ++i) {
       float* out = b.dq + (query_begin + i) * b.dq_token + head * b.dq_head;

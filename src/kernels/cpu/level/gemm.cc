@@ -128,77 +128,13 @@ void gemm_tile_bf16(const GemmTile& t, uint16_t* scratch) {
   }
 }
 
-// DeepSeek's FP8 linear: per 128 of k the products of the codes are summed exactly (43 bits span them all, so doubles
-// in any order do), rounded to FP32 once, and acc = fma(partial, s_x s_w, acc). Bit-equal to the reference.
-void gemm_tile_fp8(const GemmTile& t, float* scratch) {
-  constexpr int64_t kStride = 128 + 8;
-  const int64_t rows = t.row_end - t.row_begin, columns = t.column_end - t.column_begin;
-  float* acc = scratch;
-  float* x_scale = acc + kTileRows * kTileColumns;
-  auto* x = reinterpret_cast<double*>(x_scale + kTileRows);
-  double* w = x + kTileRows * kStride;
-  for (int64_t i = 0; i < rows * kTileColumns; ++i) acc[i] = 0;
-  for (int64_t k0 = 0; k0 < t.depth; k0 += 128) {
-    const int64_t k1 = min_of(t.depth, k0 + 128), vectors = (k1 - k0 + kLanes - 1) / kLanes;
-    for (int64_t m = 0; m < rows; ++m) {
-      uint8_t codes[128];
-      quantize_row(t.x + (t.row_begin + m) * t.x_stride + k0, codes, x_scale + m, k1 - k0);
-      for (int64_t v = 0; v < vectors; ++v) {
-        store_widened(x + m * kStride + v * kLanes,
-                      load_e4m3_partial(codes + v * kLanes, min_of(kLanes, k1 - k0 - v * kLanes)));
-      }
-    }
-    for (int64_t n = 0; n < columns; ++n) {
-      const uint8_t* codes = row_of<uint8_t>(t.w, t.column_begin + n) + k0;
-      for (int64_t v = 0; v < vectors; ++v) {
-        store_widened(w + n * kStride + v * kLanes,
-                      load_e4m3_partial(codes + v * kLanes, min_of(kLanes, k1 - k0 - v * kLanes)));
-      }
-    }
-    for (int64_t n = 0; n < columns; n += 2) {
-      const int64_t n1 = min_of(n + 1, columns - 1);
-      const float s0 = scales_of(t.w, t.column_begin + n)[k0 / 128];
-      const float s1 = scales_of(t.w, t.column_begin + n1)[k0 / 128];
-      const double *w0 = w + n * kStride, *w1 = w + n1 * kStride;
-      for (int64_t m = 0; m < rows; m += 2) {
-        const int64_t m1 = min_of(m + 1, rows - 1);
-        const double *x0 = x + m * kStride, *x1 = x + m1 * kStride;
-        F64x8 p00 = zero_f64(), p01 = zero_f64(), p10 = zero_f64(), p11 = zero_f64();
-        for (int64_t k = 0; k < vectors * kLanes; k += 8) {
-          p00 = fma(load_f64(x0 + k), load_f64(w0 + k), p00);
-          p01 = fma(load_f64(x0 + k), load_f64(w1 + k), p01);
-          p10 = fma(load_f64(x1 + k), load_f64(w0 + k), p10);
-          p11 = fma(load_f64(x1 + k), load_f64(w1 + k), p11);
-        }
-        float* a0 = acc + m * kTileColumns;
-        float* a1 = acc + m1 * kTileColumns;
-        // Where a row or column is there twice its sum is stored twice from the same old value.
-        const float y00 = __builtin_fmaf(static_cast<float>(reduce_add(p00)), x_scale[m] * s0, a0[n]);
-        const float y01 = __builtin_fmaf(static_cast<float>(reduce_add(p01)), x_scale[m] * s1, a0[n1]);
-        const float y10 = __builtin_fmaf(static_cast<float>(reduce_add(p10)), x_scale[m1] * s0, a1[n]);
-        const float y11 = __builtin_fmaf(static_cast<float>(reduce_add(p11)), x_scale[m1] * s1, a1[n1]);
-        a0[n] = y00;
-        a0[n1] = y01;
-        a1[n] = y10;
-        a1[n1] = y11;
-      }
-    }
-  }
-  for (int64_t m = 0; m < rows; ++m) {
-    float* y = t.y + (t.row_begin + m) * t.y_stride + t.column_begin;
-    for (int64_t n = 0; n < columns; ++n) {
-      y[n] = t.accumulate ? y[n] + acc[m * kTileColumns + n] : acc[m * kTileColumns + n];
-    }
-  }
-}
-
 }  // namespace
 
 void gemm_tile(const GemmTile& tile, void* scratch) {
   switch (tile.arithmetic) {
     case Arithmetic::kF32: gemm_tile_f32(tile, static_cast<float*>(scratch)); return;
     case Arithmetic::kBF16: gemm_tile_bf16(tile, static_cast<uint16_t*>(scratch)); return;
-    case Arithmetic::kFp8: gemm_tile_fp8(tile, static_cast<float*>(scratch)); return;
+    case Arithmetic::kFp8: gemm_tile_fp8(tile, scratch); return;
   }
 }
 

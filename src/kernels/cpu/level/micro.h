@@ -132,18 +132,23 @@ static inline void dot_block(const float* a, int64_t a_stride, int64_t rows, con
   }
 }
 
-/// Sum form, kRows output rows and kVectors vectors: c[i, :] = fma(a(i, j), b[j, :], c[i, :]) for j = 0 .. count - 1 in
-/// order, with a(i, j) = a[i * a_row + j * a_step]. `width` is at most 16 kVectors; b_row(j) gives row j of b.
+/// What a sum does with the output that is there: goes on from it, replaces it, or is added to it as one sum.
+enum class Start { kContinue, kAssign, kAdd };
+
+/// Sum form, kRows output rows and kVectors vectors: sum = fma(a(i, j), b[j, :], sum) for j = 0 .. count - 1 in order,
+/// with a(i, j) = a[i * a_row + j * a_step]. `width` is at most 16 kVectors; b_row(j) gives row j of b.
 template <int kRows, int kVectors, class BRow>
 static inline void sum_tile(const float* a, int64_t a_row, int64_t a_step, BRow b_row, int64_t count, int64_t column,
-                            int64_t width, float* c, int64_t c_stride) {
+                            int64_t width, float* c, int64_t c_stride, Start start) {
   F32x16 sum[kRows][kVectors];
   const int64_t last = width - (kVectors - 1) * kLanes;  // lanes of the last vector
 #pragma GCC unroll 4
   for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
-      sum[i][v] = load_n(c + i * c_stride + column + v * kLanes, v + 1 < kVectors ? kLanes : last);
+      sum[i][v] = start == Start::kContinue
+                      ? load_n(c + i * c_stride + column + v * kLanes, v + 1 < kVectors ? kLanes : last)
+                      : zero();
     }
   }
   for (int64_t j = 0; j < count; ++j) {
@@ -162,15 +167,17 @@ static inline void sum_tile(const float* a, int64_t a_row, int64_t a_step, BRow 
   for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
-      store_n(c + i * c_stride + column + v * kLanes, sum[i][v], v + 1 < kVectors ? kLanes : last);
+      float* out = c + i * c_stride + column + v * kLanes;
+      const int64_t lanes = v + 1 < kVectors ? kLanes : last;
+      store_n(out, start == Start::kAdd ? add(load_n(out, lanes), sum[i][v]) : sum[i][v], lanes);
     }
   }
 }
 
-/// c[i, d] += sum_j a(i, j) b[j, d] in order of j, for i < rows and d in [begin, end).
+/// c[i, d] (+)= sum_j a(i, j) b[j, d] in order of j, for i < rows and d in [begin, end).
 template <class BRow>
 static inline void sum_block(const float* a, int64_t a_row, int64_t a_step, int64_t rows, BRow b_row, int64_t count,
-                             int64_t begin, int64_t end, float* c, int64_t c_stride) {
+                             int64_t begin, int64_t end, float* c, int64_t c_stride, Start start = Start::kContinue) {
   for (int64_t d = begin; d < end;) {
     const bool wide = d + 4 * kLanes <= end;
     const int64_t width = wide ? 4 * kLanes : min_of(kLanes, end - d);
@@ -180,9 +187,9 @@ static inline void sum_block(const float* a, int64_t a_row, int64_t a_step, int6
         const float* ai = a + i * a_row;
         float* ci = c + i * c_stride;
         if (wide) {
-          sum_tile<kRows, 4>(ai, a_row, a_step, b_row, count, d, width, ci, c_stride);
+          sum_tile<kRows, 4>(ai, a_row, a_step, b_row, count, d, width, ci, c_stride, start);
         } else {
-          sum_tile<kRows, 1>(ai, a_row, a_step, b_row, count, d, width, ci, c_stride);
+          sum_tile<kRows, 1>(ai, a_row, a_step, b_row, count, d, width, ci, c_stride, start);
         }
       });
     }
@@ -207,5 +214,26 @@ struct PanelRows {
   int64_t stride;
   F32Row operator()(int64_t j) const { return {data + j * stride}; }
 };
+
+/// scores[i, s] = <a[i], column s of b>, keys in the lanes: b [depth, kKeyBlock] is the transposed block. The terms are
+/// summed in order within parts of 64, the parts in order. Row i needs its first `visible` + i columns, at most
+/// `columns`; what lies beyond (b is zero-filled to a multiple of 32) is not for use.
+static inline void score_block(const float* a, int64_t a_stride, int64_t rows, const float* b, int64_t b_stride,
+                               int64_t depth, int64_t columns, int64_t visible, float* scores, int64_t scores_stride) {
+  for (int64_t i = 0; i < rows; i += 4) {
+    const int64_t count = min_of(4, rows - i);
+    const int64_t width = round_up(min_of(columns, visible + i + count - 1), kLanes);
+    for (int64_t d = 0; d < depth; d += 64) {
+      sum_block(a + i * a_stride + d, a_stride, 1, count, PanelRows{b + d * b_stride, b_stride}, min_of(64, depth - d),
+                0, width, scores + i * scores_stride, scores_stride, d == 0 ? Start::kAssign : Start::kAdd);
+    }
+  }
+}
+
+/// Columns [0, width) of `keys` rows, transposed: panel[d, s] = rows[s, d], zero-filled up to a multiple of 32 keys.
+static inline void pack_transposed(const float* rows, int64_t stride, int64_t keys, int64_t width, float* panel,
+                                   int64_t panel_stride) {
+  fill_panel_transposed(F32Row{}, {rows, Stored::kF32, stride, nullptr, 0, 0}, 0, width, 0, keys, panel, panel_stride);
+}
 
 }  // namespace fathom::cpu::FATHOM_LEVEL

@@ -19,23 +19,25 @@ static inline const T* row_of(const MatrixRef& w, int64_t n) {
 // One row each; load(k, n) gives columns k .. k + n - 1, zero beyond. k of E4M3 is a multiple of 16.
 struct F32Row {
   const float* at = nullptr;
-  F32x16 load(int64_t k, int64_t n) const { return load_n(at + k, n); }
+  [[gnu::always_inline]] F32x16 load(int64_t k, int64_t n) const { return load_n(at + k, n); }
   static F32Row of(const MatrixRef& w, int64_t n) { return {row_of<float>(w, n)}; }
 };
 struct Bf16Row {
   const uint16_t* at = nullptr;
-  F32x16 load(int64_t k, int64_t n) const { return load_bf16_n(at + k, n); }
+  [[gnu::always_inline]] F32x16 load(int64_t k, int64_t n) const { return load_bf16_n(at + k, n); }
   static Bf16Row of(const MatrixRef& w, int64_t n) { return {row_of<uint16_t>(w, n)}; }
 };
 struct F16Row {
   const uint16_t* at = nullptr;
-  F32x16 load(int64_t k, int64_t n) const { return n == kLanes ? load_f16(at + k) : load_f16_partial(at + k, n); }
+  [[gnu::always_inline]] F32x16 load(int64_t k, int64_t n) const {
+    return n == kLanes ? load_f16(at + k) : load_f16_partial(at + k, n);
+  }
   static F16Row of(const MatrixRef& w, int64_t n) { return {row_of<uint16_t>(w, n)}; }
 };
 struct E4M3Row {
   const uint8_t* at = nullptr;
   const float* scales = nullptr;
-  F32x16 load(int64_t k, int64_t n) const {
+  [[gnu::always_inline]] F32x16 load(int64_t k, int64_t n) const {
     const F32x16 codes = n == kLanes ? load_e4m3(at + k) : load_e4m3_partial(at + k, n);
     return mul(codes, set1(scales[k / 128]));
   }

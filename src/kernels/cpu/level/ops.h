@@ -6,6 +6,7 @@
 namespace fathom::cpu::FATHOM_LEVEL {
 
 void gemm_tile(const GemmTile& tile, void* scratch);
+void gemm_tile_fp8(const GemmTile& tile, void* scratch);
 
 void prefill_tile(const PrefillTask& task, int64_t head, int64_t query_begin, int64_t query_end, float* scratch);
 int64_t prefill_scratch_floats(int64_t nope, int64_t rope, int64_t value);

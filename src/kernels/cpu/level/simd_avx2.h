@@ -283,4 +283,20 @@ static inline double reduce_add(F64x8 a) {
   return _mm_cvtsd_f64(_mm_add_sd(pair, _mm_unpackhi_pd(pair, pair)));
 }
 
+/// Lane i = reduce_add(a[i]), i < 4.
+static inline __m256d reduce4(const F64x8* a) {
+  __m256d r[2];
+  for (int i = 0; i < 2; ++i) {  // + 4, + 2
+    const __m256d x = _mm256_add_pd(a[i].lo, a[i].hi), y = _mm256_add_pd(a[i + 2].lo, a[i + 2].hi);
+    r[i] = _mm256_add_pd(_mm256_permute2f128_pd(x, y, 0x20), _mm256_permute2f128_pd(x, y, 0x31));
+  }
+  return _mm256_add_pd(_mm256_blend_pd(r[0], r[1], 0xA), _mm256_shuffle_pd(r[0], r[1], 0x5));  // + 1
+}
+static inline F64x8 reduce8(const F64x8 (&a)[8]) { return {reduce4(a), reduce4(a + 4)}; }
+/// The lanes rounded to FP32, low then high.
+static inline F32x16 narrow(F64x8 low, F64x8 high) {
+  return {_mm256_set_m128(_mm256_cvtpd_ps(low.hi), _mm256_cvtpd_ps(low.lo)),
+          _mm256_set_m128(_mm256_cvtpd_ps(high.hi), _mm256_cvtpd_ps(high.lo))};
+}
+
 }  // namespace fathom::cpu::FATHOM_LEVEL

@@ -149,15 +149,15 @@ static inline F32x16 load_f16_partial(const uint16_t* p, int64_t n) {
   return {_mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes_below(n), p))};
 }
 
-// E4M3. The seven bits after the sign, moved to the place of an FP32, are the value times 2^-120 (subnormals too).
+// E4M3. The seven bits after the sign, moved to the place of an FP32, are the value times 2^-120 (subnormals too). The
+// codes are sign-extended, so that one shift moves sign and value and one mask clears the copies between them.
 static inline F32x16 widen_e4m3(__m128i codes) {
-  const __m512i c = _mm512_cvtepu8_epi32(codes);
-  const __m512i low = _mm512_and_si512(c, _mm512_set1_epi32(0x7F));
-  const __m512i sign = _mm512_slli_epi32(_mm512_and_si512(c, _mm512_set1_epi32(0x80)), 24);
-  const __m512 magnitude = _mm512_mul_ps(_mm512_castsi512_ps(_mm512_slli_epi32(low, 20)), _mm512_set1_ps(0x1p120f));
-  const __mmask16 nan = _mm512_cmpeq_epi32_mask(low, _mm512_set1_epi32(0x7F));
-  const __m512i value = _mm512_mask_blend_epi32(nan, _mm512_castps_si512(magnitude), _mm512_set1_epi32(0x7FC00000));
-  return {_mm512_castsi512_ps(_mm512_or_si512(value, sign))};
+  const __m512i moved = _mm512_slli_epi32(_mm512_cvtepi8_epi32(codes), 20);
+  const __m512i bits = _mm512_and_si512(moved, _mm512_set1_epi32(static_cast<int>(0x87F00000u)));
+  const __mmask16 nan = _mm512_cmpeq_epi32_mask(_mm512_slli_epi32(bits, 1), _mm512_set1_epi32(0x0FE00000));
+  const __m512 value = _mm512_mul_ps(_mm512_castsi512_ps(bits), _mm512_set1_ps(0x1p120f));
+  return {
+      _mm512_castsi512_ps(_mm512_mask_or_epi32(_mm512_castps_si512(value), nan, bits, _mm512_set1_epi32(0x7FC00000)))};
 }
 static inline F32x16 load_e4m3(const uint8_t* p) {
   return widen_e4m3(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
@@ -200,6 +200,24 @@ static inline double reduce_add(F64x8 a) {
   const __m256d half = _mm256_add_pd(_mm512_castpd512_pd256(a.v), _mm512_extractf64x4_pd(a.v, 1));
   const __m128d pair = _mm_add_pd(_mm256_castpd256_pd128(half), _mm256_extractf128_pd(half, 1));
   return _mm_cvtsd_f64(_mm_add_sd(pair, _mm_unpackhi_pd(pair, pair)));
+}
+
+/// Lane i = reduce_add(a[i]).
+static inline F64x8 reduce8(const F64x8 (&a)[8]) {
+  __m512d r[4], s[2];
+  for (int i = 0; i < 4; ++i) {  // + 4
+    r[i] =
+        _mm512_add_pd(_mm512_mask_blend_pd(0xF0, a[i].v, a[i + 4].v), _mm512_shuffle_f64x2(a[i].v, a[i + 4].v, 0x4E));
+  }
+  for (int i = 0; i < 2; ++i) {  // + 2
+    const __m512d crossed = _mm512_mask_blend_pd(0xCC, r[i + 2], r[i]);
+    s[i] = _mm512_add_pd(_mm512_mask_blend_pd(0xCC, r[i], r[i + 2]), _mm512_shuffle_f64x2(crossed, crossed, 0xB1));
+  }
+  return {_mm512_add_pd(_mm512_mask_blend_pd(0xAA, s[0], s[1]), _mm512_shuffle_pd(s[0], s[1], 0x55))};
+}
+/// The lanes rounded to FP32, low then high.
+static inline F32x16 narrow(F64x8 low, F64x8 high) {
+  return {_mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(low.v)), _mm512_cvtpd_ps(high.v), 1)};
 }
 
 }  // namespace fathom::cpu::FATHOM_LEVEL

@@ -227,4 +227,15 @@ static inline double reduce_add(F64x8 a) {
   return a.v[0];
 }
 
+/// Lane i = reduce_add(a[i]).
+static inline F64x8 reduce8(const F64x8 (&a)[8]) {
+  F64x8 out;
+  for (int i = 0; i < 8; ++i) out.v[i] = reduce_add(a[i]);
+  return out;
+}
+/// The lanes rounded to FP32, low then high.
+static inline F32x16 narrow(F64x8 low, F64x8 high) {
+  return lanes([&](int i) { return static_cast<float>(i < 8 ? low.v[i] : high.v[i - 8]); });
+}
+
 }  // namespace fathom::cpu::FATHOM_LEVEL

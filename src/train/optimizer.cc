@@ -1,0 +1,70 @@
+// Sums, norms and updates, each in its one order.
+#include "train/optimizer.h"
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#include "base/check.h"
+
+namespace fathom {
+
+GradientTree::GradientTree(Tensor gradients, int64_t num_slots) : gradients_(gradients), num_slots_(num_slots) {
+  check(num_slots >= 1, "a step has at least one slot");
+  const auto levels = static_cast<int>(std::bit_width(static_cast<uint64_t>(num_slots - 1)));
+  for (int level = 0; level < levels; ++level) {
+    Tensor partial;
+    storage_.push_back(Storage::for_tensor(DType::kF32, {gradients.extent(0), gradients.extent(1)}, &partial));
+    partials_.push_back(partial);
+  }
+}
+
+void GradientTree::finish_slot(Kernels& kernels, int64_t slot) {
+  check(slot >= 0 && slot < num_slots_, "slots are finished in order");
+  const bool is_last = slot + 1 == num_slots_;
+  size_t level = 0;
+  // The lowest set bits of `slot` are the subtrees that end right before it; the last slot closes all of them.
+  for (; slot >> level != 0; ++level) {
+    const bool is_pending = (slot >> level & 1) != 0;
+    if (is_pending) kernels.add(partials_[level], gradients_);
+    if (!is_pending && !is_last) break;
+  }
+  if (is_last) return;
+  std::memcpy(partials_[level].data, gradients_.data, static_cast<size_t>(gradients_.num_bytes()));
+  std::memset(gradients_.data, 0, static_cast<size_t>(gradients_.num_bytes()));
+}
+
+GradientNorm gradient_norm(Kernels& kernels, const Parameters& parameters) {
+  GradientNorm out;
+  double sum = 0;
+  for (const Parameters::Entry& entry : parameters.entries()) {
+    if (entry.is_router_bias()) continue;
+    const double squares = kernels.sum_of_squares(entry.grad);
+    if (!std::isfinite(squares) && out.not_finite.empty()) out.not_finite = entry.spec.name;
+    sum += squares;
+  }
+  out.norm = std::sqrt(sum);
+  return out;
+}
+
+double clip_factor(double norm, double limit) { return limit > 0 && norm > limit ? limit / norm : 1.0; }
+
+void adamw_step(Kernels& kernels, Parameters& parameters, const AdamWSettings& settings, double learning_rate,
+                double gradient_scale, int64_t step) {
+  for (const Parameters::Entry& entry : parameters.entries()) {
+    if (entry.is_router_bias()) continue;
+    kernels.adamw({.master = entry.master,
+                   .grad = entry.grad,
+                   .first_moment = entry.first_moment,
+                   .second_moment = entry.second_moment,
+                   .learning_rate = learning_rate,
+                   .beta1 = settings.beta1,
+                   .beta2 = settings.beta2,
+                   .epsilon = settings.epsilon,
+                   .weight_decay = entry.is_matrix() ? settings.weight_decay : 0.0,
+                   .gradient_scale = gradient_scale,
+                   .step = step});
+  }
+}
+
+}  // namespace fathom
