@@ -1,9 +1,12 @@
 // Sums, norms and updates, each in its one order.
 #include "train/optimizer.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <utility>
+#include <vector>
 
 #include "base/check.h"
 
@@ -49,22 +52,48 @@ GradientNorm gradient_norm(Kernels& kernels, const Parameters& parameters) {
 
 double clip_factor(double norm, double limit) { return limit > 0 && norm > limit ? limit / norm : 1.0; }
 
-void adamw_step(Kernels& kernels, Parameters& parameters, const AdamWSettings& settings, double learning_rate,
-                double gradient_scale, int64_t step) {
+namespace {
+
+/// Muon is for matrices between hidden spaces; a row of the embedding, the head or the router is a vector of its own.
+bool is_for_muon(const Parameters::Entry& entry) {
+  switch (entry.spec.tensor_class) {
+    case TensorClass::kAttention:
+    case TensorClass::kDenseFfn:
+    case TensorClass::kRoutedExpert:
+    case TensorClass::kSharedExpert:
+    case TensorClass::kMtp: return entry.is_matrix();
+    default: return false;
+  }
+}
+
+}  // namespace
+
+void optimizer_step(Kernels& kernels, ThreadPool& pool, Arena& arena, Parameters& parameters,
+                    const OptimizerSettings& settings, double learning_rate, double gradient_scale, int64_t step) {
+  std::vector<MuonMatrix> muon;
   for (const Parameters::Entry& entry : parameters.entries()) {
     if (entry.is_router_bias()) continue;
+    if (settings.use_muon && is_for_muon(entry)) {
+      muon.push_back({.master = entry.master, .grad = entry.grad, .momentum = entry.first_moment});
+      continue;
+    }
     kernels.adamw({.master = entry.master,
                    .grad = entry.grad,
                    .first_moment = entry.first_moment,
                    .second_moment = entry.second_moment,
                    .learning_rate = learning_rate,
-                   .beta1 = settings.beta1,
-                   .beta2 = settings.beta2,
-                   .epsilon = settings.epsilon,
-                   .weight_decay = entry.is_matrix() ? settings.weight_decay : 0.0,
+                   .beta1 = settings.adamw.beta1,
+                   .beta2 = settings.adamw.beta2,
+                   .epsilon = settings.adamw.epsilon,
+                   .weight_decay = entry.is_matrix() ? settings.adamw.weight_decay : 0.0,
                    .gradient_scale = gradient_scale,
                    .step = step});
   }
+  // Equal shapes side by side (plan order within a shape), so that many go through one product.
+  std::stable_sort(muon.begin(), muon.end(), [](const MuonMatrix& a, const MuonMatrix& b) {
+    return std::pair(a.master.extent(0), a.master.extent(1)) < std::pair(b.master.extent(0), b.master.extent(1));
+  });
+  muon_step(kernels, pool, arena, settings.muon, muon, learning_rate, gradient_scale);
 }
 
 }  // namespace fathom

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/kernels.h"
+#include "train/muon.h"
 #include "train/parameters.h"
 
 namespace fathom {
@@ -49,8 +50,15 @@ struct AdamWSettings {
   double weight_decay = 0.1;  // of every matrix (embedding, head and router included), of no vector
 };
 
-/// One update of all masters and moments. `step` counts from 1. The compute weights are not refreshed.
-void adamw_step(Kernels& kernels, Parameters& parameters, const AdamWSettings& settings, double learning_rate,
-                double gradient_scale, int64_t step);
+struct OptimizerSettings {
+  AdamWSettings adamw;
+  MuonSettings muon;
+  bool use_muon = false;  // for the matrices of attention, feed-forward, experts and eh_proj
+};
+
+/// One update of every parameter but the router biases, in plan order. Weight decay acts on matrices, embedding and head
+/// included, not on norms. `step` counts from 1.
+void optimizer_step(Kernels& kernels, ThreadPool& pool, Arena& arena, Parameters& parameters,
+                    const OptimizerSettings& settings, double learning_rate, double gradient_scale, int64_t step);
 
 }  // namespace fathom

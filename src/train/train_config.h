@@ -51,7 +51,9 @@ struct TrainConfig {
 
   LearningRateSettings learning_rate;
 
-  // [adamw]
+  // [optimizer], [adamw], [muon]
+  std::string optimizer = "adamw";
+  double muon_momentum = 0.95;
   double beta1 = 0.9;
   double beta2 = 0.95;
   double epsilon = 1e-8;
@@ -150,6 +152,9 @@ struct TrainConfig {
       "v3: relative lengths of the constant, decaying, final and last phase", at_least(0));
     v("learning_rate.v3_last_ratio", learning_rate.v3_last_ratio, "v3: rate of the last phase over the final rate",
       between(0, 1));
+    v("optimizer.name", optimizer,
+      "muon: Muon for the matrices of attention, feed-forward and experts, AdamW for the rest", one_of({"adamw", "muon"}));
+    v("muon.momentum", muon_momentum, "decay of Muon's momentum", between(0, 0.999999));
     v("adamw.beta1", beta1, "decay of the first moment", between(0, 0.999999));
     v("adamw.beta2", beta2, "decay of the second moment", between(0, 0.999999));
     v("adamw.epsilon", epsilon, "term that keeps the update finite", at_least(1e-30));

@@ -196,12 +196,14 @@ Result<StepReport> Trainer::step() {
   if (!gradient.not_finite.empty()) return not_finite(number, "the gradient", gradient.not_finite);
 
   const double rate = learning_rate(config_.learning_rate, config_.num_steps, progress_.step);
-  adamw_step(kernels_, parameters_,
-             {.beta1 = config_.beta1,
-              .beta2 = config_.beta2,
-              .epsilon = config_.epsilon,
-              .weight_decay = config_.weight_decay},
-             rate, clip_factor(gradient.norm, config_.gradient_clip), number);
+  optimizer_step(kernels_, pool_, arena_, parameters_,
+                 {.adamw = {.beta1 = config_.beta1,
+                            .beta2 = config_.beta2,
+                            .epsilon = config_.epsilon,
+                            .weight_decay = config_.weight_decay},
+                  .muon = {.momentum = config_.muon_momentum, .weight_decay = config_.weight_decay},
+                  .use_muon = config_.optimizer == "muon"},
+                 rate, clip_factor(gradient.norm, config_.gradient_clip), number);
   const double bias_speed = config_.bias_update_speed_at(progress_.step);
   const std::vector<Tensor> biases = parameters_.router_biases();
   check(biases.empty() || biases.size() == experts.size(), "every MoE layer has a bias, or none has");

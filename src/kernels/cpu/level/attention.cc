@@ -75,13 +75,14 @@ void prefill_tile(const PrefillTask& t, int64_t head, int64_t query_begin, int64
     for (int64_t i = first; i < queries; ++i) {
       softmax_step(scores + i * score_stride, visible(i), t.scale, m[i], l[i], o + i * value_stride, value_width);
     }
-    for (int64_t i = first; i < queries; i += 4) {
+    const int64_t group = visible(first) == keys ? kQueryBlock : 4;  // all at once when all see the whole block
+    for (int64_t i = first; i < queries; i += group) {
       // Together over the keys that all of these queries see, then each over its own rest: a key that a query does not
       // see must not even add a zero to it.
-      const int64_t rows = min_of(4, queries - i), common = visible(i);
+      const int64_t rows = min_of(group, queries - i), common = visible(i);
       sum_block(scores + i * score_stride, score_stride, 1, rows, PanelRows{v, value_stride}, common, 0, value_width,
                 o + i * value_stride, value_stride);
-      for (int64_t r = i + 1; r < i + rows; ++r) {
+      for (int64_t r = i + 1; r < i + rows && common < keys; ++r) {
         sum_block(scores + r * score_stride + common, score_stride, 1, 1,
                   PanelRows{v + common * value_stride, value_stride}, visible(r) - common, 0, value_width,
                   o + r * value_stride, value_stride);

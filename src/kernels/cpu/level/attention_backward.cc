@@ -84,15 +84,16 @@ void prefill_backward_head(const PrefillBackwardTask& b, int64_t head, float* sc
           store(di, select(first_lanes(here), grad, zero()));
         });
       }
-      // Groups of four queries up to the last key that one of them sees; groups of four keys from the first query that
-      // sees one of them.
-      for (int64_t i = 0; i < queries; i += 4) {
-        const int64_t rows = min_of(4, queries - i);
+      // On the diagonal: groups of four queries up to the last key that one of them sees, and groups of four keys from
+      // the first query that sees one of them. Below it everything is seen.
+      const int64_t group = visible(0) == keys ? kKeyBlock : 4;
+      for (int64_t i = 0; i < queries; i += group) {
+        const int64_t rows = min_of(group, queries - i);
         sum_block(ds + i * score_stride, score_stride, 1, rows, PanelRows{k, key_stride}, visible(i + rows - 1), 0,
                   depth, dq + i * key_stride, key_stride);
       }
-      for (int64_t s = 0; s < keys; s += 4) {
-        const int64_t rows = min_of(4, keys - s), first = begin + s > query_begin ? begin + s - query_begin : 0;
+      for (int64_t s = 0; s < keys; s += group) {
+        const int64_t rows = min_of(group, keys - s), first = begin + s > query_begin ? begin + s - query_begin : 0;
         const int64_t count = queries - first, at = first * score_stride + s;
         const PanelRows qs = {q + first * key_stride, key_stride}, ropes = {qs.data + rope_at, key_stride};
         float* dkv = b.dkv + (begin + s) * b.dkv_token + head * b.dkv_head;

@@ -220,10 +220,10 @@ struct PanelRows {
 /// `columns`; what lies beyond (b is zero-filled to a multiple of 32) is not for use.
 static inline void score_block(const float* a, int64_t a_stride, int64_t rows, const float* b, int64_t b_stride,
                                int64_t depth, int64_t columns, int64_t visible, float* scores, int64_t scores_stride) {
-  for (int64_t i = 0; i < rows; i += 4) {
-    const int64_t count = min_of(4, rows - i);
-    const int64_t width = round_up(min_of(columns, visible + i + count - 1), kLanes);
-    for (int64_t d = 0; d < depth; d += 64) {
+  for (int64_t d = 0; d < depth; d += 64) {  // a part of b (16 KiB) stays in the first cache for all rows
+    for (int64_t i = 0; i < rows; i += 4) {
+      const int64_t count = min_of(4, rows - i);
+      const int64_t width = round_up(min_of(columns, visible + i + count - 1), kLanes);
       sum_block(a + i * a_stride + d, a_stride, 1, count, PanelRows{b + d * b_stride, b_stride}, min_of(64, depth - d),
                 0, width, scores + i * scores_stride, scores_stride, d == 0 ? Start::kAssign : Start::kAdd);
     }

@@ -1,0 +1,61 @@
+// The report draws what the log says, each step once.
+#include "train/training_report.h"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+namespace fathom {
+namespace {
+
+Json record(int64_t step, double loss) {
+  Json json = Json::object();
+  json.set("step", step);
+  json.set("tokens", step * 64);
+  json.set("loss.main", loss);
+  json.set("loss.mtp", loss + 1);
+  json.set("lr", 1e-3);
+  json.set("grad_norm", 2.0);
+  json.set("max_vio", 0.5);
+  return json;
+}
+
+size_t count(const std::string& text, std::string_view part) {
+  size_t n = 0;
+  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++n;
+  return n;
+}
+
+TEST(TrainingReport, ShowsLossRateNormAndLoad) {
+  const std::vector<Json> records = {record(1, 3.5), record(2, 3.25), record(3, 3.125)};
+  const std::string html = training_report_html("Run <1>", "[train]\nsteps = 3\n", records);
+  EXPECT_EQ(count(html, "<svg"), 4u);
+  for (const char* text : {"Run &lt;1&gt;", "Learning rate", "Gradient norm", "MaxVio", "3.125", "steps = 3"}) {
+    EXPECT_NE(html.find(text), std::string::npos) << text;
+  }
+}
+
+TEST(TrainingReport, ValidationHasItsOwnCurve) {
+  std::vector<Json> records = {record(1, 3.5), record(2, 3.25)};
+  records[1].set("validation.loss", 3.75);
+  records[1].set("validation.bits_per_byte", 1.625);
+  const std::string html = training_report_html("Run", "", records);
+  EXPECT_EQ(count(html, "<svg"), 5u);
+  EXPECT_NE(html.find("1.625"), std::string::npos);
+}
+
+TEST(TrainingReport, TheLastRecordOfAStepCountsAndOtherLinesAreIgnored) {
+  Json event = Json::object();
+  event.set("event", "resume");
+  event.set("step", 1);
+  const std::vector<Json> whole = {record(1, 3.5), record(2, 3.25)};
+  const std::vector<Json> resumed = {record(1, 3.5), record(2, 9.0), event, Json(3), record(2, 3.25)};
+  EXPECT_EQ(training_report_html("Run", "", whole), training_report_html("Run", "", resumed));
+}
+
+TEST(TrainingReport, SaysWhenThereIsNothing) {
+  EXPECT_NE(training_report_html("Run", "", {}).find("No step is on record."), std::string::npos);
+}
+
+}  // namespace
+}  // namespace fathom
