@@ -15,6 +15,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SOURCE_FOLDERS = ("src/", "tests/", "tools/", "bench/", "CMake", "run", "test")
+NOT_TRACKED = ("build/", "models/", "ORG/")  # what a build or a user makes
 PATH = re.compile(r"(?:[\w.-]+/)+(?:[\w.-]+)?|[\w-]+\.(?:h|cc|py|md|txt)")
 IDENTIFIER = re.compile(r"[A-Za-z_]\w*(?:::[A-Za-z_]\w*)*(?:\(\))?")
 
@@ -52,9 +53,9 @@ def violations(root):
         for number, name in quoted(page.read_text(encoding="utf-8")):
             where = f"{page.relative_to(root)}:{number}"
             if PATH.fullmatch(name):
-                path = name.rstrip("/")
+                path = name.rstrip("/").removeprefix("./")
                 known = path in rooms or any(p in folders or p in names for p in (path, f"src/{path}", f"docs/{path}"))
-                if not known and path.count("/") + path.count(".") > 0 and not path.startswith(("models/", "examples/")):
+                if not known and not path.startswith(NOT_TRACKED):
                     yield f"{where}: `{name}` is no file or folder of the tree"
             elif IDENTIFIER.fullmatch(name):
                 for part in name.removesuffix("()").split("::"):
