@@ -8,8 +8,8 @@
 namespace fathom::apps {
 
 Status train(const TrainOptions& options) {
-  const auto config = load_train_config(
-      {.file = options.config, .environment = process_environment(), .overrides = options.overrides});
+  const auto config =
+      load_train_config({.file = options.config, .environment = process_environment(), .overrides = options.overrides});
   if (!config) return config.error();
   if (options.print_config) {
     std::fputs(to_toml(*config).c_str(), stdout);

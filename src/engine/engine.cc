@@ -38,6 +38,7 @@ Status Engine::check_prompt(std::span<const int32_t> prompt) const {
 
 Result<int64_t> Engine::submit(std::span<const int32_t> prompt, const SamplingParams& sampling,
                                int64_t max_new_tokens) {
+  if (auto s = check_sampling(sampling); !s) return s.error();
   sequences_.push_back(std::make_unique<Sequence>(next_id_, cache_));
   sequences_.back()->sampling = sampling;
   if (auto s = resume(next_id_, prompt, max_new_tokens); !s) {
@@ -60,7 +61,8 @@ Status Engine::resume(int64_t sequence_id, std::span<const int32_t> prompt, int6
   sequence->cache.truncate(sequence->num_computed);
   sequence->tokens.assign(prompt.begin(), prompt.end());
   sequence->prompt_length = static_cast<int64_t>(prompt.size());
-  sequence->max_length = std::min(context_length(), sequence->prompt_length + max_new_tokens);
+  const int64_t room = context_length() - sequence->prompt_length;
+  sequence->max_length = sequence->prompt_length + std::min(room, max_new_tokens);
   sequence->finish = max_new_tokens > 0 ? FinishReason::kNone : FinishReason::kMaxTokens;
   return {};
 }
@@ -84,6 +86,7 @@ Result<std::vector<TokenEvent>> Engine::step() {
                       .prompt_length = s->prompt_length});
   }
   const StepPlan plan = plan_step(states, options_.prompt_chunk, options_.generation);
+  if (plan.empty()) return std::vector<TokenEvent>{};
   for (const StepItem& item : plan) {
     if (auto s = sequences_[item.sequence]->cache.reserve(item.first_position + item.count); !s) return s.error();
   }

@@ -40,7 +40,7 @@ class Engine {
   int64_t context_length() const;
 
   /// Starts a sequence. Errors: empty prompt, a token id outside the vocabulary, a prompt that leaves no room for an
-  /// answer in the context.
+  /// answer in the context, a sampling parameter out of range.
   Result<int64_t> submit(std::span<const int32_t> prompt, const SamplingParams& sampling, int64_t max_new_tokens);
   /// Goes on with a finished sequence: `prompt` is its whole new prompt. What it shares with the old prompt is kept in
   /// the cache; generated tokens become prompt tokens and are computed again in prompt form, so that the answer is the
@@ -49,7 +49,8 @@ class Engine {
   void remove(int64_t sequence_id);
 
   bool has_work() const;
-  /// One step of the model. Errors: the cache is full.
+  /// One step of the model; no events when there is no work. Errors: the cache is full (then nothing was computed;
+  /// removing a sequence makes room).
   Result<std::vector<TokenEvent>> step();
 
  private:

@@ -39,9 +39,13 @@ SequenceCache::~SequenceCache() {
 Status SequenceCache::reserve(int64_t num_tokens) {
   const auto wanted = static_cast<size_t>(pages_for(num_tokens));
   if (wanted <= pages_.size()) return {};
+  const size_t held = pages_.size();
   while (pages_.size() < wanted) {
     const auto page = cache_->take_page();
-    if (!page) return page.error();
+    if (!page) {  // all or nothing: pages without views would be neither usable nor free
+      for (; pages_.size() > held; pages_.pop_back()) cache_->give_back(pages_.back());
+      return page.error();
+    }
     pages_.push_back(*page);
   }
   refresh();

@@ -51,7 +51,7 @@ class SequenceCache {
   SequenceCache& operator=(SequenceCache&&) = delete;
   ~SequenceCache();
 
-  /// Makes room for positions 0 .. num_tokens - 1.
+  /// Makes room for positions 0 .. num_tokens - 1. Errors: kOutOfMemory; then nothing has changed.
   Status reserve(int64_t num_tokens);
   /// Forgets everything from position num_tokens on.
   void truncate(int64_t num_tokens);

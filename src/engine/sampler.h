@@ -6,6 +6,8 @@
 #include <span>
 #include <vector>
 
+#include "base/result.h"
+
 namespace fathom {
 
 struct SamplingParams {
@@ -17,14 +19,18 @@ struct SamplingParams {
   uint64_t seed = 0;
 };
 
+/// Errors: a parameter out of range (NaN included), by name.
+Status check_sampling(const SamplingParams& params);
+
 struct Candidate {
   int32_t token = 0;
   double probability = 0;
 };
 
 /// The candidates left after all filters, most probable first (ties: lower id), probabilities renormalised.
-/// `allowed[v]` is false for rows of the vocabulary that no token owns (padding): they are never sampled. `context` are
-/// the tokens that the repetition penalty looks at. temperature must be > 0.
+/// `allowed[v]` is false for rows of the vocabulary that no token owns (padding): they are never sampled; at least one
+/// row is allowed. NaN counts as -infinity; when every logit does, the first allowed token is left. `context` are the
+/// tokens that the repetition penalty looks at. params must pass check_sampling; temperature must be > 0.
 std::vector<Candidate> sampling_candidates(std::span<const float> logits, const std::vector<bool>& allowed,
                                            std::span<const int32_t> context, const SamplingParams& params);
 

@@ -12,8 +12,14 @@ StopScanner::StopScanner(std::vector<std::string> stops) : stops_(std::move(stop
 std::string StopScanner::push(std::string_view piece) {
   if (stopped_) return {};
   held_ += piece;
-  size_t first = std::string::npos;
-  for (const std::string& stop : stops_) first = std::min(first, held_.find(stop));
+  // The stop string that is complete first wins, whichever began first: what is shown cannot depend on the pieces.
+  size_t first = std::string::npos, end = std::string::npos;
+  for (const std::string& stop : stops_) {
+    const size_t at = held_.find(stop);
+    if (at == std::string::npos || at + stop.size() > end) continue;
+    first = at + stop.size() < end ? at : std::min(first, at);
+    end = at + stop.size();
+  }
   if (first != std::string::npos) {
     stopped_ = true;
     return std::exchange(held_, {}).substr(0, first);

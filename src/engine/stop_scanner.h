@@ -1,5 +1,6 @@
 // StopScanner: finds stop strings in text that arrives in pieces. Text that could still become a stop string is held
-// back; the stop string itself and everything after it are never shown.
+// back; the stop string itself and everything after it are never shown. Of overlapping stop strings the one that ends
+// first counts (of those the longest), so the pieces do not matter.
 #pragma once
 
 #include <string>

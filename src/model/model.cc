@@ -145,6 +145,7 @@ void copy_weights(const Model& from, Model& to) {
                 [&](const TensorSpec&, Weight& value, Tensor*) { sources.push_back(value); });
   size_t next = 0;
   visit_weights(to.config, to.weights, [&](const TensorSpec& spec, Weight& value, Tensor*) {
+    check(next < sources.size(), "weights are copied between models of one config");
     Weight source = sources[next++];
     Weight target = value;
     for (Weight* w : {&source, &target}) {
@@ -155,7 +156,13 @@ void copy_weights(const Model& from, Model& to) {
       }
     }
     std::vector<float> row(static_cast<size_t>(source.codes.extent(1)));
+    check(source.codes.extents == target.codes.extents, "copied weights have one shape");
     for (int64_t n = 0; n < source.codes.extent(0); ++n) {
+      if (source.codes.dtype == DType::kF64 && target.codes.dtype == DType::kF64) {  // FP32 in between would round
+        std::copy_n(source.codes.ptr<double>() + n * source.codes.stride(0), source.codes.extent(1),
+                    target.codes.ptr<double>() + n * target.codes.stride(0));
+        continue;
+      }
       decode_row(source, n, row.data());
       for (int64_t k = 0; k < source.codes.extent(1); ++k) {
         const int64_t at = n * target.codes.stride(0) + k;

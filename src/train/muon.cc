@@ -9,7 +9,8 @@ namespace fathom {
 namespace {
 
 constexpr int kNewtonSchulzSteps = 5;
-constexpr float kA = 3.4445f, kB = -4.7750f, kC = 2.0315f;  // Jordan et al.: steepest at 0 among those that stay bounded
+constexpr float kA = 3.4445f, kB = -4.7750f,
+                kC = 2.0315f;  // Jordan et al.: steepest at 0 among those that stay bounded
 constexpr int64_t kMatricesAtOnce = 32;
 
 /// Row offsets of `count` stacked matrices of `rows` rows, and each of them as a weight.

@@ -1,6 +1,6 @@
-// Muon (Jordan et al. 2024) with Moonlight's scaling (Liu et al., arXiv 2502.16982): the momentum of a matrix is replaced
-// by its nearest (semi-)orthogonal matrix, found by five Newton-Schulz steps, so that every direction of the update has
-// one size. Matrices of one shape are orthogonalised together: a model has hundreds of small experts.
+// Muon (Jordan et al. 2024) with Moonlight's scaling (Liu et al., arXiv 2502.16982): the momentum of a matrix is
+// replaced by its nearest (semi-)orthogonal matrix, found by five Newton-Schulz steps, so that every direction of the
+// update has one size. Matrices of one shape are orthogonalised together: a model has hundreds of small experts.
 #pragma once
 
 #include <span>
@@ -24,8 +24,8 @@ struct MuonMatrix {
 };
 
 /// M = mu M + G;  O = orthogonalised (G + mu M);  W -= lr (0.2 sqrt(max(N, K)) O + wd W). The factor gives the update
-/// AdamW's usual root mean square, so both optimizers share one learning rate. `gradient_scale` (clipping) multiplies G.
-/// Newton-Schulz runs in BF16 products. Scratch comes from the arena and is given back.
+/// AdamW's usual root mean square, so both optimizers share one learning rate. `gradient_scale` (clipping) multiplies
+/// G. Newton-Schulz runs in BF16 products. Scratch comes from the arena and is given back.
 void muon_step(Kernels& kernels, ThreadPool& pool, Arena& arena, const MuonSettings& settings,
                std::span<const MuonMatrix> matrices, double learning_rate, double gradient_scale);
 

@@ -56,8 +56,8 @@ struct OptimizerSettings {
   bool use_muon = false;  // for the matrices of attention, feed-forward, experts and eh_proj
 };
 
-/// One update of every parameter but the router biases, in plan order. Weight decay acts on matrices, embedding and head
-/// included, not on norms. `step` counts from 1.
+/// One update of every parameter but the router biases, in plan order. Weight decay acts on matrices, embedding and
+/// head included, not on norms. `step` counts from 1.
 void optimizer_step(Kernels& kernels, ThreadPool& pool, Arena& arena, Parameters& parameters,
                     const OptimizerSettings& settings, double learning_rate, double gradient_scale, int64_t step);
 

@@ -153,7 +153,8 @@ struct TrainConfig {
     v("learning_rate.v3_last_ratio", learning_rate.v3_last_ratio, "v3: rate of the last phase over the final rate",
       between(0, 1));
     v("optimizer.name", optimizer,
-      "muon: Muon for the matrices of attention, feed-forward and experts, AdamW for the rest", one_of({"adamw", "muon"}));
+      "muon: Muon for the matrices of attention, feed-forward and experts, AdamW for the rest",
+      one_of({"adamw", "muon"}));
     v("muon.momentum", muon_momentum, "decay of Muon's momentum", between(0, 0.999999));
     v("adamw.beta1", beta1, "decay of the first moment", between(0, 0.999999));
     v("adamw.beta2", beta2, "decay of the second moment", between(0, 0.999999));

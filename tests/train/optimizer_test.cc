@@ -145,11 +145,18 @@ TEST_F(OptimizerOnTinyModel, NormIsThatOfAllGradientsAndNamesTheFirstBadTensor) 
   EXPECT_EQ(gradient_norm(*kernels_, *parameters_).not_finite, bad.spec.name);
 }
 
-TEST_F(OptimizerOnTinyModel, DecaysMatricesOnly) {
+/// The parameter: Muon for the hidden matrices, or AdamW for all.
+class EitherOptimizer : public OptimizerOnTinyModel, public ::testing::WithParamInterface<bool> {};
+INSTANTIATE_TEST_SUITE_P(Optimizers, EitherOptimizer, ::testing::Bool());
+
+TEST_P(EitherOptimizer, DecaysMatricesOnly) {
   std::vector<float> before;
   for (const Parameters::Entry& entry : parameters_->entries()) before.push_back(entry.master.ptr<float>()[0]);
   // Without gradients only the decay moves a weight: w - lr * wd * w.
-  adamw_step(*kernels_, *parameters_, {.weight_decay = 0.5}, 0.5, 1, 1);
+  ThreadPool pool(1);
+  Arena arena;
+  optimizer_step(*kernels_, pool, arena, *parameters_,
+                 {.adamw = {.weight_decay = 0.5}, .muon = {.weight_decay = 0.5}, .use_muon = GetParam()}, 0.5, 1, 1);
   size_t i = 0;
   for (const Parameters::Entry& entry : parameters_->entries()) {
     const float expected = entry.is_matrix() ? 0.75f * before[i] : before[i];

@@ -1,0 +1,248 @@
+// The determinism contract on whole models: a sequence's tokens and the bits of its logits are a function of the model,
+// the precision and the instruction set; not of threads, prompt chunks, the rest of the batch or what the cache had.
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "../model/test_models.h"
+#include "engine/engine.h"
+#include "numerics/compare.h"
+#include "trace.h"
+
+namespace fathom {
+namespace {
+
+using testing::Request;
+using testing::Trace;
+using testing::trace;
+using testing::trace_alone;
+using testing::TraceOptions;
+
+struct Case {
+  const char* name;
+  Precision precision;
+  std::function<Result<std::unique_ptr<Model>>()> load;
+  bool shared_data = false;
+};
+
+Result<std::unique_ptr<Model>> load_golden(const char* name) {
+  return load_model(Path(FATHOM_SOURCE_DIR) / "tests/golden" / name);
+}
+Result<std::unique_ptr<Model>> awkward(DType matrices) {
+  return testing::random_model(testing::awkward_config(), 11, matrices);
+}
+
+const std::vector<Case>& cases() {
+  static const std::vector<Case> all = {
+      {"V3F32", Precision::kF32, [] { return load_golden("v3"); }},
+      {"V3Bf16", Precision::kBF16, [] { return load_golden("v3"); }},
+      {"V2LiteF32", Precision::kF32, [] { return load_golden("v2lite"); }},
+      {"AwkwardF32", Precision::kF32, [] { return awkward(DType::kF32); }},
+      {"AwkwardBf16WeightsF32", Precision::kF32, [] { return awkward(DType::kBF16); }},
+      {"AwkwardBf16", Precision::kBF16, [] { return awkward(DType::kBF16); }},
+      {"OracleBf16", Precision::kBF16, [] { return testing::load_oracle("bf16"); }, true},
+      {"OracleFp8WeightsF32", Precision::kF32, [] { return testing::load_oracle("fp8"); }, true},
+      {"OracleFp8", Precision::kFp8, [] { return testing::load_oracle("fp8"); }, true},
+  };
+  return all;
+}
+
+class Determinism : public ::testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override {
+    if (GetParam().shared_data && !std::filesystem::exists(testing::oracle_dir())) {
+      GTEST_SKIP() << "needs " << testing::oracle_dir();
+    }
+    auto model = GetParam().load();
+    ASSERT_TRUE(model) << model.error().text;
+    model_ = std::move(*model);
+    options_.precision = GetParam().precision;
+  }
+  Request request(int64_t prompt_length, int64_t new_tokens, uint64_t seed = 3) const {
+    return {.prompt = testing::random_tokens(prompt_length, model_->config.vocab_size, seed), .new_tokens = new_tokens};
+  }
+  /// Every instruction set of this machine.
+  static std::vector<std::string> levels() {
+    auto names = available_kernels();
+    std::erase(names, "ref");
+    std::erase(names, "cpu");
+    return names;
+  }
+
+  std::unique_ptr<Model> model_;
+  TraceOptions options_;
+};
+
+// 70 prompt tokens and 62 generated ones: pages of 64 fill up in the prompt and in the answer.
+TEST_P(Determinism, ThreadsDoNotMatter) {
+  const Request one = request(70, 62);
+  for (const std::string& level : levels()) {
+    options_.kernels = level;
+    options_.threads = 1;
+    const Trace alone = trace_alone(*model_, options_, one);
+    for (int threads : {2, 3, 8}) {
+      options_.threads = threads;
+      EXPECT_EQ(trace_alone(*model_, options_, one), alone) << level << ", " << threads << " threads";
+    }
+  }
+}
+
+TEST_P(Determinism, PromptChunksDoNotMatter) {
+  const Request one = request(150, 6);
+  for (const std::string& level : levels()) {
+    options_.kernels = level;
+    options_.chunk = 4096;
+    const Trace whole = trace_alone(*model_, options_, one);
+    for (int64_t chunk : {1, 7, 64}) {
+      options_.chunk = chunk;
+      EXPECT_EQ(trace_alone(*model_, options_, one), whole) << level << ", chunks of " << chunk;
+    }
+  }
+}
+
+TEST_P(Determinism, TheRestOfTheBatchDoesNotMatter) {
+  std::vector<Request> requests;
+  const int64_t lengths[] = {1, 3, 64, 90, 17, 65, 33};
+  const int64_t first_steps[] = {0, 0, 0, 2, 3, 3, 9};  // some generate while others are in their prompts
+  for (size_t i = 0; i < std::size(lengths); ++i) {
+    requests.push_back(request(lengths[i], 12 - static_cast<int64_t>(i), i));
+    requests.back().first_step = first_steps[i];
+  }
+  for (const std::string& level : levels()) {
+    options_.kernels = level;
+    std::vector<Trace> alone;
+    options_.chunk = 4096;
+    options_.threads = 1;
+    for (const Request& r : requests) alone.push_back(trace_alone(*model_, options_, r));
+    options_.threads = 2;
+    for (int64_t chunk : {11, 100, 4096}) {
+      options_.chunk = chunk;
+      const auto together = trace(*model_, options_, requests);
+      for (size_t i = 0; i < requests.size(); ++i) {
+        EXPECT_EQ(together[i], alone[i]) << level << ", sequence " << i << ", chunks of " << chunk;
+      }
+    }
+  }
+}
+
+TEST_P(Determinism, AReusedPrefixDoesNotMatter) {
+  Request one = request(100, 6);
+  const Trace fresh = trace_alone(*model_, options_, one);
+  for (size_t shared : {1u, 63u, 64u, 65u, 99u, 100u}) {
+    one.earlier.assign(one.prompt.begin(), one.prompt.begin() + static_cast<std::ptrdiff_t>(shared));
+    // The earlier prompt goes on differently, so that stale rows lie behind what is shared.
+    for (int i = 0; i < 30; ++i) one.earlier.push_back((one.prompt[shared % 100] + 1 + i) % 3);
+    EXPECT_EQ(trace_alone(*model_, options_, one), fresh) << shared << " tokens shared";
+  }
+}
+
+TEST_P(Determinism, NaiveGenerationIsPrefillOfOneMoreToken) {
+  options_.generation = GenerationForm::kNaive;
+  Request one = request(61, 9);
+  const Trace generated = trace_alone(*model_, options_, one);
+  for (size_t i = 0; i < generated.tokens.size(); ++i) {
+    Request longer = one;
+    longer.new_tokens = 1;
+    longer.prompt.insert(longer.prompt.end(), generated.tokens.begin(),
+                         generated.tokens.begin() + static_cast<std::ptrdiff_t>(i));
+    const Trace prefilled = trace_alone(*model_, options_, longer);
+    EXPECT_TRUE(bit_equal(prefilled.logits[0], generated.logits[i])) << "after " << i << " generated tokens";
+  }
+}
+
+TEST_P(Determinism, AbsorbedAndNaiveGenerationAgreeInFp32) {
+  if (GetParam().precision != Precision::kF32) return;  // rounded operands differ between the forms
+  for (const std::string& level : available_kernels()) {
+    options_.kernels = level;
+    options_.generation = GenerationForm::kNaive;
+    const Trace naive = trace_alone(*model_, options_, request(66, 20));
+    options_.generation = GenerationForm::kAbsorbed;
+    const Trace absorbed = trace_alone(*model_, options_, request(66, 20));
+    ASSERT_EQ(absorbed.tokens, naive.tokens) << level;
+    for (size_t i = 0; i < naive.logits.size(); ++i) {
+      EXPECT_LT(relative_l2(absorbed.logits[i], naive.logits[i]), 1e-5) << level << ", generated token " << i;
+    }
+    EXPECT_TRUE(bit_equal(absorbed.logits[0], naive.logits[0])) << "the prompt is naive either way";
+  }
+}
+
+TEST_P(Determinism, InstructionSetsAgreeBitForBitInFp32) {
+  if (GetParam().precision != Precision::kF32) return;  // rounded operands: promised per instruction set only
+  const Request one = request(70, 20);
+  options_.kernels = "generic";
+  const Trace generic = trace_alone(*model_, options_, one);
+  for (const std::string& level : levels()) {
+    options_.kernels = level;
+    EXPECT_EQ(trace_alone(*model_, options_, one), generic) << level;
+  }
+  // The oracle sums in double: close, not equal.
+  options_.kernels = "ref";
+  const Trace ref = trace_alone(*model_, options_, one);
+  EXPECT_LT(relative_l2(generic.logits[0], ref.logits[0]), 1e-5);
+}
+
+// The training pass and the prompt through the cache, chunk by chunk: every hidden row, not only the sampled ones.
+TEST_P(Determinism, TrainingForwardIsPrefill) {
+  const int64_t length = 135;
+  const auto tokens = testing::random_tokens(length, model_->config.vocab_size, 5);
+  const std::vector<int64_t> offsets{0, 40, 41, length};
+  for (const std::string& level : available_kernels()) {
+    ThreadPool pool(2);
+    const auto kernels = make_kernels(level, pool);
+    ASSERT_TRUE(kernels);
+    const Transformer transformer(model_->config, model_->weights);
+    Arena training_arena;
+    const DocumentLayout layout(offsets);
+    TransformerSaved saved;
+    const Tensor trained =
+        transformer.forward({.k = **kernels, .arena = training_arena, .precision = GetParam().precision},
+                            {.tokens = tokens, .positions = layout.positions, .segments = layout.segments}, &saved);
+    LatentCache cache(model_->config, GetParam().precision == Precision::kBF16 ? DType::kBF16 : DType::kF32, 4096);
+    for (size_t d = 0; d + 1 < offsets.size(); ++d) {
+      SequenceCache pages(cache);
+      ASSERT_TRUE(pages.reserve(offsets[d + 1] - offsets[d]));
+      for (int64_t begin = offsets[d]; begin < offsets[d + 1]; begin += 13) {
+        const int64_t count = std::min<int64_t>(13, offsets[d + 1] - begin);
+        const auto at = static_cast<size_t>(begin), size = static_cast<size_t>(count);
+        const Segment segment{.row = 0, .count = count, .first_position = begin - offsets[d], .pages = pages.layers()};
+        Arena arena;
+        const Tensor hidden = transformer.forward({.k = **kernels, .arena = arena, .precision = GetParam().precision},
+                                                  {.tokens = std::span(tokens).subspan(at, size),
+                                                   .positions = std::span(layout.positions).subspan(at, size),
+                                                   .segments = {&segment, 1}});
+        const auto numbers = static_cast<size_t>(hidden.numel());
+        EXPECT_TRUE(bit_equal({hidden.ptr<float>(), numbers}, {trained.rows(begin, count).ptr<float>(), numbers}))
+            << level << ", document " << d << ", tokens from " << begin - offsets[d];
+      }
+    }
+  }
+}
+
+TEST_P(Determinism, TheEngineGeneratesTheTokensOfItsParts) {
+  std::vector<Request> requests;
+  for (int64_t length : {1, 70, 20}) requests.push_back(request(length, 30, static_cast<uint64_t>(length)));
+  ThreadPool pool(2);
+  const auto kernels = make_kernels("cpu", pool);
+  ASSERT_TRUE(kernels);
+  EngineOptions engine_options{.precision = GetParam().precision, .prompt_chunk = 16, .max_cache_tokens = 1024};
+  engine_options.allowed_tokens.assign(static_cast<size_t>(model_->config.vocab_size), true);
+  Engine engine(*model_, **kernels, engine_options);
+  std::vector<std::vector<int32_t>> generated(requests.size());
+  for (const Request& r : requests) {
+    ASSERT_TRUE(engine.submit(r.prompt, {.temperature = 0}, r.new_tokens));
+  }
+  while (engine.has_work()) {
+    const auto events = engine.step();
+    ASSERT_TRUE(events) << events.error().text;
+    for (const TokenEvent& e : *events) generated[static_cast<size_t>(e.sequence_id)].push_back(e.token);
+  }
+  for (size_t i = 0; i < requests.size(); ++i) {
+    EXPECT_EQ(generated[i], trace_alone(*model_, options_, requests[i]).tokens) << "sequence " << i;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, Determinism, ::testing::ValuesIn(cases()),
+                         [](const auto& instance) { return std::string(instance.param.name); });
+
+}  // namespace
+}  // namespace fathom
