@@ -14,7 +14,8 @@ A block to run, with the output that must follow:
     ```
 
 The block runs under `sh -e` in a temporary working copy of the repository's tracked files, the same one for all blocks of
-a page, with build/src/apps first on PATH. Standard output and standard error together must equal the text; a line that
+a page, with build/src/apps first on PATH. `<!-- run if PATH -->` marks a block that runs only where the working copy has
+PATH; how many wait for it is said at the end. Standard output and standard error together must equal the text; a line that
 is only `...` stands for any number of lines, and `...` inside a line for anything within it. A block without an output
 must only succeed. Exits with 1 and a diff on the first difference of each block.
 """
@@ -38,7 +39,7 @@ class DocumentError(Exception):
 
 
 def parse(text, name):
-    """[(line number, commands, expected output or None)]"""
+    """[(line number, commands, expected output or None, path that must exist or None)]"""
     lines = text.splitlines()
     blocks = []
 
@@ -55,7 +56,8 @@ def parse(text, name):
     in_other_block = False
     while at < len(lines):
         stripped = lines[at].strip()
-        if stripped == "<!-- run -->" and not in_other_block:
+        run = re.fullmatch(r"<!-- run(?: if (\S+))? -->", stripped)
+        if run and not in_other_block:
             commands, at_next = fenced(at + 1, "sh")
             number = at + 3
             following = at_next
@@ -64,7 +66,7 @@ def parse(text, name):
             expected = None
             if following < len(lines) and lines[following].strip() == "<!-- output -->":
                 expected, at_next = fenced(following + 1, "text")
-            blocks.append((number, commands, expected))
+            blocks.append((number, commands, expected, run.group(1)))
             at = at_next
             continue
         if stripped == "<!-- output -->" and not in_other_block:
@@ -101,11 +103,14 @@ def run_block(commands, folder, path):
 
 
 def check_page(page, folder, path):
-    """The problems of one page, each a text of one or more lines; and the number of blocks."""
-    problems = []
-    blocks = parse(page.read_text(encoding="utf-8"), page.name)
-    for number, commands, expected in blocks:
+    """The problems of one page, each a text of one or more lines; the number of blocks run; the paths others wait for."""
+    problems, num_run, waiting = [], 0, []
+    for number, commands, expected, needed in parse(page.read_text(encoding="utf-8"), page.name):
         where = f"{page.name}:{number}"
+        if needed and not (pathlib.Path(folder) / needed).exists():
+            waiting.append(needed)
+            continue
+        num_run += 1
         status, actual = run_block(commands, folder, path)
         if status is None:
             problems.append(f"{where}: still running after {LIMIT_S} s")
@@ -114,7 +119,7 @@ def check_page(page, folder, path):
         elif expected is not None and not matches([line.rstrip() for line in expected], actual):
             diff = difflib.unified_diff(expected, actual, f"{where} says", "it prints", lineterm="")
             problems.append("\n".join(diff))
-    return problems, len(blocks)
+    return problems, num_run, waiting
 
 
 def working_copy(source, target):
@@ -135,19 +140,21 @@ def main():
     parser.add_argument("--bin", type=pathlib.Path, default=ROOT / "build" / "src" / "apps", help="folder of the programs")
     options = parser.parse_args()
     pages = options.pages or [p for p in (ROOT / "README.md", *sorted((ROOT / "docs").glob("guide-*.md"))) if p.exists()]
-    num_blocks, failed = 0, False
+    num_blocks, failed, all_waiting = 0, False, []
     for page in pages:
         with tempfile.TemporaryDirectory(prefix="fathom_doc_") as folder:
             working_copy(ROOT, pathlib.Path(folder))
             try:
-                problems, count = check_page(page, folder, options.bin.resolve())
+                problems, count, waiting = check_page(page, folder, options.bin.resolve())
             except (DocumentError, OSError, UnicodeDecodeError) as error:
-                problems, count = [str(error)], 0
+                problems, count, waiting = [str(error)], 0, []
         num_blocks += count
+        all_waiting += waiting
         failed = failed or bool(problems)
         for problem in problems:
             print(problem)
-    print(f"{num_blocks} blocks of {len(pages)} pages run")
+    waits = f", {len(all_waiting)} wait for {', '.join(sorted(set(all_waiting)))}" if all_waiting else ""
+    print(f"{num_blocks} blocks of {len(pages)} pages run{waits}")
     return 1 if failed else 0
 
 

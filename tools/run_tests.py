@@ -268,6 +268,7 @@ def main():
                 failures=[] if there else ["../shared/data is absent, and in CI no test may be skipped for want of it"])
 
     run.command("layering", [sys.executable, "tools/layering.py"])
+    run.command("names in docs", [sys.executable, "tools/doc_names.py"])
     run.command("tools", [sys.executable, "-m", "unittest", "discover", "-q", "-s", "tests/tools", "-p", "*_test.py"])
     run.command("shell scripts", ["shellcheck", "run", "test", ".ci/run", "tools/install_packages.sh"])
     if run.build("test"):

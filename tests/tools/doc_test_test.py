@@ -60,6 +60,11 @@ class DocTest(unittest.TestCase):
     def test_passes_when_the_output_is_as_written(self):
         self.assertEqual(self.check(PAGE), (0, "3 blocks of 1 pages run\n"))
 
+    def test_a_block_waits_for_the_path_it_needs(self):
+        page = "<!-- run if {} -->\n```sh\nfalse\n```\n"
+        self.assertEqual(self.check(page.format("no/such")), (0, "0 blocks of 1 pages run, 1 wait for no/such\n"))
+        self.assertEqual(self.check(page.format("tools"))[0], 1)
+
     def test_shows_a_diff_with_its_place(self):
         status, output = self.check(PAGE.replace("two\n```", "three\n```"))
         self.assertEqual(status, 1)
