@@ -102,7 +102,7 @@ Status tokenizer_train(const TokenizerTrainOptions& options) {
   config.set("clean_up_tokenization_spaces", false).set("chat_template", kChatTemplate);
   if (auto s = write_file(directory / "tokenizer.json", to_tokenizer_json(*spec)); !s) return s;
   if (auto s = write_file(directory / "tokenizer_config.json", config.dump(2) + "\n"); !s) return s;
-  std::printf("%zu tokens (%zu merges) -> %s\n", spec->vocab.size() + spec->added_tokens.size(), spec->merges.size(),
+  std::printf("%zu tokens (%zu merges) -> %s\n", spec->vocab.size(), spec->merges.size(),
               (directory / "tokenizer.json").c_str());
   return {};
 }
