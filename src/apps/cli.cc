@@ -156,10 +156,13 @@ class CommandLine {
   }
 
   void add_eval() {
-    const auto [app, o] = verb<EvalOptions>(app_, "eval", "bits per byte and perplexity of a text", eval,
-                                            "fathom eval models/demo --text book.txt");
+    const auto [app, o] =
+        verb<EvalOptions>(app_, "eval", "bits per byte and perplexity of a text; exact answers to sums", eval,
+                          "fathom eval models/demo --text book.txt");
     app->add_option("MODEL", o->model, kModelHelp)->required();
-    app->add_option("--text", o->text, "UTF-8 text; lines \"<|endoftext|>\" separate documents")->required();
+    app->add_option("--text", o->text, "UTF-8 text; lines \"<|endoftext|>\" separate documents");
+    app->add_option("--sums", o->sums, "ask this many sums that `data synth` never shows, greedily");
+    app->add_option("-s,--seed", o->seed, "seed of the sums")->capture_default_str();
     app->add_option("--window", o->window, "tokens of context; 0: the model's, 2048 at most");
     app->add_flag("--json", o->json, "the result as JSON");
     add_compute_flags(*app, o->compute);
@@ -226,9 +229,11 @@ class CommandLine {
   }
 
   void add_bench() {
-    const auto [app, o] = verb<BenchOptions>(app_, "bench", "prompt and generation speed of a model on this machine",
-                                             bench, "fathom bench models/demo --prompt 256 --decode 128");
-    app->add_option("MODEL", o->model, kModelHelp)->required();
+    const auto [app, o] = verb<BenchOptions>(app_, "bench", "speed of a model, or of training, on this machine", bench,
+                                             "fathom bench models/demo --prompt 256 --decode 128");
+    CLI::Option* model = app->add_option("MODEL", o->model, kModelHelp);
+    app->add_option("--train", o->train_preset, "measure training steps of a preset instead: pico, nano, nano20")
+        ->excludes(model);
     app->add_option("--prompt", o->prompt_tokens, "prompt tokens")->capture_default_str();
     app->add_option("--decode", o->decode_tokens, "generated tokens")->capture_default_str();
     app->add_option("--repeat", o->repeat, "runs; the median is shown")->capture_default_str();

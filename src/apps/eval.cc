@@ -10,6 +10,7 @@
 #include "apps/verbs.h"
 #include "base/file.h"
 #include "model/transformer.h"
+#include "train/arithmetic.h"
 #include "train/pack.h"
 
 namespace fathom::apps {
@@ -43,14 +44,55 @@ Score score_document(const Run& run, const Transformer& model, std::span<const i
   return score;
 }
 
-}  // namespace
+/// Text of the greedy answer to one user message in a fresh conversation.
+Result<std::string> greedy_answer(Session& session, std::string_view question) {
+  const ChatFormat& format = *session.chat_format();
+  Json context = Json::object();
+  context.set("messages", Json::array().push(Json::object().set("role", "user").set("content", question)));
+  context.set("add_generation_prompt", true).set("bos_token", format.bos_token).set("eos_token", format.eos_token);
+  const auto prompt = format.chat_template.render(context);
+  if (!prompt) return prompt.error();
+  const auto ids = session.encode_prompt(*prompt);
+  if (!ids) return ids.error();
+  constexpr int64_t kMaxAnswerTokens = 128;
+  const auto id = session.engine().submit(*ids, {.temperature = 0}, kMaxAnswerTokens);
+  if (!id) return id.error();
+  auto answer = session.run(*id, {}, [](std::string_view) {});
+  session.engine().remove(*id);
+  if (!answer) return answer.error();
+  return std::move(answer->text);
+}
 
-Status eval(const EvalOptions& options) {
+/// Sums of two operands that `data synth` keeps out of every document, asked as a chat: exact when what follows the
+/// last
+/// "= " of the answer is the sum.
+Status eval_sums(Session& session, const EvalOptions& options) {
+  if (!session.chat_format()) return not_found(session.model_dir().string() + " has no chat template to ask with");
+  const auto questions = held_out_questions(options.seed, static_cast<int>(options.sums));
+  ConsoleProgress progress(options.json);
+  int64_t exact = 0, asked = 0;
+  for (const SumQuestion& sum : questions) {
+    const auto answer = greedy_answer(session, sum.question);
+    if (!answer) return answer.error();
+    if (interrupted()) return interrupted_error("asking sums");
+    const size_t at = answer->rfind("= ");
+    exact += at != std::string::npos && answer->substr(at + 2) == sum.answer;
+    progress.update("asking", ++asked, options.sums, "");
+  }
+  if (options.json) {
+    std::printf("%s\n", Json::object().set("sums", options.sums).set("exact", exact).dump(2).c_str());
+  } else {
+    std::printf("%lld of %lld held-out sums exact (%.1f %%)\n", static_cast<long long>(exact),
+                static_cast<long long>(options.sums),
+                100.0 * static_cast<double>(exact) / static_cast<double>(options.sums));
+  }
+  return {};
+}
+
+Status eval_text(Session& session, const EvalOptions& options) {
   auto text = read_file(options.text);
   if (!text) return text.error();
-  auto session = Session::load(options.model, options.compute);
-  if (!session) return session.error();
-  const Model& model = (*session)->model();
+  const Model& model = session.model();
   const int64_t window =
       options.window > 0 ? options.window : std::min<int64_t>(2048, model.config.max_position_embeddings);
   if (window < 2 || window > model.config.max_position_embeddings) {
@@ -61,14 +103,14 @@ Status eval(const EvalOptions& options) {
   if (!compute) return compute.error();
   const Transformer transformer(model.config, model.weights);
   Arena arena;
-  const Run run{.k = *compute->kernels, .arena = arena, .precision = (*session)->engine().options().precision};
+  const Run run{.k = *compute->kernels, .arena = arena, .precision = session.engine().options().precision};
 
   ConsoleProgress progress(false);
   Score total;
   int64_t num_bytes = 0, done_bytes = 0;
   const auto start = std::chrono::steady_clock::now();
   for (std::string_view document : split_documents(*text)) {
-    const auto ids = (*session)->encode_prompt(document);
+    const auto ids = session.encode_prompt(document);
     if (!ids) return ids.error();
     // In pieces of many windows, so that a book shows progress; each piece is scored with BOS only at its start.
     const Score score = score_document(run, transformer, *ids, window);
@@ -95,6 +137,17 @@ Status eval(const EvalOptions& options) {
                 static_cast<long long>(window), static_cast<double>(total.num_tokens) / seconds);
   }
   return {};
+}
+
+}  // namespace
+
+Status eval(const EvalOptions& options) {
+  if (options.text.empty() == (options.sums == 0) || options.sums < 0 || options.sums > 10000) {
+    return invalid("give either --text FILE or --sums COUNT (at most 10000); see fathom eval --help");
+  }
+  auto session = Session::load(options.model, options.compute);
+  if (!session) return session.error();
+  return options.text.empty() ? eval_sums(**session, options) : eval_text(**session, options);
 }
 
 }  // namespace fathom::apps

@@ -41,6 +41,8 @@ Status inspect(const InspectOptions& options);
 struct EvalOptions {
   std::string model;
   std::string text;
+  int64_t sums = 0;    // held-out sums to ask; 0: none
+  uint64_t seed = 0;   // of the sums
   int64_t window = 0;  // tokens of context; 0: the model's, 2048 at most
   bool json = false;
   ComputeOptions compute;
@@ -83,7 +85,8 @@ struct DataPackOptions {
 Status data_pack(const DataPackOptions& options);
 
 struct BenchOptions {
-  std::string model;
+  std::string model;         // a directory, or
+  std::string train_preset;  // a preset to train on random tokens
   int64_t prompt_tokens = 512;
   int64_t decode_tokens = 128;
   int64_t repeat = 5;
