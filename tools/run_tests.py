@@ -127,7 +127,7 @@ class Run:
         return self.add(name, start, passed, failures, skips)
 
     def fuzz(self, total_seconds):
-        built = self.build("fuzz", lambda targets: [t for t in targets if t.startswith("fuzz_")])
+        built = self.build("dev", lambda targets: [t for t in targets if t.startswith("fuzz_")])
         if not built:
             return
         start = time.monotonic()
@@ -136,7 +136,7 @@ class Run:
         for target in built:
             corpus = ROOT / "tests" / "fuzz" / "corpus" / target.removeprefix("fuzz_")
             with tempfile.TemporaryDirectory(prefix="fathom_fuzz_") as fresh:  # new inputs go here, not into the tree
-                command = [str(build_directory("fuzz") / "tests" / target), f"-max_total_time={seconds}", "-timeout=10",
+                command = [str(build_directory("dev") / "tests" / target), f"-max_total_time={seconds}", "-timeout=10",
                            "-rss_limit_mb=2048", f"-artifact_prefix={LOGS}/{target}-", fresh]
                 if corpus.is_dir():
                     command.append(str(corpus))
@@ -275,10 +275,10 @@ def main():
         run.ctest("test")
     if options.all:
         if run.build("dev"):
-            run.ctest("dev", timeout_s=300)
+            run.ctest("dev", timeout_s=900)
         wanted = [f"{folder}_tests" for folder in TSAN_FOLDERS]
         if run.build("tsan", lambda targets: [t for t in wanted if t in targets]):
-            run.ctest("tsan", pattern="^(" + "|".join(TSAN_FOLDERS) + ")$", timeout_s=300)
+            run.ctest("tsan", pattern="^(" + "|".join(TSAN_FOLDERS) + ")$", timeout_s=900)
         run.fuzz(options.fuzz_seconds)
         run.npm()
         run.documentation()
