@@ -2,12 +2,12 @@
 // same, without prompt and colours, until the input ends.
 #include <algorithm>
 #include <cstdio>
-#include <iostream>
 #include <string>
 
 #include "apps/console.h"
 #include "apps/verbs.h"
 #include "base/file.h"
+#include "text/utf8.h"
 
 namespace fathom::apps {
 namespace {
@@ -96,6 +96,9 @@ class Chat {
   }
 
   Status answer(const std::string& text) {
+    if (const auto bad = first_invalid_utf8(text)) {
+      return invalid("the message is not valid UTF-8 at byte offset " + std::to_string(*bad));
+    }
     Json asked = messages_;
     asked.push(message("user", text));
     const ChatFormat& format = *session_.chat_format();
@@ -121,7 +124,6 @@ class Chat {
     } else if (auto s = engine.resume(sequence_, *ids, max_tokens); !s) {
       return s;
     }
-    clear_interrupt();
     const auto reply = session_.run(sequence_, {}, [](std::string_view piece) {
       std::fwrite(piece.data(), 1, piece.size(), stdout);
       std::fflush(stdout);
@@ -167,19 +169,26 @@ Status chat(const ChatOptions& options) {
                             .c_str());
   }
   Chat conversation(**session, options);
-  for (std::string text;;) {
+  LineReader input;
+  while (true) {
     if (interactive) {
+      clear_interrupt();  // it came when the answer had just ended, and meant that
       std::printf("%s", styled("> ", "1;36").c_str());
-      std::fflush(stdout);
     }
-    if (!std::getline(std::cin, text)) break;
-    const auto goes_on = conversation.line(text);
-    if (!goes_on) return goes_on.error();
-    if (!*goes_on) return {};
-  }
-  if (interrupted()) {
-    std::fputc('\n', stdout);
-    return interrupted_error("waiting for a message");
+    std::fflush(stdout);
+    const auto text = input.next();
+    if (!text) {
+      std::fputc('\n', stdout);
+      return text.error();
+    }
+    if (!*text) break;
+    const auto goes_on = conversation.line(**text);
+    if (!goes_on && !interactive) return goes_on.error();
+    if (!goes_on) {
+      report_error(goes_on.error());  // of this message; the conversation is as it was before
+    } else if (!*goes_on) {
+      return {};
+    }
   }
   if (interactive) std::fputc('\n', stdout);
   return {};

@@ -22,18 +22,24 @@ CLI::Option* add_optional(CLI::App& app, const std::string& name, std::optional<
       ->type_name(std::is_integral_v<T> ? "INT" : "FLOAT");
 }
 
-void add_compute_flags(CLI::App& app, ComputeOptions& options) {
+// Each verb has the flags that act on it: one that would be ignored is refused as unknown.
+void add_machine_flags(CLI::App& app, ComputeOptions& options) {
   app.add_option("-t,--threads", options.threads, "threads; 0: all CPUs")->group("Computing");
+  app.add_option("--kernels", options.kernels, "force a back end: ref, generic, avx2, avx512 (or FATHOM_KERNELS)")
+      ->group("Computing");
+}
+
+void add_precision_flag(CLI::App& app, ComputeOptions& options) {
   app.add_option("--precision", options.precision, "f32, bf16 or fp8 (E4M3 activations where weights are FP8)")
       ->group("Computing");
+}
+
+void add_generation_flags(CLI::App& app, ComputeOptions& options) {
   app.add_option("--mla", options.mla, "attention of generated tokens: absorbed (fast) or naive")
       ->capture_default_str()
       ->group("Computing");
-  app.add_option("--kernels", options.kernels, "force a back end: ref, generic, avx2, avx512 (or FATHOM_KERNELS)")
-      ->group("Computing");
-  app.add_option("-c,--context", options.context, "tokens of context; 0: the model's, 32768 at most")
-      ->group("Computing");
   app.add_option("--prompt-chunk", options.prompt_chunk, "prompt tokens computed at a time")
+      ->check(CLI::PositiveNumber)
       ->capture_default_str()
       ->group("Computing");
 }
@@ -54,7 +60,18 @@ void add_sampling_flags(CLI::App& app, SamplingFlags& flags) {
   add_optional(app, "--repetition-penalty", flags.repetition_penalty, "above 1: less repetition")
       ->check(CLI::Range(0.01, 100.0))
       ->group("Sampling");
-  add_optional(app, "-s,--seed", flags.seed, "the same seed gives the same answer")->group("Sampling");
+  add_optional(app, "-s,--seed", flags.seed, "the same seed gives the same answer")
+      ->check(CLI::NonNegativeNumber)  // a negative number would wrap
+      ->group("Sampling");
+}
+
+void add_all_compute_flags(CLI::App& app, ComputeOptions& options) {
+  add_machine_flags(app, options);
+  add_precision_flag(app, options);
+  add_generation_flags(app, options);
+  app.add_option("-c,--context", options.context, "tokens of context; 0: the model's, 32768 at most")
+      ->check(CLI::NonNegativeNumber)
+      ->group("Computing");
 }
 
 constexpr const char* kModelHelp = "model directory, or ORG/NAME in the Hugging Face cache";
@@ -78,15 +95,15 @@ class CommandLine {
   }
 
   int run(int argc, char** argv) {
+    catch_interrupts();
     try {
       app_.parse(argc, argv);
     } catch (const CLI::ParseError& e) {
       if (e.get_exit_code() == 0) return app_.exit(e);  // --help, --version
       const CLI::App* verb = &app_;
       while (!verb->get_subcommands().empty()) verb = verb->get_subcommands().front();
-      return report_error(invalid(std::string(e.what()) + "; see " + full_name(*verb) + " --help"));
+      return report_error(invalid(parse_error_text(*verb, e) + "; see " + full_name(*verb) + " --help"));
     }
-    catch_interrupts();
     const Status status = action_();
     if (!status) {
       std::fflush(stdout);
@@ -97,6 +114,13 @@ class CommandLine {
   }
 
  private:
+  /// CLI11's words, but a missing or mistyped verb is called so.
+  static std::string parse_error_text(const CLI::App& app, const CLI::ParseError& error) {
+    if (app.get_require_subcommand_min() == 0) return error.what();
+    const std::vector<std::string> rest = app.remaining();
+    if (rest.empty()) return full_name(app) + " needs a verb";
+    return full_name(app) + " has no verb or flag \"" + rest.front() + "\"";
+  }
   static std::string full_name(const CLI::App& app) {
     return app.get_parent() == nullptr ? "fathom" : full_name(*app.get_parent()) + " " + app.get_name();
   }
@@ -117,22 +141,23 @@ class CommandLine {
                                             chat, "fathom chat models/demo --temp 0.7");
     app->add_option("MODEL", o->model, kModelHelp)->required();
     app->add_option("--system", o->system, "system message");
-    app->add_option("-n,--max-tokens", o->max_tokens, "tokens of an answer at most; 0: to the end of the context");
+    app->add_option("-n,--max-tokens", o->max_tokens, "tokens of an answer at most; 0: to the end of the context")
+        ->check(CLI::NonNegativeNumber);
     add_sampling_flags(*app, o->sampling);
-    add_compute_flags(*app, o->compute);
+    add_all_compute_flags(*app, o->compute);
   }
 
   void add_generate() {
     const auto [app, o] = verb<GenerateOptions>(app_, "generate", "continue a prompt", generate,
                                                 "fathom generate models/demo -p \"Once upon a time\" -n 50");
     app->add_option("MODEL", o->model, kModelHelp)->required();
-    app->add_option("-p,--prompt", o->prompt, "the prompt");
-    app->add_option("-f,--file", o->prompt_file, "read the prompt from a file");
+    CLI::Option* prompt = app->add_option("-p,--prompt", o->prompt, "the prompt");
+    app->add_option("-f,--file", o->prompt_file, "read the prompt from a file")->excludes(prompt);
     app->add_option("-n,--max-tokens", o->max_tokens, "new tokens at most")->capture_default_str();
     app->add_option("--stop", o->stop, "end before this text; may be given several times")->expected(1)->take_all();
     app->add_flag("--json", o->json, "print the result as JSON at the end instead of streaming text");
     add_sampling_flags(*app, o->sampling);
-    add_compute_flags(*app, o->compute);
+    add_all_compute_flags(*app, o->compute);
   }
 
   void add_inspect() {
@@ -152,7 +177,7 @@ class CommandLine {
         ->take_all();
     app->add_flag("--print-config", o->print_config, "print the effective configuration and stop");
     app->add_flag("-q,--quiet", o->quiet, "no progress bar");
-    add_compute_flags(*app, o->compute);
+    add_machine_flags(*app, o->compute);
   }
 
   void add_eval() {
@@ -163,9 +188,11 @@ class CommandLine {
     app->add_option("--text", o->text, "UTF-8 text; lines \"<|endoftext|>\" separate documents");
     app->add_option("--sums", o->sums, "ask this many sums that `data synth` never shows, greedily");
     app->add_option("-s,--seed", o->seed, "seed of the sums")->capture_default_str();
-    app->add_option("--window", o->window, "tokens of context; 0: the model's, 2048 at most");
+    app->add_option("--window", o->window, "tokens of context; 0: the model's, 2048 at most")
+        ->check(CLI::NonNegativeNumber);
     app->add_flag("--json", o->json, "the result as JSON");
-    add_compute_flags(*app, o->compute);
+    add_machine_flags(*app, o->compute);
+    add_precision_flag(*app, o->compute);
   }
 
   void add_tokenizer() {
@@ -209,7 +236,7 @@ class CommandLine {
       app->add_option("-o,--output", o->output, "JSON lines file")->required();
       app->add_option("--documents", o->documents, "how many documents");
       app->add_option("--bytes", o->bytes, "or how many bytes");
-      app->add_option("-s,--seed", o->seed, "seed")->capture_default_str();
+      app->add_option("-s,--seed", o->seed, "seed")->check(CLI::NonNegativeNumber)->capture_default_str();
       app->add_option("--mixture", o->mixture, "weights of story, arithmetic, recall and chat documents")
           ->expected(4)
           ->delimiter(',');
@@ -223,6 +250,7 @@ class CommandLine {
       app->add_option("-o,--output", o->output, "training shard")->required();
       app->add_option("--validation", o->validation, "validation shard");
       app->add_option("--validation-fraction", o->validation_fraction, "last part of each file kept for validation")
+          ->check(CLI::Range(0.0, 0.5))
           ->capture_default_str();
       app->add_flag("--assistant-loss-only", o->assistant_loss_only, "of chats, train on the assistant's words only");
     }
@@ -238,7 +266,9 @@ class CommandLine {
     app->add_option("--decode", o->decode_tokens, "generated tokens")->capture_default_str();
     app->add_option("--repeat", o->repeat, "runs; the median is shown")->capture_default_str();
     app->add_flag("--json", o->json, "the result as JSON");
-    add_compute_flags(*app, o->compute);
+    add_machine_flags(*app, o->compute);
+    add_precision_flag(*app, o->compute);
+    add_generation_flags(*app, o->compute);
   }
 
   CLI::App app_{"fathom: run and train DeepSeek-family models (MLA, MoE, FP8, MTP)", "fathom"};

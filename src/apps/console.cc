@@ -1,21 +1,53 @@
 #include "apps/console.h"
 
+#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
+#include <utility>
 
 namespace fathom::apps {
 namespace {
 
-// A signal handler can reach nothing but static state.
+// A signal handler can reach nothing but static state. The pipe becomes readable with the flag, so that waiting for
+// input ends whichever thread the signal found and however shortly before the wait it came.
 std::atomic<bool> interrupt_flag{false};
+int wake_read = -1, wake_write = -1;
 
 void on_interrupt(int) {
   if (interrupt_flag.exchange(true)) ::_exit(kExitError);
+  const int code = errno;
+  [[maybe_unused]] const ssize_t ignored = ::write(wake_write, "", 1);
+  errno = code;
+}
+
+constexpr size_t kMaxLineBytes = size_t{64} << 20;
+constexpr size_t kMaxInputBytes = size_t{1} << 30;
+
+/// Appends what standard input has, after waiting for it; the number of bytes, 0 at the end.
+Result<size_t> append_input(std::string& text) {
+  pollfd waits[] = {{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0},
+                    {.fd = wake_read, .events = POLLIN, .revents = 0}};
+  char piece[16384];
+  while (true) {
+    if (interrupted()) return interrupted_error("waiting for input");
+    if (::poll(waits, std::size(waits), -1) < 0 && errno != EINTR) {
+      return io_error(std::string("cannot wait for standard input: ") + std::strerror(errno));
+    }
+    if (interrupted() || waits[0].revents == 0) continue;
+    const ssize_t got = ::read(STDIN_FILENO, piece, sizeof(piece));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return io_error(std::string("cannot read standard input: ") + std::strerror(errno));
+    text.append(piece, static_cast<size_t>(got));
+    return static_cast<size_t>(got);
+  }
 }
 
 std::string format(const char* pattern, double value, const char* unit) {
@@ -46,15 +78,55 @@ std::string styled(std::string_view text, std::string_view style) {
 }
 
 void catch_interrupts() {
+  int ends[2];
+  if (wake_read < 0 && ::pipe2(ends, O_CLOEXEC | O_NONBLOCK) == 0) {
+    wake_read = ends[0];
+    wake_write = ends[1];
+  }
   struct sigaction action {};
-  action.sa_handler = on_interrupt;  // no SA_RESTART: a read at the prompt returns
+  action.sa_handler = on_interrupt;
   ::sigaction(SIGINT, &action, nullptr);
   ::sigaction(SIGTERM, &action, nullptr);
+  ::signal(SIGXFSZ, SIG_IGN);
 }
 
 bool interrupted() { return interrupt_flag; }
-void clear_interrupt() { interrupt_flag = false; }
+void clear_interrupt() {
+  interrupt_flag = false;
+  for (char piece[16]; ::read(wake_read, piece, sizeof(piece)) > 0;) continue;
+}
 Error interrupted_error(std::string_view during) { return cancelled("interrupted while " + std::string(during)); }
+
+Result<std::optional<std::string>> LineReader::next() {
+  size_t searched = 0;
+  while (true) {
+    if (const size_t end = buffer_.find('\n', searched); end != std::string::npos) {
+      std::string line = buffer_.substr(0, end);
+      buffer_.erase(0, end + 1);
+      return std::optional(std::move(line));
+    }
+    if (ended_) break;
+    searched = buffer_.size();
+    if (searched > kMaxLineBytes) {
+      return invalid("a line of standard input has more than the accepted " + std::to_string(kMaxLineBytes) + " bytes");
+    }
+    const auto got = append_input(buffer_);
+    if (!got) return got.error();
+    ended_ = *got == 0;
+  }
+  if (buffer_.empty()) return std::optional<std::string>();
+  return std::optional(std::exchange(buffer_, {}));
+}
+
+Result<std::string> read_standard_input() {
+  std::string text;
+  while (text.size() <= kMaxInputBytes) {
+    const auto got = append_input(text);
+    if (!got) return got.error();
+    if (*got == 0) return text;
+  }
+  return invalid("standard input has more than the accepted " + std::to_string(kMaxInputBytes) + " bytes");
+}
 
 ConsoleProgress::ConsoleProgress(bool quiet)
     : quiet_(quiet), terminal_(::isatty(STDERR_FILENO) != 0), start_(Clock::now()), last_(start_) {}

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -22,11 +23,27 @@ bool stdin_is_terminal();
 /// `text` in an ANSI style ("1" bold, "2" dim, "36" cyan) if standard output is a terminal.
 std::string styled(std::string_view text, std::string_view style);
 
-/// After this, Ctrl-C and SIGTERM set a flag instead of ending the process; a second one ends it.
+/// After this, Ctrl-C and SIGTERM set a flag instead of ending the process (a second one ends it), and a write beyond
+/// the file size limit is an error of that write instead of a signal that would leave half a file.
 void catch_interrupts();
 bool interrupted();
 void clear_interrupt();
 Error interrupted_error(std::string_view during);
+
+/// Standard input line by line. A Ctrl-C ends the waiting whenever it comes, be it just before the read.
+class LineReader {
+ public:
+  /// The next line without its end; nothing when the input ends. Errors: kCancelled when the user interrupts, a line of
+  /// more than 64 MiB, input that cannot be read.
+  Result<std::optional<std::string>> next();
+
+ private:
+  std::string buffer_;  // read but not returned yet
+  bool ended_ = false;
+};
+
+/// All of standard input, 1 GiB at most. Errors as LineReader's.
+Result<std::string> read_standard_input();
 
 /// A progress bar with ETA on standard error. Off a terminal it prints a line every ten seconds; with `quiet` nothing.
 class ConsoleProgress final : public Progress {

@@ -21,12 +21,13 @@ struct Score {
   int64_t num_tokens = 0;
 };
 
-/// -log p of ids[1..] given what is before them.
-Score score_document(const Run& run, const Transformer& model, std::span<const int32_t> ids, int64_t window) {
-  Score score;
+/// Adds -log p of ids[1..] given what is before them, window by window; false when the user interrupts.
+bool score_document(const Run& run, const Transformer& model, std::span<const int32_t> ids, int64_t window,
+                    Score& score) {
   const auto length = static_cast<int64_t>(ids.size());
   int64_t scored = 1;  // ids[0] is BOS: given
   for (int64_t begin = 0; scored < length;) {
+    if (interrupted()) return false;
     const ArenaScope scope(run.arena);
     const int64_t end = std::min(length, begin + window), count = end - begin;
     const std::vector<int64_t> offsets{0, count};
@@ -41,7 +42,7 @@ Score score_document(const Run& run, const Transformer& model, std::span<const i
     scored = end;
     begin = end - window / 2;
   }
-  return score;
+  return true;
 }
 
 /// Text of the greedy answer to one user message in a fresh conversation.
@@ -64,8 +65,7 @@ Result<std::string> greedy_answer(Session& session, std::string_view question) {
 }
 
 /// Sums of two operands that `data synth` keeps out of every document, asked as a chat: exact when what follows the
-/// last
-/// "= " of the answer is the sum.
+/// last "= " of the answer is the sum.
 Status eval_sums(Session& session, const EvalOptions& options) {
   if (!session.chat_format()) return not_found(session.model_dir().string() + " has no chat template to ask with");
   const auto questions = held_out_questions(options.seed, static_cast<int>(options.sums));
@@ -107,19 +107,14 @@ Status eval_text(Session& session, const EvalOptions& options) {
 
   ConsoleProgress progress(false);
   Score total;
-  int64_t num_bytes = 0, done_bytes = 0;
+  int64_t num_bytes = 0;
   const auto start = std::chrono::steady_clock::now();
   for (std::string_view document : split_documents(*text)) {
     const auto ids = session.encode_prompt(document);
-    if (!ids) return ids.error();
-    // In pieces of many windows, so that a book shows progress; each piece is scored with BOS only at its start.
-    const Score score = score_document(run, transformer, *ids, window);
-    total.nats += score.nats;
-    total.num_tokens += score.num_tokens;
+    if (!ids) return Error{ids.error().code, options.text + ": " + ids.error().text};
+    if (!score_document(run, transformer, *ids, window, total)) return interrupted_error("scoring " + options.text);
     num_bytes += static_cast<int64_t>(document.size());
-    done_bytes = num_bytes;
-    progress.update("scoring", done_bytes, static_cast<int64_t>(text->size()), "");
-    if (interrupted()) return interrupted_error("scoring " + options.text);
+    progress.update("scoring", num_bytes, static_cast<int64_t>(text->size()), "");
   }
   if (num_bytes == 0 || total.num_tokens == 0) return invalid(options.text + " holds no text to score");
   const double bits_per_byte = total.nats / std::numbers::ln2 / static_cast<double>(num_bytes);

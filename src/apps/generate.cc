@@ -20,7 +20,10 @@ Status generate(const GenerateOptions& options) {
   if (!session) return session.error();
   Session& s = **session;
   const auto ids = s.encode_prompt(prompt);
-  if (!ids) return ids.error();
+  if (!ids) {
+    const std::string where = options.prompt_file.empty() ? "the prompt" : options.prompt_file;
+    return Error{ids.error().code, where + ": " + ids.error().text};
+  }
   const auto sequence = s.engine().submit(*ids, s.sampling(options.sampling), options.max_tokens);
   if (!sequence) return sequence.error();
   const bool stream = !options.json;

@@ -85,6 +85,11 @@ Result<std::unique_ptr<Session>> Session::load(std::string_view model, const Com
   if (options.mla != "absorbed" && options.mla != "naive") {
     return invalid("--mla " + options.mla + " is unknown; accepted: absorbed, naive");
   }
+  if (options.context > session->model_->config.max_position_embeddings) {
+    return invalid("--context " + std::to_string(options.context) + " is more than the " +
+                   std::to_string(session->model_->config.max_position_embeddings) + " tokens that " + dir->string() +
+                   " was made for");
+  }
   session->make_engine(options, precision);
   if (interrupted()) return interrupted_error("loading " + dir->string());
   return session;
@@ -94,7 +99,7 @@ void Session::make_engine(const ComputeOptions& options, Precision precision) {
   EngineOptions engine;
   engine.precision = precision;
   engine.generation = options.mla == "naive" ? GenerationForm::kNaive : GenerationForm::kAbsorbed;
-  engine.prompt_chunk = std::max<int64_t>(1, options.prompt_chunk);
+  engine.prompt_chunk = options.prompt_chunk;
   engine.max_cache_tokens =
       options.context > 0 ? options.context : std::min(model_->config.max_position_embeddings, kDefaultContext);
   engine.stop_tokens = stop_tokens_;

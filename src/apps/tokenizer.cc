@@ -3,8 +3,6 @@
 
 #include <charconv>
 #include <cstdio>
-#include <iostream>
-#include <iterator>
 
 #include "apps/console.h"
 #include "apps/verbs.h"
@@ -32,7 +30,10 @@ constexpr std::string_view kChatTemplate =
     "{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<｜Assistant｜>' }}{% endif %}";
 
-std::string standard_input() { return {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()}; }
+/// The argument of encode and decode, or standard input in its place.
+Result<std::string> text_of(const TokenizerCodeOptions& options) {
+  return options.text.empty() ? read_standard_input() : options.text;
+}
 
 Result<Tokenizer> tokenizer_of(const std::string& model) {
   const auto dir = resolve_model_dir(model, HubEnvironment::of_process());
@@ -110,8 +111,9 @@ Status tokenizer_train(const TokenizerTrainOptions& options) {
 Status tokenizer_encode(const TokenizerCodeOptions& options) {
   const auto tokenizer = tokenizer_of(options.model);
   if (!tokenizer) return tokenizer.error();
-  const std::string text = options.text.empty() ? standard_input() : options.text;
-  const auto ids = tokenizer->encode(text, AddedTokens::kParse);
+  const auto text = text_of(options);
+  if (!text) return text.error();
+  const auto ids = tokenizer->encode(*text, AddedTokens::kParse);
   if (!ids) return ids.error();
   Json list = Json::array();
   std::string line;
@@ -126,18 +128,20 @@ Status tokenizer_encode(const TokenizerCodeOptions& options) {
 Status tokenizer_decode(const TokenizerCodeOptions& options) {
   const auto tokenizer = tokenizer_of(options.model);
   if (!tokenizer) return tokenizer.error();
-  const std::string text = options.text.empty() ? standard_input() : options.text;
+  const auto text = text_of(options);
+  if (!text) return text.error();
   std::vector<int32_t> ids;
   constexpr std::string_view kSeparators = " \t\r\n,[]";
-  for (size_t at = text.find_first_not_of(kSeparators); at != std::string::npos;) {
-    const size_t end = std::min(text.find_first_of(kSeparators, at), text.size());
+  for (size_t at = text->find_first_not_of(kSeparators); at != std::string::npos;) {
+    const size_t end = std::min(text->find_first_of(kSeparators, at), text->size());
     int32_t id = 0;
-    const auto [stop, error] = std::from_chars(text.data() + at, text.data() + end, id);
-    if (error != std::errc{} || stop != text.data() + end) {
-      return invalid("\"" + text.substr(at, end - at) + "\" is not a token id; give ids separated by blanks or commas");
+    const auto [stop, error] = std::from_chars(text->data() + at, text->data() + end, id);
+    if (error != std::errc{} || stop != text->data() + end) {
+      return invalid("\"" + text->substr(at, end - at) +
+                     "\" is not a token id; give ids separated by blanks or commas");
     }
     ids.push_back(id);
-    at = text.find_first_not_of(kSeparators, end);
+    at = text->find_first_not_of(kSeparators, end);
   }
   const auto decoded = tokenizer->decode(ids);
   if (!decoded) return decoded.error();

@@ -36,7 +36,7 @@ class Engine {
   Engine(const Model& model, Kernels& kernels, EngineOptions options);
 
   const EngineOptions& options() const { return options_; }
-  /// Positions the model was made for, or the cache's room if that is less.
+  /// Positions the model was made for, or max_cache_tokens if that is less.
   int64_t context_length() const;
 
   /// Starts a sequence. Errors: empty prompt, a token id outside the vocabulary, a prompt that leaves no room for an

@@ -1,0 +1,125 @@
+"""fathom eval: the measure is bits per byte, text of the training data scores better than noise, windows are checked."""
+
+import json
+import math
+import random
+import unittest
+
+import support
+from support import CommandLineCase
+
+
+class Eval(CommandLineCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.directory = support.fresh_directory("eval")
+        documents = [json.loads(line) for line in (support.tiny_data() / "synth.jsonl").read_text().splitlines()]
+        cls.stories = [d["text"] for d in documents if "text" in d][:40]
+
+    def evaluate(self, text, *arguments, threads=1):
+        path = self.directory / "text.txt"
+        path.write_text(text)
+        done = support.run("eval", support.tiny_model(), "--text", path, "--json", "-t", threads, *arguments)
+        self.assert_success(done)
+        return json.loads(done.stdout)
+
+    def test_known_text_scores_better_than_noise_and_noise_no_better_than_it_must(self):
+        known = self.evaluate("\n".join(self.stories))
+        letters = random.Random(1)
+        noise = self.evaluate("".join(letters.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(4000)))
+        self.assertLess(known["bits_per_byte"], 0.75 * noise["bits_per_byte"])
+        # Independent letters carry log2 26 bits each; no model that did not see them can score below that.
+        self.assertGreater(noise["bits_per_byte"], math.log2(26) - 0.1)
+        # The tiny model is better than a uniform choice of tokens.
+        self.assertLess(known["perplexity"], support.TINY_VOCAB)
+
+    def test_the_figures_agree_with_each_other(self):
+        text = "\n".join(self.stories)
+        found = self.evaluate(text)
+        self.assertEqual(set(found), {"text", "bytes", "tokens", "bits_per_byte", "perplexity", "window", "tokens_per_second"})
+        self.assertEqual(found["bytes"], len(text.encode()))
+        ids = json.loads(support.made("tokenizer", "encode", support.tiny_model(), text, "--json").stdout)
+        self.assertEqual(found["tokens"], len(ids))
+        bits = found["tokens"] * math.log2(found["perplexity"])
+        self.assertAlmostEqual(found["bits_per_byte"], bits / found["bytes"], places=9)
+
+    def test_documents_are_scored_alone(self):
+        """Two documents are worth the sum of the two alone, however they are ordered."""
+        first, second = self.stories[0], self.stories[1]
+        def bits(text):
+            found = self.evaluate(text)
+            return found["bits_per_byte"] * found["bytes"]
+        expected = bits(first) + bits(second)
+        self.assertAlmostEqual(bits(f"{first}\n<|endoftext|>\n{second}"), expected, places=6)
+        self.assertAlmostEqual(bits(f"{second}\n<|endoftext|>\n{first}"), expected, places=6)
+
+    def test_it_agrees_with_the_trainers_validation(self):
+        """One short document fits one window of the trainer too. The shard adds the end token, which eval does not score."""
+        work = support.fresh_directory("agree")
+        (work / "one.txt").write_text("Once upon a time there was a little cat called Tom.")
+        support.made("data", "pack", work / "one.txt", "--tokenizer", support.tiny_data() / "tokenizer", "-o",
+                     work / "one.shard", "--validation-fraction", 0)
+        ids = json.loads(support.made("tokenizer", "encode", support.tiny_model(), (work / "one.txt").read_text(),
+                                      "--json").stdout)
+        done = support.run("train", support.tiny_settings(work, steps=1), "-q", "-t", 1,
+                           "--set", f"model.from={support.tiny_model()}", "--set", f"data.train=[\"{work}/one.shard\"]",
+                           "--set", f"data.validation=[\"{work}/one.shard\"]", "--set", "train.slots_per_step=1",
+                           "--set", "train.sequences_per_slot=1", "--set", f"train.sequence_length={len(ids)}",
+                           "--set", "learning_rate.peak=0", "--set", "learning_rate.final=0",
+                           "--set", "train.bias_update_speed=0", "--set", "learning_rate.warmup_steps=0")
+        self.assert_success(done)
+        trained = support.read_log(work / "log.jsonl")[1]["validation.loss"]
+        found = self.evaluate((work / "one.txt").read_text())
+        self.assertEqual(found["tokens"], len(ids))
+        self.assertAlmostEqual(trained, math.log(found["perplexity"]), places=4)
+
+    def test_a_smaller_window_changes_the_score_and_every_token_is_still_scored(self):
+        text = "\n".join(self.stories)
+        whole, small = self.evaluate(text), self.evaluate(text, "--window", 32)
+        self.assertEqual((whole["window"], small["window"]), (512, 32))
+        self.assertEqual(whole["tokens"], small["tokens"])
+        self.assertNotEqual(whole["bits_per_byte"], small["bits_per_byte"])
+
+    def test_threads_and_kernels_do_not_change_the_score(self):
+        text = self.stories[0]
+        expected = self.evaluate(text)["bits_per_byte"]
+        for kernels in self.available_kernels():
+            self.assertEqual(self.evaluate(text, "--kernels", kernels)["bits_per_byte"], expected)
+        self.assertEqual(self.evaluate(text, threads=2)["bits_per_byte"], expected)
+
+    def test_the_text_line_has_the_same_figures(self):
+        found = self.evaluate(self.stories[0])
+        done = support.run("eval", support.tiny_model(), "--text", self.directory / "text.txt", "-t", 1)
+        self.assert_success(done)
+        self.assertTrue(done.stdout.startswith(f"{found['bits_per_byte']:.4f} bits per byte"), done.stdout)
+
+    def test_windows_out_of_range_are_refused(self):
+        (self.directory / "a.txt").write_text("Hello world")
+        for window in ("1", "513", "-3"):
+            with self.subTest(window=window):
+                self.refused("eval", support.tiny_model(), "--text", self.directory / "a.txt", f"--window={window}",
+                             needles=["--window"])
+
+    def test_texts_that_cannot_be_scored_are_named(self):
+        cases = {"empty.txt": (b"", "no text"), "latin1.txt": (b"caf\xe9", "UTF-8"),
+                 "separators.txt": (b"<|endoftext|>\n<|endoftext|>\n", "no text")}
+        for name, (content, needle) in cases.items():
+            with self.subTest(text=name):
+                (self.directory / name).write_bytes(content)
+                self.refused("eval", support.tiny_model(), "--text", self.directory / name,
+                             needles=[self.directory / name, needle])
+        self.refused("eval", support.tiny_model(), "--text", self.directory / "absent.txt", needles=["absent.txt"])
+        self.refused("eval", support.tiny_model(), "--text", self.directory, needles=[self.directory])
+
+    def test_ctrl_c_ends_a_long_text(self):
+        (self.directory / "long.txt").write_text("\n".join(self.stories) * 200)  # one document
+        process = support.start("eval", support.tiny_model(), "--text", self.directory / "long.txt", "-t", 1)
+        self.assertRaises(Exception, process.wait, timeout=1.5)  # it scores for many seconds
+        support.interrupt(process)
+        stdout, stderr = process.communicate(timeout=20)
+        self.assertEqual((process.returncode, stdout), (2, ""))
+        self.check_error_line(stderr, "interrupted while scoring", "long.txt")
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,96 @@
+"""fathom inspect: the published sizes of the supported models, and what a directory lacks."""
+
+import json
+import shutil
+import unittest
+
+import support
+from support import CommandLineCase
+
+CONFIGS = support.ROOT / "tests" / "model" / "configs"
+# Parameters as published with the models, in billions, and the digits that were given. MTP modules are not counted.
+SIZES = {
+    "deepseek-v2-lite": (15.706, 3),
+    "deepseek-v2": (235.741, 3),
+    "deepseek-v3": (671.026, 3),
+    "deepseek-v3.1": (671.026, 3),
+    "kimi-k2": (1026.4, 1),
+    "moonlight-16b-a3b": (15.960, 3),
+    "glm-4.7-flash": (29.943, 3),
+}
+
+
+def config_only(name):
+    directory = support.fresh_directory(name)
+    shutil.copyfile(CONFIGS / f"{name}.json", directory / "config.json")
+    return directory
+
+
+class Inspect(CommandLineCase):
+    def inspect_json(self, model):
+        done = support.run("inspect", model, "--json")
+        self.assert_success(done)
+        return json.loads(done.stdout)
+
+    def test_every_supported_model_has_its_published_size(self):
+        self.assertEqual({path.stem for path in CONFIGS.glob("*.json")}, set(SIZES))
+        for name, (billions, digits) in SIZES.items():
+            with self.subTest(model=name):
+                found = self.inspect_json(config_only(name))
+                self.assertEqual(round(found["parameters"]["total"] / 1e9, digits), billions)
+                self.assertFalse(found["weights_present"])
+                self.assertEqual(found["missing_tensors"], [])
+                self.assertLess(found["parameters"]["active"], found["parameters"]["total"])
+
+    def test_the_text_says_the_same_size(self):
+        done = support.run("inspect", config_only("deepseek-v3"))
+        self.assert_success(done)
+        self.assertIn("671.026 B", done.stdout)
+        self.assertIn("256 routed, 8 per token, 1 shared", done.stdout)
+        self.assertIn("no weights in the directory", done.stdout)
+
+    def test_the_bytes_are_those_of_the_files(self):
+        for export_format, dtype in (("f32", "F32"), ("bf16", "BF16"), ("fp8", "F8_E4M3")):
+            with self.subTest(format=export_format):
+                model = support.tiny_model(export_format)
+                found = self.inspect_json(model)
+                header, data = support.read_safetensors(model / "model.safetensors")
+                self.assertEqual(found["weight_bytes"], len(data))
+                self.assertEqual(sum(found["bytes_by_class"].values()), len(data))
+                self.assertIn(dtype, {entry["dtype"] for name, entry in header.items() if name != "__metadata__"})
+                self.assertTrue(found["fits"])
+                text = support.made("inspect", model).stdout
+                self.assertIn(dtype, text)
+                self.assertIn("fits", text)
+
+    def test_parameters_are_the_elements_of_the_tensors(self):
+        model = support.tiny_model()
+        header, data = support.read_safetensors(model / "model.safetensors")
+        found = self.inspect_json(model)["parameters"]
+        # The router biases are no parameters of the loss, and embedding and head are stored again in no MTP module.
+        biases = sum(entry["shape"][0] for name, entry in header.items() if name.endswith("e_score_correction_bias"))
+        self.assertIn(len(data) // 4 - found["total"] - found["mtp"], (0, biases))
+
+    def test_missing_unexpected_and_unknown_things_are_listed(self):
+        model = support.copy_of_model()
+        header, data = support.read_safetensors(model / "model.safetensors")
+        header["model.extra.weight"] = header.pop("model.norm.weight")
+        support.write_safetensors(model / "model.safetensors", header, data)
+        support.edit_json(model / "config.json", favourite_colour="blue")
+        found = self.inspect_json(model)
+        self.assertEqual(found["missing_tensors"], ["model.norm.weight"])
+        self.assertEqual(found["unexpected_tensors"], ["model.extra.weight"])
+        self.assertEqual(found["unknown_config_keys"], ["favourite_colour"])
+        text = support.made("inspect", model).stdout
+        for name in ("model.norm.weight", "model.extra.weight", "favourite_colour"):
+            self.assertIn(name, text)
+
+    def test_what_is_not_a_model_is_refused(self):
+        empty = support.fresh_directory("empty")
+        self.refused("inspect", empty, needles=[f"{empty}/config.json"])
+        self.refused("inspect", "no-such-model", needles=['"no-such-model"'])
+        self.refused("inspect", empty / "config.json", needles=["config.json"])
+
+
+if __name__ == "__main__":
+    unittest.main()
