@@ -187,7 +187,7 @@ class CommandLine {
     app->add_option("MODEL", o->model, kModelHelp)->required();
     app->add_option("--text", o->text, "UTF-8 text; lines \"<|endoftext|>\" separate documents");
     app->add_option("--sums", o->sums, "ask this many sums that `data synth` never shows, greedily");
-    app->add_option("-s,--seed", o->seed, "seed of the sums")->capture_default_str();
+    app->add_option("-s,--seed", o->seed, "seed of the sums")->check(CLI::NonNegativeNumber)->capture_default_str();
     app->add_option("--window", o->window, "tokens of context; 0: the model's, 2048 at most")
         ->check(CLI::NonNegativeNumber);
     app->add_flag("--json", o->json, "the result as JSON");
