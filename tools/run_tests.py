@@ -126,6 +126,27 @@ class Run:
             self.show(output, 120)
         return self.add(name, start, passed, failures, skips)
 
+    def command_line(self, everything):
+        """tests/apps: the program as a user meets it. Counts every unittest case."""
+        name, start = "command line", time.monotonic()
+        command = [sys.executable, "-m", "unittest", "discover", "-v", "-s", "tests/apps", "-p", "*_test.py"]
+        env = {"FATHOM_BINARY": str(build_directory("test") / "src" / "apps" / "fathom"), **({"FATHOM_ALL": "1"} if everything else {})}
+        status, output = self.execute(command, "command-line.log", 25 * 60, env=env)
+        passed, failures, skips = 0, [], []
+        # "test_name (module.Class.test_name)" and, after a docstring or at once, "... ok" or the like.
+        for case, verdict in re.findall(r"^(test_\w+ \(\S+\))(?:\n[^\n]*?)? \.\.\. (ok|FAIL|ERROR|skipped [^\n]*|expected failure)$", output, re.MULTILINE):
+            if verdict == "ok":
+                passed += 1
+            elif verdict.startswith("skipped"):
+                skips.append(f"{case}: {verdict.removeprefix('skipped ')}")
+            else:
+                failures.append(case)
+        if status and not failures:
+            failures = [f"exit status {status}"]
+        if failures:
+            self.show(output, 120)
+        return self.add(name, start, passed, failures, skips)
+
     def fuzz(self, total_seconds):
         built = self.build("dev", lambda targets: [t for t in targets if t.startswith("fuzz_")])
         if not built:
@@ -273,6 +294,7 @@ def main():
     run.command("shell scripts", ["shellcheck", "run", "test", ".ci/run", "tools/install_packages.sh"])
     if run.build("test"):
         run.ctest("test")
+        run.command_line(options.all)
     if options.all:
         if run.build("dev"):
             run.ctest("dev", timeout_s=900)
