@@ -127,25 +127,20 @@ class Run:
         return self.add(name, start, passed, failures, skips)
 
     def command_line(self, everything):
-        """tests/apps: the program as a user meets it. Counts every unittest case."""
+        """The tests of the built program; the long ones only with `everything`."""
         name, start = "command line", time.monotonic()
-        command = [sys.executable, "-m", "unittest", "discover", "-v", "-s", "tests/apps", "-p", "*_test.py"]
-        env = {"FATHOM_BINARY": str(build_directory("test") / "src" / "apps" / "fathom"), **({"FATHOM_ALL": "1"} if everything else {})}
-        status, output = self.execute(command, "command-line.log", 25 * 60, env=env)
-        passed, failures, skips = 0, [], []
-        # "test_name (module.Class.test_name)" and, after a docstring or at once, "... ok" or the like.
-        for case, verdict in re.findall(r"^(test_\w+ \(\S+\))(?:\n[^\n]*?)? \.\.\. (ok|FAIL|ERROR|skipped [^\n]*|expected failure)$", output, re.MULTILINE):
-            if verdict == "ok":
-                passed += 1
-            elif verdict.startswith("skipped"):
-                skips.append(f"{case}: {verdict.removeprefix('skipped ')}")
-            else:
-                failures.append(case)
-        if status and not failures:
-            failures = [f"exit status {status}"]
-        if failures:
+        report = LOGS / "command-line.json"
+        report.unlink(missing_ok=True)
+        env = {"FATHOM_BINARY": str(build_directory("test") / "src" / "apps" / "fathom"), "FATHOM_ALL": str(int(everything))}
+        status, output = self.execute([sys.executable, "tools/unittest_report.py", "tests/apps", str(report)],
+                                      "command-line.log", (25 if everything else 8) * 60, env=env)
+        try:
+            found = json.loads(report.read_text())
+        except (OSError, ValueError):
+            found = {"passed": 0, "failures": [f"the tests left no report (exit status {status})"], "skips": []}
+        if found["failures"]:
             self.show(output, 120)
-        return self.add(name, start, passed, failures, skips)
+        return self.add(name, start, found["passed"], found["failures"], found["skips"])
 
     def fuzz(self, total_seconds):
         built = self.build("dev", lambda targets: [t for t in targets if t.startswith("fuzz_")])
@@ -276,7 +271,7 @@ def shared_folder():
 
 def main():
     parser = argparse.ArgumentParser(prog="./test", description="Builds and runs the tests.")
-    parser.add_argument("--all", action="store_true", help="also sanitizers, fuzz targets, npm checks and documentation")
+    parser.add_argument("--all", action="store_true", help="also long training runs, sanitizers, fuzz targets, npm checks and documentation")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="parallel jobs (default: CPUs)")
     parser.add_argument("--fuzz-seconds", type=int, default=30, help="seconds for all fuzz targets together (default 30)")
     options = parser.parse_args()

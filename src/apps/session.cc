@@ -118,15 +118,20 @@ Status Session::read_generation_config() {
   if (!text) return text.error().code == ErrorCode::kNotFound ? Status{} : Status{text.error()};
   auto json = Json::parse(*text, path.string());
   if (!json) return json.error();
-  const auto number = [&json](std::string_view key, auto& value) {
+  // Their ranges are checked with those of the flags, when a prompt is submitted.
+  for (const auto& [key, value] : {std::pair{"temperature", &defaults_.temperature},
+                                   {"top_p", &defaults_.top_p},
+                                   {"min_p", &defaults_.min_p},
+                                   {"repetition_penalty", &defaults_.repetition_penalty}}) {
     const Json* found = json->find(key);
-    if (found != nullptr && found->is_number()) value = static_cast<std::decay_t<decltype(value)>>(found->as_double());
-  };
-  number("temperature", defaults_.temperature);
-  number("top_p", defaults_.top_p);
-  number("top_k", defaults_.top_k);
-  number("min_p", defaults_.min_p);
-  number("repetition_penalty", defaults_.repetition_penalty);
+    if (found == nullptr || found->is_null()) continue;
+    if (!found->is_number()) return invalid(path.string() + ": " + key + " is not a number");
+    *value = found->as_double();
+  }
+  if (const Json* top_k = json->find("top_k"); top_k != nullptr && !top_k->is_null()) {
+    if (!top_k->is_int()) return invalid(path.string() + ": top_k is not an integer");
+    defaults_.top_k = top_k->as_int();
+  }
   if (const Json* sample = json->find("do_sample"); sample != nullptr && sample->is_bool() && !sample->as_bool()) {
     defaults_.temperature = 0;
   }
@@ -159,6 +164,11 @@ Result<std::vector<int32_t>> Session::encode_prompt(std::string_view text) const
   if (!ids) return ids.error();
   const auto bos = model_->config.bos_token_id;
   if (bos && (ids->empty() || ids->front() != *bos)) ids->insert(ids->begin(), static_cast<int32_t>(*bos));
+  for (int32_t id : *ids) {
+    if (id < model_->config.vocab_size) continue;
+    return corrupt((model_dir_ / "tokenizer.json").string() + " has token id " + std::to_string(id) +
+                   ", but the model has " + std::to_string(model_->config.vocab_size) + " tokens");
+  }
   return ids;
 }
 

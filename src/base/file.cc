@@ -25,6 +25,9 @@ struct FileDescriptor {
   }
 };
 
+// O_NONBLOCK: without it a named pipe in the place of a file would wait for a writer. Regular files do not know it.
+int open_to_read(const Path& path) { return ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); }
+
 Result<int64_t> regular_size(int fd, const Path& path) {
   struct stat info {};
   if (::fstat(fd, &info) != 0) return system_error("stat", path);
@@ -35,7 +38,7 @@ Result<int64_t> regular_size(int fd, const Path& path) {
 }  // namespace
 
 Result<std::string> read_file(const Path& path, int64_t max_bytes) {
-  const FileDescriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  const FileDescriptor file{open_to_read(path)};
   if (file.fd < 0) return system_error("open", path);
   const auto size = regular_size(file.fd, path);
   if (!size) return size.error();
@@ -57,7 +60,7 @@ Result<std::string> read_file(const Path& path, int64_t max_bytes) {
 }
 
 Result<MappedFile> MappedFile::open(const Path& path) {
-  const FileDescriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  const FileDescriptor file{open_to_read(path)};
   if (file.fd < 0) return system_error("open", path);
   const auto size = regular_size(file.fd, path);
   if (!size) return size.error();

@@ -275,6 +275,16 @@ class CommandLineCase(unittest.TestCase):
         return levels
 
 
+def catches_interrupts(process):
+    """Whether the program has come to where Ctrl-C is its own business (or has ended)."""
+    try:
+        status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+    except OSError:
+        return True
+    caught = next((line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")), None)
+    return caught is None or bool(int(caught, 16) >> (signal.SIGINT - 1) & 1)
+
+
 def interrupt(process, number=signal.SIGINT):
     with contextlib.suppress(ProcessLookupError):
         process.send_signal(number)
