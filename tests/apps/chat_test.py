@@ -231,7 +231,7 @@ class Terminal(CommandLineCase):
         self.read_until(b"/reset")
         self.read_until(prompt)
         self.type(INTERRUPT_KEY)
-        self.assertIn("interrupted while waiting for input", self.read_until(b"message\r\n"))
+        self.assertIn("interrupted while waiting for input", self.read_until(b"input\r\n"))
         self.assertEqual(self.process.wait(timeout=30), 2)
 
     def test_a_message_that_cannot_be_sent_ends_nothing(self):
