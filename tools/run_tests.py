@@ -170,7 +170,7 @@ class Run:
             self.skip("npm checks", "tests/npm/package.json is absent")
             return
         install = "ci" if (folder / "package-lock.json").exists() else "install"
-        if self.command("npm install", ["npm", install, "--no-audit", "--no-fund"], cwd=folder):
+        if self.command("npm install", ["npm", install, "--no-audit", "--no-fund", *(["--no-package-lock"] if install == "install" else [])], cwd=folder):
             self.command("npm checks", ["npm", "test"], timeout_s=600, cwd=folder)
 
     def documentation(self):
@@ -286,7 +286,8 @@ def main():
     run.command("layering", [sys.executable, "tools/layering.py"])
     run.command("names in docs", [sys.executable, "tools/doc_names.py"])
     run.command("tools", [sys.executable, "-m", "unittest", "discover", "-q", "-s", "tests/tools", "-p", "*_test.py"])
-    run.command("shell scripts", ["shellcheck", "run", "test", ".ci/run", "tools/install_packages.sh"])
+    run.command("shell scripts", ["shellcheck", "run", "test", ".ci/run", "tools/install_packages.sh", "tools/make_demo.sh",
+                                   "tests/npm/test.sh"])
     if run.build("test"):
         run.ctest("test")
         run.command_line(options.all)

@@ -12,7 +12,9 @@ Engine::Engine(const Model& model, Kernels& kernels, EngineOptions options)
       transformer_(model.config, model.weights),
       runner_(transformer_, kernels, options_.precision) {}
 
-int64_t Engine::context_length() const { return std::min(model_.config.max_position_embeddings, options_.max_cache_tokens); }
+int64_t Engine::context_length() const {
+  return std::min(model_.config.max_position_embeddings, options_.max_cache_tokens);
+}
 
 Sequence* Engine::find(int64_t sequence_id) {
   for (auto& sequence : sequences_) {

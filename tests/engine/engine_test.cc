@@ -101,10 +101,10 @@ TEST_F(EngineTest, EndsWhenTheContextIsFull) {
 }
 
 TEST_F(EngineTest, TheCacheBoundsTheContextToo) {
-  options_.max_cache_tokens = 100;  // two pages
+  options_.max_cache_tokens = 100;  // in pages of 64; the context is what was asked for
   Engine e = engine();
-  EXPECT_EQ(e.context_length(), 128);
-  const auto id = e.submit(prompt(120), greedy_, 1000);
+  EXPECT_EQ(e.context_length(), 100);
+  const auto id = e.submit(prompt(92), greedy_, 1000);
   ASSERT_TRUE(id);
   const Answer answer = finish(e)[*id];
   EXPECT_EQ(answer.tokens.size(), 8u);

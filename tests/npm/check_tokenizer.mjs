@@ -1,9 +1,7 @@
 // Compares a tokenizer.json that fathom wrote, and the ids that fathom gives for a corpus of strings, with the Hugging
 // Face tokenizers for JavaScript: the same ids and the same decoded text for every string. Node 18 or later.
 //
-//   mkdir -p /tmp/fixture
-//   FATHOM_FIXTURE_DIR=/tmp/fixture build-test/tests/text_tests --gtest_filter='NpmFixture.*'
-//   cd tests/npm && npm install --no-package-lock && node check_tokenizer.mjs /tmp/fixture
+//   cd tests/npm && npm install --no-package-lock && npm test
 //
 // The folder holds tokenizer.json and cases.json ([{"text": "...", "ids": [...]}]; added tokens parsed, no BOS). Exit
 // code 0 if all agree, 1 if not, 2 if it was called wrongly.
