@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains the demo model of models/demo: TEXT_DIRECTORY holds the .txt.xz and .csv.xz files of natural text, WORK_DIRECTORY
-# gets everything else and is where an interrupted run goes on. About 90 minutes on two cores.
+# gets everything else and is where an interrupted run goes on. An estimate: 90 minutes on two idle cores.
 #   tools/make_demo.sh TEXT_DIRECTORY WORK_DIRECTORY
 set -euo pipefail
 [ $# -eq 2 ] || { sed -n '2,4s/^# \{0,1\}//p' "$0" >&2; exit 2; }
