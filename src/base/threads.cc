@@ -33,10 +33,15 @@ ThreadPool::~ThreadPool() {
 }
 
 void ThreadPool::drain(int thread_id) {
-  for (;;) {
-    const int64_t begin = next_.fetch_add(grain_, std::memory_order_relaxed);
-    if (begin >= count_) return;
+  uint64_t open = open_.load(std::memory_order_acquire);
+  while (static_cast<uint32_t>(open) != 0) {
+    if (!open_.compare_exchange_weak(open, open - 1, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
+    const uint32_t num_chunks = num_chunks_;
+    const int64_t begin = (num_chunks - static_cast<uint32_t>(open)) * grain_;
     call_(context_, begin, std::min(begin + grain_, count_), thread_id);
+    // The call may end and this pool take the next one as soon as the last chunk is counted.
+    if (finished_.fetch_add(1, std::memory_order_acq_rel) + 1 == num_chunks) finished_.notify_one();
+    open = open_.load(std::memory_order_acquire);
   }
 }
 
@@ -45,18 +50,21 @@ void ThreadPool::dispatch(int64_t count, int64_t grain, Call call, void* context
   context_ = context;
   count_ = count;
   grain_ = std::max<int64_t>(1, grain);
-  next_.store(0, std::memory_order_relaxed);
-  running_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
-  epoch_.fetch_add(1, std::memory_order_release);
+  check((count - 1) / grain_ < INT32_MAX, "the chunks of a call are counted in 31 bits");
+  num_chunks_ = static_cast<uint32_t>((count - 1) / grain_ + 1);
+  finished_.store(0, std::memory_order_relaxed);
+  const uint64_t number = (open_.load(std::memory_order_relaxed) >> 32) + 1;
+  open_.store(number << 32 | num_chunks_, std::memory_order_release);
+  epoch_.store(static_cast<uint32_t>(number), std::memory_order_release);
   epoch_.notify_all();
   drain(0);
   for (int spin = 0;;) {
-    const int left = running_.load(std::memory_order_acquire);
-    if (left == 0) return;
+    const uint32_t finished = finished_.load(std::memory_order_acquire);
+    if (finished == num_chunks_) return;
     if (spin++ < spins_) {
       cpu_relax();
     } else {
-      running_.wait(left, std::memory_order_acquire);
+      finished_.wait(finished, std::memory_order_acquire);
     }
   }
 }
@@ -71,10 +79,9 @@ void ThreadPool::worker(int thread_id) {
         epoch_.wait(seen, std::memory_order_acquire);
       }
     }
-    ++seen;
+    seen = epoch_.load(std::memory_order_acquire);
     if (stopping_) return;
     drain(thread_id);
-    if (running_.fetch_sub(1, std::memory_order_release) == 1) running_.notify_one();
   }
 }
 

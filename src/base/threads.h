@@ -1,6 +1,7 @@
 // ThreadPool: the threads of one engine or rank. Work is split over outputs, never over a reduction, so which thread
 // computes a chunk cannot change a bit. Between the operations of a step the workers spin for a moment instead of
-// sleeping: a barrier costs well under a microsecond; idle pools sleep.
+// sleeping: a barrier costs well under a microsecond; idle pools sleep. A call waits for chunks, not for threads: a
+// worker whose CPU is busy with something else takes no chunk and delays nobody.
 #pragma once
 
 #include <atomic>
@@ -52,10 +53,13 @@ class ThreadPool {
   void* context_ = nullptr;
   int64_t count_ = 0;
   int64_t grain_ = 1;
-  bool stopping_ = false;
-  alignas(64) std::atomic<int64_t> next_{0};
-  alignas(64) std::atomic<uint32_t> epoch_{0};
-  alignas(64) std::atomic<int> running_{0};
+  uint32_t num_chunks_ = 0;
+  std::atomic<bool> stopping_{false};
+  // The number of the call (high half) and its chunks that nobody has taken yet (low half). Whoever takes a chunk keeps
+  // the call alive, so the fields above are this call's; a late worker finds no chunk and touches nothing.
+  alignas(64) std::atomic<uint64_t> open_{0};
+  alignas(64) std::atomic<uint32_t> epoch_{0};  // the number of the call, for sleeping on
+  alignas(64) std::atomic<uint32_t> finished_{0};
 };
 
 /// Threads worth using on this machine: the CPUs this process may run on, by affinity and by cgroup quota.

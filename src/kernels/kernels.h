@@ -203,9 +203,10 @@ class Kernels {
   /// Rounds to BF16 in place (FP32 activations; the storage format of the latent cache).
   virtual void round_to_bf16(Tensor x) = 0;
 
-  /// E4M3 codes and scales of activations per 1x128 tile: scale = max(amax, 1e-4) / 448, code = rne(x / scale),
-  /// saturating. x [T, K], codes [T, K] E4M3, scales [T, ceil(K / 128)].  Bit-equal on every back end.
-  virtual void quantize_tiles(Tensor x, Tensor codes, Tensor scales) = 0;
+  /// E4M3 codes and scales of activations per 1x128 tile: scale = max(amax, 1e-4) / 448, with kUe8m0 rounded up to a
+  /// power of two; code = rne(x / scale), saturating. x [T, K], codes [T, K] E4M3, scales [T, ceil(K / 128)].
+  /// Bit-equal on every back end.
+  virtual void quantize_tiles(Tensor x, ScaleFormat format, Tensor codes, Tensor scales) = 0;
 
   /// loss[t] = lse(logits[t]) - logits[t, target]; targets < 0 are skipped (loss 0). If dlogits is given (may be logits
   /// itself) it becomes gradient_scale * (softmax - onehot), zero rows where skipped.  logits [T, V], loss [T].

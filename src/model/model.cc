@@ -29,6 +29,19 @@ Tensor widen_vector(const Tensor& stored, std::vector<Storage>& storage) {
   return wide;
 }
 
+/// FP8 block scales as FP32: their own tensor if they are stored so, else widened (exactly) into `storage`.
+Tensor widen_scales(const Tensor& stored, std::vector<Storage>& storage) {
+  if (stored.dtype == DType::kF32) return stored;
+  Tensor wide;
+  storage.push_back(Storage::for_tensor(DType::kF32, {stored.extent(0), stored.extent(1)}, &wide));
+  float* out = wide.ptr<float>();
+  for (int64_t i = 0; i < stored.numel(); ++i) {
+    out[i] =
+        stored.dtype == DType::kBF16 ? to_float(stored.ptr<const bf16>()[i]) : to_float(stored.ptr<const e8m0>()[i]);
+  }
+  return wide;
+}
+
 class Loader {
  public:
   Loader(const Checkpoint& checkpoint, Model& model) : checkpoint_(checkpoint), model_(model) {}
@@ -49,11 +62,15 @@ class Loader {
     if (stored->dtype != DType::kE4M3) return {};
     const auto scales = find(scale_name(spec.name), scale_shape(spec.shape));
     if (!scales) return scales.error();
-    if (scales->dtype != DType::kF32) {
+    if (scales->dtype != DType::kF32 && scales->dtype != DType::kBF16 && scales->dtype != DType::kE8M0) {
       return unsupported(where(scale_name(spec.name)) + " has dtype " + std::string(name_of(scales->dtype)) +
-                         "; accepted: F32");
+                         "; accepted: F32, BF16, F8_E8M0");
     }
-    value.scales = *scales;
+    value.scales = widen_scales(*scales, model_.storage);
+    const auto& quantization = model_.config.quantization;
+    if (scales->dtype == DType::kE8M0 || (quantization && quantization->ue8m0_scales)) {
+      value.scale_format = ScaleFormat::kUe8m0;
+    }
     return {};
   }
 

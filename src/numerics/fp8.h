@@ -22,8 +22,6 @@ inline float tile_scale(float amax) { return (amax > kMinAmax ? amax : kMinAmax)
 /// The same rounded up to a power of two (scale_fmt "ue8m0").
 float tile_scale_ue8m0(float amax);
 
-enum class ScaleFormat { kF32, kUe8m0 };
-
 /// Number of 128-wide blocks that cover n.
 constexpr int64_t num_scale_blocks(int64_t n) { return (n + kScaleBlock - 1) / kScaleBlock; }
 

@@ -9,7 +9,7 @@
 
 namespace fathom {
 
-enum class DType : uint8_t { kF64, kF32, kF16, kBF16, kE4M3, kI64, kI32, kU8 };
+enum class DType : uint8_t { kF64, kF32, kF16, kBF16, kE4M3, kE8M0, kI64, kI32, kU8 };
 
 constexpr int64_t size_of(DType dtype) {
   switch (dtype) {
@@ -20,6 +20,7 @@ constexpr int64_t size_of(DType dtype) {
     case DType::kF16:
     case DType::kBF16: return 2;
     case DType::kE4M3:
+    case DType::kE8M0:
     case DType::kU8: return 1;
   }
   return 0;
@@ -42,6 +43,16 @@ struct f16 {
 struct e4m3 {
   uint8_t bits = 0;
 };
+
+/// E8M0: a power of two, 2^(bits - 127); 255 is NaN. OCP's scale type ("UE8M0").
+struct e8m0 {
+  uint8_t bits = 0;
+};
+
+inline float to_float(e8m0 v) {
+  if (v.bits == 0xFF) return std::bit_cast<float>(0x7FC00000u);
+  return std::bit_cast<float>(v.bits == 0 ? 0x00400000u : static_cast<uint32_t>(v.bits) << 23);  // 2^-127 is subnormal
+}
 
 inline float to_float(bf16 v) { return std::bit_cast<float>(static_cast<uint32_t>(v.bits) << 16); }
 
@@ -76,6 +87,10 @@ struct DTypeOf<bf16> {
 template <>
 struct DTypeOf<e4m3> {
   static constexpr DType value = DType::kE4M3;
+};
+template <>
+struct DTypeOf<e8m0> {
+  static constexpr DType value = DType::kE8M0;
 };
 template <>
 struct DTypeOf<int64_t> {

@@ -112,11 +112,16 @@ struct Tensor {
   }
 };
 
+/// How FP8 scales are made: amax / 448 in FP32, or that rounded up to a power of two (scale_fmt "ue8m0").
+enum class ScaleFormat { kF32, kUe8m0 };
+
 /// A matrix [out, in] (or vector) as stored: FP8 codes carry one FP32 scale per 128x128 block, [ceil(out/128),
-/// ceil(in/128)]; the real value is code * scale. Other dtypes have no scales.
+/// ceil(in/128)]; the real value is code * scale. Other dtypes have no scales. A product in FP8 quantises its activations
+/// with scales of the weight's format.
 struct Weight {
   Tensor codes;
   Tensor scales;
+  ScaleFormat scale_format = ScaleFormat::kF32;
 
   int64_t out_features() const { return codes.extent(0); }
   int64_t in_features() const { return codes.extent(1); }

@@ -227,9 +227,9 @@ TEST(CpuQuantize, RoundsEveryBoundaryAsRef) {
     o.blocks[std::string("c").append(suffix)] = Block(DType::kE4M3, {rows, 128});
     o.output(std::string("s").append(suffix), {rows, 1});
   }
-  ref->quantize_tiles(o.at("x"), o.at("c"), o.at("s"));
+  ref->quantize_tiles(o.at("x"), ScaleFormat::kF32, o.at("c"), o.at("s"));
   for (const std::string& level : levels()) {
-    make(level, pool)->quantize_tiles(o.at("x"), o.at("c2"), o.at("s2"));
+    make(level, pool)->quantize_tiles(o.at("x"), ScaleFormat::kF32, o.at("c2"), o.at("s2"));
     EXPECT_TRUE(o.blocks["c"].bytes_equal(o.blocks["c2"])) << level;
     EXPECT_TRUE(o.blocks["s"].bytes_equal(o.blocks["s2"])) << level;
   }

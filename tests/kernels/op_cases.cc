@@ -24,6 +24,7 @@ void add_gemms(std::vector<OpCase>& cases) {
       for (Precision p : {Precision::kF32, Precision::kBF16, Precision::kFp8}) {
         const bool exact_fp8 = p == Precision::kFp8 && d == DType::kE4M3;
         if (p == Precision::kFp8 && d != DType::kE4M3 && d != DType::kBF16) continue;
+        const ScaleFormat format = exact_fp8 && n % 2 == 0 ? ScaleFormat::kUe8m0 : ScaleFormat::kF32;
         const Into into = t % 2 == 0 ? Into::kAccumulate : Into::kAssign;
         cases.push_back({.name = label("gemm", p, d, {t, n, k}),
                          .outputs = {"y"},
@@ -37,7 +38,12 @@ void add_gemms(std::vector<OpCase>& cases) {
                                  o.output("y", {t, n});
                                }
                              },
-                         .run = [=](Kernels& kn, Operands& o) { kn.gemm(o.at("x"), o.w("w"), o.at("y"), p, into); },
+                         .run =
+                             [=](Kernels& kn, Operands& o) {
+                               Weight w = o.w("w");
+                               w.scale_format = format;
+                               kn.gemm(o.at("x"), w, o.at("y"), p, into);
+                             },
                          .closeness = exact_fp8 ? Closeness::kBits : Closeness::kSum,
                          .terms = k,
                          .same_on_levels = p != Precision::kBF16,
@@ -193,17 +199,20 @@ void add_rows(std::vector<OpCase>& cases) {
                          },
                      .run = [](Kernels& k, Operands& o) { k.round_to_bf16(o.at("x")); },
                      .closeness = Closeness::kBits});
-    cases.push_back({.name = "quantize_tiles_" + shape,
-                     .outputs = {"codes", "scales"},
-                     .setup =
-                         [=](Operands& o) {
-                           Block& x = o.input("x", {t, d}, 3);
-                           for (int64_t i = 0; i < x.numel(); i += 3) x.set(i, x.real(i) * std::pow(10, -(i % 8)));
-                           o.blocks["codes"] = Block(DType::kE4M3, {t, d});
-                           o.output("scales", {t, num_scale_blocks(d)});
-                         },
-                     .run = [](Kernels& k, Operands& o) { k.quantize_tiles(o.at("x"), o.at("codes"), o.at("scales")); },
-                     .closeness = Closeness::kBits});
+    for (const ScaleFormat format : {ScaleFormat::kF32, ScaleFormat::kUe8m0}) {
+      cases.push_back(
+          {.name = (format == ScaleFormat::kF32 ? "quantize_tiles_" : "quantize_tiles_ue8m0_") + shape,
+           .outputs = {"codes", "scales"},
+           .setup =
+               [=](Operands& o) {
+                 Block& x = o.input("x", {t, d}, 3);
+                 for (int64_t i = 0; i < x.numel(); i += 3) x.set(i, x.real(i) * std::pow(10, -(i % 8)));
+                 o.blocks["codes"] = Block(DType::kE4M3, {t, d});
+                 o.output("scales", {t, num_scale_blocks(d)});
+               },
+           .run = [=](Kernels& k, Operands& o) { k.quantize_tiles(o.at("x"), format, o.at("codes"), o.at("scales")); },
+           .closeness = Closeness::kBits});
+    }
     cases.push_back(
         {.name = "weigh_rows_backward_" + shape,
          .outputs = {"dh", "h", "dw"},

@@ -162,16 +162,21 @@ TEST(LoadModel, AcceptsEveryStorageOfFloats) {
   }
 }
 
-/// All projections as E4M3; block b of a matrix has the scale 2^(b % 5).
-Contents quantized(const ModelConfig& config) {
+/// All projections as E4M3; block b of a matrix has the scale 2^(b % 5), stored in `scale_dtype`.
+Contents quantized(const ModelConfig& config, DType scale_dtype = DType::kF32) {
   Contents contents = whole(config);
   for (const TensorSpec& spec : expected_tensors(config)) {
     if (!spec.fp8_when_quantized) continue;
     contents[spec.name] = stored(DType::kE4M3, spec.shape, spec.name);
-    Stored scales = stored(DType::kF32, scale_shape(spec.shape), "");
-    for (size_t b = 0; b < scales.bytes.size() / sizeof(float); ++b) {
+    Stored scales = stored(scale_dtype, scale_shape(spec.shape), "");
+    const auto size = static_cast<size_t>(size_of(scale_dtype));
+    for (size_t b = 0; b < scales.bytes.size() / size; ++b) {
       const auto scale = static_cast<float>(1 << b % 5);
-      std::memcpy(scales.bytes.data() + b * sizeof(float), &scale, sizeof scale);
+      const uint32_t bits =
+          std::bit_cast<uint32_t>(scale) >> (scale_dtype == DType::kF32    ? 0
+                                             : scale_dtype == DType::kBF16 ? 16
+                                                                           : 23);  // E8M0: the exponent
+      std::memcpy(scales.bytes.data() + b * size, &bits, size);
     }
     contents[scale_name(spec.name)] = scales;
   }
@@ -191,6 +196,25 @@ TEST(LoadModel, MultipliesFp8CodesByTheScaleOfTheirBlock) {
   const auto model = load(config, {quantized(config)});
   ASSERT_TRUE(model) << model.error().text;
   expect_values(**model, quantized_value);
+}
+
+TEST(LoadModel, ReadsScalesInEveryDtypeThatCheckpointsHave) {
+  const ModelConfig config = small_config();
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kE8M0}) {
+    const auto model = load(config, {quantized(config, dtype)});
+    ASSERT_TRUE(model) << model.error().text;
+    expect_values(**model, quantized_value);
+    EXPECT_EQ((*model)->weights.blocks[0].attention.q_a.value.scale_format,
+              dtype == DType::kE8M0 ? ScaleFormat::kUe8m0 : ScaleFormat::kF32);
+  }
+}
+
+TEST(LoadModel, TakesTheScaleFormatOfTheConfig) {
+  ModelConfig config = small_config();
+  config.quantization = Fp8Quantization{.ue8m0_scales = true};
+  const auto model = load(config, {quantized(config)});
+  ASSERT_TRUE(model) << model.error().text;
+  EXPECT_EQ((*model)->weights.blocks[0].attention.q_a.value.scale_format, ScaleFormat::kUe8m0);
 }
 
 TEST(LoadModel, FindsAScaleInAnotherShard) {
@@ -268,7 +292,7 @@ TEST(LoadModel, NamesAScaleThatIsMissingOrWrong) {
     contents[scale_name(name)] = stored(DType::kF32, shape, "");
     expect_error(config, {contents}, ErrorCode::kCorrupt, {scale_name(name), "[1, 2]"});
   }
-  for (const DType dtype : {DType::kBF16, DType::kF64, DType::kE4M3}) {
+  for (const DType dtype : {DType::kF16, DType::kF64, DType::kE4M3, DType::kU8}) {
     contents[scale_name(name)] = stored(dtype, {1, 2}, "");
     expect_error(config, {contents}, ErrorCode::kUnsupported, {scale_name(name), std::string(name_of(dtype)), "F32"});
   }

@@ -8,8 +8,8 @@
 namespace fathom {
 namespace {
 
-constexpr DType kAll[] = {DType::kF64,  DType::kF32, DType::kF16, DType::kBF16,
-                          DType::kE4M3, DType::kI64, DType::kI32, DType::kU8};
+constexpr DType kAll[] = {DType::kF64,  DType::kF32, DType::kF16, DType::kBF16, DType::kE4M3,
+                          DType::kE8M0, DType::kI64, DType::kI32, DType::kU8};
 
 TEST(DType, NamesRoundTripAndOthersAreUnknown) {
   for (const DType dtype : kAll) EXPECT_EQ(dtype_from_name(name_of(dtype)), dtype);
@@ -24,9 +24,17 @@ TEST(DType, SizesAreThoseOfTheCppTypes) {
   EXPECT_EQ(size_of(DType::kF16), int64_t{sizeof(f16)});
   EXPECT_EQ(size_of(DType::kBF16), int64_t{sizeof(bf16)});
   EXPECT_EQ(size_of(DType::kE4M3), int64_t{sizeof(e4m3)});
+  EXPECT_EQ(size_of(DType::kE8M0), int64_t{sizeof(e8m0)});
   EXPECT_EQ(size_of(DType::kI64), 8);
   EXPECT_EQ(size_of(DType::kI32), 4);
   EXPECT_EQ(size_of(DType::kU8), 1);
+}
+
+TEST(E8m0, EveryCodeIsItsPowerOfTwo) {
+  for (int bits = 0; bits < 255; ++bits) {
+    ASSERT_EQ(to_float(e8m0{static_cast<uint8_t>(bits)}), std::ldexp(1.0f, bits - 127)) << bits;
+  }
+  EXPECT_TRUE(std::isnan(to_float(e8m0{255})));
 }
 
 TEST(Bf16, EveryCodeSurvivesTheRoundTrip) {

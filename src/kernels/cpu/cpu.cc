@@ -25,6 +25,7 @@ MatrixRef matrix_of(const Weight& w, int64_t first_row) {
     check(static_cast<bool>(w.scales), "an E4M3 weight carries its scales");
     m.scales = w.scales.ptr<const float>();
     m.scale_stride = w.scales.stride(0);
+    m.power_of_two_scales = w.scale_format == ScaleFormat::kUe8m0;
   }
   return m;
 }

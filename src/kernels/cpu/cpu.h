@@ -55,7 +55,7 @@ class CpuKernels final : public Kernels {
   void swiglu_backward(Tensor gate, Tensor up, Tensor dh, Tensor dgate, Tensor dup) override;
   void add(Tensor x, Tensor y) override;
   void round_to_bf16(Tensor x) override;
-  void quantize_tiles(Tensor x, Tensor codes, Tensor scales) override;
+  void quantize_tiles(Tensor x, ScaleFormat format, Tensor codes, Tensor scales) override;
   void cross_entropy(Tensor logits, std::span<const int32_t> targets, double gradient_scale, Tensor loss,
                      Tensor dlogits) override;
   double sum_of_squares(Tensor x) override;

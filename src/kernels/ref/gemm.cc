@@ -29,7 +29,7 @@ void fp8_gemm(View<const float, 2> x, const Weight& w, View<float, 2> y, Into in
   RefKernels quantizer;
   const auto w_scales = w.scales.view<const float, 2>();
   for (int64_t t = 0; t < x.extent(0); ++t) {
-    quantizer.quantize_tiles(Tensor::contiguous(const_cast<float*>(&x(t, 0)), DType::kF32, {1, width}),
+    quantizer.quantize_tiles(Tensor::contiguous(const_cast<float*>(&x(t, 0)), DType::kF32, {1, width}), w.scale_format,
                              Tensor::contiguous(codes.data(), DType::kE4M3, {1, width}),
                              Tensor::contiguous(scales.data(), DType::kF32, {1, blocks}));
     for (int64_t n = 0; n < w.out_features(); ++n) {

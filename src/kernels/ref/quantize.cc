@@ -13,7 +13,7 @@ void RefKernels::round_to_bf16(Tensor x) {
   }
 }
 
-void RefKernels::quantize_tiles(Tensor x, Tensor codes, Tensor scales) {
+void RefKernels::quantize_tiles(Tensor x, ScaleFormat format, Tensor codes, Tensor scales) {
   const auto xs = x.view<const float, 2>();
   const auto cs = codes.view<e4m3, 2>();
   const auto ss = scales.view<float, 2>();
@@ -22,7 +22,7 @@ void RefKernels::quantize_tiles(Tensor x, Tensor codes, Tensor scales) {
       const int64_t begin = b * kScaleBlock, end = std::min(xs.extent(1), begin + kScaleBlock);
       float amax = 0;
       for (int64_t k = begin; k < end; ++k) amax = std::max(amax, std::fabs(xs(t, k)));
-      ss(t, b) = tile_scale(amax);
+      ss(t, b) = format == ScaleFormat::kUe8m0 ? tile_scale_ue8m0(amax) : tile_scale(amax);
       for (int64_t k = begin; k < end; ++k) cs(t, k) = to_e4m3(xs(t, k) / ss(t, b));
     }
   }

@@ -98,7 +98,7 @@ void gemm_tile_fp8(const GemmTile& t, void* scratch) {
     const int64_t depth = min_of(t.depth - k0, kBlock);
     for (int64_t m = 0; m < rows; ++m) {
       uint8_t codes[kBlock];
-      quantize_row(t.x + (t.row_begin + m) * t.x_stride + k0, codes, x_scale + m, depth);
+      quantize_row(t.x + (t.row_begin + m) * t.x_stride + k0, t.w.power_of_two_scales, codes, x_scale + m, depth);
       for (int64_t k = 0; k < depth; k += kLanes) {
         store_widened(x + m * kStride + k, load_e4m3_partial(codes + k, min_of(kLanes, depth - k)));
       }

@@ -23,7 +23,8 @@ struct MatrixRef {
   int64_t stride = 0;  // elements between rows
   const float* scales = nullptr;
   int64_t scale_stride = 0;
-  int64_t first_row = 0;  // rows are counted from here
+  int64_t first_row = 0;             // rows are counted from here
+  bool power_of_two_scales = false;  // UE8M0
 };
 
 enum class Arithmetic : int32_t { kF32, kBF16, kFp8 };
@@ -161,7 +162,7 @@ struct Level {
   void (*swiglu_backward_row)(const float* gate, const float* up, const float* dh, float* dgate, float* dup, int64_t n);
   void (*sigmoid_row)(const float* z, float* s, int64_t n);
   void (*softmax_row)(const float* z, float* s, int64_t n);
-  void (*quantize_row)(const float* x, uint8_t* codes, float* scales, int64_t n);
+  void (*quantize_row)(const float* x, bool power_of_two, uint8_t* codes, float* scales, int64_t n);
   /// Returns the loss; target < 0: loss 0 and a zero gradient. dlogits may be null or logits itself.
   float (*cross_entropy_row)(const float* logits, int64_t n, int64_t target, double gradient_scale, float* dlogits);
   double (*sum_of_squares)(const float* x, int64_t n);

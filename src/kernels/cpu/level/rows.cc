@@ -150,13 +150,23 @@ void softmax_row(const float* z, float* s, int64_t n) {
   each_vector(n, [&](int64_t i, int64_t lanes) { store_n(s + i, div(load_n(s + i, lanes), total), lanes); });
 }
 
-void quantize_row(const float* x, uint8_t* codes, float* scales, int64_t n) {
+/// The power of two that is not below v (positive and normal).
+static float round_up_to_power_of_two(float v) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &v, sizeof(bits));
+  bits = (bits + 0x7FFFFF) & 0x7F800000;
+  __builtin_memcpy(&v, &bits, sizeof(v));
+  return v;
+}
+
+void quantize_row(const float* x, bool power_of_two, uint8_t* codes, float* scales, int64_t n) {
   for (int64_t begin = 0; begin < n; begin += 128) {
     const int64_t count = min_of(128, n - begin);
     F32x16 largest = zero();
     each_vector(count, [&](int64_t i, int64_t lanes) { largest = max(abs(load_n(x + begin + i, lanes)), largest); });
     const float amax = reduce_max(largest);
-    const float scale = (amax > 1e-4f ? amax : 1e-4f) / 448.0f;
+    float scale = (amax > 1e-4f ? amax : 1e-4f) / 448.0f;
+    if (power_of_two) scale = round_up_to_power_of_two(scale);
     scales[begin / 128] = scale;
     each_vector(count, [&](int64_t i, int64_t lanes) {
       store_e4m3_partial(codes + begin + i, div(load_n(x + begin + i, lanes), set1(scale)), lanes);
