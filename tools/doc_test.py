@@ -137,6 +137,7 @@ def working_copy(source, target):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pages", nargs="*", type=pathlib.Path, help="default: README.md and docs/guide-*.md")
+    parser.add_argument("--all-blocks", action="store_true", help="a block that waits for a path is a failure")
     parser.add_argument("--bin", type=pathlib.Path, default=ROOT / "build" / "src" / "apps", help="folder of the programs")
     options = parser.parse_args()
     pages = options.pages or [p for p in (ROOT / "README.md", *sorted((ROOT / "docs").glob("guide-*.md"))) if p.exists()]
@@ -155,7 +156,7 @@ def main():
             print(problem)
     waits = f", {len(all_waiting)} wait for {', '.join(sorted(set(all_waiting)))}" if all_waiting else ""
     print(f"{num_blocks} blocks of {len(pages)} pages run{waits}")
-    return 1 if failed else 0
+    return 1 if failed or (options.all_blocks and all_waiting) else 0
 
 
 if __name__ == "__main__":

@@ -71,7 +71,13 @@ def main():
     parser.add_argument("--text", action="append", default=[])
     parser.add_argument("--baseline", action="append", default=[])
     options = parser.parse_args()
-    records = [json.loads(line) for line in options.log.read_text().splitlines()]
+    records = []
+    for record in map(json.loads, options.log.read_text().splitlines()):
+        # As records_of_run in src/train: a start begins another log, a resume takes the later steps back.
+        if record.get("event") in ("start", "resume"):
+            kept = record["step"] if record["event"] == "resume" else -1
+            records = [r for r in records if r["step"] <= kept]
+        records.append(record)
     (options.model / "loss.svg").write_text(curve(records))
     info = json.loads(run(options.fathom, "inspect", str(options.model), "--json"))
     last = [r for r in records if "loss.main" in r][-1]

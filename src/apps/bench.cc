@@ -79,6 +79,7 @@ Status bench_model(const BenchOptions& options) {
     prompt.push_back(timing->prompt_tokens_per_second);
     decode.push_back(timing->decode_tokens_per_second);
   }
+  progress.finish();
   const std::string kernels(compute->kernels->name());
   const int threads = compute->pool->num_threads();
   if (options.json) {
@@ -124,7 +125,7 @@ Status bench_training(const BenchOptions& options) {
   for (int64_t t = 0; t + 1 < kTokens; ++t) {
     if ((t + 1) % config->sequence_length != 0) targets[static_cast<size_t>(t)] = tokens[static_cast<size_t>(t + 1)];
   }
-  const SlotTokens slot{.tokens = tokens, .targets = targets, .document_offsets = offsets};
+  const SlotTokens slot{.tokens = tokens, .targets = targets, .next_tokens = targets, .document_offsets = offsets};
   BatchCounts counts;
   counts.add(slot, model_config->num_nextn_predict_layers);
   Arena arena;
@@ -146,6 +147,7 @@ Status bench_training(const BenchOptions& options) {
     if (interrupted()) return interrupted_error("measuring");
     if (i > 0) speed.push_back(static_cast<double>(kTokens) / seconds);  // the first step warms up
   }
+  progress.finish();
   const std::string kernels(compute->kernels->name());
   if (options.json) {
     Json json = Json::object();
@@ -164,9 +166,6 @@ Status bench_training(const BenchOptions& options) {
 }  // namespace
 
 Status bench(const BenchOptions& options) {
-  if (options.repeat < 1 || options.prompt_tokens < 1 || options.decode_tokens < 1) {
-    return invalid("--repeat, --prompt and --decode must be at least 1");
-  }
   if (!options.train_preset.empty()) return bench_training(options);
   if (options.model.empty()) return invalid("name a MODEL directory, or --train PRESET; see fathom bench --help");
   return bench_model(options);

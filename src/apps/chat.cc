@@ -21,7 +21,15 @@ constexpr std::string_view kHelp =
 
 class Chat {
  public:
-  Chat(Session& session, const ChatOptions& options) : session_(session), options_(options) { start(options.system); }
+  Chat(Session& session, const ChatOptions& options) : session_(session), options_(options) {}
+
+  /// Begins a conversation. Error: the system message is not valid UTF-8.
+  Status start(const std::string& system) {
+    if (auto s = check_text("the system message", system); !s) return s;
+    messages_ = Json::array();
+    if (!system.empty()) messages_.push(message("system", system));
+    return {};
+  }
 
   /// False when the conversation ends.
   Result<bool> line(const std::string& text) {
@@ -35,18 +43,26 @@ class Chat {
     const std::string command = text.substr(0, space);
     const std::string argument = space == std::string::npos ? "" : text.substr(space + 1);
     if (command == "/exit" || command == "/quit") return false;
-    const auto done = run_command(command, argument);
-    // A mistaken command ends nothing: say so and go on.
-    if (!done) say("fathom: " + done.error().text);
+    if (auto s = run_command(command, argument); !s) return s.error();
     return true;
   }
 
  private:
-  static void say(const std::string& text) { std::printf("%s\n", styled(text, "2").c_str()); }
+  /// A word of the program, not of the model: on a pipe it must not mix with the answers.
+  static void say(const std::string& text) {
+    if (stdin_is_terminal() && stdout_is_terminal()) {
+      std::printf("%s\n", styled(text, "2").c_str());
+    } else {
+      std::fflush(stdout);
+      std::fprintf(stderr, "%s\n", text.c_str());
+    }
+  }
 
-  void start(const std::string& system) {
-    messages_ = Json::array();
-    if (!system.empty()) messages_.push(message("system", system));
+  static Status check_text(const std::string& what, const std::string& text) {
+    if (const auto bad = first_invalid_utf8(text)) {
+      return invalid(what + " is not valid UTF-8 at byte offset " + std::to_string(*bad));
+    }
+    return {};
   }
   static Json message(std::string_view role, std::string_view content) {
     return Json::object().set("role", role).set("content", content);
@@ -58,10 +74,10 @@ class Chat {
     } else if (command == "/reset") {
       const Json* first = messages_.items().empty() ? nullptr : messages_.items().data();
       const bool has_system = first != nullptr && first->find("role")->as_string() == "system";
-      start(has_system ? first->find("content")->as_string() : "");
+      if (auto s = start(has_system ? first->find("content")->as_string() : ""); !s) return s;
       say("The conversation starts over.");
     } else if (command == "/system") {
-      start(argument);
+      if (auto s = start(argument); !s) return s;
       say(argument.empty() ? "No system message; the conversation starts over."
                            : "System message set; the conversation starts over.");
     } else if (command == "/save") {
@@ -96,9 +112,7 @@ class Chat {
   }
 
   Status answer(const std::string& text) {
-    if (const auto bad = first_invalid_utf8(text)) {
-      return invalid("the message is not valid UTF-8 at byte offset " + std::to_string(*bad));
-    }
+    if (auto s = check_text("the message", text); !s) return s;
     Json asked = messages_;
     asked.push(message("user", text));
     const ChatFormat& format = *session_.chat_format();
@@ -111,9 +125,8 @@ class Chat {
     if (!ids) return ids.error();
     Engine& engine = session_.engine();
     if (static_cast<int64_t>(ids->size()) >= engine.context_length()) {
-      say("[the context is full: the conversation has " + std::to_string(ids->size()) + " tokens and " +
-          std::to_string(engine.context_length()) + " fit; this message was not sent, /reset starts over]");
-      return {};
+      return invalid("the context is full: the conversation has " + std::to_string(ids->size()) + " tokens and " +
+                     std::to_string(engine.context_length()) + " fit; this message was not sent, /reset starts over");
     }
     const int64_t max_tokens = options_.max_tokens > 0 ? options_.max_tokens : engine.context_length();
     const SamplingParams sampling = session_.sampling(options_.sampling);
@@ -160,7 +173,7 @@ Status chat(const ChatOptions& options) {
     return not_found((*session)->model_dir().string() +
                      " has no chat template; use `fathom generate` for plain continuation");
   }
-  const bool interactive = stdin_is_terminal();
+  const bool interactive = stdin_is_terminal() && stdout_is_terminal();
   if (interactive) {
     std::printf("%s\n", styled((*session)->model_dir().string() + ", context " +
                                    std::to_string((*session)->engine().context_length()) +
@@ -169,6 +182,7 @@ Status chat(const ChatOptions& options) {
                             .c_str());
   }
   Chat conversation(**session, options);
+  if (auto s = conversation.start(options.system); !s) return s;
   LineReader input;
   while (true) {
     if (interactive) {
@@ -185,7 +199,7 @@ Status chat(const ChatOptions& options) {
     const auto goes_on = conversation.line(**text);
     if (!goes_on && !interactive) return goes_on.error();
     if (!goes_on) {
-      report_error(goes_on.error());  // of this message; the conversation is as it was before
+      report_error(goes_on.error());  // of this line; the conversation is as it was before
     } else if (!*goes_on) {
       return {};
     }

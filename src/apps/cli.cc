@@ -1,8 +1,12 @@
 #include "apps/cli.h"
 
 #include <CLI/CLI.hpp>
+#include <charconv>
+#include <cstdint>
 #include <cstdio>
 #include <functional>
+#include <iostream>
+#include <type_traits>
 
 #include "apps/console.h"
 #include "apps/verbs.h"
@@ -13,18 +17,45 @@ namespace {
 /// What the chosen verb will do.
 using Action = std::function<Status()>;
 
-/// A flag whose absence matters: empty unless given.
+constexpr int64_t kMost = int64_t{1} << 31;  // tokens, documents, ...: far above any use
+
+/// An integer of the command line; its text is judged whole, so that nothing wraps around or saturates.
 template <class T>
-CLI::Option* add_optional(CLI::App& app, const std::string& name, std::optional<T>& value, const std::string& help) {
+T integer_of(const std::string& flag, const std::string& text, T least, T most) {
+  T value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{} || end != text.data() + text.size() || value < least || value > most) {
+    throw CLI::ValidationError(flag, "\"" + text.substr(0, 100) + "\" is not an integer from " + std::to_string(least) +
+                                         " to " + std::to_string(most));
+  }
+  return value;
+}
+
+template <class T>
+CLI::Option* add_integer(CLI::App& app, const std::string& name, T& value, T least, std::type_identity_t<T> most,
+                         const std::string& help) {
+  const std::string flag = name.substr(name.find("--"), name.find(',', name.find("--")) - name.find("--"));
   return app
-      .add_option_function<T>(
-          name, [&value](const T& given) { value = given; }, help)
-      ->type_name(std::is_integral_v<T> ? "INT" : "FLOAT");
+      .add_option_function<std::string>(
+          name,
+          [&value, flag, least, most](const std::string& text) { value = integer_of<T>(flag, text, least, most); },
+          help)
+      ->type_name("INT")
+      ->default_str(std::to_string(value));
+}
+
+/// A number whose absence matters: empty unless given.
+CLI::Option* add_optional(CLI::App& app, const std::string& name, std::optional<double>& value,
+                          const std::string& help) {
+  return app
+      .add_option_function<double>(
+          name, [&value](double given) { value = given; }, help)
+      ->type_name("FLOAT");
 }
 
 // Each verb has the flags that act on it: one that would be ignored is refused as unknown.
 void add_machine_flags(CLI::App& app, ComputeOptions& options) {
-  app.add_option("-t,--threads", options.threads, "threads; 0: all CPUs")->group("Computing");
+  add_integer<int64_t>(app, "-t,--threads", options.threads, 0, 1024, "threads; 0: all CPUs")->group("Computing");
   app.add_option("--kernels", options.kernels, "force a back end: ref, generic, avx2, avx512 (or FATHOM_KERNELS)")
       ->group("Computing");
 }
@@ -38,9 +69,7 @@ void add_generation_flags(CLI::App& app, ComputeOptions& options) {
   app.add_option("--mla", options.mla, "attention of generated tokens: absorbed (fast) or naive")
       ->capture_default_str()
       ->group("Computing");
-  app.add_option("--prompt-chunk", options.prompt_chunk, "prompt tokens computed at a time")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str()
+  add_integer<int64_t>(app, "--prompt-chunk", options.prompt_chunk, 1, kMost, "prompt tokens computed at a time")
       ->group("Computing");
 }
 
@@ -51,8 +80,10 @@ void add_sampling_flags(CLI::App& app, SamplingFlags& flags) {
   add_optional(app, "--top-p", flags.top_p, "keep the smallest set of this probability")
       ->check(CLI::Range(0.0, 1.0))
       ->group("Sampling");
-  add_optional(app, "--top-k", flags.top_k, "keep the K most probable; 0: all")
-      ->check(CLI::NonNegativeNumber)
+  app.add_option_function<std::string>(
+         "--top-k", [&flags](const std::string& text) { flags.top_k = integer_of<int64_t>("--top-k", text, 0, kMost); },
+         "keep the K most probable; 0: all")
+      ->type_name("INT")
       ->group("Sampling");
   add_optional(app, "--min-p", flags.min_p, "drop what is below this share of the best")
       ->check(CLI::Range(0.0, 1.0))
@@ -60,8 +91,11 @@ void add_sampling_flags(CLI::App& app, SamplingFlags& flags) {
   add_optional(app, "--repetition-penalty", flags.repetition_penalty, "above 1: less repetition")
       ->check(CLI::Range(0.01, 100.0))
       ->group("Sampling");
-  add_optional(app, "-s,--seed", flags.seed, "the same seed gives the same answer")
-      ->check(CLI::NonNegativeNumber)  // a negative number would wrap
+  app.add_option_function<std::string>(
+         "-s,--seed",
+         [&flags](const std::string& text) { flags.seed = integer_of<uint64_t>("--seed", text, 0, UINT64_MAX); },
+         "the same seed gives the same answer")
+      ->type_name("INT")
       ->group("Sampling");
 }
 
@@ -69,8 +103,8 @@ void add_all_compute_flags(CLI::App& app, ComputeOptions& options) {
   add_machine_flags(app, options);
   add_precision_flag(app, options);
   add_generation_flags(app, options);
-  app.add_option("-c,--context", options.context, "tokens of context; 0: the model's, 32768 at most")
-      ->check(CLI::NonNegativeNumber)
+  add_integer<int64_t>(app, "-c,--context", options.context, 0, kMost,
+                       "tokens of context; 0: the model's, 32768 at most")
       ->group("Computing");
 }
 
@@ -99,7 +133,10 @@ class CommandLine {
     try {
       app_.parse(argc, argv);
     } catch (const CLI::ParseError& e) {
-      if (e.get_exit_code() == 0) return app_.exit(e);  // --help, --version
+      if (e.get_exit_code() == 0) {  // --help, --version
+        app_.exit(e);
+        return end_of_output();
+      }
       const CLI::App* verb = &app_;
       while (!verb->get_subcommands().empty()) verb = verb->get_subcommands().front();
       return report_error(invalid(parse_error_text(*verb, e) + "; see " + full_name(*verb) + " --help"));
@@ -109,16 +146,26 @@ class CommandLine {
       std::fflush(stdout);
       return report_error(status.error());
     }
-    if (std::fflush(stdout) != 0) return report_error(io_error("cannot write to standard output"));
-    return 0;
+    return end_of_output();
   }
 
  private:
+  /// 0, unless what was printed could not be written.
+  static int end_of_output() {
+    std::cout.flush();  // CLI11 prints the help with it
+    const bool lost = std::fflush(stdout) != 0 || std::ferror(stdout) != 0 || !std::cout;
+    return lost ? report_error(io_error("cannot write to standard output")) : 0;
+  }
+
   /// CLI11's words, but a missing or mistyped verb is called so.
   static std::string parse_error_text(const CLI::App& app, const CLI::ParseError& error) {
     if (app.get_require_subcommand_min() == 0) return error.what();
     const std::vector<std::string> rest = app.remaining();
-    if (rest.empty()) return full_name(app) + " needs a verb";
+    if (rest.empty()) {
+      std::string verbs;
+      for (const CLI::App* verb : app.get_subcommands({})) verbs += (verbs.empty() ? "" : ", ") + verb->get_name();
+      return (app.get_parent() == nullptr ? "give a verb: " : app.get_name() + " needs a verb: ") + verbs;
+    }
     return full_name(app) + " has no verb or flag \"" + rest.front() + "\"";
   }
   static std::string full_name(const CLI::App& app) {
@@ -141,8 +188,8 @@ class CommandLine {
                                             chat, "fathom chat models/demo --temp 0.7");
     app->add_option("MODEL", o->model, kModelHelp)->required();
     app->add_option("--system", o->system, "system message");
-    app->add_option("-n,--max-tokens", o->max_tokens, "tokens of an answer at most; 0: to the end of the context")
-        ->check(CLI::NonNegativeNumber);
+    add_integer<int64_t>(*app, "-n,--max-tokens", o->max_tokens, 0, kMost,
+                         "tokens of an answer at most; 0: to the end of the context");
     add_sampling_flags(*app, o->sampling);
     add_all_compute_flags(*app, o->compute);
   }
@@ -152,8 +199,8 @@ class CommandLine {
                                                 "fathom generate models/demo -p \"Once upon a time\" -n 50");
     app->add_option("MODEL", o->model, kModelHelp)->required();
     CLI::Option* prompt = app->add_option("-p,--prompt", o->prompt, "the prompt");
-    app->add_option("-f,--file", o->prompt_file, "read the prompt from a file")->excludes(prompt);
-    app->add_option("-n,--max-tokens", o->max_tokens, "new tokens at most")->capture_default_str();
+    app->add_option("-f,--file", o->prompt_file, "read the prompt from a file; -: standard input")->excludes(prompt);
+    add_integer<int64_t>(*app, "-n,--max-tokens", o->max_tokens, 1, kMost, "new tokens at most");
     app->add_option("--stop", o->stop, "end before this text; may be given several times")->expected(1)->take_all();
     app->add_flag("--json", o->json, "print the result as JSON at the end instead of streaming text");
     add_sampling_flags(*app, o->sampling);
@@ -168,9 +215,14 @@ class CommandLine {
   }
 
   void add_train() {
-    const auto [app, o] =
-        verb<TrainOptions>(app_, "train", "train a model from a TOML configuration; resumes where it was stopped",
-                           train, "fathom train examples/pico.toml --set train.steps=200");
+    const auto [app, o] = verb<TrainOptions>(
+        app_, "train", "train a model from a TOML configuration; resumes where it was stopped", train,
+        "mkdir -p runs/pico\n"
+        "  fathom data synth -o runs/pico/synth.jsonl --bytes 3000000 --seed 1\n"
+        "  fathom tokenizer train runs/pico/synth.jsonl -o runs/pico/tokenizer --vocab-size 1024\n"
+        "  fathom data pack runs/pico/synth.jsonl --tokenizer runs/pico/tokenizer"
+        " -o runs/pico/train.shard --validation runs/pico/validation.shard\n"
+        "  fathom train examples/pico.toml");
     app->add_option("CONFIG", o->config, "TOML file")->required();
     app->add_option("--set", o->overrides, "override a setting: train.steps=200; may be given several times")
         ->expected(1)
@@ -183,13 +235,13 @@ class CommandLine {
   void add_eval() {
     const auto [app, o] =
         verb<EvalOptions>(app_, "eval", "bits per byte and perplexity of a text; exact answers to sums", eval,
-                          "fathom eval models/demo --text book.txt");
+                          "fathom eval models/demo --text README.md");
     app->add_option("MODEL", o->model, kModelHelp)->required();
     app->add_option("--text", o->text, "UTF-8 text; lines \"<|endoftext|>\" separate documents");
-    app->add_option("--sums", o->sums, "ask this many sums that `data synth` never shows, greedily");
-    app->add_option("-s,--seed", o->seed, "seed of the sums")->check(CLI::NonNegativeNumber)->capture_default_str();
-    app->add_option("--window", o->window, "tokens of context; 0: the model's, 2048 at most")
-        ->check(CLI::NonNegativeNumber);
+    add_integer<int64_t>(*app, "--sums", o->sums, 0, 10000,
+                         "ask this many sums that `data synth` never shows, greedily");
+    add_integer<uint64_t>(*app, "-s,--seed", o->seed, 0, UINT64_MAX, "seed of the sums");
+    add_integer<int64_t>(*app, "--window", o->window, 0, kMost, "tokens of context; 0: the model's, 2048 at most");
     app->add_flag("--json", o->json, "the result as JSON");
     add_machine_flags(*app, o->compute);
     add_precision_flag(*app, o->compute);
@@ -202,12 +254,13 @@ class CommandLine {
     {
       const auto [app, o] =
           verb<TokenizerTrainOptions>(*tokenizer, "train", "byte-level BPE from text files", tokenizer_train,
-                                      "fathom tokenizer train a.txt b.jsonl -o tok --vocab-size 4096");
+                                      "fathom data synth -o synth.jsonl --documents 500\n"
+                                      "  fathom tokenizer train synth.jsonl -o tok --vocab-size 512");
       app->add_option("FILES", o->inputs, ".txt, or .jsonl with text or messages")
           ->required()
           ->check(CLI::ExistingFile);
       app->add_option("-o,--output", o->output, "directory for tokenizer.json and tokenizer_config.json")->required();
-      app->add_option("--vocab-size", o->vocab_size, "tokens in all")->capture_default_str();
+      add_integer<int64_t>(*app, "--vocab-size", o->vocab_size, 300, 1 << 24, "tokens in all");
       app->add_flag("--split-digits,!--group-digits", o->split_digits, "one digit a token (else up to three)");
     }
     {
@@ -234,17 +287,19 @@ class CommandLine {
       const auto [app, o] = verb<DataSynthOptions>(*data, "synth", "seeded stories, arithmetic, recall and chats",
                                                    data_synth, "fathom data synth -o synth.jsonl --documents 10000");
       app->add_option("-o,--output", o->output, "JSON lines file")->required();
-      app->add_option("--documents", o->documents, "how many documents");
-      app->add_option("--bytes", o->bytes, "or how many bytes");
-      app->add_option("-s,--seed", o->seed, "seed")->check(CLI::NonNegativeNumber)->capture_default_str();
+      add_integer<int64_t>(*app, "--documents", o->documents, 0, INT64_MAX, "how many documents");
+      add_integer<int64_t>(*app, "--bytes", o->bytes, 0, INT64_MAX, "or how many bytes");
+      add_integer<uint64_t>(*app, "-s,--seed", o->seed, 0, UINT64_MAX, "seed");
       app->add_option("--mixture", o->mixture, "weights of story, arithmetic, recall and chat documents")
           ->expected(4)
           ->delimiter(',');
     }
     {
-      const auto [app, o] = verb<DataPackOptions>(
-          *data, "pack", "text files to a training shard and a validation shard", data_pack,
-          "fathom data pack book.txt synth.jsonl --tokenizer tok -o train.shard --validation val.shard");
+      const auto [app, o] =
+          verb<DataPackOptions>(*data, "pack", "text files to a training shard and a validation shard", data_pack,
+                                "fathom data synth -o synth.jsonl --documents 500\n"
+                                "  fathom tokenizer train synth.jsonl -o tok --vocab-size 512\n"
+                                "  fathom data pack synth.jsonl --tokenizer tok -o train.shard --validation val.shard");
       app->add_option("FILES", o->inputs, ".txt (lines \"<|endoftext|>\" separate documents) or .jsonl")->required();
       app->add_option("--tokenizer", o->tokenizer, "directory with tokenizer.json")->required();
       app->add_option("-o,--output", o->output, "training shard")->required();
@@ -260,15 +315,17 @@ class CommandLine {
     const auto [app, o] = verb<BenchOptions>(app_, "bench", "speed of a model, or of training, on this machine", bench,
                                              "fathom bench models/demo --prompt 256 --decode 128");
     CLI::Option* model = app->add_option("MODEL", o->model, kModelHelp);
-    app->add_option("--train", o->train_preset, "measure training steps of a preset instead: pico, nano, nano20")
-        ->excludes(model);
-    app->add_option("--prompt", o->prompt_tokens, "prompt tokens")->capture_default_str();
-    app->add_option("--decode", o->decode_tokens, "generated tokens")->capture_default_str();
-    app->add_option("--repeat", o->repeat, "runs; the median is shown")->capture_default_str();
+    CLI::Option* train =
+        app->add_option("--train", o->train_preset, "measure training steps of a preset instead: pico, nano, nano20")
+            ->excludes(model);
+    add_integer<int64_t>(*app, "--prompt", o->prompt_tokens, 1, kMost, "prompt tokens")->excludes(train);
+    add_integer<int64_t>(*app, "--decode", o->decode_tokens, 1, kMost, "generated tokens")->excludes(train);
+    add_integer<int64_t>(*app, "--repeat", o->repeat, 1, 1000, "runs; the median is shown");
     app->add_flag("--json", o->json, "the result as JSON");
     add_machine_flags(*app, o->compute);
     add_precision_flag(*app, o->compute);
     add_generation_flags(*app, o->compute);
+    for (const char* flag : {"--mla", "--prompt-chunk"}) app->get_option(flag)->excludes(train);
   }
 
   CLI::App app_{"fathom: run and train DeepSeek-family models (MLA, MoE, FP8, MTP)", "fathom"};

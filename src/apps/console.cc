@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <utility>
 
@@ -50,6 +51,13 @@ Result<size_t> append_input(std::string& text) {
   }
 }
 
+/// Whether the stream shows colours.
+bool is_colourful(int fd) {
+  const char *plain = std::getenv("NO_COLOR"), *terminal = std::getenv("TERM");
+  return ::isatty(fd) != 0 && (plain == nullptr || *plain == '\0') &&
+         (terminal == nullptr || std::strcmp(terminal, "dumb") != 0);
+}
+
 std::string format(const char* pattern, double value, const char* unit) {
   char text[64];
   std::snprintf(text, sizeof(text), pattern, value, unit);
@@ -61,7 +69,7 @@ std::string format(const char* pattern, double value, const char* unit) {
 int report_error(const Error& error) {
   std::string line = error.text;
   std::replace(line.begin(), line.end(), '\n', ' ');
-  if (::isatty(STDERR_FILENO) != 0) {
+  if (is_colourful(STDERR_FILENO)) {
     std::fprintf(stderr, "\033[31mfathom:\033[0m %s\n", line.c_str());
   } else {
     std::fprintf(stderr, "fathom: %s\n", line.c_str());
@@ -73,11 +81,15 @@ bool stdout_is_terminal() { return ::isatty(STDOUT_FILENO) != 0; }
 bool stdin_is_terminal() { return ::isatty(STDIN_FILENO) != 0; }
 
 std::string styled(std::string_view text, std::string_view style) {
-  if (!stdout_is_terminal()) return std::string(text);
+  if (!is_colourful(STDOUT_FILENO)) return std::string(text);
   return "\033[" + std::string(style) + "m" + std::string(text) + "\033[0m";
 }
 
 void catch_interrupts() {
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd) {
+    if (::fcntl(fd, F_GETFD) >= 0) continue;
+    [[maybe_unused]] const int opened = ::open("/dev/null", O_RDWR);  // gets the lowest free number: this one
+  }
   int ends[2];
   if (wake_read < 0 && ::pipe2(ends, O_CLOEXEC | O_NONBLOCK) == 0) {
     wake_read = ends[0];
@@ -131,8 +143,11 @@ Result<std::string> read_standard_input() {
 ConsoleProgress::ConsoleProgress(bool quiet)
     : quiet_(quiet), terminal_(::isatty(STDERR_FILENO) != 0), start_(Clock::now()), last_(start_) {}
 
-ConsoleProgress::~ConsoleProgress() {
-  if (drawn_ && terminal_) std::fprintf(stderr, "\r\033[K");
+ConsoleProgress::~ConsoleProgress() { finish(); }
+
+void ConsoleProgress::finish() {
+  if (drawn_) std::fprintf(stderr, "\r\033[K");
+  drawn_ = false;
 }
 
 void ConsoleProgress::update(std::string_view what, int64_t done, int64_t total, std::string_view note) {

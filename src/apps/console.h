@@ -20,10 +20,12 @@ int report_error(const Error& error);
 
 bool stdout_is_terminal();
 bool stdin_is_terminal();
-/// `text` in an ANSI style ("1" bold, "2" dim, "36" cyan) if standard output is a terminal.
+/// `text` in an ANSI style ("1" bold, "2" dim, "36" cyan) if standard output is a terminal that shows them; the
+/// environment may say no (NO_COLOR, TERM=dumb).
 std::string styled(std::string_view text, std::string_view style);
 
-/// After this, Ctrl-C and SIGTERM set a flag instead of ending the process (a second one ends it), and a write beyond
+/// Opens what the caller left closed of the standard streams, so that no file of ours becomes one of them. After this,
+/// Ctrl-C and SIGTERM set a flag instead of ending the process (a second one ends it), and a write beyond
 /// the file size limit is an error of that write instead of a signal that would leave half a file.
 void catch_interrupts();
 bool interrupted();
@@ -51,6 +53,8 @@ class ConsoleProgress final : public Progress {
   explicit ConsoleProgress(bool quiet);
   ~ConsoleProgress() override;
   void update(std::string_view what, int64_t done, int64_t total, std::string_view note) override;
+  /// Takes the bar off the terminal, so that a result can be printed in its place.
+  void finish();
   bool stop_requested() const override { return interrupted(); }
 
  private:

@@ -43,8 +43,10 @@ Status data_synth(const DataSynthOptions& options) {
   if (auto s = validate(synth); !s) return s;
   auto file = AtomicFile::create(options.output);
   if (!file) return file.error();
-  const auto report = write_synth(synth, *file);
+  ConsoleProgress progress(false);
+  const auto report = write_synth(synth, *file, progress);
   if (!report) return report.error();
+  progress.finish();
   if (auto s = file->commit(); !s) return s;
   for (size_t kind = 0; kind < kNumSynthKinds; ++kind) {
     std::printf("%-12s %9lld documents  %s\n", std::string(to_string(static_cast<SynthKind>(kind))).c_str(),
@@ -65,7 +67,9 @@ Status data_pack(const DataPackOptions& options) {
                    "makes one that has them");
   }
   if (options.validation_fraction > 0 && options.validation.empty()) {
-    return invalid("--validation FILE is needed to keep " + std::to_string(options.validation_fraction * 100) +
+    char percent[32];
+    std::snprintf(percent, sizeof percent, "%g", options.validation_fraction * 100);
+    return invalid(std::string("--validation FILE is needed to keep ") + percent +
                    " % for validation; --validation-fraction 0 keeps none");
   }
   if (auto s = check_outputs(options); !s) return s;
@@ -82,6 +86,7 @@ Status data_pack(const DataPackOptions& options) {
   ConsoleProgress progress(false);
   const auto report = pack_files(inputs, options.output, options.validation, pack, progress);
   if (!report) return report.error();
+  progress.finish();
   const auto print = [](const std::string& path, const ShardInfo& info) {
     std::printf("%s: %s tokens, %s documents, %s of text\n", path.c_str(), count_text(info.num_tokens).c_str(),
                 count_text(info.num_documents).c_str(), bytes_text(info.text_bytes).c_str());

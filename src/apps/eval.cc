@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <functional>
 #include <numbers>
 
 #include "apps/console.h"
@@ -21,9 +22,10 @@ struct Score {
   int64_t num_tokens = 0;
 };
 
-/// Adds -log p of ids[1..] given what is before them, window by window; false when the user interrupts.
+/// Adds -log p of ids[1..] given what is before them, window by window, and reports the share that is done; false when
+/// the user interrupts.
 bool score_document(const Run& run, const Transformer& model, std::span<const int32_t> ids, int64_t window,
-                    Score& score) {
+                    Score& score, const std::function<void(double)>& report_share) {
   const auto length = static_cast<int64_t>(ids.size());
   int64_t scored = 1;  // ids[0] is BOS: given
   for (int64_t begin = 0; scored < length;) {
@@ -41,6 +43,7 @@ bool score_document(const Run& run, const Transformer& model, std::span<const in
     score.num_tokens += end - scored;
     scored = end;
     begin = end - window / 2;
+    report_share(static_cast<double>(scored) / static_cast<double>(length));
   }
   return true;
 }
@@ -79,6 +82,7 @@ Status eval_sums(Session& session, const EvalOptions& options) {
     exact += at != std::string::npos && answer->substr(at + 2) == sum.answer;
     progress.update("asking", ++asked, options.sums, "");
   }
+  progress.finish();
   if (options.json) {
     std::printf("%s\n", Json::object().set("sums", options.sums).set("exact", exact).dump(2).c_str());
   } else {
@@ -112,10 +116,16 @@ Status eval_text(Session& session, const EvalOptions& options) {
   for (std::string_view document : split_documents(*text)) {
     const auto ids = session.encode_prompt(document);
     if (!ids) return Error{ids.error().code, options.text + ": " + ids.error().text};
-    if (!score_document(run, transformer, *ids, window, total)) return interrupted_error("scoring " + options.text);
+    const auto report_share = [&](double share) {
+      const int64_t done = num_bytes + static_cast<int64_t>(share * static_cast<double>(document.size()));
+      progress.update("scoring", done, static_cast<int64_t>(text->size()), "");
+    };
+    if (!score_document(run, transformer, *ids, window, total, report_share)) {
+      return interrupted_error("scoring " + options.text);
+    }
     num_bytes += static_cast<int64_t>(document.size());
-    progress.update("scoring", num_bytes, static_cast<int64_t>(text->size()), "");
   }
+  progress.finish();
   if (num_bytes == 0 || total.num_tokens == 0) return invalid(options.text + " holds no text to score");
   const double bits_per_byte = total.nats / std::numbers::ln2 / static_cast<double>(num_bytes);
   const double perplexity = std::exp(total.nats / static_cast<double>(total.num_tokens));

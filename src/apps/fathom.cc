@@ -1,4 +1,10 @@
 // The fathom command. Everything is in cli.cc (flags) and one file per verb.
-#include "apps/cli.h"
+#include <new>
 
-int main(int argc, char** argv) { return fathom::apps::run_command_line(argc, argv); }
+#include "apps/cli.h"
+#include "base/check.h"
+
+int main(int argc, char** argv) {
+  std::set_new_handler([] { fathom::out_of_memory(0); });
+  return fathom::apps::run_command_line(argc, argv);
+}

@@ -9,13 +9,19 @@ namespace fathom::apps {
 
 Status generate(const GenerateOptions& options) {
   std::string prompt = options.prompt;
-  if (!options.prompt_file.empty()) {
+  if (options.prompt_file == "-") {
+    auto text = read_standard_input();
+    if (!text) return text.error();
+    prompt = std::move(*text);
+  } else if (!options.prompt_file.empty()) {
     auto text = read_file(options.prompt_file, int64_t{64} << 20);
     if (!text) return text.error();
     prompt = std::move(*text);
   }
   if (prompt.empty()) return invalid("the prompt is empty: give -p TEXT or --file FILE");
-  if (options.max_tokens < 1) return invalid("--max-tokens must be at least 1");
+  for (const std::string& stop : options.stop) {
+    if (stop.empty()) return invalid("--stop \"\" would end every answer at once; give a text");
+  }
   auto session = Session::load(options.model, options.compute);
   if (!session) return session.error();
   Session& s = **session;

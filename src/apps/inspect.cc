@@ -64,8 +64,10 @@ struct Inspection {
   int64_t kv_bytes_per_token = 0;
   std::optional<int64_t> available_bytes;
 
-  /// The weights, a cache for 4096 tokens and a tenth of slack.
-  int64_t needed_bytes() const { return weight_bytes + weight_bytes / 10 + kv_bytes_per_token * 4096; }
+  /// Tokens of the cache that the need is told with.
+  int64_t cache_tokens() const { return std::min<int64_t>(4096, config.max_position_embeddings); }
+  /// The weights, that cache and a tenth of slack.
+  int64_t needed_bytes() const { return weight_bytes + weight_bytes / 10 + kv_bytes_per_token * cache_tokens(); }
 };
 
 /// Without weights the sizes are those of the dtype that the config says.
@@ -140,7 +142,7 @@ void print_json(const Path& dir, const Inspection& in) {
     return array;
   };
   json.set("missing_tensors", list(in.difference.missing)).set("unexpected_tensors", list(in.difference.unexpected));
-  json.set("unknown_config_keys", list(in.config.unknown_keys));
+  json.set("wrong_tensors", list(in.difference.wrong));
   std::printf("%s\n", json.dump(2).c_str());
 }
 
@@ -179,12 +181,13 @@ void print_text(const Path& dir, const Inspection& in) {
   if (in.available_bytes) {
     const bool fits = in.needed_bytes() <= *in.available_bytes;
     print_row("this machine", std::string(fits ? styled("fits", "32") : styled("does not fit", "31")) +
-                                  ": needs about " + bytes_text(in.needed_bytes()) + " with a 4096-token cache, " +
+                                  ": needs about " + bytes_text(in.needed_bytes()) + " with a " +
+                                  std::to_string(in.cache_tokens()) + "-token cache, " +
                                   bytes_text(*in.available_bytes) + " available");
   }
   print_names("missing tensors", in.difference.missing);
   print_names("unexpected tensors", in.difference.unexpected);
-  print_names("unknown config keys", in.config.unknown_keys);
+  print_names("wrong tensors", in.difference.wrong);
 }
 
 }  // namespace

@@ -27,15 +27,16 @@ Result<Precision> parse_precision(std::string_view name) {
 }
 
 Result<Compute> make_compute(const ComputeOptions& options) {
-  if (options.threads < 0 || options.threads > 1024) {
-    return invalid("--threads " + std::to_string(options.threads) + " is out of range; accepted: 1 to 1024, 0 for all");
-  }
   std::string name = options.kernels;
   if (const char* forced = std::getenv("FATHOM_KERNELS"); name.empty() && forced != nullptr) name = forced;
   if (name.empty()) name = "cpu";
   Compute compute;
   compute.pool =
       std::make_unique<ThreadPool>(options.threads > 0 ? static_cast<int>(options.threads) : default_num_threads());
+  if (options.threads > compute.pool->num_threads()) {
+    return io_error("the system grants " + std::to_string(compute.pool->num_threads()) + " of the " +
+                    std::to_string(options.threads) + " threads of --threads; ask for fewer");
+  }
   auto kernels = make_kernels(name, *compute.pool);
   if (!kernels) return kernels.error();
   compute.kernels = std::move(*kernels);
@@ -48,7 +49,9 @@ Result<Tokenizer> load_tokenizer(const Path& model_dir) {
   if (!text) return text.error();
   auto spec = spec_from_tokenizer_json(*text, path.string());
   if (!spec) return spec.error();
-  return Tokenizer::create(*spec);
+  auto tokenizer = Tokenizer::create(*spec);
+  if (!tokenizer) return Error{tokenizer.error().code, path.string() + ": " + tokenizer.error().text};
+  return tokenizer;
 }
 
 Precision default_precision(const Model& model) {
@@ -118,7 +121,6 @@ Status Session::read_generation_config() {
   if (!text) return text.error().code == ErrorCode::kNotFound ? Status{} : Status{text.error()};
   auto json = Json::parse(*text, path.string());
   if (!json) return json.error();
-  // Their ranges are checked with those of the flags, when a prompt is submitted.
   for (const auto& [key, value] : {std::pair{"temperature", &defaults_.temperature},
                                    {"top_p", &defaults_.top_p},
                                    {"min_p", &defaults_.min_p},
@@ -132,6 +134,7 @@ Status Session::read_generation_config() {
     if (!top_k->is_int()) return invalid(path.string() + ": top_k is not an integer");
     defaults_.top_k = top_k->as_int();
   }
+  if (auto s = check_sampling(defaults_); !s) return Error{s.error().code, path.string() + ": " + s.error().text};
   if (const Json* sample = json->find("do_sample"); sample != nullptr && sample->is_bool() && !sample->as_bool()) {
     defaults_.temperature = 0;
   }

@@ -75,10 +75,6 @@ Status add_file(const Path& path, BpeTrainer& trainer) {
 
 Status tokenizer_train(const TokenizerTrainOptions& options) {
   BpeTrainerOptions trainer_options;
-  if (options.vocab_size < 300 || options.vocab_size > (int64_t{1} << 24)) {
-    return invalid("--vocab-size " + std::to_string(options.vocab_size) +
-                   " is out of range; accepted: 300 to 16777216");
-  }
   trainer_options.vocab_size = static_cast<int32_t>(options.vocab_size);
   trainer_options.special_tokens = kSpecialTokens;
   // One digit a token, so that a small model sees the columns of a number; DeepSeek-V3 itself takes three.
@@ -93,6 +89,7 @@ Status tokenizer_train(const TokenizerTrainOptions& options) {
   }
   const auto spec = trainer->train(progress);
   if (!spec) return spec.error();
+  progress.finish();
   std::error_code error;
   const Path directory = options.output;
   std::filesystem::create_directories(directory, error);

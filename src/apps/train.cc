@@ -22,6 +22,7 @@ Status train(const TrainOptions& options) {
   for (const std::string& note : (*trainer)->notes()) std::printf("%s\n", note.c_str());
   ConsoleProgress progress(options.quiet);
   if (auto s = (*trainer)->run(progress); !s) return s;
+  progress.finish();
   std::printf("trained %lld steps, %s tokens\n", static_cast<long long>((*trainer)->progress().step),
               count_text((*trainer)->progress().tokens).c_str());
   if (config->validation_shards.empty()) return {};

@@ -23,7 +23,7 @@ void* Arena::allocate(size_t bytes) {
   }
   const size_t chunk_bytes = std::max(bytes, next_chunk_bytes_);
   auto* data = static_cast<std::byte*>(std::aligned_alloc(kAlignment, chunk_bytes));
-  check(data != nullptr, "the arena could grow (out of memory)");
+  if (data == nullptr) out_of_memory(static_cast<int64_t>(chunk_bytes));
   chunks_.push_back({std::unique_ptr<std::byte, Free>(data), chunk_bytes});
   next_chunk_bytes_ = std::max(next_chunk_bytes_, chunk_bytes) * 2;
   current_ = chunks_.size() - 1;

@@ -75,12 +75,25 @@ Result<MappedFile> MappedFile::open(const Path& path) {
   return out;
 }
 
-Result<AtomicFile> AtomicFile::create(const Path& path) {
+Result<AtomicFile> AtomicFile::create(const Path& wanted) {
+  // Of a link the file behind it is replaced; what is no file (a device, a pipe) cannot be written aside and renamed.
+  std::error_code missing;
+  const auto status = std::filesystem::status(wanted, missing);
+  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) {
+    return io_error(wanted.string() + " is not a regular file; name a file");
+  }
+  Path path = wanted;
+  constexpr int kMaxLinks = 40;  // as the kernel's limit
+  for (int i = 0; std::filesystem::is_symlink(std::filesystem::symlink_status(path, missing)); ++i) {
+    const Path target = std::filesystem::read_symlink(path, missing);
+    if (missing || i == kMaxLinks) return io_error("cannot follow the link " + wanted.string());
+    path = path.parent_path() / target;  // an absolute target stands alone
+  }
   Path partial = path;
   partial += ".partial";
   const int fd = ::open(partial.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (fd < 0) return system_error("create", partial);
-  return AtomicFile(path, std::move(partial), fd);
+  return AtomicFile(std::move(path), std::move(partial), fd);
 }
 
 AtomicFile::AtomicFile(AtomicFile&& other) noexcept
@@ -97,7 +110,12 @@ Status AtomicFile::write(const void* data, size_t size) {
   while (size > 0) {
     const ssize_t put = ::write(fd_, at, size);
     if (put < 0 && errno == EINTR) continue;
-    if (put < 0) return system_error("write", partial_);
+    if (put < 0) {
+      const bool is_full = errno == ENOSPC || errno == EDQUOT;
+      Error error = system_error("write", partial_);
+      if (is_full) error.text += "; free some space and run it again";
+      return error;
+    }
     at += put;
     size -= static_cast<size_t>(put);
   }

@@ -35,6 +35,8 @@ class MappedFile {
 /// Destroyed without a commit it leaves nothing behind, and an older file of that name stays as it was.
 class AtomicFile {
  public:
+  /// A symbolic link is followed: the file behind it is replaced. Error: `path` is there and no regular file, or its
+  /// directory cannot be written.
   static Result<AtomicFile> create(const Path& path);
   AtomicFile(AtomicFile&& other) noexcept;
   AtomicFile& operator=(AtomicFile&&) = delete;

@@ -1,6 +1,7 @@
 #include "base/threads.h"
 
 #include <algorithm>
+#include <system_error>
 
 #include "base/check.h"
 #include "base/machine.h"
@@ -22,7 +23,11 @@ ThreadPool::ThreadPool(int num_threads) {
   check(num_threads >= 1, "a pool has at least the calling thread");
   // Spinning only pays when every thread has a CPU of its own; about 20 us of it bridges the ops of a step.
   spins_ = num_threads <= default_num_threads() ? 4000 : 0;
-  for (int id = 1; id < num_threads; ++id) workers_.emplace_back([this, id] { worker(id); });
+  workers_.reserve(static_cast<size_t>(num_threads - 1));
+  try {
+    for (int id = 1; id < num_threads; ++id) workers_.emplace_back([this, id] { worker(id); });
+  } catch (const std::system_error&) {  // a limit on processes or memory
+  }
 }
 
 ThreadPool::~ThreadPool() {

@@ -16,7 +16,8 @@ namespace fathom {
 
 class ThreadPool {
  public:
-  /// `num_threads` >= 1 counts the calling thread.
+  /// `num_threads` >= 1 counts the calling thread. Where the system grants fewer, num_threads() says how many there
+  /// are.
   explicit ThreadPool(int num_threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;

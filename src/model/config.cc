@@ -5,6 +5,7 @@
 #include <span>
 #include <utility>
 
+#include "kernels/expert_tree.h"
 #include "model/config_reader.h"
 #include "tensor/tensor.h"
 
@@ -48,31 +49,76 @@ constexpr Family kFamilies[] = {
 // Relatives whose attention reads only the keys that a lightning indexer picks.
 constexpr std::string_view kSparseAttentionTypes[] = {"deepseek_v32", "glm_moe_dsa"};
 
-// Keys that do not change what the model computes.
+// Keys that do not change what the model computes: metadata, training and generation defaults that the transformers
+// library writes into every config.json.
 constexpr std::string_view kInertKeys[] = {"_attn_implementation_autoset",
+                                           "_commit_hash",
                                            "_name_or_path",
+                                           "add_cross_attention",
                                            "architectures",
                                            "attention_dropout",
                                            "attn_implementation",
                                            "auto_map",
+                                           "bad_words_ids",
+                                           "begin_suppress_tokens",
+                                           "chunk_size_feed_forward",
+                                           "cross_attention_hidden_size",
+                                           "decoder_start_token_id",
+                                           "diversity_penalty",
+                                           "do_sample",
                                            "dtype",
+                                           "early_stopping",
+                                           "encoder_no_repeat_ngram_size",
                                            "ep_size",
+                                           "exponential_decay_length_penalty",
+                                           "finetuning_task",
+                                           "forced_bos_token_id",
+                                           "forced_eos_token_id",
                                            "head_dim",  // of other attention kinds; MLA has its own widths
                                            "id2label",
+                                           "is_decoder",
+                                           "is_encoder_decoder",
                                            "label2id",
+                                           "length_penalty",
+                                           "max_length",
+                                           "min_length",
+                                           "no_repeat_ngram_size",
+                                           "num_beam_groups",
+                                           "num_beams",
+                                           "num_return_sequences",
                                            "output_attentions",
                                            "output_hidden_states",
                                            "output_router_logits",
+                                           "output_scores",
                                            "pad_token_id",
+                                           "prefix",
                                            "pretraining_tp",
+                                           "problem_type",
+                                           "pruned_heads",
+                                           "remove_invalid_values",
+                                           "repetition_penalty",
                                            "return_dict",
+                                           "return_dict_in_generate",
                                            "router_aux_loss_coef",
+                                           "sep_token_id",
                                            "seq_aux",
+                                           "suppress_tokens",
+                                           "task_specific_params",
+                                           "temperature",
+                                           "tf_legacy_loss",
+                                           "tie_encoder_decoder",
+                                           "tokenizer_class",
+                                           "top_k",
+                                           "top_p",
                                            "torch_dtype",
+                                           "torchscript",
+                                           "transformers.js_config",
                                            "transformers_version",
+                                           "typical_p",
+                                           "unsloth_fixed",
+                                           "unsloth_version",
+                                           "use_bfloat16",
                                            "use_cache"};
-// An unknown key that begins like this belongs to attention or positions: ignoring it would change the numbers.
-constexpr std::string_view kLoudPrefixes[] = {"index_", "attn_", "rope_", "scal"};
 
 template <class Enum>
 std::string_view name_in(std::span<const ConfigReader::Choice<Enum>> names, Enum value) {
@@ -204,11 +250,11 @@ void parse_moe(ConfigReader& r, const Family& family, ModelConfig* config) {
   }
   c.moe_intermediate_size = r.integer("moe_intermediate_size", 1, kMaxWidth);
   c.n_shared_experts = r.integer_or_null("n_shared_experts", 0, 0, kMaxExperts);
-  c.num_experts_per_tok = r.integer("num_experts_per_tok", 1, c.n_routed_experts);
+  c.num_experts_per_tok = r.integer("num_experts_per_tok", 1, std::min(c.n_routed_experts, kMaxExpertsPerToken));
   c.first_k_dense_replace = r.integer("first_k_dense_replace", 0, kMaxLayers);
   c.moe_layer_freq = r.integer_or("moe_layer_freq", 1, 1, kMaxLayers);
   c.n_group = r.integer_or_null("n_group", 1, 1, c.n_routed_experts);
-  c.topk_group = r.integer_or_null("topk_group", 1, 1, c.n_group);
+  c.topk_group = r.integer_or_null("topk_group", 1, 1, std::min(c.n_group, kMaxExpertsPerToken));
   c.topk_method = r.choice_or<TopkMethod>("topk_method", kTopkMethods, family.topk_method);
   c.scoring_func = r.choice_or<ScoringFunc>("scoring_func", kScoringFuncs, family.scoring_func);
   c.norm_topk_prob = r.boolean("norm_topk_prob");
@@ -285,16 +331,11 @@ void check_sizes(ConfigReader& r, const ModelConfig& c) {
   }
 }
 
-void check_unknown_keys(ConfigReader& r, ModelConfig* config) {
+void check_unknown_keys(ConfigReader& r) {
   for (std::string_view key : kInertKeys) r.get(key);
-  for (std::string& key : r.unknown()) {
-    for (std::string_view prefix : kLoudPrefixes) {
-      if (key.starts_with(prefix)) {
-        r.fail(unsupported(r.where() + ": unknown key " + ConfigReader::quoted(key) +
-                           " may change what the model computes; fathom does not have it"));
-      }
-    }
-    config->unknown_keys.push_back(std::move(key));
+  for (const std::string& key : r.unknown()) {
+    r.fail(unsupported(r.where() + ": unknown key " + ConfigReader::quoted(key) +
+                       " may change what the model computes; if it does not, remove it from the file"));
   }
 }
 
@@ -340,7 +381,7 @@ Result<ModelConfig> ModelConfig::parse(const Json& json, std::string_view where)
   parse_quantization(r, &c);
   if (!r.error()) parse_tokens(r, &c);
   if (!r.error()) check_sizes(r, c);
-  check_unknown_keys(r, &c);
+  check_unknown_keys(r);
   if (r.error()) return *r.error();
   return c;
 }

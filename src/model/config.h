@@ -71,9 +71,6 @@ struct ModelConfig {
   std::optional<Fp8Quantization> quantization;
   std::optional<int64_t> bos_token_id;
   std::vector<int64_t> eos_token_id;
-  /// Keys of the file that fathom does not know and that cannot change the numbers by their name; for `inspect` to
-  /// show.
-  std::vector<std::string> unknown_keys;
 
   int64_t qk_head_dim() const { return qk_nope_head_dim + qk_rope_head_dim; }
   /// Numbers per token and layer in the KV cache: the latent and the shared rope key.
@@ -94,8 +91,7 @@ struct ModelConfig {
   static Result<ModelConfig> parse(const Json& json, std::string_view where);
   /// Reads DIR/config.json.
   static Result<ModelConfig> load(const Path& model_dir);
-  /// The config.json that parse() reads back to the same config (architectures and torch_dtype included; unknown_keys
-  /// are not written).
+  /// The config.json that parse() reads back to the same config (architectures and torch_dtype included).
   Json to_json() const;
 
   bool operator==(const ModelConfig&) const = default;

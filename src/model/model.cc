@@ -1,6 +1,7 @@
 #include "model/model.h"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 #include "numerics/fp8.h"
@@ -42,54 +43,56 @@ Tensor widen_scales(const Tensor& stored, std::vector<Storage>& storage) {
   return wide;
 }
 
-class Loader {
- public:
-  Loader(const Checkpoint& checkpoint, Model& model) : checkpoint_(checkpoint), model_(model) {}
+std::string dtype_problem(const std::string& name, DType dtype, std::string_view accepted) {
+  return name + " has dtype " + std::string(name_of(dtype)) + "; accepted: " + std::string(accepted);
+}
 
-  Status load_one(const TensorSpec& spec, Weight& value) {
-    const auto stored = find(spec.name, spec.shape);
-    if (!stored) return stored.error();
-    const bool is_float = stored->dtype == DType::kF32 || stored->dtype == DType::kBF16 || stored->dtype == DType::kF16;
-    if (!is_float && (stored->dtype != DType::kE4M3 || is_vector(spec))) {
-      return unsupported(where(spec.name) + " has dtype " + std::string(name_of(stored->dtype)) + "; accepted: F32, " +
-                         "BF16, F16" + (is_vector(spec) ? "" : ", F8_E4M3"));
-    }
-    if (is_vector(spec)) {
-      value.codes = widen_vector(*stored, model_.storage);
-      return {};
-    }
-    value.codes = *stored;
-    if (stored->dtype != DType::kE4M3) return {};
-    const auto scales = find(scale_name(spec.name), scale_shape(spec.shape));
-    if (!scales) return scales.error();
-    if (scales->dtype != DType::kF32 && scales->dtype != DType::kBF16 && scales->dtype != DType::kE8M0) {
-      return unsupported(where(scale_name(spec.name)) + " has dtype " + std::string(name_of(scales->dtype)) +
-                         "; accepted: F32, BF16, F8_E8M0");
-    }
-    value.scales = widen_scales(*scales, model_.storage);
-    const auto& quantization = model_.config.quantization;
-    if (scales->dtype == DType::kE8M0 || (quantization && quantization->ue8m0_scales)) {
-      value.scale_format = ScaleFormat::kUe8m0;
-    }
+/// Present and of the shape that the config asks for.
+Status check_stored(const Checkpoint& checkpoint, const std::string& name, std::span<const int64_t> shape) {
+  const StoredTensor* stored = checkpoint.find(name);
+  if (stored == nullptr) return corrupt(name + " is missing");
+  if (std::equal(shape.begin(), shape.end(), stored->shape.begin(), stored->shape.end())) return {};
+  return corrupt(name + " has shape " + shape_text(stored->shape) + ", config.json asks for " + shape_text(shape));
+}
+
+/// Whether a tensor of the plan, with its scales, can be used. Errors begin with the tensor's name.
+Status check_tensor(const Checkpoint& checkpoint, const TensorSpec& spec) {
+  if (auto s = check_stored(checkpoint, spec.name, spec.shape); !s) return s;
+  const DType dtype = checkpoint.find(spec.name)->dtype;
+  if (dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16) return {};
+  if (is_vector(spec)) return unsupported(dtype_problem(spec.name, dtype, "F32, BF16, F16"));
+  if (dtype != DType::kE4M3) return unsupported(dtype_problem(spec.name, dtype, "F32, BF16, F16, F8_E4M3"));
+  const std::string scales = scale_name(spec.name);
+  if (auto s = check_stored(checkpoint, scales, scale_shape(spec.shape)); !s) return s;
+  const DType scale_dtype = checkpoint.find(scales)->dtype;
+  if (scale_dtype == DType::kF32 || scale_dtype == DType::kBF16 || scale_dtype == DType::kE8M0) return {};
+  return unsupported(dtype_problem(scales, scale_dtype, "F32, BF16, F8_E8M0"));
+}
+
+/// Points `value` at the stored tensor, or at a copy in FP32 where the code needs one.
+Status bind(const Checkpoint& checkpoint, const TensorSpec& spec, Model& model, Weight& value) {
+  if (auto s = check_tensor(checkpoint, spec); !s) return s;
+  const auto stored = checkpoint.tensor(spec.name);
+  if (!stored) return stored.error();
+  if (is_vector(spec)) {
+    value.codes = widen_vector(*stored, model.storage);
     return {};
   }
-
- private:
-  std::string where(const std::string& name) const { return checkpoint_.model_dir().string() + ": tensor " + name; }
-
-  Result<Tensor> find(const std::string& name, std::span<const int64_t> shape) {
-    const StoredTensor* stored = checkpoint_.find(name);
-    if (stored == nullptr) return corrupt(where(name) + " is missing");
-    if (!std::equal(shape.begin(), shape.end(), stored->shape.begin(), stored->shape.end())) {
-      return corrupt(where(name) + " has shape " + shape_text(stored->shape) + ", config.json asks for " +
-                     shape_text(shape));
-    }
-    return checkpoint_.tensor(name);
+  value.codes = *stored;
+  if (stored->dtype != DType::kE4M3) return {};
+  const auto scales = checkpoint.tensor(scale_name(spec.name));
+  if (!scales) return scales.error();
+  value.scales = widen_scales(*scales, model.storage);
+  for (int64_t i = 0; i < value.scales.numel(); ++i) {
+    if (std::isfinite(value.scales.ptr<const float>()[i])) continue;
+    return corrupt(scale_name(spec.name) + " holds a scale that is not finite (block " + std::to_string(i) + ")");
   }
-
-  const Checkpoint& checkpoint_;
-  Model& model_;
-};
+  const auto& quantization = model.config.quantization;
+  if (scales->dtype == DType::kE8M0 || (quantization && quantization->ue8m0_scales)) {
+    value.scale_format = ScaleFormat::kUe8m0;
+  }
+  return {};
+}
 
 bool has_mtp_tensors(const ModelConfig& config, const Checkpoint& checkpoint) {
   const auto plan = expected_tensors(config);
@@ -106,10 +109,18 @@ CheckpointDifference compare_with_plan(const ModelConfig& config, const Checkpoi
   for (const TensorSpec& spec : expected_tensors(config)) {
     known.insert(spec.name);
     const StoredTensor* stored = checkpoint.find(spec.name);
-    if (stored == nullptr && !spec.is_optional) difference.missing.push_back(spec.name);
-    if (stored == nullptr || stored->dtype != DType::kE4M3) continue;
-    known.insert(scale_name(spec.name));
-    if (checkpoint.find(scale_name(spec.name)) == nullptr) difference.missing.push_back(scale_name(spec.name));
+    if (stored == nullptr) {
+      if (!spec.is_optional) difference.missing.push_back(spec.name);
+      continue;
+    }
+    if (stored->dtype == DType::kE4M3) {
+      known.insert(scale_name(spec.name));
+      if (checkpoint.find(scale_name(spec.name)) == nullptr) {
+        difference.missing.push_back(scale_name(spec.name));
+        continue;
+      }
+    }
+    if (auto s = check_tensor(checkpoint, spec); !s) difference.wrong.push_back(s.error().text);
   }
   for (std::string_view name : checkpoint.names()) {
     if (known.find(name) == known.end()) difference.unexpected.emplace_back(name);
@@ -127,12 +138,11 @@ Result<std::unique_ptr<Model>> load_model(const Path& model_dir) {
   if (!has_mtp_tensors(model->config, *checkpoint)) model->config.num_nextn_predict_layers = 0;
   model->checkpoints.push_back(*checkpoint);
   model->weights = empty_weights(model->config);
-  Loader loader(*checkpoint, *model);
   Status status;
   visit_weights(model->config, model->weights, [&](const TensorSpec& spec, Weight& value, Tensor*) {
-    if (status) status = loader.load_one(spec, value);
+    if (status) status = bind(*checkpoint, spec, *model, value);
   });
-  if (!status) return status.error();
+  if (!status) return Error{status.error().code, model_dir.string() + ": tensor " + status.error().text};
   return model;
 }
 

@@ -21,10 +21,11 @@ struct Model {
   std::vector<Checkpoint> checkpoints;
 };
 
-/// What a checkpoint lacks or has beyond its config; empty lists for a whole one.
+/// How a checkpoint differs from what its config asks for; empty lists for a whole one.
 struct CheckpointDifference {
   std::vector<std::string> missing;
   std::vector<std::string> unexpected;
+  std::vector<std::string> wrong;  // shape or dtype: name, what is there, what is accepted
 };
 CheckpointDifference compare_with_plan(const ModelConfig& config, const Checkpoint& checkpoint);
 

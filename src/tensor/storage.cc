@@ -16,7 +16,7 @@ Storage::Storage(int64_t num_bytes) : num_bytes_(num_bytes) {
   const int64_t rounded = std::max(alignment, (num_bytes + alignment - 1) / alignment * alignment);
   data_.reset(
       static_cast<std::byte*>(std::aligned_alloc(static_cast<size_t>(alignment), static_cast<size_t>(rounded))));
-  check(data_ != nullptr, "storage could be allocated (out of memory)");
+  if (data_ == nullptr) out_of_memory(num_bytes);
   // Advice only: without huge pages the memory works the same.
   if (alignment == kHugePage) ::madvise(data_.get(), static_cast<size_t>(rounded), MADV_HUGEPAGE);
   std::memset(data_.get(), 0, static_cast<size_t>(rounded));

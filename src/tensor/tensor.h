@@ -116,8 +116,8 @@ struct Tensor {
 enum class ScaleFormat { kF32, kUe8m0 };
 
 /// A matrix [out, in] (or vector) as stored: FP8 codes carry one FP32 scale per 128x128 block, [ceil(out/128),
-/// ceil(in/128)]; the real value is code * scale. Other dtypes have no scales. A product in FP8 quantises its activations
-/// with scales of the weight's format.
+/// ceil(in/128)]; the real value is code * scale. Other dtypes have no scales. A product in FP8 quantises its
+/// activations with scales of the weight's format.
 struct Weight {
   Tensor codes;
   Tensor scales;

@@ -39,11 +39,7 @@ struct View {
     for (int a = 0; a < Rank; ++a) offset += at[a] * strides[static_cast<size_t>(a)];
     return data[offset];
   }
-  operator View<const T, Rank>() const
-    requires(!std::is_const_v<T>)
-  {
-    return {data, extents, strides};
-  }
+  operator View<const T, Rank>() const requires(!std::is_const_v<T>) { return {data, extents, strides}; }
 };
 
 }  // namespace fathom

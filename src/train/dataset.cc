@@ -129,6 +129,7 @@ void Dataset::fill(int64_t begin, int64_t count, Microbatch* out) const {
   const size_t num_tokens = static_cast<size_t>(count * options_.sequence_length);
   out->tokens.reserve(num_tokens);
   out->targets.reserve(num_tokens);
+  out->next_tokens.reserve(num_tokens);
   out->positions.reserve(num_tokens);
   for (int64_t i = 0; i < count; ++i) append_sample(locate(begin + i), out);
   out->document_offsets.push_back(static_cast<int64_t>(out->tokens.size()));
@@ -145,9 +146,10 @@ void Dataset::append_sample(const Place& place, Microbatch* out) const {
       position = 0;
     }
     if (position == 0) out->document_offsets.push_back(static_cast<int64_t>(out->tokens.size()));
-    const bool has_target = i + 1 < document_end && shard.in_loss(i + 1);
+    const int32_t next = i + 1 < document_end ? shard.token(i + 1) : -1;
     out->tokens.push_back(shard.token(i));
-    out->targets.push_back(has_target ? shard.token(i + 1) : -1);
+    out->targets.push_back(next >= 0 && shard.in_loss(i + 1) ? next : -1);
+    out->next_tokens.push_back(next);
     out->positions.push_back(position++);
   }
 }

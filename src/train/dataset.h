@@ -17,6 +17,8 @@ struct Microbatch {
   /// The next token of the same document; -1 where there is none or the loss mask excludes it. It may lie just past
   /// the sample's end, so no token of a document is lost as a target.
   std::vector<int32_t> targets;
+  /// The next token of the same document whatever the mask says, -1 where there is none: what an MTP module embeds.
+  std::vector<int32_t> next_tokens;
   /// Position of each token inside its piece of a document: rotary position, and 0 where attention starts anew.
   std::vector<int32_t> positions;
   /// Where each piece begins, then T: attention of a token reaches back to the last offset at or before it.

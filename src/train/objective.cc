@@ -83,14 +83,15 @@ SlotLoss run_slot(const Run& run, const Transformer& model, const SlotTokens& sl
   // MTP modules, each on the hidden states of the one before it.
   std::vector<MtpSaved> mtp_saved(static_cast<size_t>(modules));
   std::vector<Tensor> mtp_hidden{hidden}, mtp_dhidden{dhidden};
-  std::vector<int32_t> next_tokens(slot.targets.begin(), slot.targets.end());
+  std::vector<int32_t> next_tokens(slot.next_tokens.begin(), slot.next_tokens.end());
+  std::vector<int32_t> targets(slot.targets.begin(), slot.targets.end());
   const auto mtp_context = [&](int64_t module) {
     return AttentionContext{
         .segments = layout.segments, .rotary = saved.rotary, .layer = config.num_hidden_layers + module};
   };
   for (int64_t module = 0; module < modules; ++module) {
     MtpSaved& s = mtp_saved[static_cast<size_t>(module)];
-    const std::vector<int32_t> targets = shift_left(next_tokens, slot.document_offsets);
+    targets = shift_left(targets, slot.document_offsets);
     mtp_hidden.push_back(Mtp(model, module).forward(run, mtp_hidden.back(), next_tokens, mtp_context(module), &s));
     balance(model.weights().mtp[static_cast<size_t>(module)].block.is_moe, s.block.moe);
     const double module_factor =
@@ -99,7 +100,7 @@ SlotLoss run_slot(const Run& run, const Transformer& model, const SlotTokens& sl
     loss.mtp +=
         module_factor * model.head().loss(run, mtp_hidden.back(), targets, settings.mtp_lambda * module_factor, d);
     mtp_dhidden.push_back(d);
-    next_tokens = targets;
+    next_tokens = shift_left(next_tokens, slot.document_offsets);
   }
   for (int64_t module = modules; module-- > 0;) {
     const auto m = static_cast<size_t>(module);

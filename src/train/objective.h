@@ -13,14 +13,16 @@
 
 namespace fathom {
 
-/// A packed micro-batch. targets[t] is the token after t in its document, -1 where there is none.
+/// A packed micro-batch. next_tokens[t] is the token after t in its document, -1 where there is none; targets[t] is the
+/// same, or -1 where the loss leaves it out. MTP modules read next_tokens: what is not trained on is still context.
 struct SlotTokens {
   std::span<const int32_t> tokens;
   std::span<const int32_t> targets;
+  std::span<const int32_t> next_tokens;
   std::span<const int64_t> document_offsets;
 };
 
-/// v[t + 1] where that is the same document, else -1: the targets of the next MTP depth.
+/// v[t + 1] where that is the same document, else -1: targets and next tokens of the next MTP depth.
 std::vector<int32_t> shift_left(std::span<const int32_t> v, std::span<const int64_t> document_offsets);
 
 /// Number of entries >= 0.

@@ -2,6 +2,7 @@
 #include "train/pack.h"
 
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -61,6 +62,20 @@ struct PackedDocument {
   }
 };
 
+/// How far the packing is, in bytes of all files; asks the user now and then.
+struct Journey {
+  Progress& progress;
+  int64_t num_bytes = 0;
+  int64_t done = 0;
+
+  Status advance(size_t bytes, const std::string& name) {
+    done += static_cast<int64_t>(bytes);
+    if (progress.stop_requested()) return cancelled("data pack was stopped; nothing was written");
+    progress.update("packing", done, num_bytes, name);
+    return {};
+  }
+};
+
 class Packer {
  public:
   explicit Packer(const PackOptions& options) : options_(options) {}
@@ -98,20 +113,23 @@ class Packer {
   const PackOptions& options_;
 };
 
-Status pack_txt(const std::string& name, std::string_view text, const Packer& packer, ShardWriter& writer) {
+Status pack_txt(const std::string& name, std::string_view text, const Packer& packer, ShardWriter& writer,
+                Journey& journey) {
   for (std::string_view document : split_documents(text)) {
     if (Status status = packer.pack_text(document, writer); !status) {
       return with_place(status.error(), name);
     }
+    if (Status status = journey.advance(document.size(), name); !status) return status;
   }
   return {};
 }
 
 Status pack_jsonl(const std::string& name, std::string_view text, int64_t& line_number, const Packer& packer,
-                  ShardWriter& writer) {
+                  ShardWriter& writer, Journey& journey) {
   while (!text.empty()) {
     const std::string_view line = without_carriage_return(take_line(text));
     ++line_number;
+    if (Status status = journey.advance(line.size() + 1, name); !status) return status;
     if (line.find_first_not_of(" \t") == std::string_view::npos) continue;
     const std::string place = name + " line " + std::to_string(line_number);
     const auto document = document_from_json_line(line, place);
@@ -171,11 +189,14 @@ Result<PackReport> pack_files(std::span<const Path> inputs, const Path& train_pa
   ShardWriter train(options.vocab_size, options.tokenizer_hash, options.assistant_loss_only);
   ShardWriter validation(options.vocab_size, options.tokenizer_hash, options.assistant_loss_only);
   const Packer packer(options);
-  int64_t files_done = 0;
+  Journey journey{progress};
   for (const Path& input : inputs) {
-    if (progress.stop_requested()) return cancelled("data pack was stopped; nothing was written");
+    std::error_code unreadable;  // then opening it says so
+    const auto size = std::filesystem::file_size(input, unreadable);
+    if (!unreadable) journey.num_bytes += static_cast<int64_t>(size);
+  }
+  for (const Path& input : inputs) {
     const std::string name = input.string();
-    progress.update("files", files_done++, static_cast<int64_t>(inputs.size()), name);
     const bool is_jsonl = input.extension() == ".jsonl";
     if (!is_jsonl && input.extension() != ".txt") {
       return invalid(name + ": file ending not accepted (accepted: .txt, .jsonl)");
@@ -189,21 +210,30 @@ Result<PackReport> pack_files(std::span<const Path> inputs, const Path& train_pa
     for (const bool is_train : {true, false}) {
       const std::string_view part = is_train ? text.substr(0, cut) : text.substr(cut);
       ShardWriter& writer = is_train ? train : validation;
-      const Status status =
-          is_jsonl ? pack_jsonl(name, part, line_number, packer, writer) : pack_txt(name, part, packer, writer);
+      const Status status = is_jsonl ? pack_jsonl(name, part, line_number, packer, writer, journey)
+                                     : pack_txt(name, part, packer, writer, journey);
       if (!status) return status.error();
     }
   }
-  if (options.val_fraction > 0 && validation.info().num_documents == 0) {
-    return invalid(val_path.string() + ": the inputs are too small for a validation part of " +
-                   std::to_string(options.val_fraction) + "; give more text or --val-fraction 0");
+  const bool validates = options.val_fraction > 0;
+  if (validates && validation.info().num_documents == 0) {
+    return invalid(val_path.string() +
+                   ": the inputs are too small for a validation part; give more text or --validation-fraction 0");
   }
-  progress.update("files", files_done, files_done, "writing");
-  if (Status status = train.write(train_path); !status) return status.error();
-  if (options.val_fraction > 0) {
-    if (Status status = validation.write(val_path); !status) return status.error();
+  // Both are written aside before one appears under its name.
+  auto train_file = train.write_aside(train_path);
+  if (!train_file) return train_file.error();
+  std::optional<AtomicFile> val_file;
+  if (validates) {
+    auto file = validation.write_aside(val_path);
+    if (!file) return file.error();
+    val_file.emplace(*std::move(file));
   }
-  return PackReport{train.info(), options.val_fraction > 0 ? validation.info() : ShardInfo{}};
+  if (Status status = train_file->commit(); !status) return status.error();
+  if (val_file) {
+    if (Status status = val_file->commit(); !status) return status.error();
+  }
+  return PackReport{train.info(), validates ? validation.info() : ShardInfo{}};
 }
 
 }  // namespace fathom

@@ -26,14 +26,24 @@ void zero(const Tensor& t) {
   if (t) std::memset(t.data, 0, static_cast<size_t>(t.num_bytes()));
 }
 
+int64_t padded_elements(const ModelConfig& config, ModelWeights& weights) {
+  int64_t total = 0;
+  visit_weights(config, weights,
+                [&](const TensorSpec& spec, Weight&, Tensor*) { total += padded(spec.num_elements(), kAlignment); });
+  return padded(total, kGradientRow);
+}
+
 }  // namespace
+
+int64_t Parameters::num_bytes(const ModelConfig& config, ComputeType compute) {
+  ModelWeights weights = empty_weights(config);
+  // Master and gradient, two moments, the copy to compute with.
+  return padded_elements(config, weights) * (4 + 4 + 2 + 2 + (compute == ComputeType::kBF16 ? 2 : 0));
+}
 
 Parameters::Parameters(const ModelConfig& config, ComputeType compute) : config_(config) {
   weights_ = empty_weights(config_);
-  int64_t total = 0;
-  visit_weights(config_, weights_,
-                [&](const TensorSpec& spec, Weight&, Tensor*) { total += padded(spec.num_elements(), kAlignment); });
-  total = padded(total, kGradientRow);
+  const int64_t total = padded_elements(config_, weights_);
   const auto block = [&](DType dtype) -> void* {
     storage_.emplace_back(total * size_of(dtype));
     return storage_.back().data();

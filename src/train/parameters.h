@@ -36,6 +36,9 @@ class Parameters {
   Parameters(const Parameters&) = delete;
   Parameters& operator=(const Parameters&) = delete;
 
+  /// Memory that the constructor takes for a model of this config.
+  static int64_t num_bytes(const ModelConfig& config, ComputeType compute);
+
   const ModelConfig& config() const { return config_; }
   /// What the model computes with, gradients attached. Valid as long as this object.
   const ModelWeights& weights() const { return weights_; }

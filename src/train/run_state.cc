@@ -43,6 +43,7 @@ Json data_json(const TrainConfig& config, const Dataset& data) {
     shard.set("num_documents", info.num_documents);
     shard.set("text_bytes", info.text_bytes);
     shard.set("tokenizer_hash", hex(info.tokenizer_hash));
+    shard.set("content_hash", hex(info.payload_hash));
     shard.set("weight", config.train_weights.empty() ? 0.0 : config.train_weights[s]);
     out.push(std::move(shard));
   }

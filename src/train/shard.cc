@@ -115,7 +115,7 @@ Status ShardWriter::add_document(std::span<const int32_t> tokens, std::span<cons
   return {};
 }
 
-Status ShardWriter::write(const Path& path) const {
+Result<AtomicFile> ShardWriter::write_aside(const Path& path) const {
   if (tokens_.empty()) return invalid(path.string() + ": a shard needs at least one document, and there are none");
   const uint32_t width = token_width(info_.vocab_size);
   XXH3_state_t* state = XXH3_createState();
@@ -127,15 +127,20 @@ Status ShardWriter::write(const Path& path) const {
   });
   const uint64_t payload_hash = XXH3_64bits_digest(state);
   XXH3_freeState(state);
-  if (!status) return status;
+  if (!status) return status.error();
 
   auto file = AtomicFile::create(path);
   if (!file) return file.error();
-  if (status = file->write(header_text(info_, payload_hash)); !status) return status;
+  if (status = file->write(header_text(info_, payload_hash)); !status) return status.error();
   status = for_each_payload_block(tokens_, width, starts_, mask_,
                                   [&](const void* data, size_t size) { return file->write(data, size); });
-  if (!status) return status;
-  return file->commit();
+  if (!status) return status.error();
+  return file;
+}
+
+Status ShardWriter::write(const Path& path) const {
+  auto file = write_aside(path);
+  return file ? file->commit() : Status(file.error());
 }
 
 Result<Shard> Shard::open(const Path& path) {
@@ -185,12 +190,13 @@ Result<Shard> Shard::parse(std::span<const std::byte> bytes, std::string_view na
                  static_cast<int64_t>(num_documents),
                  static_cast<int64_t>(text_bytes),
                  get<uint64_t>(bytes, 48),
-                 (flags & kFlagLossMask) != 0};
+                 (flags & kFlagLossMask) != 0,
+                 get<uint64_t>(bytes, 56)};
   const size_t expected_bytes = shard.mask_offset_ + (shard.info_.has_loss_mask ? (num_tokens + 63) / 64 * 8 : 0);
   if (bytes.size() != expected_bytes) {
     return bad(std::to_string(bytes.size()) + " bytes where the header promises " + std::to_string(expected_bytes));
   }
-  if (get<uint64_t>(bytes, 56) != XXH3_64bits(bytes.data() + kHeaderBytes, payload_bytes)) {
+  if (shard.info_.payload_hash != XXH3_64bits(bytes.data() + kHeaderBytes, payload_bytes)) {
     return bad("the tokens are damaged (checksum mismatch); pack the data again");
   }
   // A checksum stops accidents, not authors: ids index embedding rows, so they are checked too.

@@ -41,6 +41,7 @@ struct ShardInfo {
   int64_t text_bytes = 0;
   uint64_t tokenizer_hash = 0;
   bool has_loss_mask = false;
+  uint64_t payload_hash = 0;  // XXH3-64 of tokens, documents and mask; 0 until written
 };
 
 /// Collects documents in memory (4 bytes per token) and writes them as one shard.
@@ -54,6 +55,8 @@ class ShardWriter {
 
   const ShardInfo& info() const { return info_; }
 
+  /// Writes the shard beside `path`; it appears there with the file's commit(). Error if it has no documents.
+  Result<AtomicFile> write_aside(const Path& path) const;
   /// Writes the shard, whole or not at all. Error if it has no documents.
   Status write(const Path& path) const;
 

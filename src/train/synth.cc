@@ -67,11 +67,17 @@ SynthDocument synth_document(const SynthOptions& options, uint64_t index) {
   return {};
 }
 
-Result<SynthReport> write_synth(const SynthOptions& options, AtomicFile& file) {
+Result<SynthReport> write_synth(const SynthOptions& options, AtomicFile& file, Progress& progress) {
   if (Status status = validate(options); !status) return status.error();
   SynthReport report;
   int64_t bytes = 0;
-  for (int64_t i = 0; options.num_documents > 0 ? i < options.num_documents : bytes < options.num_bytes; ++i) {
+  const bool by_count = options.num_documents > 0;
+  for (int64_t i = 0; by_count ? i < options.num_documents : bytes < options.num_bytes; ++i) {
+    if (i % 256 == 0) {
+      if (progress.stop_requested()) return cancelled("data synth was stopped; nothing was written");
+      by_count ? progress.update("documents", i, options.num_documents, "")
+               : progress.update("documents", bytes, options.num_bytes, "");
+    }
     const SynthDocument made = synth_document(options, static_cast<uint64_t>(i));
     const std::string line = document_to_json_line(made.document) + "\n";
     if (Status status = file.write(line); !status) return status.error();

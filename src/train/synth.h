@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "base/file.h"
+#include "base/progress.h"
 #include "base/result.h"
 #include "train/document.h"
 
@@ -51,6 +52,6 @@ Status validate(const SynthOptions& options);
 SynthDocument synth_document(const SynthOptions& options, uint64_t index);
 
 /// Writes the documents as JSON lines (document.h). The caller commits the file.
-Result<SynthReport> write_synth(const SynthOptions& options, AtomicFile& file);
+Result<SynthReport> write_synth(const SynthOptions& options, AtomicFile& file, Progress& progress);
 
 }  // namespace fathom

@@ -67,6 +67,9 @@ Result<ModelConfig> TrainConfig::model_config() const {
   ModelConfig c = shape;
   c.quantization.reset();  // masters are FP32, whatever the checkpoint to start from was
   c.aux_loss_alpha = balance_alpha;
+  // The gates of V2 belong to its model type: the library's V3 class would compute another function of the same file.
+  if (c.model_type == "deepseek_v3" && scoring_func == "softmax" && topk_method != "noaux_tc")
+    c.model_type = "deepseek_v2";
   Json json = c.to_json();
   if (c.n_routed_experts > 0) {
     json.set("topk_method", topk_method);

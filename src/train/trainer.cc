@@ -9,6 +9,7 @@
 #include <numbers>
 
 #include "base/check.h"
+#include "base/machine.h"
 #include "model/router.h"
 #include "train/export.h"
 #include "train/guard.h"
@@ -33,7 +34,10 @@ Status check_vocabulary(const Dataset& data, const ModelConfig& model, const std
 }
 
 SlotTokens slot_tokens(const Microbatch& batch) {
-  return {.tokens = batch.tokens, .targets = batch.targets, .document_offsets = batch.document_offsets};
+  return {.tokens = batch.tokens,
+          .targets = batch.targets,
+          .next_tokens = batch.next_tokens,
+          .document_offsets = batch.document_offsets};
 }
 
 /// Losses of slots added along the tree of train/optimizer's GradientTree, so that they too do not depend on who
@@ -68,6 +72,27 @@ std::string short_number(const char* format, double v) {
   return text;
 }
 
+/// What a run of this config needs at least: parameters with their state, the gradients of the slot tree, and the
+/// residual stream that every layer saves for backward. Error if the machine has less.
+Status check_memory(const TrainConfig& config, const ModelConfig& model) {
+  const ComputeType compute = config.precision == "bf16" ? ComputeType::kBF16 : ComputeType::kF32;
+  const int64_t parameters = Parameters::num_bytes(model, compute);
+  const int64_t partials = std::bit_width(static_cast<uint64_t>(config.slots_per_step - 1));
+  const int64_t gradients = parameters / (compute == ComputeType::kBF16 ? 14 : 12) * 4;
+  const double activations = 4.0 * static_cast<double>(config.sequences_per_slot * config.sequence_length) *
+                             static_cast<double>(model.hidden_size) *
+                             static_cast<double>(2 * (model.num_hidden_layers + model.num_nextn_predict_layers));
+  const double needed = static_cast<double>(parameters + partials * gradients) + activations;
+  const auto available = inspect_machine().memory_available_bytes;
+  if (!available || needed <= static_cast<double>(*available)) return {};
+  constexpr double kGiB = 1 << 30;
+  return invalid("training needs at least " + short_number("%.1f", needed / kGiB) + " GiB (parameters " +
+                 short_number("%.1f", static_cast<double>(parameters + partials * gradients) / kGiB) +
+                 ", activations of a slot " + short_number("%.1f", activations / kGiB) + "), this machine has " +
+                 short_number("%.1f", static_cast<double>(*available) / kGiB) +
+                 " available; make the model or train.sequences_per_slot smaller");
+}
+
 }  // namespace
 
 Trainer::Trainer(const TrainConfig& config, const ModelConfig& model, Dataset data, std::optional<Dataset> validation,
@@ -85,6 +110,7 @@ Result<std::unique_ptr<Trainer>> Trainer::create(const TrainConfig& config, Kern
   if (auto s = config.validate(); !s) return s.error();
   const auto model = config.model_config();
   if (!model) return model.error();
+  if (auto s = check_memory(config, *model); !s) return s.error();
   auto data = Dataset::open(
       sources_of(config.train_shards, config.train_weights),
       {.sequence_length = config.sequence_length, .seed = static_cast<uint64_t>(config.seed), .shuffle = true});
@@ -105,12 +131,20 @@ Result<std::unique_ptr<Trainer>> Trainer::create(const TrainConfig& config, Kern
 }
 
 Status Trainer::check_outputs() const {
+  if (!config_.report_path.empty()) {  // made and dropped: what cannot be written is refused here, not after hours
+    if (const auto file = AtomicFile::create(config_.report_path); !file) {
+      return Error{file.error().code, "report.path: " + file.error().text};
+    }
+  }
   if (config_.export_directory.empty()) return {};
   if (const auto format = export_format_from(config_.export_format); !format) return format.error();
-  std::error_code ignored;  // unreadable counts as there
-  if (std::filesystem::symlink_status(config_.export_directory, ignored).type() !=
-      std::filesystem::file_type::not_found) {
-    return invalid("export.directory " + config_.export_directory.string() + " exists; name a new one");
+  for (const char* suffix : {"", ".partial", ".replaced"}) {  // the last two: what an export that was killed leaves
+    Path path = config_.export_directory;
+    path += suffix;
+    std::error_code ignored;  // unreadable counts as there
+    if (std::filesystem::symlink_status(path, ignored).type() != std::filesystem::file_type::not_found) {
+      return invalid("export.directory: " + path.string() + " exists; remove it or name another directory");
+    }
   }
   if (config_.tokenizer_directory.empty()) return {};
   const auto tokenizer = MappedFile::open(config_.tokenizer_directory / "tokenizer.json");
@@ -266,13 +300,14 @@ Status Trainer::open_log() {
   auto log = JsonlWriter::open(config_.log_path);
   if (!log) return log.error();
   log_.emplace(*std::move(log));
-  if (progress_.step == 0) return {};
+  Json event = Json::object();
+  event.set("event", progress_.step == 0 ? "start" : "resume");
+  event.set("step", progress_.step);
   auto old = read_jsonl(config_.log_path);  // the report draws the whole run
   if (!old) return old.error();
   records_ = std::move(old->records);
-  Json event = Json::object();
-  event.set("event", "resume");
-  event.set("step", progress_.step);
+  records_.push_back(event);
+  records_ = records_of_run(records_);
   for (const std::string& note : notes_) {
     Json notes = event.find("notes") != nullptr ? *event.find("notes") : Json::array();
     notes.push(note);
@@ -343,6 +378,10 @@ Status Trainer::run(Progress& progress) {
 }
 
 Status Trainer::finish() {
+  if (!config_.report_path.empty()) {
+    const std::string page = training_report_html("Training run", to_toml(config_), records_);
+    if (auto s = write_file(config_.report_path, page); !s) return s;
+  }
   if (!config_.export_directory.empty()) {
     const auto format = export_format_from(config_.export_format);
     if (!format) return format.error();
@@ -353,8 +392,7 @@ Status Trainer::finish() {
     if (inherits) options.tokenizer_directory = config_.from;
     if (auto s = export_model(parameters_, config_.export_directory, options); !s) return s;
   }
-  if (config_.report_path.empty()) return {};
-  return write_file(config_.report_path, training_report_html("Training run", to_toml(config_), records_));
+  return {};
 }
 
 }  // namespace fathom

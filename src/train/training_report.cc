@@ -11,6 +11,11 @@ namespace {
 
 using Records = std::map<int64_t, const Json*>;  // by step
 
+int64_t step_of(const Json& record) {
+  const Json* step = record.find("step");
+  return step != nullptr && step->is_int() ? step->as_int() : 0;
+}
+
 Records by_step(std::span<const Json> records) {
   Records out;
   for (const Json& record : records) {
@@ -51,6 +56,19 @@ void add_chart(Page& page, const Records& records, std::string_view title, std::
 }
 
 }  // namespace
+
+std::vector<Json> records_of_run(std::span<const Json> records) {
+  std::vector<Json> out;
+  for (const Json& record : records) {
+    const Json* event = record.find("event");
+    if (event != nullptr && *event == Json("start")) out.clear();
+    if (event != nullptr && *event == Json("resume")) {
+      std::erase_if(out, [&](const Json& earlier) { return step_of(earlier) > step_of(record); });
+    }
+    out.push_back(record);
+  }
+  return out;
+}
 
 std::string training_report_html(std::string_view title, std::string_view settings, std::span<const Json> records) {
   const Records steps = by_step(records);

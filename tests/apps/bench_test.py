@@ -32,7 +32,8 @@ class Bench(CommandLineCase):
         for arguments, needle in (((), "MODEL"), ((model, "--prompt", 0), "--prompt"), ((model, "--decode", 0), "--decode"),
                                   ((model, "--repeat", 0), "--repeat"), ((model, "--prompt", 1000), "512"),
                                   ((model, "--train", "pico"), "--train"), (("--train", "micro"), "micro"),
-                                  (("--train", "pico", "--precision", "fp8"), "fp8")):
+                                  (("--train", "pico", "--precision", "fp8"), "fp8"), (("--train", "pico", "--prompt", 3), "--prompt"),
+                                  ((model, "--prompt", 9223372036854775806), "--prompt"), ((model, "--decode", 2147483647), "512")):
             with self.subTest(arguments=arguments):
                 self.refused("bench", *arguments, needles=[needle])
 

@@ -31,12 +31,12 @@ class Pipe(CommandLineCase):
         path = support.fresh_directory() / "c.json"
         done = self.chat("Hello!", "What is 2 + 3?", f"/save {path}")
         self.assert_success(done)
-        self.assertEqual(done.stderr, "")
+        self.assertEqual(done.stderr, f"Saved 4 messages to {path}.\n")
         messages = json.loads(path.read_text())["messages"]
         self.assertEqual([m["role"] for m in messages], ["user", "assistant"] * 2)
         self.assertEqual([m["content"] for m in messages[::2]], ["Hello!", "What is 2 + 3?"])
         answers = [m["content"] for m in messages[1::2]]
-        self.assertEqual(done.stdout, "".join(a + "\n" for a in answers) + f"Saved 4 messages to {path}.\n")
+        self.assertEqual(done.stdout, "".join(a + "\n" for a in answers))
 
     def test_a_conversation_repeats_with_its_seed(self):
         lines = ("Hello!", "What do cows give us?", "Thank you!")
@@ -75,8 +75,10 @@ class Pipe(CommandLineCase):
     def test_reset_keeps_the_system_message_and_forgets_the_rest(self):
         self.assertEqual(self.saved("Hello!", "/reset"), [])
         self.assertEqual(self.saved("/system Be kind.", "Hello!", "/reset"), [{"role": "system", "content": "Be kind."}])
-        fresh, after_reset = self.chat("What is ice?"), self.chat("Hello!", "/reset", "What is ice?")
-        self.assertEqual(after_reset.stdout.split("The conversation starts over.\n")[1], fresh.stdout)
+        first, fresh = self.chat("Hello!"), self.chat("What is ice?")
+        after_reset = self.chat("Hello!", "/reset", "What is ice?")
+        self.assertEqual(after_reset.stdout, first.stdout + fresh.stdout)
+        self.assertEqual(after_reset.stderr, "The conversation starts over.\n")
 
     def test_system_starts_over_with_the_message(self):
         by_command = self.saved("Hi!", "/system Be kind.", "Hello!")
@@ -88,48 +90,49 @@ class Pipe(CommandLineCase):
         whole = self.chat("Hello!", f"/save {path}", "What is ice?")
         self.assert_success(whole)
         loaded = self.chat(f"/load {path}", "What is ice?")
-        self.assertEqual(loaded.stdout, "Loaded 2 messages.\n" + whole.stdout.split(f"to {path}.\n")[1])
+        self.assertEqual(loaded.stderr, "Loaded 2 messages.\n")
+        self.assertEqual(self.chat("Hello!").stdout + loaded.stdout, whole.stdout)
 
     def test_help_lists_the_commands(self):
         done = self.chat("/help")
         self.assert_success(done)
         for command in ("/reset", "/system", "/save", "/load", "/exit"):
-            self.assertIn(command, done.stdout)
+            self.assertIn(command, done.stderr)
 
-    def test_a_mistaken_command_is_explained_and_the_chat_goes_on(self):
+    def test_a_mistaken_command_ends_a_pipe(self):
         directory = support.fresh_directory()
         (directory / "list.json").write_text("[1]")
         (directory / "numbers.json").write_text('{"messages": [1]}')
         (directory / "broken.json").write_text('{"messages": [')
-        answer = self.chat("Hello!").stdout
         for command, needle in (("/unknown", "/unknown"), ("/save", "file name"), ("/load", "file name"),
                                 (f"/load {directory}/absent", "absent"), (f"/load {directory}/list.json", "messages"),
                                 (f"/load {directory}/numbers.json", '"role"'), (f"/load {directory}/broken.json", "broken"),
-                                ("/save /no/such/place", "/no/such/place")):
+                                ("/save /no/such/place", "/no/such/place"), (b"/system caf\xe9", "system message")):
             with self.subTest(command=command):
-                done = self.chat(command, "Hello!")
-                self.assert_success(done)
-                complaint, rest = done.stdout.split("\n", 1)
-                self.assertTrue(complaint.startswith("fathom: "), complaint)
-                self.assertIn(needle, complaint)
-                self.assertEqual(rest, answer)
+                line = command if isinstance(command, bytes) else command.encode()
+                done = support.run("chat", support.tiny_model(), *CHAT, stdin=line + b"\nHello!\n")
+                self.assert_refused(done, needle)
+                self.assertEqual(done.stdout, "")
 
     def test_a_full_context_is_said(self):
-        done = self.chat("Hello, how are you today?", "And you?", arguments=("-c", 24))
+        done = self.chat("Hello, how are you today?", arguments=("-c", 24))
         self.assert_success(done)
-        self.assertIn("[the context is full at 24 tokens: the answer was cut; /reset starts over]", done.stdout)
-        self.assertIn("this message was not sent, /reset starts over]", done.stdout)
+        self.assertEqual(done.stderr, "[the context is full at 24 tokens: the answer was cut; /reset starts over]\n")
+        done = self.chat("Hello, how are you today?", "And you?", arguments=("-c", 24))
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("this message was not sent, /reset starts over", done.stderr)
 
     def test_a_cut_answer_is_said(self):
         done = self.chat("Hello!", arguments=("-n", 1))
         self.assert_success(done)
-        self.assertIn("[cut at --max-tokens 1]", done.stdout)
+        self.assertEqual(done.stderr, "[cut at --max-tokens 1]\n")
 
     def test_what_cannot_be_answered_ends_a_pipe(self):
         directory = support.fresh_directory()
         (directory / "tool.json").write_text('{"messages": [{"role": "tool", "content": "x"}]}')
         done = self.chat(f"/load {directory}/tool.json", "Hello!")
-        self.assert_refused(done, "role tool is unknown")
+        self.assertEqual(done.returncode, 2)
+        self.check_error_line(done.stderr.split("\n", 1)[1], "role tool is unknown")
         done = support.run("chat", support.tiny_model(), *CHAT, stdin=b"caf\xe9\nHello!\n")
         self.assert_refused(done, "the message", "UTF-8", "offset 3")
 
@@ -234,10 +237,12 @@ class Terminal(CommandLineCase):
         self.assertIn("interrupted while waiting for input", self.read_until(b"input\r\n"))
         self.assertEqual(self.process.wait(timeout=30), 2)
 
-    def test_a_message_that_cannot_be_sent_ends_nothing(self):
+    def test_a_line_that_cannot_be_followed_ends_nothing(self):
         prompt = b"\x1b[1;36m> \x1b[0m"
         self.open(support.tiny_model())
         self.read_until(prompt)
+        self.type(b"/unknown\n")
+        self.assertIn("fathom:\x1b[0m unknown command /unknown", self.read_until(prompt))
         self.type(b"caf\xe9\n")
         self.assertIn("fathom:\x1b[0m the message is not valid UTF-8", self.read_until(prompt))
         self.type(END_KEY)

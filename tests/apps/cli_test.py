@@ -1,7 +1,10 @@
 """The command line itself: help, examples, version, and what is refused before a verb begins."""
 
+import os
 import re
+import resource
 import shlex
+import subprocess
 import unittest
 
 import support
@@ -12,9 +15,9 @@ VERBS = (["chat"], ["generate"], ["inspect"], ["train"], ["eval"], ["tokenizer"]
 
 
 def example_of(*verb):
-    """The command in the help's example."""
+    """The commands of the help's example; the last is the verb's own."""
     help_text = support.made(*verb, "--help").stdout
-    return re.search(r"Example:\n\s*(fathom .*)", help_text).group(1)
+    return re.search(r"Example:\n((?:  .*\n?)+)", help_text).group(1).strip("\n").splitlines()
 
 
 class Help(CommandLineCase):
@@ -26,7 +29,7 @@ class Help(CommandLineCase):
                 self.assert_success(done)
                 self.assertEqual(done.stderr, "")
                 self.assertIn("Example:\n", done.stdout)
-                self.assertTrue(shlex.split(example_of(*verb))[1 : 1 + len(verb)] == verb)
+                self.assertTrue(shlex.split(example_of(*verb)[-1])[1 : 1 + len(verb)] == verb)
                 self.assertIn(verb[0], listed)
 
     def test_the_help_lists_exactly_these_verbs(self):
@@ -35,26 +38,26 @@ class Help(CommandLineCase):
                          {verb[0] for verb in VERBS if len(verb) == 1})
 
     def test_the_examples_work(self):
-        """Run as printed, in a directory that has the files they name; models/demo is the tiny model."""
-        work = support.fresh_directory("examples")
-        (work / "models").mkdir()
-        (work / "models" / "demo").symlink_to(support.tiny_model())
-        (work / "examples").mkdir()
-        (work / "examples" / "pico.toml").write_text(support.tiny_settings(work).read_text())
-        for name in ("a.txt", "book.txt"):
-            (work / name).write_text("Once upon a time there was a cat. The cat was happy.\n" * 40)
-        (work / "b.jsonl").write_text('{"text": "Hello world"}\n')
-        # Later examples use what earlier ones make: synth.jsonl, then tok.
-        for verb in (["data", "synth"], ["data"], ["tokenizer", "train"], ["data", "pack"], ["tokenizer"],
-                     ["tokenizer", "encode"], ["tokenizer", "decode"], ["inspect"], ["eval"], ["bench"], ["generate"],
-                     ["chat"], ["train"]):
+        """Run as printed, each in an empty directory but for links to what a checkout has there."""
+        for verb in VERBS:
             with self.subTest(verb=verb):
-                command = shlex.split(example_of(*verb))
-                self.assertEqual(command[0], "fathom")
-                extra = ["--threads", "1"] if verb[0] in ("bench", "generate", "chat", "train", "eval") else []
-                done = support.run(*command[1:], *extra, stdin="Hello\n", cwd=work)
-                self.assert_success(done)
-                self.assertNotEqual(done.stdout, "")
+                work = support.fresh_directory("examples")
+                for name in ("examples", "README.md"):
+                    (work / name).symlink_to(support.ROOT / name)
+                (work / "models").mkdir()
+                (work / "models" / "demo").symlink_to(support.tiny_model())  # quicker than the demo model itself
+                for line in example_of(*verb):
+                    command = shlex.split(line)
+                    if command[0] == "mkdir":
+                        (work / command[-1]).mkdir(parents=True)
+                        continue
+                    self.assertEqual(command[0], "fathom")
+                    extra = ["--threads", "1"] if command[1] in ("bench", "generate", "chat", "train", "eval") else []
+                    if command[1] == "train":
+                        extra += ["--set", "train.steps=3", "--set", "learning_rate.warmup_steps=1"]
+                    done = support.run(*command[1:], *extra, stdin="Hello\n", cwd=work)
+                    self.assert_success(done)
+                    self.assertNotEqual(done.stdout, "")
 
     def test_version(self):
         done = support.run("--version")
@@ -64,8 +67,8 @@ class Help(CommandLineCase):
 
 class Refusals(CommandLineCase):
     def test_no_verb(self):
-        self.refused(needles=["fathom needs a verb", "--help"])
-        self.refused("tokenizer", needles=["fathom tokenizer needs a verb", "fathom tokenizer --help"])
+        self.refused(needles=["give a verb: chat, generate", "--help"])
+        self.refused("tokenizer", needles=["tokenizer needs a verb: train, encode, decode", "fathom tokenizer --help"])
 
     def test_unknown_verbs_are_named(self):
         self.refused("generat", "model", needles=['"generat"', "fathom --help"])
@@ -89,19 +92,46 @@ class Refusals(CommandLineCase):
         model = support.tiny_model()
         for flag, value in (("--max-tokens", "x"), ("--temperature", "warm"), ("--seed", "-1"), ("--context", "-4"),
                             ("--prompt-chunk", "0"), ("--prompt-chunk", "-7"), ("--top-k", "-1"), ("--top-p", "1.5"),
-                            ("--threads", "99999999999999999999")):
+                            ("--threads", "99999999999999999999"), ("--seed", "99999999999999999999"), ("--threads", "-1"),
+                            ("--threads", "5000"), ("--max-tokens", "0"), ("--max-tokens", "1e3")):
             with self.subTest(flag=flag, value=value):
                 self.refused("generate", model, "-p", "a", f"{flag}={value}", needles=[flag])
 
     def test_values_out_of_range_name_what_is_accepted(self):
         model = support.tiny_model()
-        for flag, value, needle in (("--threads", "-1", "accepted"), ("--threads", "5000", "accepted"),
-                                    ("--kernels", "sse", "use one of"), ("--mla", "x", "accepted: absorbed, naive"),
-                                    ("--precision", "int4", "accepted: f32, bf16, fp8"), ("--max-tokens", "0", "at least 1"),
+        for flag, value, needle in (("--kernels", "sse", "use one of"), ("--mla", "x", "accepted: absorbed, naive"),
+                                    ("--precision", "int4", "accepted: f32, bf16, fp8"), ("--stop", "", "--stop"),
                                     ("--context", "513", "512"), ("--temperature", "nan", "temperature"),
                                     ("--top-p", "0", "top_p")):
             with self.subTest(flag=flag, value=value):
                 self.refused("generate", model, "-p", "a", flag, value, needles=[needle])
+
+    def test_output_that_cannot_be_written_is_an_error(self):
+        for arguments in (("--help",), ("inspect", support.tiny_model()), ("chat", support.tiny_model())):
+            with self.subTest(arguments=arguments), open("/dev/full", "wb") as full:
+                done = subprocess.run([support.BINARY, *map(str, arguments)], input=b"Hello!\n", stdout=full,
+                                      stderr=subprocess.PIPE, env=support.environment(), timeout=support.TIMEOUT_S)
+                self.assertEqual(done.returncode, 2)
+                self.check_error_line(done.stderr.decode(), "standard output")
+
+    def test_closed_standard_input_is_an_empty_one(self):
+        for arguments in (("chat", support.tiny_model()), ("tokenizer", "encode", support.tiny_model())):
+            with self.subTest(arguments=arguments):
+                done = subprocess.run([support.BINARY, *map(str, arguments)], preexec_fn=lambda: os.close(0),
+                                      capture_output=True, env=support.environment(), timeout=support.TIMEOUT_S)
+                self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_too_little_memory_is_one_line(self):
+        """Whichever allocation it strikes: the weights' widened vectors, the scratch, a thread."""
+        limits = [2**20 * n for n in (30, 40, 60)]
+        codes = set()
+        for limit in limits:
+            done = support.run("generate", support.tiny_model(), "-p", "a", "-n", 3, "-t", 64,
+                               preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)))
+            codes.add(done.returncode)
+            if done.returncode:
+                self.assert_refused(done)
+        self.assertIn(2, codes)
 
     def test_the_back_end_of_the_environment_is_checked_like_the_flag(self):
         self.refused("generate", support.tiny_model(), "-p", "a", env=support.environment(FATHOM_KERNELS="sse"),

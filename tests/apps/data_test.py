@@ -2,6 +2,7 @@
 
 import json
 import resource
+import time
 import unittest
 
 import support
@@ -117,6 +118,21 @@ class Pack(CommandLineCase):
             self.refused("data", "pack", text, "--tokenizer", self.directory, *self.whole, needles=["tokenizer.json"])
             self.refused("data", "pack", text, *self.tokenizer, "-o", self.directory / "no" / "x.shard",
                          "--validation-fraction", 0, needles=["no/x.shard"])
+            # Both shards or none.
+            self.refused("data", "pack", support.tiny_data() / "synth.jsonl", *self.tokenizer, *out, "--validation",
+                         self.directory / "no" / "v.shard", needles=["no/v.shard"])
+
+    def test_ctrl_c_ends_it_and_leaves_nothing(self):
+        book = self.write("book.txt", b"Hello world, said the cat.\n<|endoftext|>\n" * 400000)
+        for arguments in (("data", "synth", "-o", self.directory / "s.jsonl", "--bytes", 10**12),
+                          ("data", "pack", book, *self.tokenizer, *self.whole)):
+            with self.subTest(verb=arguments[1]), self.unchanged(self.directory):
+                process = support.start(*arguments)
+                time.sleep(0.5)  # it works for many seconds
+                support.interrupt(process)
+                _, stderr = process.communicate(timeout=support.TIMEOUT_S)
+                self.assertEqual(process.returncode, 2)
+                self.check_error_line(stderr, "stopped", "nothing was written")
 
     def test_an_output_that_is_an_input_or_the_other_output_is_refused(self):
         text = self.write("a.txt", b"Hello world\n" * 50)

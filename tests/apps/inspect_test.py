@@ -71,19 +71,27 @@ class Inspect(CommandLineCase):
         biases = sum(entry["shape"][0] for name, entry in header.items() if name.endswith("e_score_correction_bias"))
         self.assertIn(len(data) // 4 - found["total"] - found["mtp"], (0, biases))
 
-    def test_missing_unexpected_and_unknown_things_are_listed(self):
+    def test_missing_unexpected_and_wrong_tensors_are_listed(self):
         model = support.copy_of_model()
         header, data = support.read_safetensors(model / "model.safetensors")
         header["model.extra.weight"] = header.pop("model.norm.weight")
         support.write_safetensors(model / "model.safetensors", header, data)
-        support.edit_json(model / "config.json", favourite_colour="blue")
+        support.edit_json(model / "config.json", intermediate_size=65)
         found = self.inspect_json(model)
         self.assertEqual(found["missing_tensors"], ["model.norm.weight"])
         self.assertEqual(found["unexpected_tensors"], ["model.extra.weight"])
-        self.assertEqual(found["unknown_config_keys"], ["favourite_colour"])
+        self.assertEqual(len(found["wrong_tensors"]), 3)
+        self.assertIn("model.layers.0.mlp.gate_proj.weight has shape [64, 48], config.json asks for [65, 48]",
+                      found["wrong_tensors"])
         text = support.made("inspect", model).stdout
-        for name in ("model.norm.weight", "model.extra.weight", "favourite_colour"):
+        for name in ("model.norm.weight", "model.extra.weight", "asks for [65, 48]"):
             self.assertIn(name, text)
+
+    def test_a_key_that_fathom_does_not_know_is_refused_by_every_verb(self):
+        model = support.copy_of_model()
+        support.edit_json(model / "config.json", sliding_window=128)
+        for arguments in (("inspect", model), ("generate", model, "-p", "a"), ("eval", model, "--sums", 1)):
+            self.refused(*arguments, needles=[f"{model}/config.json", '"sliding_window"', "remove it"])
 
     def test_what_is_not_a_model_is_refused(self):
         empty = support.fresh_directory("empty")

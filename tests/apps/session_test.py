@@ -5,8 +5,11 @@ Each is refused in one line that names the file or the tensor; the model's direc
 
 import json
 import math
+import pathlib
+import re
 import shutil
 import struct
+import subprocess
 import unittest
 
 import support
@@ -320,6 +323,37 @@ class DamagedTokenizer(DamagedCase):
         support.write_safetensors(file, header, kept)
         support.edit_json(self.model / "config.json", vocab_size=rows)
         self.assert_unusable("300", verbs=("generate", "eval"))
+
+
+class Memory(CommandLineCase):
+    """What loading and answering take at their highest, as the kernel counts it."""
+
+    def peak_bytes(self, model):
+        process = support.start("chat", model, "-t", 1, "-n", 4, stdin=subprocess.PIPE)
+        process.stdin.write("Hello!\n")
+        process.stdin.flush()
+        process.stdout.readline()  # the answer: the model is loaded and was used
+        status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+        _, stderr = process.communicate(timeout=support.TIMEOUT_S)
+        self.assertEqual(process.returncode, 0, stderr)
+        return 1024 * int(re.search(r"VmHWM:\s*(\d+) kB", status).group(1))
+
+    def test_loading_takes_the_weights_and_at_most_15_percent(self):
+        """The program itself is subtracted: what a model of almost nothing takes."""
+        directory = support.fresh_directory("memory")
+        model = directory / "model"
+        support.made("train", support.tiny_settings(directory, 1), "-q", *(
+            word for setting in ("hidden_size=512", "intermediate_size=8192", "num_hidden_layers=6", "vocab_size=4096",
+                                 "first_k_dense_replace=5") for word in ("--set", f"model.{setting}")),
+            "--set", "train.sequences_per_slot=1", "--set", "train.slots_per_step=1", "--set", "checkpoint.directory=",
+            "--set", "learning_rate.warmup_steps=0", "--set", f"export.directory={model}")
+        weights = (model / "model.safetensors").stat().st_size
+        small = (support.tiny_model("bf16") / "model.safetensors").stat().st_size
+        self.assertGreater(weights, 100e6)
+        grown = self.peak_bytes(model) - self.peak_bytes(support.tiny_model("bf16"))
+        print(f"loading {weights / 1e6:.1f} MB of weights takes {grown / 1e6:.1f} MB more than loading {small / 1e6:.1f} MB")
+        self.assertLess(grown, 1.15 * (weights - small))
+        self.assertGreater(grown, 0.5 * weights)  # the answer went through them: the figure is not of an unread map
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ class Resume(CommandLineCase):
         shutil.copytree(support.tiny_run() / "checkpoints", directory / "checkpoints")
         done = support.run("train", support.tiny_settings(directory), "-q", "-t", 1)
         self.assert_success(done)
-        self.assertEqual(num_logged(directory), 1)  # the record that it resumed
+        self.assertEqual(num_logged(directory), 1)  # the event that it resumed
 
     def test_a_damaged_snapshot_is_passed_over_and_named(self):
         directory = support.fresh_directory("damaged")
@@ -193,6 +193,8 @@ class Settings(CommandLineCase):
         with self.unchanged(self.directory):
             self.refused("train", settings, "-q", "--set", f"export.directory={self.directory}/model", "--set",
                          f"export.tokenizer={self.directory}", needles=["tokenizer.json"])
+            self.refused("train", settings, "-q", "--set", f"report.path={self.directory}/no/report.html",
+                         needles=["report.path", "no/report.html"])
 
 
 class FullDisk(CommandLineCase):

@@ -17,5 +17,11 @@ TEST(CheckDeathTest, AbortsWithThePromiseAndThePlace) {
               "check_test.cc.*one is two|one is two.*check_test.cc");
 }
 
+TEST(OutOfMemoryDeathTest, EndsWithOneLineAndCode2) {
+  EXPECT_EXIT(out_of_memory(int64_t{3} << 20), testing::ExitedWithCode(2),
+              "^fathom: out of memory for 3.0 MiB; [^\n]*\n$");
+  EXPECT_EXIT(out_of_memory(0), testing::ExitedWithCode(2), "^fathom: out of memory; [^\n]*\n$");
+}
+
 }  // namespace
 }  // namespace fathom

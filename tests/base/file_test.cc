@@ -2,6 +2,7 @@
 #include "base/file.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 namespace fathom {
@@ -65,16 +66,43 @@ TEST_F(AtomicFileTest, ErrorsNameThePath) {
   EXPECT_NE(file.error().text.find((path_ / "missing" / "a.txt").string()), std::string::npos) << file.error().text;
 }
 
-TEST_F(AtomicFileTest, CommitOverAFolderFailsAndLeavesNoPartialFile) {
+TEST_F(AtomicFileTest, RefusesWhatIsNoFileAndLeavesItAlone) {
+  std::filesystem::create_directories(path_ / "folder" / "inside");
+  ASSERT_EQ(::mkfifo((path_ / "pipe").c_str(), 0600), 0);
+  std::filesystem::create_symlink("/dev/null", path_ / "link");
+  for (const char* name : {"folder", "pipe", "link"}) {
+    const auto file = AtomicFile::create(path_ / name);
+    ASSERT_FALSE(file) << name;
+    EXPECT_EQ(file.error().text, (path_ / name).string() + " is not a regular file; name a file");
+    EXPECT_FALSE(std::filesystem::exists(path_ / (std::string(name) + ".partial")));
+  }
+  EXPECT_TRUE(std::filesystem::exists(path_ / "folder" / "inside"));
+  EXPECT_TRUE(std::filesystem::is_fifo(path_ / "pipe"));
+  EXPECT_TRUE(std::filesystem::is_symlink(path_ / "link"));
+}
+
+TEST_F(AtomicFileTest, CommitOverAFolderThatCameMeanwhileFailsAndLeavesNoPartialFile) {
   const Path target = path_ / "folder";
-  std::filesystem::create_directories(target / "inside");
   auto file = AtomicFile::create(target);
   ASSERT_TRUE(file);
+  std::filesystem::create_directories(target / "inside");
   const auto committed = file->commit();
   ASSERT_FALSE(committed);
   EXPECT_NE(committed.error().text.find(target.string()), std::string::npos);
   EXPECT_FALSE(std::filesystem::exists(path_ / "folder.partial"));
   EXPECT_TRUE(std::filesystem::exists(target / "inside"));
+}
+
+TEST_F(AtomicFileTest, ReplacesTheFileBehindALink) {
+  std::filesystem::create_directory(path_ / "elsewhere");
+  ASSERT_TRUE(write_file(path_ / "elsewhere" / "file", "old"));
+  std::filesystem::create_symlink("elsewhere/file", path_ / "link");
+  ASSERT_TRUE(write_file(path_ / "link", "new"));
+  EXPECT_TRUE(std::filesystem::is_symlink(path_ / "link"));
+  EXPECT_EQ(*read_file(path_ / "elsewhere" / "file"), "new");
+  std::filesystem::create_symlink("elsewhere/fresh", path_ / "dangling");
+  ASSERT_TRUE(write_file(path_ / "dangling", "first"));
+  EXPECT_EQ(*read_file(path_ / "elsewhere" / "fresh"), "first");
 }
 
 TEST_F(ReadFileTest, ReturnsEveryByte) {

@@ -84,7 +84,7 @@ void add_gemms(std::vector<OpCase>& cases) {
 }
 
 void add_grouped(std::vector<OpCase>& cases) {
-  constexpr int64_t kN = 37, kK = 65;
+  constexpr int64_t kN = 37, kK = 165;  // more than one FP8 block of k
   static const std::vector<int64_t> offsets = {0, 0, 1, 6, 6, 75};
   const int64_t rows = offsets.back(), experts = static_cast<int64_t>(offsets.size()) - 1;
   const auto weights = [=](const Operands& o) {
@@ -92,8 +92,8 @@ void add_grouped(std::vector<OpCase>& cases) {
     for (int64_t e = 0; e < experts; ++e) out.push_back(o.w(numbered("w", e)));
     return out;
   };
-  for (Precision p : {Precision::kF32, Precision::kBF16}) {
-    const DType d = p == Precision::kF32 ? DType::kE4M3 : DType::kBF16;
+  for (Precision p : {Precision::kF32, Precision::kBF16, Precision::kFp8}) {
+    const DType d = p == Precision::kBF16 ? DType::kBF16 : DType::kE4M3;
     const auto inputs = [=](Operands& o) {
       o.input("x", {rows, kK});
       o.input("dy", {rows, kN});
@@ -107,9 +107,10 @@ void add_grouped(std::vector<OpCase>& cases) {
                inputs(o), o.output("y", {rows, kN});
              },
          .run = [=](Kernels& k, Operands& o) { k.grouped_gemm(o.at("x"), offsets, weights(o), o.at("y"), p); },
-         .closeness = Closeness::kSum,
+         .closeness = p == Precision::kFp8 ? Closeness::kBits : Closeness::kSum,
          .terms = kK,
-         .same_on_levels = p == Precision::kF32});
+         .same_on_levels = p != Precision::kBF16});
+    if (p == Precision::kFp8) continue;  // there is no backward in FP8
     cases.push_back({.name = label("grouped_gemm_backward_input", p, d, {rows, kN, kK}),
                      .outputs = {"dx"},
                      .setup =

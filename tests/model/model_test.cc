@@ -292,6 +292,9 @@ TEST(LoadModel, NamesAScaleThatIsMissingOrWrong) {
     contents[scale_name(name)] = stored(DType::kF32, shape, "");
     expect_error(config, {contents}, ErrorCode::kCorrupt, {scale_name(name), "[1, 2]"});
   }
+  contents[scale_name(name)] = stored(DType::kE8M0, {1, 2}, "");
+  contents[scale_name(name)].bytes[1] = std::byte{0xFF};
+  expect_error(config, {contents}, ErrorCode::kCorrupt, {scale_name(name), "not finite"});
   for (const DType dtype : {DType::kF16, DType::kF64, DType::kE4M3, DType::kU8}) {
     contents[scale_name(name)] = stored(dtype, {1, 2}, "");
     expect_error(config, {contents}, ErrorCode::kUnsupported, {scale_name(name), std::string(name_of(dtype)), "F32"});

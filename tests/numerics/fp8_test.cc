@@ -68,7 +68,8 @@ TEST(QuantizeBlocks, EdgesAreSmallerBlocksAndTheErrorIsBounded) {
     const Storage b = Storage::for_tensor(DType::kE4M3, {rows, columns}, &codes);
     const Storage c = Storage::for_tensor(DType::kF32, {2, 3}, &scales);
     const Rng rng(3, stream_of("blocks"));
-    for (int64_t i = 0; i < w.numel(); ++i) w.ptr<float>()[i] = static_cast<float>(rng.normal(static_cast<uint64_t>(i)));
+    for (int64_t i = 0; i < w.numel(); ++i)
+      w.ptr<float>()[i] = static_cast<float>(rng.normal(static_cast<uint64_t>(i)));
     quantize_blocks(w.view<const float, 2>(), format, codes.view<e4m3, 2>(), scales.view<float, 2>());
     const Weight stored{.codes = codes, .scales = scales};
     std::vector<float> row(static_cast<size_t>(columns));

@@ -23,6 +23,10 @@ TEST(Storage, LargeBlocksLieOnHugePageBoundaries) {
   EXPECT_EQ(reinterpret_cast<uintptr_t>(storage.data()) % (2 << 20), 0u);
 }
 
+TEST(StorageDeathTest, EndsWhenThereIsNoMemory) {
+  EXPECT_EXIT(Storage(int64_t{1} << 60), testing::ExitedWithCode(2), "out of memory");
+}
+
 TEST(Storage, MakesATensorOverItself) {
   Tensor t;
   const Storage storage = Storage::for_tensor(DType::kF32, {3, 4}, &t);

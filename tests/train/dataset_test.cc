@@ -149,6 +149,7 @@ TEST(Dataset, TargetsStayInsideDocumentsAndPositionsRestart) {
   for (size_t i = 0; i < 70; ++i) {
     EXPECT_EQ(batch.tokens[i], static_cast<int32_t>(10 * (i / 7) + i % 7));
     EXPECT_EQ(batch.targets[i], i % 7 == 6 ? -1 : batch.tokens[i] + 1);  // also across the samples' edges
+    EXPECT_EQ(batch.next_tokens[i], batch.targets[i]);
     EXPECT_EQ(batch.positions[i], static_cast<int32_t>(std::min(i % 7, i % 10)));
   }
   std::set<int64_t> offsets{70};
@@ -156,6 +157,18 @@ TEST(Dataset, TargetsStayInsideDocumentsAndPositionsRestart) {
     if (i % 7 == 0 || i % 10 == 0) offsets.insert(i);
   }
   EXPECT_EQ(batch.document_offsets, std::vector<int64_t>(offsets.begin(), offsets.end()));
+}
+
+TEST(Dataset, AMaskTakesTargetsAwayButNotTheNextTokens) {
+  const Folder folder("masked");
+  ShardWriter writer(10, 7, true);
+  ASSERT_TRUE(writer.add_document(std::vector<int32_t>{1, 2, 3, 4, 5}, std::vector<uint8_t>{0, 0, 1, 0, 1}, 5));
+  ASSERT_TRUE(writer.write(folder / "s.bin"));
+  const Dataset dataset = open_dataset({{folder / "s.bin"}}, {.sequence_length = 5, .shuffle = false});
+  Microbatch batch;
+  dataset.fill(0, 1, &batch);
+  EXPECT_EQ(batch.targets, (std::vector<int32_t>{-1, 3, -1, 5, -1}));
+  EXPECT_EQ(batch.next_tokens, (std::vector<int32_t>{2, 3, 4, 5, -1}));
 }
 
 TEST(Dataset, AnEpochVisitsEverySampleOnceAndTheNextInAnotherOrder) {

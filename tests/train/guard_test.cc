@@ -32,7 +32,8 @@ class GuardOnTinyModel : public ::testing::Test {
     const Transformer model(parameters_.config(), parameters_.weights());
     const std::vector<int32_t> tokens = {1, 2, 3, 4}, targets = {2, 3, 4, -1};
     const std::vector<int64_t> offsets = {0, 4};
-    return first_place_not_finite(run, model, {.tokens = tokens, .targets = targets, .document_offsets = offsets});
+    return first_place_not_finite(
+        run, model, {.tokens = tokens, .targets = targets, .next_tokens = targets, .document_offsets = offsets});
   }
 
   ThreadPool pool_;

@@ -204,6 +204,23 @@ TEST(RunState, RefusesChangesOfShapeSeedAndDataByName) {
   const std::string other = write_tiny_shard(scene.dir.path() / "other.shard", 50, 4);
   text = error_of([&](TrainConfig& c) { c.train_shards = {other}; });
   EXPECT_TRUE(mentions(text, "data.train")) << text;
+  // Equal counts are not equal data: the same documents, and one token another.
+  const auto write_shard = [&](const char* name, int32_t token) {
+    ShardWriter writer(testing::kTinyVocab, 7, false);
+    for (int d = 0; d < 40; ++d) {
+      EXPECT_TRUE(writer.add_document(std::vector<int32_t>{1, 2, d == 20 ? token : 3, 4, 5}, {}, 15));
+    }
+    EXPECT_TRUE(writer.write(scene.dir.path() / name));
+    return (scene.dir.path() / name).string();
+  };
+  scene.config.train_shards = {write_shard("a.shard", 3)};
+  scene.config.checkpoint_directory = scene.dir.path() / "twins";
+  TinyRun twin(scene.config);
+  take_steps(*twin.trainer, 1);
+  ASSERT_TRUE(twin.trainer->save());
+  const std::string twin_shard = write_shard("b.shard", 9);
+  text = error_of([&](TrainConfig& c) { c.train_shards = {twin_shard}; });
+  EXPECT_TRUE(mentions(text, "data.train") && mentions(text, "content_hash")) << text;
 }
 
 TEST(RunState, NotesChangesOfTheSchedule) {

@@ -297,7 +297,8 @@ TEST(Synth, WritesTheDocumentsAsLinesThatReadBack) {
   options.num_bytes = 200000;
   auto file = AtomicFile::create(path);
   ASSERT_TRUE(file);
-  const auto report = write_synth(options, *file);
+  SilentProgress silent;
+  const auto report = write_synth(options, *file, silent);
   ASSERT_TRUE(report);
   ASSERT_TRUE(file->commit());
   const auto text = read_file(path);

@@ -114,9 +114,10 @@ TEST(Trainer, RunWritesLogReportSettingsSnapshotsAndExport) {
 
   const auto log = read_jsonl(config.log_path);
   ASSERT_TRUE(log) << log.error().text;
-  ASSERT_EQ(log->records.size(), 12u);
+  ASSERT_EQ(log->records.size(), 13u);
+  EXPECT_EQ(*log->records[0].find("event"), Json("start"));
   for (size_t i = 0; i < 12; ++i) {
-    const Json& record = log->records[i];
+    const Json& record = log->records[i + 1];
     EXPECT_EQ(record.find("step")->as_int(), static_cast<int64_t>(i + 1));
     EXPECT_EQ(record.find("tokens")->as_int(), static_cast<int64_t>(i + 1) * 64);
     for (const char* key : {"loss.main", "loss.mtp", "loss.balance", "lr", "grad_norm", "max_vio", "tokens_per_s"}) {
@@ -129,7 +130,7 @@ TEST(Trainer, RunWritesLogReportSettingsSnapshotsAndExport) {
                   record.find("validation.loss")->as_double() / std::log(2.0) / 3, 1e-12);
     }
   }
-  EXPECT_LT(log->records.back().find("loss.main")->as_double(), log->records.front().find("loss.main")->as_double());
+  EXPECT_LT(log->records.back().find("loss.main")->as_double(), log->records[1].find("loss.main")->as_double());
   const auto html = read_file(config.report_path);
   ASSERT_TRUE(html);
   EXPECT_NE(html->find("<svg"), std::string::npos);
@@ -245,6 +246,21 @@ TEST(Trainer, RefusesSettingsThatDoNotFitTheWorld) {
   config = good;
   config.export_directory = dir.path();
   EXPECT_NE(create_error(config).find("exists"), std::string::npos);
+  config = good;
+  for (const char* left_over : {"model.partial", "model.replaced"}) {
+    config.export_directory = dir.path() / "model";
+    std::filesystem::create_directory(dir.path() / left_over);
+    EXPECT_NE(create_error(config).find(std::string(left_over) + " exists"), std::string::npos) << create_error(config);
+    std::filesystem::remove(dir.path() / left_over);
+  }
+  EXPECT_EQ(create_error(config), "");
+  config = good;
+  config.shape.hidden_size = 100000;
+  config.shape.intermediate_size = 100000;
+  EXPECT_NE(create_error(config).find("training needs at least"), std::string::npos) << create_error(config);
+  config = good;
+  config.sequences_per_slot = 50'000'000;
+  EXPECT_NE(create_error(config).find("train.sequences_per_slot smaller"), std::string::npos) << create_error(config);
   config = good;
   config.export_directory = dir.path() / "model";
   config.tokenizer_directory = dir.path() / "nowhere";

@@ -26,6 +26,18 @@ size_t count(const std::string& text, std::string_view part) {
   return n;
 }
 
+TEST(RecordsOfRun, AreThoseOfTheLastRunWithoutWhatAResumeTookBack) {
+  const auto event = [](const char* name, int64_t step) { return Json::object().set("event", name).set("step", step); };
+  const std::vector<Json> log = {event("start", 0),  record(1, 9), record(2, 8), record(3, 7),
+                                 event("start", 0),  record(1, 5), record(2, 4), record(3, 3),
+                                 event("resume", 2), record(3, 2), record(4, 1)};
+  const std::vector<Json> expected = {event("start", 0),  record(1, 5), record(2, 4),
+                                      event("resume", 2), record(3, 2), record(4, 1)};
+  const auto kept = records_of_run(log);
+  ASSERT_EQ(kept.size(), expected.size());
+  for (size_t i = 0; i < expected.size(); ++i) EXPECT_EQ(kept[i], expected[i]) << i;
+}
+
 TEST(TrainingReport, ShowsLossRateNormAndLoad) {
   const std::vector<Json> records = {record(1, 3.5), record(2, 3.25), record(3, 3.125)};
   const std::string html = training_report_html("Run <1>", "[train]\nsteps = 3\n", records);

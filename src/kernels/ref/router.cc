@@ -13,12 +13,15 @@ using ref::on_real;
 
 namespace {
 
+/// A NaN counts as the smallest value: sorting needs an order.
+double ordered(double v) { return std::isnan(v) ? -std::numeric_limits<double>::infinity() : v; }
+
 /// Indices of the `count` largest values, ties to the lower index, ascending.
 std::vector<int32_t> top_indices(const std::vector<double>& values, int64_t count) {
   std::vector<int32_t> order(values.size());
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
-    return values[static_cast<size_t>(a)] > values[static_cast<size_t>(b)];
+    return ordered(values[static_cast<size_t>(a)]) > ordered(values[static_cast<size_t>(b)]);
   });
   order.resize(static_cast<size_t>(count));
   std::sort(order.begin(), order.end());
@@ -32,7 +35,7 @@ void keep_best_groups(const RouterSpec& spec, std::vector<double>& values) {
   std::vector<double> group_score(static_cast<size_t>(spec.n_group));
   for (int64_t g = 0; g < spec.n_group; ++g) {
     std::vector<double> members(values.begin() + g * size, values.begin() + (g + 1) * size);
-    std::sort(members.begin(), members.end(), std::greater<>());
+    std::sort(members.begin(), members.end(), [](double a, double b) { return ordered(a) > ordered(b); });
     group_score[static_cast<size_t>(g)] = spec.biased_selection && size > 1 ? members[0] + members[1] : members[0];
   }
   const auto kept = top_indices(group_score, spec.topk_group);
