@@ -244,6 +244,10 @@ CpuFeatures detect_cpu_features() {
   out.avx512vl = bit(b, 31);
   out.avx512_vbmi = bit(c, 1);
   out.avx512_vnni = bit(c, 11);
+  const bool os_amx = (saved & 0x60000) == 0x60000;  // tile configuration and tile data
+  out.amx_bf16 = os_amx && bit(d, 22);
+  out.amx_tile = os_amx && bit(d, 24);
+  out.amx_int8 = os_amx && bit(d, 25);
   if (num_subleaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) out.avx512_bf16 = bit(a, 5);
 #endif
   return out;
@@ -266,6 +270,9 @@ std::string to_string(const CpuFeatures& features) {
   add(features.avx512_vbmi, "avx512_vbmi");
   add(features.avx512_bf16, "avx512_bf16");
   add(features.avx512_vnni, "avx512_vnni");
+  add(features.amx_tile, "amx_tile");
+  add(features.amx_bf16, "amx_bf16");
+  add(features.amx_int8, "amx_int8");
   return out;
 }
 

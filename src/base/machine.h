@@ -23,6 +23,9 @@ struct CpuFeatures {
   bool avx512_vbmi = false;
   bool avx512_bf16 = false;
   bool avx512_vnni = false;
+  bool amx_tile = false;  // a process must ask the kernel for the tiles before it uses them
+  bool amx_bf16 = false;
+  bool amx_int8 = false;
 };
 
 /// One cache as CPU 0 sees it.

@@ -1,24 +1,40 @@
 #include "kernels/registry.h"
 
+#if defined(__x86_64__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+#include "base/machine.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/ref/ref.h"
 
 namespace fathom {
 namespace {
 
-/// The levels that this build has and this CPU and operating system can run, slowest first. The compiler's run-time
-/// check covers what the operating system saves of the registers (XGETBV), so a bit it reports may be used.
+#if defined(__x86_64__)
+/// Asks the kernel to save this process's tiles on a context switch, which it does not do unasked.
+bool may_use_tiles() {
+  constexpr int kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return ::syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+#endif
+
+/// The levels that this build has and this CPU and operating system can run, slowest first.
 std::vector<const cpu::Level*> runnable_levels() {
   std::vector<const cpu::Level*> levels = {&cpu::generic::level()};
 #if defined(__x86_64__)
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
-    levels.push_back(&cpu::avx2::level());
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bf16")) {
-      levels.push_back(&cpu::avx512::level());
-    }
+  const CpuFeatures has = detect_cpu_features();
+  if (!has.avx2 || !has.fma || !has.f16c) return levels;
+  levels.push_back(&cpu::avx2::level());
+  if (!has.avx512f || !has.avx512bw || !has.avx512vl || !has.avx512dq) return levels;
+  levels.push_back(&cpu::avx512::level());
+  if (has.avx512_bf16) {
+    // Intel's vdpbf16ps does half the multiplications of its FP32 units in the same time; AMD's does twice as many.
+    __builtin_cpu_init();
+    levels.insert(__builtin_cpu_is("amd") ? levels.end() : levels.end() - 1, &cpu::avx512bf16::level());
   }
+  if (has.amx_tile && has.amx_bf16 && may_use_tiles()) levels.push_back(&cpu::amx::level());
 #endif
   return levels;
 }
@@ -40,7 +56,7 @@ Result<std::unique_ptr<Kernels>> make_kernels(std::string_view name, ThreadPool&
   }
   std::string accepted;
   for (const std::string& one : available_kernels()) accepted += (accepted.empty() ? "" : ", ") + one;
-  if (name == "avx2" || name == "avx512" || name == "generic") {
+  if (name == "avx2" || name == "avx512" || name == "avx512bf16" || name == "amx") {
     return unsupported("kernels \"" + std::string(name) + "\" cannot run on this CPU; use one of " + accepted);
   }
   return invalid("unknown kernels \"" + std::string(name) + "\"; use one of " + accepted);

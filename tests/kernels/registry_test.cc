@@ -41,7 +41,7 @@ TEST(Registry, NamesWhatItAcceptsWhenAskedForSomethingElse) {
 TEST(Registry, SaysWhenALevelCannotRunHere) {
   ThreadPool pool(1);
   const auto names = available_kernels();
-  for (const char* level : {"avx2", "avx512"}) {
+  for (const char* level : {"avx2", "avx512", "avx512bf16", "amx"}) {
     const auto kernels = make_kernels(level, pool);
     if (std::find(names.begin(), names.end(), level) != names.end()) {
       EXPECT_TRUE(kernels) << level;

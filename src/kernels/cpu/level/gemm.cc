@@ -1,6 +1,6 @@
-// The dot-form matrix product of a level. Every output is a sum over absolute blocks of k (512 in FP32, 1024 in BF16):
-// inside a block 16 partial sums in lane order and the fixed tree, the blocks' sums added in order. That order depends
-// on k alone, so one token and many tokens give the same bits.
+// The FP32 matrix product of a level, in dot form. Every output is a sum over absolute blocks of 512 of k: inside a block
+// 16 partial sums in lane order and the fixed tree, the blocks' sums added in order. That order depends on k alone, so
+// one token and many tokens give the same bits.
 #include "kernels/cpu/level/micro.h"
 #include "kernels/cpu/level/ops.h"
 
@@ -80,60 +80,12 @@ void gemm_tile_f32(const GemmTile& t, float* scratch) {
   }
 }
 
-void gemm_tile_bf16(const GemmTile& t, uint16_t* scratch) {
-  constexpr int64_t kStride = kDepthBlockBf16 + kPadBytes / 2;
-  const int64_t rows = t.row_end - t.row_begin, columns = t.column_end - t.column_begin;
-  const bool in_place = t.w.stored == Stored::kBF16 && !t.w_transposed;
-  float* y = t.y + t.row_begin * t.y_stride + t.column_begin;
-  uint16_t* x = scratch;
-  uint16_t* panel = scratch + kTileRows * kStride;
-  for (int64_t k0 = 0; k0 == 0 || k0 < t.depth; k0 += kDepthBlockBf16) {
-    const int64_t k1 = min_of(t.depth, k0 + kDepthBlockBf16);
-    const bool accumulate = t.accumulate || k0 > 0;
-    fill(x_ref(t), t.x_transposed, t.row_begin, rows, k0, k1, x, kStride);
-    if (!in_place) fill(t.w, t.w_transposed, t.column_begin, columns, k0, k1, panel, kStride);
-    const auto w_row = [&](int64_t n) {
-      n = min_of(n, columns - 1);
-      return in_place ? row_of<uint16_t>(t.w, t.column_begin + n) + k0 : panel + n * kStride;
-    };
-    if (rows == 1) {
-      const uint16_t* const xs[1] = {x};
-      for (int64_t n = 0; n < columns; n += kLanes) {
-        F32x16 acc[16];
-        for (int64_t j = 0; j < 4; ++j) {
-          const uint16_t* ws[4];
-          for (int64_t i = 0; i < 4; ++i) ws[i] = w_row(n + 4 * j + i);
-          F32x16 four[16];
-          dot_4x4<1>(xs, ws, k1 - k0, four);
-          for (int64_t i = 0; i < 4; ++i) acc[4 * j + i] = four[i];
-        }
-        const int64_t lanes = min_of(kLanes, columns - n);
-        const F32x16 sums = reduce16(acc);
-        store_n(y + n, accumulate ? add(load_n(y + n, lanes), sums) : sums, lanes);
-      }
-      continue;
-    }
-    for (int64_t n = 0; n < columns; n += 4) {
-      const uint16_t* ws[4];
-      for (int64_t i = 0; i < 4; ++i) ws[i] = w_row(n + i);
-      for (int64_t m = 0; m < rows; m += 4) {
-        const uint16_t* xs[4];
-        for (int64_t i = 0; i < 4; ++i) xs[i] = x + min_of(m + i, rows - 1) * kStride;
-        F32x16 acc[16];
-        with_rows(rows - m, [&](auto count) { dot_4x4<decltype(count)::value>(xs, ws, k1 - k0, acc); });
-        put_4x4(reduce16(acc), min_of(4, rows - m), min_of(4, columns - n), y + m * t.y_stride + n, t.y_stride,
-                accumulate);
-      }
-    }
-  }
-}
-
 }  // namespace
 
 void gemm_tile(const GemmTile& tile, void* scratch) {
   switch (tile.arithmetic) {
     case Arithmetic::kF32: gemm_tile_f32(tile, static_cast<float*>(scratch)); return;
-    case Arithmetic::kBF16: gemm_tile_bf16(tile, static_cast<uint16_t*>(scratch)); return;
+    case Arithmetic::kBF16: gemm_tile_bf16(tile, scratch); return;
     case Arithmetic::kFp8: gemm_tile_fp8(tile, scratch); return;
   }
 }

@@ -7,7 +7,7 @@ namespace fathom::cpu::FATHOM_LEVEL {
 namespace {
 
 #if FATHOM_SIMD_BITS == 512
-constexpr const char* kName = "avx512";
+constexpr const char* kName = FATHOM_BF16 == 0 ? "avx512" : FATHOM_BF16 == 1 ? "avx512bf16" : "amx";
 #elif FATHOM_SIMD_BITS == 256
 constexpr const char* kName = "avx2";
 #else

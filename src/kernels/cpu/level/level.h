@@ -46,15 +46,18 @@ struct GemmTile {
 };
 
 /// The largest rectangle a thread's scratch is made for, and the blocks of k whose sums are added one after the other.
-inline constexpr int64_t kTileRows = 128;
+inline constexpr int64_t kTileRows = 144;  // a multiple of every register block
 inline constexpr int64_t kTileColumns = 128;
 inline constexpr int64_t kDepthBlockF32 = 512;
 inline constexpr int64_t kDepthBlockBf16 = 1024;
 /// Up to this many rows, weights are decoded in registers instead of into scratch.
 inline constexpr int64_t kFewRows = 4;
 
-/// Bytes of thread scratch that gemm_tile needs.
-inline constexpr int64_t kGemmScratchBytes = (kTileRows + kTileColumns) * (kDepthBlockF32 + 16) * 4 + 1024;
+/// Bytes of thread scratch that gemm_tile needs: both panels in FP32, or x and 32 columns of w in BF16.
+inline constexpr int64_t kGemmScratchF32 = (kTileRows + kTileColumns) * (kDepthBlockF32 + 16) * 4;
+inline constexpr int64_t kGemmScratchBf16 = kTileRows * (kDepthBlockBf16 + 32) * 4 + 32 * kDepthBlockBf16 * 2;
+inline constexpr int64_t kGemmScratchBytes =
+    (kGemmScratchF32 > kGemmScratchBf16 ? kGemmScratchF32 : kGemmScratchBf16) + 1024;
 
 /// Attention in the naive form; all strides in elements.
 struct PrefillTask {
@@ -180,6 +183,12 @@ namespace avx2 {
 const Level& level();
 }
 namespace avx512 {
+const Level& level();
+}
+namespace avx512bf16 {
+const Level& level();
+}
+namespace amx {
 const Level& level();
 }
 

@@ -43,42 +43,6 @@ static inline void dot_4x4(const F32Row* x, const Row* w, int64_t begin, int64_t
   }
 }
 
-/// The same for BF16 rows with lanes of two elements each; x is padded with zeros to a multiple of 32, w need not be.
-template <int kRows>
-static inline void dot_4x4(const uint16_t* const* x, const uint16_t* const* w, int64_t depth, F32x16 (&acc)[16]) {
-  F32x16 sum[kRows][4];
-#pragma GCC unroll 4
-  for (int m = 0; m < kRows; ++m) {
-#pragma GCC unroll 4
-    for (int n = 0; n < 4; ++n) sum[m][n] = zero();
-  }
-  int64_t k = 0;
-  for (; k + 32 <= depth; k += 32) {
-    Bf16x32 ws[4];
-#pragma GCC unroll 4
-    for (int n = 0; n < 4; ++n) ws[n] = load_bf16x32(w[n] + k);
-#pragma GCC unroll 4
-    for (int m = 0; m < kRows; ++m) {
-      const Bf16x32 xs = load_bf16x32(x[m] + k);
-#pragma GCC unroll 4
-      for (int n = 0; n < 4; ++n) sum[m][n] = dot_bf16(sum[m][n], xs, ws[n]);
-    }
-  }
-  if (k < depth) {
-#pragma GCC unroll 4
-    for (int n = 0; n < 4; ++n) {
-      const Bf16x32 ws = load_bf16x32_partial(w[n] + k, depth - k);
-#pragma GCC unroll 4
-      for (int m = 0; m < kRows; ++m) sum[m][n] = dot_bf16(sum[m][n], load_bf16x32(x[m] + k), ws);
-    }
-  }
-#pragma GCC unroll 4
-  for (int m = 0; m < 4; ++m) {
-#pragma GCC unroll 4
-    for (int n = 0; n < 4; ++n) acc[4 * m + n] = m < kRows ? sum[m < kRows ? m : 0][n] : zero();
-  }
-}
-
 /// y[m, n] (+)= sums[4 m + n] for m < rows, n < columns (both at most 4).
 static inline void put_4x4(F32x16 sums, int64_t rows, int64_t columns, float* y, int64_t stride, bool accumulate) {
   float block[16];

@@ -6,6 +6,7 @@
 namespace fathom::cpu::FATHOM_LEVEL {
 
 void gemm_tile(const GemmTile& tile, void* scratch);
+void gemm_tile_bf16(const GemmTile& tile, void* scratch);
 void gemm_tile_fp8(const GemmTile& tile, void* scratch);
 
 void prefill_tile(const PrefillTask& task, int64_t head, int64_t query_begin, int64_t query_end, float* scratch);

@@ -188,16 +188,40 @@ static inline Bf16x32 load_bf16x32_partial(const uint16_t* p, int64_t n) {
   for (int64_t i = 0; i < n; ++i) copy[i] = p[i];
   return load_bf16x32(copy);
 }
-/// Lane l: acc += a[2l] b[2l], then += a[2l + 1] b[2l + 1], each one fused multiply-add.
-static inline __m256 dot_bf16(__m256 acc, __m256i a, __m256i b) {
-  const __m256i upper = _mm256_set1_epi32(static_cast<int>(0xFFFF0000u));
-  const __m256 even = _mm256_fmadd_ps(_mm256_castsi256_ps(_mm256_slli_epi32(a, 16)),
-                                      _mm256_castsi256_ps(_mm256_slli_epi32(b, 16)), acc);
-  return _mm256_fmadd_ps(_mm256_castsi256_ps(_mm256_and_si256(a, upper)),
-                         _mm256_castsi256_ps(_mm256_and_si256(b, upper)), even);
+static inline void store_bf16x32(uint16_t* p, Bf16x32 a) {
+  auto* at = reinterpret_cast<__m256i*>(p);
+  _mm256_storeu_si256(at, a.lo);
+  _mm256_storeu_si256(at + 1, a.hi);
 }
-static inline F32x16 dot_bf16(F32x16 acc, Bf16x32 a, Bf16x32 b) {
-  return {dot_bf16(acc.lo, a.lo, b.lo), dot_bf16(acc.hi, a.hi, b.hi)};
+/// The same bits as the other vector.
+static inline F32x16 as_f32(Bf16x32 a) { return {_mm256_castsi256_ps(a.lo), _mm256_castsi256_ps(a.hi)}; }
+static inline Bf16x32 as_bf16(F32x16 a) { return {_mm256_castps_si256(a.lo), _mm256_castps_si256(a.hi)}; }
+/// p[0], p[1] in every lane.
+static inline Bf16x32 broadcast_pair(const uint16_t* p) {
+  int pair;
+  __builtin_memcpy(&pair, p, sizeof(pair));
+  const __m256i v = _mm256_set1_epi32(pair);
+  return {v, v};
+}
+/// Both rounded: lane l holds even[l], odd[l].
+static inline Bf16x32 pair_bf16(F32x16 even, F32x16 odd) {
+  return {_mm256_or_si256(bf16_bits(even.lo), _mm256_slli_epi32(bf16_bits(odd.lo), 16)),
+          _mm256_or_si256(bf16_bits(even.hi), _mm256_slli_epi32(bf16_bits(odd.hi), 16))};
+}
+/// Both rounded, one after the other.
+static inline Bf16x32 concat_bf16(F32x16 low, F32x16 high) {
+  uint16_t both[32];
+  store_bf16(both, low);
+  store_bf16(both + 16, high);
+  return load_bf16x32(both);
+}
+/// The first and the second of each pair, widened.
+static inline F32x16 even_of(Bf16x32 a) {
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(a.lo, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(a.hi, 16))};
+}
+static inline F32x16 odd_of(Bf16x32 a) {
+  const __m256i upper = _mm256_set1_epi32(static_cast<int>(0xFFFF0000u));
+  return {_mm256_castsi256_ps(_mm256_and_si256(a.lo, upper)), _mm256_castsi256_ps(_mm256_and_si256(a.hi, upper))};
 }
 
 // F16.

@@ -1,4 +1,4 @@
-// The 16-lane vector of the AVX-512 level (F, BW, VL, DQ, BF16): one register.
+// The 16-lane vector of the AVX-512 levels (F, BW, VL, DQ): one register.
 #pragma once
 
 #include <immintrin.h>
@@ -136,9 +136,29 @@ static inline Bf16x32 load_bf16x32(const uint16_t* p) { return {_mm512_loadu_si5
 static inline Bf16x32 load_bf16x32_partial(const uint16_t* p, int64_t n) {
   return {_mm512_maskz_loadu_epi16(static_cast<__mmask32>((uint64_t{1} << n) - 1), p)};
 }
-/// Lane l: acc += a[2l] b[2l] + a[2l + 1] b[2l + 1] as vdpbf16ps does it (subnormals are flushed).
-static inline F32x16 dot_bf16(F32x16 acc, Bf16x32 a, Bf16x32 b) {
-  return {_mm512_dpbf16_ps(acc.v, (__m512bh)a.v, (__m512bh)b.v)};
+static inline void store_bf16x32(uint16_t* p, Bf16x32 a) { _mm512_storeu_si512(p, a.v); }
+/// The same bits as the other vector.
+static inline F32x16 as_f32(Bf16x32 a) { return {_mm512_castsi512_ps(a.v)}; }
+static inline Bf16x32 as_bf16(F32x16 a) { return {_mm512_castps_si512(a.v)}; }
+/// p[0], p[1] in every lane.
+static inline Bf16x32 broadcast_pair(const uint16_t* p) {
+  int pair;
+  __builtin_memcpy(&pair, p, sizeof(pair));
+  return {_mm512_set1_epi32(pair)};
+}
+/// Both rounded: lane l holds even[l], odd[l].
+static inline Bf16x32 pair_bf16(F32x16 even, F32x16 odd) {
+  return {_mm512_or_si512(bf16_bits(even), _mm512_slli_epi32(bf16_bits(odd), 16))};
+}
+/// Both rounded, one after the other.
+static inline Bf16x32 concat_bf16(F32x16 low, F32x16 high) {
+  return {_mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi32_epi16(bf16_bits(low))),
+                             _mm512_cvtepi32_epi16(bf16_bits(high)), 1)};
+}
+/// The first and the second of each pair, widened.
+static inline F32x16 even_of(Bf16x32 a) { return {_mm512_castsi512_ps(_mm512_slli_epi32(a.v, 16))}; }
+static inline F32x16 odd_of(Bf16x32 a) {
+  return {_mm512_castsi512_ps(_mm512_and_si512(a.v, _mm512_set1_epi32(static_cast<int>(0xFFFF0000u))))};
 }
 
 // F16.

@@ -147,12 +147,40 @@ static inline Bf16x32 load_bf16x32_partial(const uint16_t* p, int64_t n) {
   return out;
 }
 static inline Bf16x32 load_bf16x32(const uint16_t* p) { return load_bf16x32_partial(p, 32); }
-/// Lane l: acc += a[2l] b[2l], then += a[2l + 1] b[2l + 1], each one fused multiply-add.
-static inline F32x16 dot_bf16(F32x16 acc, Bf16x32 a, Bf16x32 b) {
-  return lanes([&](int i) {
-    const float even = __builtin_fmaf(of_bf16(a.v[2 * i]), of_bf16(b.v[2 * i]), acc.v[i]);
-    return __builtin_fmaf(of_bf16(a.v[2 * i + 1]), of_bf16(b.v[2 * i + 1]), even);
-  });
+static inline void store_bf16x32(uint16_t* p, Bf16x32 a) { __builtin_memcpy(p, a.v, sizeof(a.v)); }
+/// The same bits as the other vector.
+static inline F32x16 as_f32(Bf16x32 a) { return __builtin_bit_cast(F32x16, a); }
+static inline Bf16x32 as_bf16(F32x16 a) { return __builtin_bit_cast(Bf16x32, a); }
+/// p[0], p[1] in every lane.
+static inline Bf16x32 broadcast_pair(const uint16_t* p) {
+  Bf16x32 out;
+  for (int i = 0; i < 32; ++i) out.v[i] = p[i % 2];
+  return out;
+}
+/// Both rounded: lane l holds even[l], odd[l].
+static inline Bf16x32 pair_bf16(F32x16 even, F32x16 odd) {
+  Bf16x32 out;
+  for (int i = 0; i < 16; ++i) {
+    out.v[2 * i] = bf16_of(even.v[i]);
+    out.v[2 * i + 1] = bf16_of(odd.v[i]);
+  }
+  return out;
+}
+/// Both rounded, one after the other.
+static inline Bf16x32 concat_bf16(F32x16 low, F32x16 high) {
+  Bf16x32 out;
+  for (int i = 0; i < 16; ++i) {
+    out.v[i] = bf16_of(low.v[i]);
+    out.v[16 + i] = bf16_of(high.v[i]);
+  }
+  return out;
+}
+/// The first and the second of each pair, widened.
+static inline F32x16 even_of(Bf16x32 a) {
+  return lanes([&](int i) { return of_bf16(a.v[2 * i]); });
+}
+static inline F32x16 odd_of(Bf16x32 a) {
+  return lanes([&](int i) { return of_bf16(a.v[2 * i + 1]); });
 }
 
 // F16.

@@ -1,0 +1,200 @@
+// How a level multiplies pairs of BF16: x in rows of a panel (kStride elements apart), w as vectors of 16 columns by one
+// pair. Three ways, chosen by the build for each level:
+//   fma   every level without an instruction for it: x rounded to BF16 but kept in FP32, w widened in registers, and for
+//         each pair sum = fma(x[1], w[1], fma(x[0], w[0], sum)): the same bits on all of these levels
+//   dot   vdpbf16ps, which rounds between the two products in its own way and flushes subnormals (fast on Zen 4 and 5;
+//         on Intel a quarter of the rate of an FP32 fma, so half of the speed of the first way)
+//   amx   tiles of 16 rows by 16 columns by 16 pairs: tdpbf16ps, with an order of its own
+// In each of them a sum depends on its row of x and its column of w alone.
+#pragma once
+
+#include "kernels/cpu/level/operands.h"
+
+namespace fathom::cpu::FATHOM_LEVEL {
+
+constexpr int64_t kColumns = 2 * kLanes;           // of a panel of w: [pair, column, 2]
+constexpr int64_t kStride = kDepthBlockBf16 + 32;  // elements between rows of x: off the period of the cache's sets
+
+/// Where a product's sums go: y[m, n] (+)= for n < columns.
+struct Sums {
+  float* y;
+  int64_t stride;
+  int64_t columns;
+  bool accumulate;
+
+  void put(int64_t m, int64_t n, F32x16 sum) const {
+    const int64_t count = min_of(kLanes, columns - n);
+    if (count <= 0) return;
+    float* at = y + m * stride + n;
+    store_n(at, accumulate ? add(load_n(at, count), sum) : sum, count);
+  }
+};
+
+#if FATHOM_BF16 == 0
+
+/// An FP32 number with the precision of BF16.
+struct Rounded {
+  float v;
+};
+static inline void put(Rounded* p, F32x16 a) { store(&p->v, round_bf16(a)); }
+using XElement = Rounded;
+
+#if FATHOM_SIMD_BITS == 512
+constexpr int kPanelRows = 12;  // 24 sums, 2 vectors of w widened one half at a time, in 32 registers
+#else
+constexpr int kPanelRows = 2;
+#endif
+
+static inline F32x16 add_pair(F32x16 sum, const XElement* x, Bf16x32 w) {
+  sum = fma(set1(x[0].v), even_of(w), sum);
+  return fma(set1(x[1].v), odd_of(w), sum);
+}
+
+template <int kRows>
+static inline void multiply_panel(const XElement* x, const uint16_t* panel, int64_t pairs, Sums out) {
+  F32x16 sum[kRows][2];
+#pragma GCC unroll 16
+  for (int m = 0; m < kRows; ++m) sum[m][0] = sum[m][1] = zero();
+  for (int64_t p = 0; p < pairs; ++p) {
+    const Bf16x32 low = load_bf16x32(panel + p * 2 * kColumns);
+    const Bf16x32 high = load_bf16x32(panel + p * 2 * kColumns + 2 * kLanes);
+    const F32x16 low_even = even_of(low), high_even = even_of(high);
+#pragma GCC unroll 16
+    for (int m = 0; m < kRows; ++m) {
+      const F32x16 factor = set1(x[m * kStride + 2 * p].v);
+      sum[m][0] = fma(factor, low_even, sum[m][0]);
+      sum[m][1] = fma(factor, high_even, sum[m][1]);
+    }
+    const F32x16 low_odd = odd_of(low), high_odd = odd_of(high);
+#pragma GCC unroll 16
+    for (int m = 0; m < kRows; ++m) {
+      const F32x16 factor = set1(x[m * kStride + 2 * p + 1].v);
+      sum[m][0] = fma(factor, low_odd, sum[m][0]);
+      sum[m][1] = fma(factor, high_odd, sum[m][1]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int m = 0; m < kRows; ++m) {
+    out.put(m, 0, sum[m][0]);
+    out.put(m, kLanes, sum[m][1]);
+  }
+}
+
+#elif FATHOM_BF16 == 1
+
+using XElement = uint16_t;
+constexpr int kPanelRows = 12;  // 24 sums, 2 vectors of w and 1 of x in 32 registers
+
+/// Lane l: acc += a[2l] b[2l] + a[2l + 1] b[2l + 1] as vdpbf16ps does it.
+static inline F32x16 dot_bf16(F32x16 acc, Bf16x32 a, Bf16x32 b) {
+  return {_mm512_dpbf16_ps(acc.v, (__m512bh)a.v, (__m512bh)b.v)};
+}
+static inline F32x16 add_pair(F32x16 sum, const XElement* x, Bf16x32 w) { return dot_bf16(sum, broadcast_pair(x), w); }
+
+template <int kRows>
+static inline void multiply_panel(const XElement* x, const uint16_t* panel, int64_t pairs, Sums out) {
+  F32x16 sum[kRows][2];
+#pragma GCC unroll 16
+  for (int m = 0; m < kRows; ++m) sum[m][0] = sum[m][1] = zero();
+  for (int64_t p = 0; p < pairs; ++p) {
+    const Bf16x32 low = load_bf16x32(panel + p * 2 * kColumns);
+    const Bf16x32 high = load_bf16x32(panel + p * 2 * kColumns + 2 * kLanes);
+#pragma GCC unroll 16
+    for (int m = 0; m < kRows; ++m) {
+      const Bf16x32 pair = broadcast_pair(x + m * kStride + 2 * p);
+      sum[m][0] = dot_bf16(sum[m][0], pair, low);
+      sum[m][1] = dot_bf16(sum[m][1], pair, high);
+    }
+  }
+#pragma GCC unroll 16
+  for (int m = 0; m < kRows; ++m) {
+    out.put(m, 0, sum[m][0]);
+    out.put(m, kLanes, sum[m][1]);
+  }
+}
+
+#else
+
+using XElement = uint16_t;
+
+/// The shapes of the eight tiles: C 0 .. 3 (rows of the two A by columns of the two B), A 4 and 5, B 6 and 7.
+struct alignas(64) TileConfig {
+  uint8_t palette = 1, start_row = 0, reserved[14] = {};
+  uint16_t bytes_per_row[16] = {};
+  uint8_t rows[16] = {};
+
+  TileConfig(int64_t rows_0, int64_t rows_1) {
+    for (int tile = 0; tile < 8; ++tile) bytes_per_row[tile] = 64;
+    rows[0] = rows[1] = rows[4] = static_cast<uint8_t>(rows_0);
+    rows[2] = rows[3] = rows[5] = static_cast<uint8_t>(rows_1);
+    rows[6] = rows[7] = 16;
+  }
+};
+
+/// Up to 32 rows of x by one panel; the tiles are configured for `rows`.
+static inline void multiply_tiles(const XElement* x, int64_t rows, const uint16_t* panel, int64_t pairs, Sums out) {
+  alignas(64) float buffer[32 * 32];
+  constexpr int64_t kRowBytes = kStride * 2, kPanelBytes = 2 * kColumns * 2;
+  const bool two = rows > 16;
+  _tile_zero(0);
+  _tile_zero(1);
+  if (two) {
+    _tile_zero(2);
+    _tile_zero(3);
+  }
+  for (int64_t p = 0; p < pairs; p += 16) {
+    _tile_loadd(6, panel + p * 2 * kColumns, kPanelBytes);
+    _tile_loadd(7, panel + p * 2 * kColumns + 2 * kLanes, kPanelBytes);
+    _tile_loadd(4, x + 2 * p, kRowBytes);
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+    if (two) {
+      _tile_loadd(5, x + 16 * kStride + 2 * p, kRowBytes);
+      _tile_dpbf16ps(2, 5, 6);
+      _tile_dpbf16ps(3, 5, 7);
+    }
+  }
+  _tile_stored(0, buffer, 128);
+  _tile_stored(1, buffer + 16, 128);
+  if (two) {
+    _tile_stored(2, buffer + 16 * 32, 128);
+    _tile_stored(3, buffer + 16 * 32 + 16, 128);
+  }
+  for (int64_t m = 0; m < rows; ++m) {
+    out.put(m, 0, load(buffer + m * 32));
+    out.put(m, kLanes, load(buffer + m * 32 + kLanes));
+  }
+}
+
+#endif
+
+/// Any number of rows of x by one panel.
+static inline void multiply_rows(const XElement* x, int64_t rows, const uint16_t* panel, int64_t pairs, Sums out) {
+#if FATHOM_BF16 == 2
+  for (int64_t done = 0; done < rows;) {
+    const int64_t count = min_of(32, rows - done);
+    const TileConfig config(min_of(16, count), max_of(1, count - 16));
+    _tile_loadconfig(&config);
+    for (; rows - done >= count; done += count) {
+      multiply_tiles(x, count, panel, pairs, out);
+      x += count * kStride;
+      out.y += count * out.stride;
+    }
+  }
+  _tile_release();
+#else
+  const auto some = [&]<int kRows>(RowsTag<kRows>) {
+    for (; rows >= kRows; rows -= kRows) {
+      multiply_panel<kRows>(x, panel, pairs, out);
+      x += kRows * kStride;
+      out.y += kRows * out.stride;
+    }
+  };
+  some(RowsTag<kPanelRows>{});
+  if constexpr (kPanelRows > 6) some(RowsTag<6>{});
+  if constexpr (kPanelRows > 2) some(RowsTag<2>{});
+  some(RowsTag<1>{});
+#endif
+}
+
+}  // namespace fathom::cpu::FATHOM_LEVEL

@@ -1,0 +1,160 @@
+// The BF16 matrix product of a level. Every output is a sum over absolute blocks of 1024 of k: inside a block the pairs
+// (k, k + 1) are added one after the other (bf16_product.h says how), the blocks' sums in order. That order depends on k
+// alone, so one token and many tokens give the same bits. The lanes of a vector are 16 columns of y, so nothing is ever
+// added across lanes: w is read as blocks of 16 columns by 16 pairs, used from registers for few rows and from a panel
+// for many.
+#include "kernels/cpu/level/bf16_product.h"
+#include "kernels/cpu/level/ops.h"
+
+namespace fathom::cpu::FATHOM_LEVEL {
+namespace {
+
+/// Sixteen pairs of k for sixteen columns: lane n of block[j] holds w(n, k + 2j), w(n, k + 2j + 1).
+using Block = Bf16x32[16];
+
+/// Vectors of 16 columns by 16 pairs, transposed as pairs: row n of `rows` holds the pairs of column n.
+void transpose_pairs(Block& rows) {
+  F32x16 square[16];
+  for (int i = 0; i < 16; ++i) square[i] = as_f32(rows[i]);
+  transpose16(square);
+  for (int i = 0; i < 16; ++i) rows[i] = as_bf16(square[i]);
+}
+
+/// Columns first .. first + count (at most 16) and pairs k .. k + 32 of w, zero from k_end on.
+template <class Row>
+void load_block(Row, const MatrixRef& w, int64_t first, int64_t count, int64_t k, int64_t k_end, Block& block) {
+  for (int64_t n = 0; n < kLanes; ++n) {
+    if (n >= count) {
+      block[n] = as_bf16(zero());
+      continue;
+    }
+    if constexpr (Row::kIsBf16) {
+      const uint16_t* at = row_of<uint16_t>(w, first + n) + k;
+      block[n] = k + 32 <= k_end ? load_bf16x32(at) : load_bf16x32_partial(at, k_end - k);
+    } else {
+      const Row row = Row::of(w, first + n);
+      const int64_t left = k_end - k;
+      const F32x16 low = row.load(k, min_of(kLanes, left));
+      const F32x16 high = left > kLanes ? row.load(k + kLanes, min_of(kLanes, left - kLanes)) : zero();
+      block[n] = concat_bf16(low, high);
+    }
+  }
+  transpose_pairs(block);
+}
+
+/// The same for a transposed operand: row k of w holds the columns.
+template <class Row>
+void load_block_transposed(Row, const MatrixRef& w, int64_t first, int64_t count, int64_t k, int64_t k_end,
+                           Block& block) {
+  const auto row = [&](int64_t at) { return at < k_end ? Row::of(w, at).load(first, count) : zero(); };
+  for (int64_t j = 0; j < 16; ++j) block[j] = pair_bf16(row(k + 2 * j), row(k + 2 * j + 1));
+}
+
+/// Calls load(n, count, k, k_end, block) of the stored dtype and direction.
+template <class Body>
+void with_loader(const GemmTile& t, Body body) {
+  with_row_type(t.w.stored, [&](auto row) {
+    if (t.w_transposed) {
+      body([&t, row](int64_t n, int64_t count, int64_t k, int64_t k_end, Block& block) {
+        load_block_transposed(row, t.w, n, count, k, k_end, block);
+      });
+    } else {
+      body([&t, row](int64_t n, int64_t count, int64_t k, int64_t k_end, Block& block) {
+        load_block(row, t.w, n, count, k, k_end, block);
+      });
+    }
+  });
+}
+
+/// panel[pair, column, 2] of columns [begin, end), at most 32, over [k0, k1); zero beyond.
+template <class Load>
+void fill_pairs(Load load, int64_t begin, int64_t end, int64_t k0, int64_t k1, uint16_t* panel) {
+  for (int64_t half = 0; half < 2; ++half) {
+    const int64_t n = begin + half * kLanes;
+    for (int64_t k = k0; k < k1; k += 32) {
+      Block block;
+      load(n, max_of(0, min_of(kLanes, end - n)), k, k1, block);
+      uint16_t* out = panel + (k - k0) * kColumns + half * 2 * kLanes;
+      for (int64_t j = 0; j < 16; ++j) store_bf16x32(out + j * 2 * kColumns, block[j]);
+    }
+  }
+}
+
+#if FATHOM_BF16 != 2
+
+constexpr int64_t kGroups = 4;  // of 16 columns, side by side: their chains of additions overlap
+
+/// Few rows: each block of w is used from registers, as it is read.
+template <int kRows, class Load>
+void multiply_direct(const XElement* x, Load load, int64_t n, int64_t columns, int64_t k0, int64_t k1, Sums out) {
+  F32x16 sum[kGroups][kRows];
+  for (auto& group : sum) {
+    for (F32x16& s : group) s = zero();
+  }
+  for (int64_t k = k0; k < k1; k += 32) {
+    for (int64_t g = 0; g < kGroups && g * kLanes < columns; ++g) {
+      Block block;
+      load(n + g * kLanes, min_of(kLanes, columns - g * kLanes), k, k1, block);
+      F32x16 own[kRows];
+#pragma GCC unroll 4
+      for (int m = 0; m < kRows; ++m) own[m] = sum[g][m];
+#pragma GCC unroll 16
+      for (int j = 0; j < 16; ++j) {
+#pragma GCC unroll 4
+        for (int m = 0; m < kRows; ++m) own[m] = add_pair(own[m], x + m * kStride + (k - k0) + 2 * j, block[j]);
+      }
+#pragma GCC unroll 4
+      for (int m = 0; m < kRows; ++m) sum[g][m] = own[m];
+    }
+  }
+  for (int64_t g = 0; g < kGroups; ++g) {
+    for (int m = 0; m < kRows; ++m) out.put(m, g * kLanes, sum[g][m]);
+  }
+}
+
+template <class Load>
+void multiply_few_rows(const XElement* x, int64_t rows, Load load, int64_t n, int64_t columns, int64_t k0, int64_t k1,
+                       Sums out) {
+  static_assert(kFewRows == 4);
+  const auto with = [&]<int kRows>(RowsTag<kRows>) { multiply_direct<kRows>(x, load, n, columns, k0, k1, out); };
+  switch (rows) {
+    case 1: with(RowsTag<1>{}); return;
+    case 2: with(RowsTag<2>{}); return;
+    case 3: with(RowsTag<3>{}); return;
+    default: with(RowsTag<4>{}); return;
+  }
+}
+
+#endif
+
+}  // namespace
+
+void gemm_tile_bf16(const GemmTile& t, void* scratch) {
+  const int64_t rows = t.row_end - t.row_begin, columns = t.column_end - t.column_begin;
+  const MatrixRef xs{t.x, Stored::kF32, t.x_stride, nullptr, 0, 0};
+  float* const y = t.y + t.row_begin * t.y_stride + t.column_begin;
+  auto* const x = static_cast<XElement*>(scratch);
+  auto* const panel = reinterpret_cast<uint16_t*>(x + kTileRows * kStride);
+  with_loader(t, [&](auto load) {
+    for (int64_t k0 = 0; k0 == 0 || k0 < t.depth; k0 += kDepthBlockBf16) {
+      const int64_t k1 = min_of(t.depth, k0 + kDepthBlockBf16);
+      const bool accumulate = t.accumulate || k0 > 0;
+      fill(xs, t.x_transposed, t.row_begin, rows, k0, k1, x, kStride);
+#if FATHOM_BF16 != 2
+      if (rows <= kFewRows) {
+        for (int64_t n = 0; n < columns; n += kGroups * kLanes) {
+          const int64_t count = min_of(kGroups * kLanes, columns - n);
+          multiply_few_rows(x, rows, load, t.column_begin + n, count, k0, k1, {y + n, t.y_stride, count, accumulate});
+        }
+        continue;
+      }
+#endif
+      for (int64_t n = 0; n < columns; n += kColumns) {
+        fill_pairs(load, t.column_begin + n, t.column_begin + min_of(n + kColumns, columns), k0, k1, panel);
+        multiply_rows(x, rows, panel, (k1 - k0 + 1) / 2, {y + n, t.y_stride, columns - n, accumulate});
+      }
+    }
+  });
+}
+
+}  // namespace fathom::cpu::FATHOM_LEVEL
