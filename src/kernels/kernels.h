@@ -23,7 +23,8 @@ namespace fathom {
 /// What a gemm does with its activations. Accumulation is FP32 or better in all of them.
 enum class Precision {
   kF32,   // activations as they are; weights decoded exactly (FP8: code * scale, one rounding)
-  kBF16,  // activations and weights rounded to BF16 (nearest even), products exact, sums FP32
+  kBF16,  // activations and weights rounded to BF16 (nearest even), products exact, sums FP32; of weights with scales
+          // the codes (exact in BF16), and the sums of 128 k times the scale; their backward is that of kF32
   kFp8,   // weights with scales: activations quantised to E4M3 per 1x128 tile; other weights: as kF32
 };
 

@@ -18,8 +18,8 @@ Arithmetic forward_arithmetic(Precision precision, const Weight& w) {
   return precision == Precision::kFp8 && w.scales ? Arithmetic::kFp8 : Arithmetic::kF32;
 }
 
-Arithmetic backward_arithmetic(Precision precision) {
-  return precision == Precision::kBF16 ? Arithmetic::kBF16 : Arithmetic::kF32;
+Arithmetic backward_arithmetic(Precision precision, bool has_scales) {
+  return precision == Precision::kBF16 && !has_scales ? Arithmetic::kBF16 : Arithmetic::kF32;
 }
 
 GemmTile forward(const Tensor& x, const Weight& w, const Tensor& y, Precision precision, Into into) {
@@ -49,7 +49,7 @@ GemmTile backward_input(const Tensor& dy, const Weight& w, const Tensor& dx, Pre
           .y = row(dx, 0),
           .y_stride = dx.stride(0),
           .accumulate = into == Into::kAccumulate,
-          .arithmetic = backward_arithmetic(precision),
+          .arithmetic = backward_arithmetic(precision, static_cast<bool>(w.scales)),
           .row_end = dy.extent(0),
           .column_end = w.in_features()};
 }
@@ -68,7 +68,7 @@ GemmTile backward_weight(const Tensor& dy, const Tensor& x, const Tensor& dw, Pr
           .y = row(dw, 0),
           .y_stride = dw.stride(0),
           .accumulate = true,
-          .arithmetic = backward_arithmetic(precision),
+          .arithmetic = backward_arithmetic(precision, false),
           .row_end = dw.extent(0),
           .column_end = dw.extent(1)};
 }

@@ -60,7 +60,8 @@ void RefKernels::gemm(Tensor x, const Weight& w, Tensor y, Precision precision, 
     const auto ys = y.view<T, 2>();
     for (int64_t n = 0; n < w.out_features(); ++n) {
       std::vector<double> row(static_cast<size_t>(w.in_features()));
-      for (size_t k = 0; k < row.size(); ++k) row[k] = rounded(real_weight(w, n, static_cast<int64_t>(k)), precision);
+      const Precision weights = w.scales ? Precision::kF32 : precision;  // codes are exact in BF16
+      for (size_t k = 0; k < row.size(); ++k) row[k] = rounded(real_weight(w, n, static_cast<int64_t>(k)), weights);
       for (int64_t t = 0; t < xs.extent(0); ++t) {
         double sum = 0;
         for (int64_t k = 0; k < xs.extent(1); ++k) sum += rounded(xs(t, k), precision) * row[static_cast<size_t>(k)];
@@ -71,6 +72,7 @@ void RefKernels::gemm(Tensor x, const Weight& w, Tensor y, Precision precision, 
 }
 
 void RefKernels::gemm_backward_input(Tensor dy, const Weight& w, Tensor dx, Precision precision, Into into) {
+  if (w.scales) precision = Precision::kF32;
   on_real(dy, [&]<class T>(T) {
     const auto dys = dy.view<const T, 2>();
     const auto dxs = dx.view<T, 2>();

@@ -1,6 +1,7 @@
-// How a level multiplies pairs of BF16: x in rows of a panel (kStride elements apart), w as vectors of 16 columns by one
-// pair. Three ways, chosen by the build for each level:
-//   fma   every level without an instruction for it: x rounded to BF16 but kept in FP32, w widened in registers, and for
+// How a level multiplies pairs of BF16: x in rows of a panel (kStride elements apart), w as vectors of 16 columns by
+// one pair. Three ways, chosen by the build for each level:
+//   fma   every level without an instruction for it: x rounded to BF16 but kept in FP32, w widened in registers, and
+//   for
 //         each pair sum = fma(x[1], w[1], fma(x[0], w[0], sum)): the same bits on all of these levels
 //   dot   vdpbf16ps, which rounds between the two products in its own way and flushes subnormals (fast on Zen 4 and 5;
 //         on Intel a quarter of the rate of an FP32 fma, so half of the speed of the first way)
@@ -15,20 +16,37 @@ namespace fathom::cpu::FATHOM_LEVEL {
 constexpr int64_t kColumns = 2 * kLanes;           // of a panel of w: [pair, column, 2]
 constexpr int64_t kStride = kDepthBlockBf16 + 32;  // elements between rows of x: off the period of the cache's sets
 
-/// Where a product's sums go: y[m, n] (+)= for n < columns.
+/// Sixteen pairs of k for sixteen columns: lane n of block[j] holds w(n, k + 2j), w(n, k + 2j + 1).
+using Block = Bf16x32[16];
+
+/// Where a product's sums go: y[m, n] (+)= sum, or scales[n] * sum where w has scales, for n < columns.
 struct Sums {
   float* y;
   int64_t stride;
   int64_t columns;
   bool accumulate;
+  const float* scales;
 
   void put(int64_t m, int64_t n, F32x16 sum) const {
     const int64_t count = min_of(kLanes, columns - n);
     if (count <= 0) return;
     float* at = y + m * stride + n;
-    store_n(at, accumulate ? add(load_n(at, count), sum) : sum, count);
+    const F32x16 old = accumulate ? load_n(at, count) : zero();
+    if (scales != nullptr) {
+      sum = fma(load_n(scales + n, count), sum, old);
+    } else if (accumulate) {
+      sum = add(old, sum);
+    }
+    store_n(at, sum, count);
   }
 };
+
+#if FATHOM_BF16 != 2
+/// Nothing to prepare for vectors.
+struct Registers {
+  explicit Registers(int64_t) {}
+};
+#endif
 
 #if FATHOM_BF16 == 0
 
@@ -45,9 +63,18 @@ constexpr int kPanelRows = 12;  // 24 sums, 2 vectors of w widened one half at a
 constexpr int kPanelRows = 2;
 #endif
 
-static inline F32x16 add_pair(F32x16 sum, const XElement* x, Bf16x32 w) {
-  sum = fma(set1(x[0].v), even_of(w), sum);
-  return fma(set1(x[1].v), odd_of(w), sum);
+/// sum[m] += the block's sixteen pairs, for rows of x that begin at x + m * kStride.
+template <int kRows>
+static inline void add_block(F32x16 (&sum)[kRows], const XElement* x, const Block& w) {
+#pragma GCC unroll 16
+  for (int j = 0; j < 16; ++j) {
+    const F32x16 even = even_of(w[j]), odd = odd_of(w[j]);
+#pragma GCC unroll 4
+    for (int m = 0; m < kRows; ++m) {
+      sum[m] = fma(set1(x[m * kStride + 2 * j].v), even, sum[m]);
+      sum[m] = fma(set1(x[m * kStride + 2 * j + 1].v), odd, sum[m]);
+    }
+  }
 }
 
 template <int kRows>
@@ -89,7 +116,15 @@ constexpr int kPanelRows = 12;  // 24 sums, 2 vectors of w and 1 of x in 32 regi
 static inline F32x16 dot_bf16(F32x16 acc, Bf16x32 a, Bf16x32 b) {
   return {_mm512_dpbf16_ps(acc.v, (__m512bh)a.v, (__m512bh)b.v)};
 }
-static inline F32x16 add_pair(F32x16 sum, const XElement* x, Bf16x32 w) { return dot_bf16(sum, broadcast_pair(x), w); }
+/// sum[m] += the block's sixteen pairs, for rows of x that begin at x + m * kStride.
+template <int kRows>
+static inline void add_block(F32x16 (&sum)[kRows], const XElement* x, const Block& w) {
+#pragma GCC unroll 16
+  for (int j = 0; j < 16; ++j) {
+#pragma GCC unroll 4
+    for (int m = 0; m < kRows; ++m) sum[m] = dot_bf16(sum[m], broadcast_pair(x + m * kStride + 2 * j), w[j]);
+  }
+}
 
 template <int kRows>
 static inline void multiply_panel(const XElement* x, const uint16_t* panel, int64_t pairs, Sums out) {
@@ -116,26 +151,67 @@ static inline void multiply_panel(const XElement* x, const uint16_t* panel, int6
 #else
 
 using XElement = uint16_t;
+static_assert(kTileRows % 32 == 0);
 
-/// The shapes of the eight tiles: C 0 .. 3 (rows of the two A by columns of the two B), A 4 and 5, B 6 and 7.
-struct alignas(64) TileConfig {
-  uint8_t palette = 1, start_row = 0, reserved[14] = {};
-  uint16_t bytes_per_row[16] = {};
-  uint8_t rows[16] = {};
+/// The compiler's tile intrinsics do not say that they read memory: whatever was stored before must be there by now.
+static inline void memory_is_read() { __asm__ volatile("" ::: "memory"); }
 
-  TileConfig(int64_t rows_0, int64_t rows_1) {
-    for (int tile = 0; tile < 8; ++tile) bytes_per_row[tile] = 64;
-    rows[0] = rows[1] = rows[4] = static_cast<uint8_t>(rows_0);
-    rows[2] = rows[3] = rows[5] = static_cast<uint8_t>(rows_1);
-    rows[6] = rows[7] = 16;
+/// The thread's state for a product of `rows` rows. Few rows go through vectors that treat subnormals as tiles do; many
+/// through eight tiles: C 0 .. 3 (rows of the two A by columns of the two B), A 4 and
+/// 5, B 6 and 7. With more than 16 rows all tiles are whole: rows of x beyond the last are read (scratch has them) and
+/// their sums dropped.
+class Registers {
+ public:
+  explicit Registers(int64_t rows) : uses_tiles_(rows > kFewRows), before_(_mm_getcsr()) {
+    if (!uses_tiles_) {
+      _mm_setcsr(before_ | 0x8040);  // flush to zero, subnormals are zero
+      return;
+    }
+    struct alignas(64) {
+      uint8_t palette = 1, start_row = 0, reserved[14] = {};
+      uint16_t bytes_per_row[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+      uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+    } config;
+    if (rows < 16) config.rows[0] = config.rows[1] = config.rows[4] = static_cast<uint8_t>(rows);
+    memory_is_read();
+    _tile_loadconfig(&config);
   }
+  ~Registers() { uses_tiles_ ? _tile_release() : _mm_setcsr(before_); }
+
+ private:
+  bool uses_tiles_;
+  unsigned before_;
 };
 
-/// Up to 32 rows of x by one panel; the tiles are configured for `rows`.
+/// What one tdpbf16ps adds to a row, in vectors (Intel's manual, TDPBF16PS): the products of even and of odd k are
+/// summed apart, each with fused multiply-adds that flush subnormals, and the two sums are added before they are added
+/// to the tile. Few rows do not fill a tile; this gives them the same bits.
+///   sum[m] += the block's sixteen pairs, for rows of x that begin at x + m * kStride.
+template <int kRows>
+static inline void add_block(F32x16 (&sum)[kRows], const XElement* x, const Block& w) {
+  F32x16 even_sum[kRows], odd_sum[kRows];
+#pragma GCC unroll 4
+  for (int m = 0; m < kRows; ++m) even_sum[m] = odd_sum[m] = zero();
+#pragma GCC unroll 16
+  for (int j = 0; j < 16; ++j) {
+    const F32x16 even = even_of(w[j]), odd = odd_of(w[j]);
+#pragma GCC unroll 4
+    for (int m = 0; m < kRows; ++m) {
+      const uint16_t* pair = x + m * kStride + 2 * j;
+      even_sum[m] = fma(set1(bf16_to_float(pair[0])), even, even_sum[m]);
+      odd_sum[m] = fma(set1(bf16_to_float(pair[1])), odd, odd_sum[m]);
+    }
+  }
+#pragma GCC unroll 4
+  for (int m = 0; m < kRows; ++m) sum[m] = add(sum[m], add(even_sum[m], odd_sum[m]));
+}
+
+/// Up to 32 rows of x by one panel.
 static inline void multiply_tiles(const XElement* x, int64_t rows, const uint16_t* panel, int64_t pairs, Sums out) {
   alignas(64) float buffer[32 * 32];
   constexpr int64_t kRowBytes = kStride * 2, kPanelBytes = 2 * kColumns * 2;
   const bool two = rows > 16;
+  memory_is_read();
   _tile_zero(0);
   _tile_zero(1);
   if (two) {
@@ -171,17 +247,11 @@ static inline void multiply_tiles(const XElement* x, int64_t rows, const uint16_
 /// Any number of rows of x by one panel.
 static inline void multiply_rows(const XElement* x, int64_t rows, const uint16_t* panel, int64_t pairs, Sums out) {
 #if FATHOM_BF16 == 2
-  for (int64_t done = 0; done < rows;) {
-    const int64_t count = min_of(32, rows - done);
-    const TileConfig config(min_of(16, count), max_of(1, count - 16));
-    _tile_loadconfig(&config);
-    for (; rows - done >= count; done += count) {
-      multiply_tiles(x, count, panel, pairs, out);
-      x += count * kStride;
-      out.y += count * out.stride;
-    }
+  for (; rows > 0; rows -= 32) {
+    multiply_tiles(x, min_of(32, rows), panel, pairs, out);
+    x += 32 * kStride;
+    out.y += 32 * out.stride;
   }
-  _tile_release();
 #else
   const auto some = [&]<int kRows>(RowsTag<kRows>) {
     for (; rows >= kRows; rows -= kRows) {

@@ -1,6 +1,6 @@
-// The FP32 matrix product of a level, in dot form. Every output is a sum over absolute blocks of 512 of k: inside a block
-// 16 partial sums in lane order and the fixed tree, the blocks' sums added in order. That order depends on k alone, so
-// one token and many tokens give the same bits.
+// The FP32 matrix product of a level, in dot form. Every output is a sum over absolute blocks of 512 of k: inside a
+// block 16 partial sums in lane order and the fixed tree, the blocks' sums added in order. That order depends on k
+// alone, so one token and many tokens give the same bits.
 #include "kernels/cpu/level/micro.h"
 #include "kernels/cpu/level/ops.h"
 

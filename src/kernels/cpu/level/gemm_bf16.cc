@@ -1,16 +1,15 @@
 // The BF16 matrix product of a level. Every output is a sum over absolute blocks of 1024 of k: inside a block the pairs
-// (k, k + 1) are added one after the other (bf16_product.h says how), the blocks' sums in order. That order depends on k
-// alone, so one token and many tokens give the same bits. The lanes of a vector are 16 columns of y, so nothing is ever
-// added across lanes: w is read as blocks of 16 columns by 16 pairs, used from registers for few rows and from a panel
-// for many.
+// (k, k + 1) are added one after the other (bf16_product.h says how), the blocks' sums in order. That order depends on
+// k alone, so one token and many tokens give the same bits. The lanes of a vector are 16 columns of y, so nothing is
+// ever added across lanes: w is read as blocks of 16 columns by 16 pairs, used from registers for few rows and from a
+// panel for many.
 #include "kernels/cpu/level/bf16_product.h"
 #include "kernels/cpu/level/ops.h"
 
 namespace fathom::cpu::FATHOM_LEVEL {
 namespace {
 
-/// Sixteen pairs of k for sixteen columns: lane n of block[j] holds w(n, k + 2j), w(n, k + 2j + 1).
-using Block = Bf16x32[16];
+constexpr int64_t kScaledBlock = 128;
 
 /// Vectors of 16 columns by 16 pairs, transposed as pairs: row n of `rows` holds the pairs of column n.
 void transpose_pairs(Block& rows) {
@@ -31,6 +30,14 @@ void load_block(Row, const MatrixRef& w, int64_t first, int64_t count, int64_t k
     if constexpr (Row::kIsBf16) {
       const uint16_t* at = row_of<uint16_t>(w, first + n) + k;
       block[n] = k + 32 <= k_end ? load_bf16x32(at) : load_bf16x32_partial(at, k_end - k);
+    } else if constexpr (Row::kIsE4M3) {  // the codes themselves, which BF16 holds exactly: scales come later
+      const uint8_t* at = row_of<uint8_t>(w, first + n) + k;
+      uint8_t last[32] = {};
+      if (k + 32 > k_end) {
+        __builtin_memcpy(last, at, static_cast<uint64_t>(k_end - k));
+        at = last;
+      }
+      block[n] = bf16_of_e4m3(at);
     } else {
       const Row row = Row::of(w, first + n);
       const int64_t left = k_end - k;
@@ -80,8 +87,6 @@ void fill_pairs(Load load, int64_t begin, int64_t end, int64_t k0, int64_t k1, u
   }
 }
 
-#if FATHOM_BF16 != 2
-
 constexpr int64_t kGroups = 4;  // of 16 columns, side by side: their chains of additions overlap
 
 /// Few rows: each block of w is used from registers, as it is read.
@@ -95,16 +100,7 @@ void multiply_direct(const XElement* x, Load load, int64_t n, int64_t columns, i
     for (int64_t g = 0; g < kGroups && g * kLanes < columns; ++g) {
       Block block;
       load(n + g * kLanes, min_of(kLanes, columns - g * kLanes), k, k1, block);
-      F32x16 own[kRows];
-#pragma GCC unroll 4
-      for (int m = 0; m < kRows; ++m) own[m] = sum[g][m];
-#pragma GCC unroll 16
-      for (int j = 0; j < 16; ++j) {
-#pragma GCC unroll 4
-        for (int m = 0; m < kRows; ++m) own[m] = add_pair(own[m], x + m * kStride + (k - k0) + 2 * j, block[j]);
-      }
-#pragma GCC unroll 4
-      for (int m = 0; m < kRows; ++m) sum[g][m] = own[m];
+      add_block(sum[g], x + (k - k0), block);
     }
   }
   for (int64_t g = 0; g < kGroups; ++g) {
@@ -125,8 +121,6 @@ void multiply_few_rows(const XElement* x, int64_t rows, Load load, int64_t n, in
   }
 }
 
-#endif
-
 }  // namespace
 
 void gemm_tile_bf16(const GemmTile& t, void* scratch) {
@@ -135,23 +129,29 @@ void gemm_tile_bf16(const GemmTile& t, void* scratch) {
   float* const y = t.y + t.row_begin * t.y_stride + t.column_begin;
   auto* const x = static_cast<XElement*>(scratch);
   auto* const panel = reinterpret_cast<uint16_t*>(x + kTileRows * kStride);
+  // Scales change every 128 of k, so there a sum ends.
+  const bool is_scaled = t.w.scales != nullptr;
+  const int64_t depth_block = is_scaled ? kScaledBlock : kDepthBlockBf16;
+  [[maybe_unused]] const Registers registers(rows);
   with_loader(t, [&](auto load) {
-    for (int64_t k0 = 0; k0 == 0 || k0 < t.depth; k0 += kDepthBlockBf16) {
-      const int64_t k1 = min_of(t.depth, k0 + kDepthBlockBf16);
-      const bool accumulate = t.accumulate || k0 > 0;
+    for (int64_t k0 = 0; k0 == 0 || k0 < t.depth; k0 += depth_block) {
+      const int64_t k1 = min_of(t.depth, k0 + depth_block);
+      float scales[kTileColumns];
+      for (int64_t n = 0; is_scaled && n < columns; ++n)
+        scales[n] = scales_of(t.w, t.column_begin + n)[k0 / kScaledBlock];
+      const auto sums = [&](int64_t n) {
+        return Sums{y + n, t.y_stride, columns - n, t.accumulate || k0 > 0, is_scaled ? scales + n : nullptr};
+      };
       fill(xs, t.x_transposed, t.row_begin, rows, k0, k1, x, kStride);
-#if FATHOM_BF16 != 2
       if (rows <= kFewRows) {
         for (int64_t n = 0; n < columns; n += kGroups * kLanes) {
-          const int64_t count = min_of(kGroups * kLanes, columns - n);
-          multiply_few_rows(x, rows, load, t.column_begin + n, count, k0, k1, {y + n, t.y_stride, count, accumulate});
+          multiply_few_rows(x, rows, load, t.column_begin + n, min_of(kGroups * kLanes, columns - n), k0, k1, sums(n));
         }
         continue;
       }
-#endif
       for (int64_t n = 0; n < columns; n += kColumns) {
         fill_pairs(load, t.column_begin + n, t.column_begin + min_of(n + kColumns, columns), k0, k1, panel);
-        multiply_rows(x, rows, panel, (k1 - k0 + 1) / 2, {y + n, t.y_stride, columns - n, accumulate});
+        multiply_rows(x, rows, panel, (k1 - k0 + 1) / 2, sums(n));
       }
     }
   });

@@ -46,7 +46,7 @@ struct GemmTile {
 };
 
 /// The largest rectangle a thread's scratch is made for, and the blocks of k whose sums are added one after the other.
-inline constexpr int64_t kTileRows = 144;  // a multiple of every register block
+inline constexpr int64_t kTileRows = 192;  // a multiple of the register blocks, 12 and 32
 inline constexpr int64_t kTileColumns = 128;
 inline constexpr int64_t kDepthBlockF32 = 512;
 inline constexpr int64_t kDepthBlockBf16 = 1024;

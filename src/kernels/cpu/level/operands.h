@@ -18,19 +18,19 @@ static inline const T* row_of(const MatrixRef& w, int64_t n) {
 
 // One row each; load(k, n) gives columns k .. k + n - 1, zero beyond. k of E4M3 is a multiple of 16.
 struct F32Row {
-  static constexpr bool kIsBf16 = false;
+  static constexpr bool kIsBf16 = false, kIsE4M3 = false;
   const float* at = nullptr;
   [[gnu::always_inline]] F32x16 load(int64_t k, int64_t n) const { return load_n(at + k, n); }
   static F32Row of(const MatrixRef& w, int64_t n) { return {row_of<float>(w, n)}; }
 };
 struct Bf16Row {
-  static constexpr bool kIsBf16 = true;
+  static constexpr bool kIsBf16 = true, kIsE4M3 = false;
   const uint16_t* at = nullptr;
   [[gnu::always_inline]] F32x16 load(int64_t k, int64_t n) const { return load_bf16_n(at + k, n); }
   static Bf16Row of(const MatrixRef& w, int64_t n) { return {row_of<uint16_t>(w, n)}; }
 };
 struct F16Row {
-  static constexpr bool kIsBf16 = false;
+  static constexpr bool kIsBf16 = false, kIsE4M3 = false;
   const uint16_t* at = nullptr;
   [[gnu::always_inline]] F32x16 load(int64_t k, int64_t n) const {
     return n == kLanes ? load_f16(at + k) : load_f16_partial(at + k, n);
@@ -38,7 +38,7 @@ struct F16Row {
   static F16Row of(const MatrixRef& w, int64_t n) { return {row_of<uint16_t>(w, n)}; }
 };
 struct E4M3Row {
-  static constexpr bool kIsBf16 = false;
+  static constexpr bool kIsBf16 = false, kIsE4M3 = true;
   const uint8_t* at = nullptr;
   const float* scales = nullptr;
   [[gnu::always_inline]] F32x16 load(int64_t k, int64_t n) const {

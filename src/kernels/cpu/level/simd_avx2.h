@@ -323,4 +323,7 @@ static inline F32x16 narrow(F64x8 low, F64x8 high) {
           _mm256_set_m128(_mm256_cvtpd_ps(high.hi), _mm256_cvtpd_ps(high.lo))};
 }
 
+/// 32 codes as BF16, which holds them exactly.
+static inline Bf16x32 bf16_of_e4m3(const uint8_t* p) { return concat_bf16(load_e4m3(p), load_e4m3(p + 16)); }
+
 }  // namespace fathom::cpu::FATHOM_LEVEL

@@ -155,6 +155,21 @@ static inline Bf16x32 concat_bf16(F32x16 low, F32x16 high) {
   return {_mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi32_epi16(bf16_bits(low))),
                              _mm512_cvtepi32_epi16(bf16_bits(high)), 1)};
 }
+/// 32 codes as BF16, which holds them exactly.
+static inline Bf16x32 bf16_of_e4m3(const uint8_t* p) {
+  const __m512i code = _mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  const __m512i magnitude = _mm512_and_si512(code, _mm512_set1_epi16(0x7F));
+  const __m512i sign = _mm512_slli_epi16(_mm512_and_si512(code, _mm512_set1_epi16(0x80)), 8);
+  // Normal: the exponent's bias is 7 there and 127 here. Below: m 2^-9, from a table. 0x7F: NaN.
+  const __m512i normal = _mm512_add_epi16(_mm512_slli_epi16(magnitude, 4), _mm512_set1_epi16(120 << 7));
+  const __m512i small =
+      _mm512_zextsi128_si512(_mm_setr_epi16(0, 0x3B00, 0x3B80, 0x3BC0, 0x3C00, 0x3C20, 0x3C40, 0x3C60));
+  const __mmask32 is_small = _mm512_cmplt_epu16_mask(magnitude, _mm512_set1_epi16(8));
+  const __mmask32 is_nan = _mm512_cmpeq_epi16_mask(magnitude, _mm512_set1_epi16(0x7F));
+  __m512i value = _mm512_mask_permutexvar_epi16(normal, is_small, magnitude, small);
+  value = _mm512_mask_mov_epi16(value, is_nan, _mm512_set1_epi16(0x7FC0));
+  return {_mm512_or_si512(value, sign)};
+}
 /// The first and the second of each pair, widened.
 static inline F32x16 even_of(Bf16x32 a) { return {_mm512_castsi512_ps(_mm512_slli_epi32(a.v, 16))}; }
 static inline F32x16 odd_of(Bf16x32 a) {

@@ -266,4 +266,7 @@ static inline F32x16 narrow(F64x8 low, F64x8 high) {
   return lanes([&](int i) { return static_cast<float>(i < 8 ? low.v[i] : high.v[i - 8]); });
 }
 
+/// 32 codes as BF16, which holds them exactly.
+static inline Bf16x32 bf16_of_e4m3(const uint8_t* p) { return concat_bf16(load_e4m3(p), load_e4m3(p + 16)); }
+
 }  // namespace fathom::cpu::FATHOM_LEVEL
