@@ -43,3 +43,13 @@ if [ ! -e heldout.shard ]; then
   "$fathom" data pack heldout.txt --tokenizer tokenizer -o heldout.shard --validation-fraction 0
 fi
 "$fathom" train "$root/examples/demo.toml" "$@"
+# What `fathom chat` takes unless told otherwise: a small model wanders at a higher temperature.
+cat > export/generation_config.json <<'JSON'
+{
+  "bos_token_id": 0,
+  "eos_token_id": 1,
+  "do_sample": true,
+  "temperature": 0.5,
+  "top_p": 0.95
+}
+JSON

@@ -70,6 +70,7 @@ def main():
     parser.add_argument("--sums", type=int, default=500)
     parser.add_argument("--text", action="append", default=[])
     parser.add_argument("--baseline", action="append", default=[])
+    parser.add_argument("--note", default="", help="what else is to be said of the run")
     options = parser.parse_args()
     records = []
     for record in map(json.loads, options.log.read_text().splitlines()):
@@ -102,9 +103,10 @@ whole path works. It knows nothing beyond its data and will say so in confident 
 
 ## Data
 
-The first 95 % of each file of natural text (19 Standard Ebooks novels, CC0; tinyshakespeare, public domain; 10,000 lines of
+The first 95 % (by bytes, to the end of the line) of each file of natural text (19 Standard Ebooks novels, CC0; tinyshakespeare, public domain; 10,000 lines of
 TinyStories, CDLA-Sharing-1.0; wikitext-2 test and validation, CC BY-SA 3.0; a Korean chat set, MIT) and `fathom data synth`
-(micro-stories, worked arithmetic, key-value recall, chats; seed 1). Sums are kept out by a fixed hash of the operands.
+(micro-stories, worked arithmetic, key-value recall, chats; seed 1). The last 5 % of each file were seen by neither the tokenizer nor
+the model. Sums are kept out by a fixed hash of the operands.
 
 ## Command
 
@@ -114,7 +116,7 @@ TinyStories, CDLA-Sharing-1.0; wikitext-2 test and validation, CC BY-SA 3.0; a K
 {config}
 ```
 
-It stopped after {last['step']} steps, {last['tokens'] / 1e6:.1f} M tokens.
+It took {last['step']} steps, {last['tokens'] / 1e6:.1f} M tokens. {options.note}
 
 ## Loss
 

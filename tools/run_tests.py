@@ -115,7 +115,9 @@ class Run:
         junit = results / "ctest.junit"
         command = ["ctest", "--test-dir", str(directory), "--output-on-failure", "--timeout", str(timeout_s), "-j",
                    str(self.jobs), "--output-junit", str(junit), *(["-R", pattern] if pattern else [])]
-        env = {"GTEST_OUTPUT": f"xml:{results}/", "UBSAN_OPTIONS": "print_stacktrace=1"}
+        # Memory that cannot be had is an outcome that tests look at, not a fault of the program.
+        env = {"GTEST_OUTPUT": f"xml:{results}/", "UBSAN_OPTIONS": "print_stacktrace=1",
+               "ASAN_OPTIONS": "allocator_may_return_null=1", "TSAN_OPTIONS": "allocator_may_return_null=1"}
         status, output = self.execute(command, f"tests-{preset}.log", 40 * 60, env=env)
         passed, failures, skips = count_tests(junit, results, programs_of(directory))
         if not passed and not failures:
