@@ -96,10 +96,10 @@ def main():
     config = options.config.read_text().rstrip()
     (options.model / "README.md").write_text(f"""# fathom demo model
 
-A small DeepSeek-V3 (model_type `{info['model_type']}`) that fathom trained from nothing on two CPU cores:
-{info['parameters']['total'] / 1e6:.2f} M parameters, {info['parameters']['active'] / 1e6:.2f} M active per token (without embedding
-and head), {info['parameters']['mtp'] / 1e6:.2f} M more in the MTP module; {info['weight_bytes'] / 2 ** 20:.2f} MiB. It shows that the
-whole path works. It knows nothing beyond its data and will say so in confident nonsense.
+A small DeepSeek-V3 (model_type `{info['model_type']}`) that fathom trained from nothing on a CPU:
+{info['parameters']['total'] / 1e6:.2f} M parameters, {info['parameters']['active'] / 1e6:.2f} M active per token (with the head,
+without the embedding), {info['parameters']['mtp'] / 1e6:.2f} M more in the MTP module; {info['weight_bytes'] / 2 ** 20:.2f} MiB. It shows
+that the whole path works. It knows nothing beyond its data and will say so in confident nonsense.
 
 ## Data
 

@@ -23,7 +23,7 @@ constexpr std::array<std::pair<TensorClass, std::string_view>, 9> kClassNames{
      {TensorClass::kRouter, "routers"},
      {TensorClass::kNorm, "norms"},
      {TensorClass::kHead, "head"},
-     {TensorClass::kMtp, "MTP projections and copies"}}};
+     {TensorClass::kMtp, "MTP projections"}}};
 
 std::string_view method_name(const ModelConfig& c) {
   switch (c.topk_method) {

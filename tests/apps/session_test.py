@@ -325,6 +325,33 @@ class DamagedTokenizer(DamagedCase):
         self.assert_unusable("300", verbs=("generate", "eval"))
 
 
+class Tokens(CommandLineCase):
+    """What the program adds to a prompt, and what it never answers."""
+
+    def test_a_prompt_gets_its_bos_once(self):
+        model = support.tiny_model()
+        ids = json.loads(support.made("tokenizer", "encode", model, "Once upon a time", "--json").stdout)
+        bare = self.generate_json(model, *PROMPT)
+        spelled = self.generate_json(model, "-p", "<｜begin▁of▁sentence｜>Once upon a time", *PROMPT[2:])
+        self.assertEqual(bare["prompt_tokens"], len(ids) + 1)
+        self.assertEqual(spelled["prompt_tokens"], len(ids) + 1)
+        self.assertEqual(bare["tokens"], spelled["tokens"])
+
+    def test_padding_of_the_vocabulary_is_never_sampled(self):
+        """600 rows for the tokenizer's 384: at this temperature every row would be as probable as any other."""
+        directory = support.fresh_directory("padded")
+        model = directory / "model"
+        support.made("train", support.tiny_settings(directory, 1), "-q", "-t", 1, "--set", "model.vocab_size=600", "--set",
+                     "learning_rate.warmup_steps=0", "--set", f"export.directory={model}")
+        found = []
+        for seed in range(8):
+            arguments = ("-p", "Hello", "-n", 300, "--temperature", 100, "--seed", seed, "-t", 1)
+            found += self.generate_json(model, *arguments)["tokens"]
+        self.assertGreater(len(found), 400)  # eos ends an answer after 384 tokens on average
+        self.assertLess(max(found), support.TINY_VOCAB)
+        self.assertGreater(len(set(found)), 60)
+
+
 class Memory(CommandLineCase):
     """What loading and answering take at their highest, as the kernel counts it."""
 
