@@ -77,33 +77,22 @@ static inline void add_block(F32x16 (&sum)[kRows], const XElement* x, const Bloc
   }
 }
 
+/// sum[m] += one pair of k, for a panel's two vectors of columns.
 template <int kRows>
-static inline void multiply_panel(const XElement* x, const uint16_t* panel, int64_t pairs, Sums out) {
-  F32x16 sum[kRows][2];
-#pragma GCC unroll 16
-  for (int m = 0; m < kRows; ++m) sum[m][0] = sum[m][1] = zero();
-  for (int64_t p = 0; p < pairs; ++p) {
-    const Bf16x32 low = load_bf16x32(panel + p * 2 * kColumns);
-    const Bf16x32 high = load_bf16x32(panel + p * 2 * kColumns + 2 * kLanes);
-    const F32x16 low_even = even_of(low), high_even = even_of(high);
-#pragma GCC unroll 16
-    for (int m = 0; m < kRows; ++m) {
-      const F32x16 factor = set1(x[m * kStride + 2 * p].v);
-      sum[m][0] = fma(factor, low_even, sum[m][0]);
-      sum[m][1] = fma(factor, high_even, sum[m][1]);
-    }
-    const F32x16 low_odd = odd_of(low), high_odd = odd_of(high);
-#pragma GCC unroll 16
-    for (int m = 0; m < kRows; ++m) {
-      const F32x16 factor = set1(x[m * kStride + 2 * p + 1].v);
-      sum[m][0] = fma(factor, low_odd, sum[m][0]);
-      sum[m][1] = fma(factor, high_odd, sum[m][1]);
-    }
-  }
+static inline void add_pair(F32x16 (&sum)[kRows][2], const XElement* x, Bf16x32 low, Bf16x32 high) {
+  const F32x16 low_even = even_of(low), high_even = even_of(high);
 #pragma GCC unroll 16
   for (int m = 0; m < kRows; ++m) {
-    out.put(m, 0, sum[m][0]);
-    out.put(m, kLanes, sum[m][1]);
+    const F32x16 factor = set1(x[m * kStride].v);
+    sum[m][0] = fma(factor, low_even, sum[m][0]);
+    sum[m][1] = fma(factor, high_even, sum[m][1]);
+  }
+  const F32x16 low_odd = odd_of(low), high_odd = odd_of(high);
+#pragma GCC unroll 16
+  for (int m = 0; m < kRows; ++m) {
+    const F32x16 factor = set1(x[m * kStride + 1].v);
+    sum[m][0] = fma(factor, low_odd, sum[m][0]);
+    sum[m][1] = fma(factor, high_odd, sum[m][1]);
   }
 }
 
@@ -126,25 +115,14 @@ static inline void add_block(F32x16 (&sum)[kRows], const XElement* x, const Bloc
   }
 }
 
+/// sum[m] += one pair of k, for a panel's two vectors of columns.
 template <int kRows>
-static inline void multiply_panel(const XElement* x, const uint16_t* panel, int64_t pairs, Sums out) {
-  F32x16 sum[kRows][2];
-#pragma GCC unroll 16
-  for (int m = 0; m < kRows; ++m) sum[m][0] = sum[m][1] = zero();
-  for (int64_t p = 0; p < pairs; ++p) {
-    const Bf16x32 low = load_bf16x32(panel + p * 2 * kColumns);
-    const Bf16x32 high = load_bf16x32(panel + p * 2 * kColumns + 2 * kLanes);
-#pragma GCC unroll 16
-    for (int m = 0; m < kRows; ++m) {
-      const Bf16x32 pair = broadcast_pair(x + m * kStride + 2 * p);
-      sum[m][0] = dot_bf16(sum[m][0], pair, low);
-      sum[m][1] = dot_bf16(sum[m][1], pair, high);
-    }
-  }
+static inline void add_pair(F32x16 (&sum)[kRows][2], const XElement* x, Bf16x32 low, Bf16x32 high) {
 #pragma GCC unroll 16
   for (int m = 0; m < kRows; ++m) {
-    out.put(m, 0, sum[m][0]);
-    out.put(m, kLanes, sum[m][1]);
+    const Bf16x32 pair = broadcast_pair(x + m * kStride);
+    sum[m][0] = dot_bf16(sum[m][0], pair, low);
+    sum[m][1] = dot_bf16(sum[m][1], pair, high);
   }
 }
 
@@ -157,9 +135,8 @@ static_assert(kTileRows % 32 == 0);
 static inline void memory_is_read() { __asm__ volatile("" ::: "memory"); }
 
 /// The thread's state for a product of `rows` rows. Few rows go through vectors that treat subnormals as tiles do; many
-/// through eight tiles: C 0 .. 3 (rows of the two A by columns of the two B), A 4 and
-/// 5, B 6 and 7. With more than 16 rows all tiles are whole: rows of x beyond the last are read (scratch has them) and
-/// their sums dropped.
+/// through eight tiles: C 0 .. 3 (rows of the two A by columns of the two B), A 4 and 5, B 6 and 7. With more than 16
+/// rows all tiles are whole: rows of x beyond the last are read (scratch has them) and their sums dropped.
 class Registers {
  public:
   explicit Registers(int64_t rows) : uses_tiles_(rows > kFewRows), before_(_mm_getcsr()) {
@@ -242,6 +219,24 @@ static inline void multiply_tiles(const XElement* x, int64_t rows, const uint16_
   }
 }
 
+#endif
+
+#if FATHOM_BF16 != 2
+template <int kRows>
+static inline void multiply_panel(const XElement* x, const uint16_t* panel, int64_t pairs, Sums out) {
+  F32x16 sum[kRows][2];
+#pragma GCC unroll 16
+  for (int m = 0; m < kRows; ++m) sum[m][0] = sum[m][1] = zero();
+  for (int64_t p = 0; p < pairs; ++p) {
+    const uint16_t* columns = panel + p * 2 * kColumns;
+    add_pair(sum, x + 2 * p, load_bf16x32(columns), load_bf16x32(columns + 2 * kLanes));
+  }
+#pragma GCC unroll 16
+  for (int m = 0; m < kRows; ++m) {
+    out.put(m, 0, sum[m][0]);
+    out.put(m, kLanes, sum[m][1]);
+  }
+}
 #endif
 
 /// Any number of rows of x by one panel.
