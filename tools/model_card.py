@@ -57,8 +57,8 @@ def curve(records, width=720, height=300):
             f'<path d="M{left},{upper}V{lower}H{right}" stroke="#888" fill="none"/>{labels}'
             f'{line(means, "#1f77b4")}{line(validation, "#d62728")}'
             f'<text x="{right}" y="{lower + 16}" text-anchor="end">step {steps[-1][0]}</text>'
-            f'<text x="{left + 12}" y="{upper + 12}" fill="#1f77b4">training, nats per token</text>'
-            f'<text x="{left + 12}" y="{upper + 28}" fill="#d62728">validation (natural text)</text></svg>\n')
+            f'<text x="{right}" y="{upper + 12}" text-anchor="end" fill="#d62728">held-out natural text, nats per token</text>'
+            f'<text x="{right}" y="{upper + 28}" text-anchor="end" fill="#1f77b4">training (natural and synthetic text)</text></svg>\n')
 
 
 def main():
