@@ -123,7 +123,7 @@ class Pack(CommandLineCase):
                          self.directory / "no" / "v.shard", needles=["no/v.shard"])
 
     def test_ctrl_c_ends_it_and_leaves_nothing(self):
-        book = self.write("book.txt", b"Hello world, said the cat.\n<|endoftext|>\n" * 400000)
+        book = self.write("book.txt", b"Hello world, said the cat.\n<|endoftext|>\n" * 2500000)
         for arguments in (("data", "synth", "-o", self.directory / "s.jsonl", "--bytes", 10**12),
                           ("data", "pack", book, *self.tokenizer, *self.whole)):
             with self.subTest(verb=arguments[1]), self.unchanged(self.directory):
