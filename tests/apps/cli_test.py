@@ -123,7 +123,7 @@ class Refusals(CommandLineCase):
 
     def test_too_little_memory_is_one_line(self):
         """Whichever allocation it strikes: the weights' widened vectors, the scratch, a thread."""
-        limits = [2**20 * n for n in (30, 40, 60)]
+        limits = [2**20 * n for n in (40, 60, 100, 200)]
         codes = set()
         for limit in limits:
             done = support.run("generate", support.tiny_model(), "-p", "a", "-n", 3, "-t", 64,
