@@ -169,10 +169,10 @@ class Pipe(CommandLineCase):
 class Terminal(CommandLineCase):
     """The program on a pseudo-terminal."""
 
-    def open(self, model, *arguments):
+    def open(self, model, *arguments, env=None):
         self.master, slave = pty.openpty()
         self.process = subprocess.Popen([support.BINARY, "chat", str(model), *map(str, CHAT), *map(str, arguments)],
-                                        stdin=slave, stdout=slave, stderr=slave, env=support.environment(),
+                                        stdin=slave, stdout=slave, stderr=slave, env=env or support.environment(),
                                         start_new_session=True, preexec_fn=take_terminal)
         os.close(slave)
         self.addCleanup(self.close)
@@ -218,6 +218,18 @@ class Terminal(CommandLineCase):
         self.assertIn("\x1b[2mThe conversation starts over.\x1b[0m", self.read_until(prompt))
         self.type(END_KEY)
         self.assertEqual(self.process.wait(timeout=30), 0)
+
+    def check_plain(self, **changes):
+        self.open(support.tiny_model(), env=support.environment(**changes))
+        self.assertNotIn("\x1b", self.read_until(b"> "))
+        self.type(END_KEY)
+        self.assertEqual(self.process.wait(timeout=30), 0)
+
+    def test_no_color_refuses_colours(self):
+        self.check_plain(NO_COLOR=1)
+
+    def test_a_dumb_terminal_gets_no_colours(self):
+        self.check_plain(TERM="dumb")
 
     def test_ctrl_c_stops_the_answer_and_keeps_the_conversation(self):
         prompt = b"\x1b[1;36m> \x1b[0m"

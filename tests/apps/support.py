@@ -72,7 +72,8 @@ TINY_STEPS = 60
 
 def environment(**changes):
     """The environment of a run: ours without what would steer the program. A change to None removes a variable."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("FATHOM_", "HF_"))}
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("FATHOM_", "HF_")) and k != "NO_COLOR"}
+    env["TERM"] = "xterm"  # a terminal that shows colours; where output is a pipe it means nothing
     for key, value in changes.items():
         env.pop(key, None)
         if value is not None:
