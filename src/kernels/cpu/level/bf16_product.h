@@ -1,7 +1,6 @@
 // How a level multiplies pairs of BF16: x in rows of a panel (kStride elements apart), w as vectors of 16 columns by
 // one pair. Three ways, chosen by the build for each level:
-//   fma   every level without an instruction for it: x rounded to BF16 but kept in FP32, w widened in registers, and
-//   for
+//   fma   every level without an instruction for it: x rounded to BF16 but kept in FP32, w widened in registers; for
 //         each pair sum = fma(x[1], w[1], fma(x[0], w[0], sum)): the same bits on all of these levels
 //   dot   vdpbf16ps, which rounds between the two products in its own way and flushes subnormals (fast on Zen 4 and 5;
 //         on Intel a quarter of the rate of an FP32 fma, so half of the speed of the first way)
@@ -248,17 +247,17 @@ static inline void multiply_rows(const XElement* x, int64_t rows, const uint16_t
     out.y += 32 * out.stride;
   }
 #else
-  const auto some = [&]<int kRows>(RowsTag<kRows>) {
+  const auto some = [&]<int kRows>(Count<kRows>) {
     for (; rows >= kRows; rows -= kRows) {
       multiply_panel<kRows>(x, panel, pairs, out);
       x += kRows * kStride;
       out.y += kRows * out.stride;
     }
   };
-  some(RowsTag<kPanelRows>{});
-  if constexpr (kPanelRows > 6) some(RowsTag<6>{});
-  if constexpr (kPanelRows > 2) some(RowsTag<2>{});
-  some(RowsTag<1>{});
+  some(Count<kPanelRows>{});
+  if constexpr (kPanelRows > 6) some(Count<6>{});
+  if constexpr (kPanelRows > 2) some(Count<2>{});
+  some(Count<1>{});
 #endif
 }
 

@@ -4,11 +4,13 @@
 // ever added across lanes: w is read as blocks of 16 columns by 16 pairs, used from registers for few rows and from a
 // panel for many.
 #include "kernels/cpu/level/bf16_product.h"
+#include "kernels/cpu/level/micro.h"
 #include "kernels/cpu/level/ops.h"
 
 namespace fathom::cpu::FATHOM_LEVEL {
 namespace {
 
+static_assert(kFewRows == 4, "with_rows knows four");
 constexpr int64_t kScaledBlock = 128;
 
 /// Vectors of 16 columns by 16 pairs, transposed as pairs: row n of `rows` holds the pairs of column n.
@@ -108,19 +110,6 @@ void multiply_direct(const XElement* x, Load load, int64_t n, int64_t columns, i
   }
 }
 
-template <class Load>
-void multiply_few_rows(const XElement* x, int64_t rows, Load load, int64_t n, int64_t columns, int64_t k0, int64_t k1,
-                       Sums out) {
-  static_assert(kFewRows == 4);
-  const auto with = [&]<int kRows>(RowsTag<kRows>) { multiply_direct<kRows>(x, load, n, columns, k0, k1, out); };
-  switch (rows) {
-    case 1: with(RowsTag<1>{}); return;
-    case 2: with(RowsTag<2>{}); return;
-    case 3: with(RowsTag<3>{}); return;
-    default: with(RowsTag<4>{}); return;
-  }
-}
-
 }  // namespace
 
 void gemm_tile_bf16(const GemmTile& t, void* scratch) {
@@ -129,7 +118,8 @@ void gemm_tile_bf16(const GemmTile& t, void* scratch) {
   float* const y = t.y + t.row_begin * t.y_stride + t.column_begin;
   auto* const x = static_cast<XElement*>(scratch);
   auto* const panel = reinterpret_cast<uint16_t*>(x + kTileRows * kStride);
-  // Scales change every 128 of k, so there a sum ends.
+  // Scales change every 128 of k, so there a sum ends. (Weights with scales come as they are stored: their backward
+  // product, the transposed one, is FP32.)
   const bool is_scaled = t.w.scales != nullptr;
   const int64_t depth_block = is_scaled ? kScaledBlock : kDepthBlockBf16;
   [[maybe_unused]] const Registers registers(rows);
@@ -145,7 +135,10 @@ void gemm_tile_bf16(const GemmTile& t, void* scratch) {
       fill(xs, t.x_transposed, t.row_begin, rows, k0, k1, x, kStride);
       if (rows <= kFewRows) {
         for (int64_t n = 0; n < columns; n += kGroups * kLanes) {
-          multiply_few_rows(x, rows, load, t.column_begin + n, min_of(kGroups * kLanes, columns - n), k0, k1, sums(n));
+          with_rows(rows, [&](auto count) {
+            multiply_direct<decltype(count)::value>(x, load, t.column_begin + n, min_of(kGroups * kLanes, columns - n),
+                                                    k0, k1, sums(n));
+          });
         }
         continue;
       }

@@ -62,10 +62,6 @@ static inline void put_4x4(F32x16 sums, int64_t rows, int64_t columns, float* y,
 }
 
 /// Calls body(Count<n>{}) with the number of rows, n = 1 .. 4, known at compile time.
-template <int kValue>
-struct Count {
-  static constexpr int value = kValue;
-};
 template <class Body>
 static inline void with_rows(int64_t rows, Body body) {
   if (rows >= 4) {

@@ -20,9 +20,11 @@ static inline int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
 static inline int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
-/// A number of rows that is known at compile time.
-template <int kRows>
-struct RowsTag {};
+/// A number that is known at compile time.
+template <int kValue>
+struct Count {
+  static constexpr int value = kValue;
+};
 
 static inline float bf16_to_float(uint16_t bits) {
   return __builtin_bit_cast(float, static_cast<uint32_t>(bits) << 16);
