@@ -284,7 +284,7 @@ def shared_folder():
 
 def main():
     parser = argparse.ArgumentParser(prog="./test", description="Builds and runs the tests.")
-    parser.add_argument("--all", action="store_true", help="also long training runs, sanitizers, fuzz targets, npm checks and documentation")
+    parser.add_argument("--all", action="store_true", help="also long training runs, sanitizers, ARM, fuzz targets, npm checks and documentation")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="parallel jobs (default: CPUs)")
     parser.add_argument("--fuzz-seconds", type=int, default=30, help="seconds for all fuzz targets together (default 30)")
     options = parser.parse_args()
@@ -313,6 +313,8 @@ def main():
         threaded = [folder for folder in TSAN_FOLDERS if (ROOT / "tests" / folder).is_dir()]
         if run.build("tsan", lambda _: [f"{folder}_tests" for folder in threaded]):
             run.ctest("tsan", pattern="^(" + "|".join(threaded) + ")$", timeout_s=900)
+        if run.build("aarch64"):  # the kernels alone, in an emulator
+            run.ctest("aarch64", timeout_s=900)
         run.fuzz(options.fuzz_seconds)
         run.npm()
         run.documentation()

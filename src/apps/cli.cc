@@ -57,7 +57,7 @@ CLI::Option* add_optional(CLI::App& app, const std::string& name, std::optional<
 void add_machine_flags(CLI::App& app, ComputeOptions& options) {
   add_integer<int64_t>(app, "-t,--threads", options.threads, 0, 1024, "threads; 0: all CPUs")->group("Computing");
   app.add_option("--kernels", options.kernels,
-                 "force a back end: ref, generic, avx2, avx512, avx512bf16, amx (or FATHOM_KERNELS)")
+                 "force a back end: ref, generic, neon, avx2, avx512, avx512bf16, amx (or FATHOM_KERNELS)")
       ->group("Computing");
 }
 

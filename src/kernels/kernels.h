@@ -130,7 +130,7 @@ class Kernels {
  public:
   virtual ~Kernels() = default;
 
-  /// "ref" or the instruction set of the cpu back end ("generic", "avx2", "avx512", "avx512bf16", "amx").
+  /// "ref" or the instruction set of the cpu back end ("generic", "neon", "avx2", "avx512", "avx512bf16", "amx").
   virtual std::string_view name() const = 0;
 
   // Embedding.  tokens [T] I32, table [V, D], out [T, D]. A negative id is a zero row without a gradient.

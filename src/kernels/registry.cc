@@ -35,6 +35,8 @@ std::vector<const cpu::Level*> runnable_levels() {
     levels.insert(__builtin_cpu_is("amd") ? levels.end() : levels.end() - 1, &cpu::avx512bf16::level());
   }
   if (has.amx_tile && has.amx_bf16 && may_use_tiles()) levels.push_back(&cpu::amx::level());
+#elif defined(__aarch64__)
+  levels.push_back(&cpu::neon::level());
 #endif
   return levels;
 }
@@ -56,7 +58,7 @@ Result<std::unique_ptr<Kernels>> make_kernels(std::string_view name, ThreadPool&
   }
   std::string accepted;
   for (const std::string& one : available_kernels()) accepted += (accepted.empty() ? "" : ", ") + one;
-  if (name == "avx2" || name == "avx512" || name == "avx512bf16" || name == "amx") {
+  if (name == "neon" || name == "avx2" || name == "avx512" || name == "avx512bf16" || name == "amx") {
     return unsupported("kernels \"" + std::string(name) + "\" cannot run on this CPU; use one of " + accepted);
   }
   return invalid("unknown kernels \"" + std::string(name) + "\"; use one of " + accepted);

@@ -63,8 +63,13 @@ inline bf16 to_bf16(float v) {
   return {static_cast<uint16_t>((u + 0x7FFF + ((u >> 16) & 1)) >> 16)};
 }
 
-inline float to_float(f16 v) { return static_cast<float>(std::bit_cast<_Float16>(v.bits)); }
-inline f16 to_f16(float v) { return {std::bit_cast<uint16_t>(static_cast<_Float16>(v))}; }
+#if defined(__aarch64__)
+using NativeHalf = __fp16;  // g++ 12 knows _Float16 on x86 alone
+#else
+using NativeHalf = _Float16;
+#endif
+inline float to_float(f16 v) { return static_cast<float>(std::bit_cast<NativeHalf>(v.bits)); }
+inline f16 to_f16(float v) { return {std::bit_cast<uint16_t>(static_cast<NativeHalf>(v))}; }
 
 template <class T>
 struct DTypeOf;

@@ -1,8 +1,8 @@
 // CpuKernels: the SIMD back end. It checks shapes, splits outputs (never reductions) over the threads of a pool and
 // calls the loops of one instruction-set level (level/level.h). FP32 activations; weights in F32, BF16, F16 or E4M3.
 // FP32 results (Precision::kF32 and everything that is not a gemm) are the same bits on every level, for any number of
-// threads and any company in the batch; kFp8 gives the bits of ref; kBF16 gives the same bits on generic, avx2
-// and avx512, while avx512bf16 and amx add the products of pairs in their instructions' own ways.
+// threads and any company in the batch; kFp8 gives the bits of ref; kBF16 gives the same bits on generic,
+// neon, avx2 and avx512, while avx512bf16 and amx add the products of pairs in their instructions' own ways.
 #pragma once
 
 #include <memory>

@@ -10,6 +10,8 @@ namespace {
 constexpr const char* kName = FATHOM_BF16 == 0 ? "avx512" : FATHOM_BF16 == 1 ? "avx512bf16" : "amx";
 #elif FATHOM_SIMD_BITS == 256
 constexpr const char* kName = "avx2";
+#elif FATHOM_SIMD_BITS == 128
+constexpr const char* kName = "neon";
 #else
 constexpr const char* kName = "generic";
 #endif

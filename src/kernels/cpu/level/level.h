@@ -179,6 +179,9 @@ struct Level {
 namespace generic {
 const Level& level();
 }
+namespace neon {
+const Level& level();
+}
 namespace avx2 {
 const Level& level();
 }

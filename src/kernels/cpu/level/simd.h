@@ -8,6 +8,8 @@
 #include "kernels/cpu/level/simd_avx512.h"
 #elif FATHOM_SIMD_BITS == 256
 #include "kernels/cpu/level/simd_avx2.h"
+#elif FATHOM_SIMD_BITS == 128
+#include "kernels/cpu/level/simd_neon.h"
 #else
 #include "kernels/cpu/level/simd_generic.h"
 #endif
