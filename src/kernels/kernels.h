@@ -25,8 +25,12 @@ enum class Precision {
   kF32,   // activations as they are; weights decoded exactly (FP8: code * scale, one rounding)
   kBF16,  // activations and weights rounded to BF16 (nearest even), products exact, sums FP32; of weights with scales
           // the codes (exact in BF16), and the sums of 128 k times the scale; their backward is that of kF32
-  kFp8,   // weights with scales: activations quantised to E4M3 per 1x128 tile; other weights: as kF32
+  kFp8,   // FP8 weights: activations quantised to E4M3 per 1x128 tile; other weights: as kF32
 };
+// Weights in integer groups (numerics/intq.h) multiply activations in INT8 groups of 32 in every precision, are assigned
+// (Into::kAssign) and have no backward; the cpu back end reads them in panels. Per group the products of codes are summed
+// exactly, and acc = fma(sum, s_x s_w, acc) in FP32, groups ascending: the same bits on every back end. Weights in BF16
+// or E4M3 panels are for kBF16.
 
 /// Gradients are summed into parameters and the residual stream (kAccumulate) and assigned elsewhere (kAssign).
 enum class Into { kAssign, kAccumulate };
@@ -144,6 +148,10 @@ class Kernels {
   virtual void rms_norm(Tensor x, Tensor gain, double eps, Tensor y) = 0;
   /// dx (+)= of the above; dgain [D] +=.
   virtual void rms_norm_backward(Tensor x, Tensor gain, double eps, Tensor dy, Tensor dx, Into into, Tensor dgain) = 0;
+
+  /// Fills `panels` (numerics/panels.h; its memory is there) from a matrix in rows. False: a number that the format
+  /// cannot hold.
+  virtual bool pack(const Weight& rows, const Weight& panels) = 0;
 
   /// y[t, n] (+)= sum_k x[t, k] w[n, k].  x [T, K], w [N, K], y [T, N].
   virtual void gemm(Tensor x, const Weight& w, Tensor y, Precision precision, Into into = Into::kAssign) = 0;

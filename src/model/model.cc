@@ -4,6 +4,7 @@
 #include <cmath>
 #include <set>
 
+#include "numerics/decode.h"
 #include "numerics/fp8.h"
 
 namespace fathom {

@@ -32,6 +32,7 @@ constexpr std::array<float, 256> kDecoded = [] {
 }  // namespace
 
 float to_float(e4m3 v) { return kDecoded[v.bits]; }
+const std::array<float, 256>& e4m3_values() { return kDecoded; }
 
 e4m3 to_e4m3(float v) {
   const uint32_t u = std::bit_cast<uint32_t>(v);
@@ -72,41 +73,6 @@ void quantize_blocks(View<const float, 2> w, ScaleFormat format, View<e4m3, 2> c
         for (int64_t c = c0; c < c1; ++c) codes(r, c) = to_e4m3(w(r, c) / scale);
       }
     }
-  }
-}
-
-float weight_at(const Weight& w, int64_t n, int64_t k) {
-  const int64_t at = n * w.codes.stride(0) + k;
-  switch (w.codes.dtype) {
-    case DType::kF64: return static_cast<float>(static_cast<const double*>(w.codes.data)[at]);
-    case DType::kF32: return static_cast<const float*>(w.codes.data)[at];
-    case DType::kBF16: return to_float(static_cast<const bf16*>(w.codes.data)[at]);
-    case DType::kF16: return to_float(static_cast<const f16*>(w.codes.data)[at]);
-    case DType::kE4M3: {
-      const float scale = w.scales.ptr<const float>()[n / kScaleBlock * w.scales.stride(0) + k / kScaleBlock];
-      return to_float(static_cast<const e4m3*>(w.codes.data)[at]) * scale;
-    }
-    default: check(false, "weights are F64, F32, BF16, F16 or E4M3"); return 0;
-  }
-}
-
-void decode_row(const Weight& w, int64_t n, float* out) {
-  const int64_t columns = w.in_features();
-  switch (w.codes.dtype) {
-    case DType::kF32: std::copy_n(w.codes.ptr<const float>() + n * w.codes.stride(0), columns, out); return;
-    case DType::kBF16: {
-      const bf16* row = w.codes.ptr<const bf16>() + n * w.codes.stride(0);
-      for (int64_t k = 0; k < columns; ++k) out[k] = to_float(row[k]);
-      return;
-    }
-    case DType::kE4M3: {
-      const e4m3* row = w.codes.ptr<const e4m3>() + n * w.codes.stride(0);
-      const float* scale = w.scales.ptr<const float>() + n / kScaleBlock * w.scales.stride(0);
-      for (int64_t k = 0; k < columns; ++k) out[k] = kDecoded[row[k].bits] * scale[k / kScaleBlock];
-      return;
-    }
-    default:
-      for (int64_t k = 0; k < columns; ++k) out[k] = weight_at(w, n, k);
   }
 }
 

@@ -2,6 +2,7 @@
 // for activations, 128x128 blocks for weights (V3 report section 3.3.2). The real value is code * scale.
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 #include "tensor/tensor.h"
@@ -14,6 +15,8 @@ inline constexpr float kMinAmax = 1e-4f;
 
 /// Exact.
 float to_float(e4m3 v);
+/// The same for every code, as a table.
+const std::array<float, 256>& e4m3_values();
 /// Round to nearest even, saturating at +-448 (infinities too); NaN stays NaN.
 e4m3 to_e4m3(float v);
 
@@ -27,11 +30,5 @@ constexpr int64_t num_scale_blocks(int64_t n) { return (n + kScaleBlock - 1) / k
 
 /// Quantises w [N, K] FP32 to codes [N, K] E4M3 with one scale per 128x128 block (edges are smaller blocks).
 void quantize_blocks(View<const float, 2> w, ScaleFormat format, View<e4m3, 2> codes, View<float, 2> scales);
-
-/// Element [n, k] of a stored matrix as FP32: exact for F32, BF16, F16; code * scale rounded once for E4M3. F64
-/// narrows.
-float weight_at(const Weight& w, int64_t n, int64_t k);
-/// Row n of a stored matrix, columns [0, K), into out; as weight_at.
-void decode_row(const Weight& w, int64_t n, float* out);
 
 }  // namespace fathom

@@ -6,7 +6,7 @@
 namespace fathom {
 namespace {
 
-constexpr std::array<std::pair<DType, std::string_view>, 9> kNames{{{DType::kF64, "F64"},
+constexpr std::array<std::pair<DType, std::string_view>, 10> kNames{{{DType::kF64, "F64"},
                                                                     {DType::kF32, "F32"},
                                                                     {DType::kF16, "F16"},
                                                                     {DType::kBF16, "BF16"},
@@ -14,6 +14,7 @@ constexpr std::array<std::pair<DType, std::string_view>, 9> kNames{{{DType::kF64
                                                                     {DType::kE8M0, "F8_E8M0"},
                                                                     {DType::kI64, "I64"},
                                                                     {DType::kI32, "I32"},
+{DType::kI8, "I8"},
                                                                     {DType::kU8, "U8"}}};
 
 }  // namespace
@@ -22,7 +23,7 @@ std::string_view name_of(DType dtype) {
   for (const auto& [type, name] : kNames) {
     if (type == dtype) return name;
   }
-  return "?";
+  return dtype == DType::kU4 ? "U4" : "?";  // no file has a tensor of U4
 }
 
 std::optional<DType> dtype_from_name(std::string_view name) {

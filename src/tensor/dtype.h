@@ -9,7 +9,8 @@
 
 namespace fathom {
 
-enum class DType : uint8_t { kF64, kF32, kF16, kBF16, kE4M3, kE8M0, kI64, kI32, kU8 };
+/// kU4: two in a byte, the even index in the low half; only whole rows of them are addressed.
+enum class DType : uint8_t { kF64, kF32, kF16, kBF16, kE4M3, kE8M0, kI64, kI32, kI8, kU8, kU4 };
 
 constexpr int64_t size_of(DType dtype) {
   switch (dtype) {
@@ -21,9 +22,15 @@ constexpr int64_t size_of(DType dtype) {
     case DType::kBF16: return 2;
     case DType::kE4M3:
     case DType::kE8M0:
+    case DType::kI8:
     case DType::kU8: return 1;
+    case DType::kU4: return 0;
   }
   return 0;
+}
+/// Bytes of `count` elements in a row.
+constexpr int64_t bytes_of(DType dtype, int64_t count) {
+  return dtype == DType::kU4 ? (count + 1) / 2 : count * size_of(dtype);
 }
 
 /// The safetensors name ("F32", "BF16", "F8_E4M3", ...).
@@ -104,6 +111,10 @@ struct DTypeOf<int64_t> {
 template <>
 struct DTypeOf<int32_t> {
   static constexpr DType value = DType::kI32;
+};
+template <>
+struct DTypeOf<int8_t> {
+  static constexpr DType value = DType::kI8;
 };
 template <>
 struct DTypeOf<uint8_t> {

@@ -51,7 +51,7 @@ struct Tensor {
     for (int a = 0; a < rank; ++a) n *= extent(a);
     return n;
   }
-  int64_t num_bytes() const { return numel() * size_of(dtype); }
+  int64_t num_bytes() const { return bytes_of(dtype, numel()); }
   bool is_contiguous() const {
     int64_t expected = 1;
     for (int a = rank - 1; a >= 0; --a) {
@@ -115,13 +115,24 @@ struct Tensor {
 /// How FP8 scales are made: amax / 448 in FP32, or that rounded up to a power of two (scale_fmt "ue8m0").
 enum class ScaleFormat { kF32, kUe8m0 };
 
+/// The integer formats (numerics/intq.h): 32 neighbours along `in` share a scale, the real value is
+/// table[code] * scale.
+enum class GroupFormat : uint8_t { kNone, kInt8, kInt4, kIq4Nl, kMxfp4 };
+
+/// How a matrix lies in memory: row after row, or in panels of 16 rows (numerics/panels.h), which products alone read.
+enum class WeightLayout : uint8_t { kRows, kPanels };
+
 /// A matrix [out, in] (or vector) as stored: FP8 codes carry one FP32 scale per 128x128 block, [ceil(out/128),
-/// ceil(in/128)]; the real value is code * scale. Other dtypes have no scales. A product in FP8 quantises its
-/// activations with scales of the weight's format.
+/// ceil(in/128)]; the real value is code * scale. Integer codes (groups) are I8 or U4 with one scale per row and group,
+/// [out, ceil(in/32)] F16 or E8M0; their rows are whole groups long. Other dtypes have no scales. A product in FP8
+/// quantises its activations with scales of the weight's format. In panels, codes has the shape of the matrix but its
+/// strides mean nothing, and the scales of groups lie in the panels.
 struct Weight {
   Tensor codes;
   Tensor scales;
   ScaleFormat scale_format = ScaleFormat::kF32;
+  GroupFormat groups = GroupFormat::kNone;
+  WeightLayout layout = WeightLayout::kRows;
 
   int64_t out_features() const { return codes.extent(0); }
   int64_t in_features() const { return codes.extent(1); }

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/rng.h"
+#include "numerics/decode.h"
 #include "numerics/fp8.h"
 
 namespace fathom {

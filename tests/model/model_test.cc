@@ -10,6 +10,7 @@
 #include <map>
 
 #include "checkpoint/safetensors.h"
+#include "numerics/decode.h"
 #include "numerics/fp8.h"
 #include "test_models.h"
 

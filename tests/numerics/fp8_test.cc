@@ -1,3 +1,4 @@
+#include "numerics/decode.h"
 #include "numerics/fp8.h"
 
 #include <gtest/gtest.h>

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <filesystem>
 
+#include "numerics/decode.h"
 #include "numerics/fp8.h"
 #include "tiny_run.h"
 

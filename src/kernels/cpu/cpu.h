@@ -26,6 +26,7 @@ class CpuKernels final : public Kernels {
   void embed_backward(Tensor tokens, Tensor dout, Tensor dtable) override;
   void rms_norm(Tensor x, Tensor gain, double eps, Tensor y) override;
   void rms_norm_backward(Tensor x, Tensor gain, double eps, Tensor dy, Tensor dx, Into into, Tensor dgain) override;
+  bool pack(const Weight& rows, const Weight& panels) override;
   void gemm(Tensor x, const Weight& w, Tensor y, Precision precision, Into into) override;
   void gemm_backward_input(Tensor dy, const Weight& w, Tensor dx, Precision precision, Into into) override;
   void gemm_backward_weight(Tensor dy, Tensor x, Tensor dw, Precision precision) override;
@@ -62,9 +63,11 @@ class CpuKernels final : public Kernels {
   void adamw(const AdamWArgs& args) override;
 
  private:
-  /// One matrix product among those of an operation; its tiles are numbered from first_tile.
+  /// One matrix product among those of an operation; its tiles are numbered from first_tile. The weight is of numbers
+  /// or, if `groups` has its data, of integer groups: then y and the ranges of `groups` are those of `whole`.
   struct Product {
     cpu::GemmTile whole;
+    cpu::IntTile groups;
     int64_t first_tile = 0;
     int64_t column_tiles = 0;
   };
@@ -94,10 +97,14 @@ class CpuKernels final : public Kernels {
   }
 
   void multiply(const cpu::GemmTile& whole) {
-    products_.assign(1, {whole});
+    products_.assign(1, {.whole = whole, .groups = {}});
     run_products();
   }
   void run_products();
+  Product product_of(const Tensor& x, const Weight& w, const Tensor& y, Precision precision, Into into,
+                     const cpu::IntRows& quantized);
+  /// x as INT8 groups in shared memory, for the products of one operation.
+  cpu::IntRows quantize_rows(const Tensor& x);
 
   const cpu::Level& level_;
   ThreadPool& pool_;

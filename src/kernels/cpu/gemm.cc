@@ -1,7 +1,9 @@
 #include <algorithm>
+#include <atomic>
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/operands.h"
+#include "numerics/panels.h"
 
 namespace fathom {
 
@@ -73,6 +75,29 @@ GemmTile backward_weight(const Tensor& dy, const Tensor& x, const Tensor& dw, Pr
           .column_end = dw.extent(1)};
 }
 
+/// Tables of 4-bit codes as the loops take them: + 128.
+const uint8_t* offset_table(GroupFormat format) {
+  static constexpr auto shifted = [](GroupFormat f) {
+    std::array<uint8_t, 16> out{};
+    for (size_t i = 0; i < out.size(); ++i) out[i] = static_cast<uint8_t>(code_values(f)[i] + 128);
+    return out;
+  };
+  static const auto int4 = shifted(GroupFormat::kInt4), iq4_nl = shifted(GroupFormat::kIq4Nl),
+                    mxfp4 = shifted(GroupFormat::kMxfp4);
+  return (format == GroupFormat::kInt4 ? int4 : format == GroupFormat::kIq4Nl ? iq4_nl : mxfp4).data();
+}
+
+cpu::IntPanels int_panels_of(const Weight& w) {
+  const bool four_bits = is_four_bit(w.groups);
+  return {.data = static_cast<const uint8_t*>(w.codes.data),
+          .panel_bytes = panel_bytes(w),
+          .code_bytes = panel_code_bytes(w),
+          .groups = num_groups(w.in_features()),
+          .four_bits = four_bits,
+          .bf16_scales = w.groups == GroupFormat::kMxfp4,
+          .table = offset_table(four_bits ? w.groups : GroupFormat::kInt4)};
+}
+
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 void check_offsets(std::span<const int64_t> offsets, size_t groups, const Tensor& rows) {
@@ -103,7 +128,7 @@ void CpuKernels::run_products() {
     if (tiles >= 4 * pool_.num_threads() || tile_columns <= 32) break;
     (tile_rows >= tile_columns && tile_rows > 32 ? tile_rows : tile_columns) /= 2;
   }
-  reserve_scratch(cpu::kGemmScratchBytes);
+  reserve_scratch(std::max(cpu::kGemmScratchBytes, cpu::kIntScratchBytes));
   // With few rows a product waits for memory, about 4 multiplications per lane and cycle; with many it does 16.
   const int64_t cost = work / tiles / (most_rows <= cpu::kFewRows ? 4 : 16) + 1;
   pool_.parallel_for(tiles, grain(tiles, cost), [&](int64_t begin, int64_t end, int thread_id) {
@@ -113,18 +138,69 @@ void CpuKernels::run_products() {
       while (next != products_.end() && next->first_tile <= i) ++next;
       const Product& p = *(next - 1);
       const int64_t at = i - p.first_tile;
-      GemmTile tile = p.whole;
-      tile.row_begin = at / p.column_tiles * tile_rows;
-      tile.row_end = std::min(tile.row_begin + tile_rows, p.whole.row_end);
-      tile.column_begin = at % p.column_tiles * tile_columns;
-      tile.column_end = std::min(tile.column_begin + tile_columns, p.whole.column_end);
-      level_.gemm_tile(tile, scratch(thread_id));
+      const auto cut = [&](auto tile) {
+        tile.row_begin = at / p.column_tiles * tile_rows;
+        tile.row_end = std::min(tile.row_begin + tile_rows, p.whole.row_end);
+        tile.column_begin = at % p.column_tiles * tile_columns;
+        tile.column_end = std::min(tile.column_begin + tile_columns, p.whole.column_end);
+        return tile;
+      };
+      if (p.groups.w.data != nullptr) {
+        level_.int_tile(cut(p.groups), scratch(thread_id));
+      } else {
+        level_.gemm_tile(cut(p.whole), scratch(thread_id));
+      }
     }
   });
 }
 
+bool CpuKernels::pack(const Weight& rows, const Weight& panels) {
+  std::atomic<bool> all{true};
+  each(num_panels(rows.out_features()), rows.in_features() * kPanelColumns * 16, [&](int64_t p, int) {
+    if (!pack_panel(rows, p, panels)) all.store(false, std::memory_order_relaxed);
+  });
+  return all.load();
+}
+
+cpu::IntRows CpuKernels::quantize_rows(const Tensor& x) {
+  const int64_t rows = x.extent(0), width = x.extent(1), groups = num_groups(width);
+  const int64_t stride = groups * kGroupSize + 64;  // off the period of the cache's sets
+  auto* scales = shared<float>(rows * groups * 2 + (rows * stride + 3) / 4);
+  auto* offsets = reinterpret_cast<int32_t*>(scales + rows * groups);
+  auto* codes = reinterpret_cast<int8_t*>(offsets + rows * groups);
+  reserve_scratch(groups * kGroupSize * 4);
+  each(rows, width * 2, [&](int64_t t, int thread_id) {
+    const float* numbers = row(x, t);
+    if (width % kGroupSize != 0) {
+      auto* filled = static_cast<float*>(scratch(thread_id));
+      std::copy_n(numbers, width, filled);
+      std::fill(filled + width, filled + groups * kGroupSize, 0.0f);
+      numbers = filled;
+    }
+    level_.quantize_activations(numbers, groups, codes + t * stride, scales + t * groups, offsets + t * groups);
+  });
+  return {.codes = codes, .stride = stride, .scales = scales, .offsets = offsets, .scale_stride = groups};
+}
+
+CpuKernels::Product CpuKernels::product_of(const Tensor& x, const Weight& w, const Tensor& y, Precision precision,
+                                           Into into, const cpu::IntRows& quantized) {
+  Product product;
+  if (w.groups == GroupFormat::kNone) {
+    product.whole = forward(x, w, y, precision, into);
+    return product;
+  }
+  expect_f32(x, x.extent(0), w.in_features());
+  expect_f32(y, x.extent(0), w.out_features());
+  check(into == Into::kAssign && w.layout == WeightLayout::kPanels, "integer groups are multiplied in panels");
+  product.whole = {.depth = w.in_features(), .row_end = x.extent(0), .column_end = w.out_features()};
+  product.groups = {.w = int_panels_of(w), .x = quantized, .y = row(y, 0), .y_stride = y.stride(0)};
+  return product;
+}
+
 void CpuKernels::gemm(Tensor x, const Weight& w, Tensor y, Precision precision, Into into) {
-  multiply(forward(x, w, y, precision, into));
+  const cpu::IntRows quantized = w.groups == GroupFormat::kNone ? cpu::IntRows{} : quantize_rows(x);
+  products_.assign(1, product_of(x, w, y, precision, into, quantized));
+  run_products();
 }
 
 void CpuKernels::gemm_backward_input(Tensor dy, const Weight& w, Tensor dx, Precision precision, Into into) {
@@ -139,11 +215,14 @@ void CpuKernels::grouped_gemm(Tensor x, std::span<const int64_t> offsets, std::s
                               Precision precision) {
   check_offsets(offsets, w.size(), x);
   products_.clear();
+  const bool any_groups =
+      std::any_of(w.begin(), w.end(), [](const Weight& one) { return one.groups != GroupFormat::kNone; });
+  const cpu::IntRows quantized = any_groups ? quantize_rows(x) : cpu::IntRows{};
   for (size_t e = 0; e < w.size(); ++e) {
     const int64_t rows = offsets[e + 1] - offsets[e];
     if (rows > 0) {
-      products_.push_back(
-          {forward(x.rows(offsets[e], rows), w[e], y.rows(offsets[e], rows), precision, Into::kAssign)});
+      products_.push_back(product_of(x.rows(offsets[e], rows), w[e], y.rows(offsets[e], rows), precision,
+                                     Into::kAssign, quantized.from(offsets[e])));
     }
   }
   run_products();
@@ -157,7 +236,8 @@ void CpuKernels::grouped_gemm_backward_input(Tensor dy, std::span<const int64_t>
     const int64_t rows = offsets[e + 1] - offsets[e];
     if (rows > 0) {
       products_.push_back(
-          {backward_input(dy.rows(offsets[e], rows), w[e], dx.rows(offsets[e], rows), precision, into)});
+          {.whole = backward_input(dy.rows(offsets[e], rows), w[e], dx.rows(offsets[e], rows), precision, into),
+           .groups = {}});
     }
   }
   run_products();
@@ -170,7 +250,9 @@ void CpuKernels::grouped_gemm_backward_weight(Tensor dy, Tensor x, std::span<con
   for (size_t e = 0; e < dw.size(); ++e) {
     const int64_t rows = offsets[e + 1] - offsets[e];
     if (rows > 0) {
-      products_.push_back({backward_weight(dy.rows(offsets[e], rows), x.rows(offsets[e], rows), dw[e], precision)});
+      products_.push_back(
+          {.whole = backward_weight(dy.rows(offsets[e], rows), x.rows(offsets[e], rows), dw[e], precision),
+           .groups = {}});
     }
   }
   run_products();

@@ -1,8 +1,10 @@
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
 #include "kernels/ref/real.h"
 #include "kernels/ref/ref.h"
+#include "numerics/panels.h"
 
 namespace fathom {
 
@@ -48,9 +50,43 @@ void fp8_gemm(View<const float, 2> x, const Weight& w, View<float, 2> y, Into in
   }
 }
 
+/// Products of integer groups, in the order of the contract.
+void group_gemm(View<const float, 2> x, const Weight& w, View<float, 2> y) {
+  const int64_t width = x.extent(1), groups = num_groups(width);
+  std::vector<float> row(static_cast<size_t>(groups * kGroupSize)), x_scales(static_cast<size_t>(groups));
+  std::vector<int8_t> codes(row.size());
+  for (int64_t t = 0; t < x.extent(0); ++t) {
+    std::copy_n(&x(t, 0), width, row.begin());
+    quantize_activations(row.data(), groups, codes.data(), x_scales.data());
+    for (int64_t n = 0; n < w.out_features(); ++n) {
+      float acc = 0;
+      for (int64_t g = 0; g < groups; ++g) {
+        const CodesOfGroup group = codes_of_group(w, n, g);
+        int32_t sum = 0;
+        for (int64_t k = g * kGroupSize; k < std::min(width, (g + 1) * kGroupSize); ++k) {
+          sum += codes[static_cast<size_t>(k)] * group.values[static_cast<size_t>(k % kGroupSize)];
+        }
+        acc = std::fmaf(static_cast<float>(sum), group.scale * x_scales[static_cast<size_t>(g)], acc);
+      }
+      y(t, n) = acc;
+    }
+  }
+}
+
 }  // namespace
 
+bool RefKernels::pack(const Weight& rows, const Weight& panels) {
+  bool all = true;
+  for (int64_t p = 0; p < num_panels(rows.out_features()); ++p) all &= pack_panel(rows, p, panels);
+  return all;
+}
+
 void RefKernels::gemm(Tensor x, const Weight& w, Tensor y, Precision precision, Into into) {
+  if (w.groups != GroupFormat::kNone) {
+    check(into == Into::kAssign, "products of integer groups are assigned");
+    group_gemm(x.view<const float, 2>(), w, y.view<float, 2>());
+    return;
+  }
   if (precision == Precision::kFp8 && w.scales) {
     fp8_gemm(x.view<const float, 2>(), w, y.view<float, 2>(), into);
     return;

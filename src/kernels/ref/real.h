@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/check.h"
+#include "numerics/decode.h"
 #include "numerics/fp8.h"
 #include "tensor/tensor.h"
 

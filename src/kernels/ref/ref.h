@@ -14,6 +14,7 @@ class RefKernels final : public Kernels {
   void embed_backward(Tensor tokens, Tensor dout, Tensor dtable) override;
   void rms_norm(Tensor x, Tensor gain, double eps, Tensor y) override;
   void rms_norm_backward(Tensor x, Tensor gain, double eps, Tensor dy, Tensor dx, Into into, Tensor dgain) override;
+  bool pack(const Weight& rows, const Weight& panels) override;
   void gemm(Tensor x, const Weight& w, Tensor y, Precision precision, Into into) override;
   void gemm_backward_input(Tensor dy, const Weight& w, Tensor dx, Precision precision, Into into) override;
   void gemm_backward_weight(Tensor dy, Tensor x, Tensor dw, Precision precision) override;

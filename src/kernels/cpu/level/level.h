@@ -25,6 +25,7 @@ struct MatrixRef {
   int64_t scale_stride = 0;
   int64_t first_row = 0;             // rows are counted from here
   bool power_of_two_scales = false;  // UE8M0
+  bool panels = false;               // BF16 or E4M3 in panels of 16 rows (numerics/panels.h), `stride` is K padded to 32
 };
 
 enum class Arithmetic : int32_t { kF32, kBF16, kFp8 };
@@ -58,6 +59,36 @@ inline constexpr int64_t kGemmScratchF32 = (kTileRows + kTileColumns) * (kDepthB
 inline constexpr int64_t kGemmScratchBf16 = kTileRows * (kDepthBlockBf16 + 32) * 4 + 32 * kDepthBlockBf16 * 2;
 inline constexpr int64_t kGemmScratchBytes =
     (kGemmScratchF32 > kGemmScratchBf16 ? kGemmScratchF32 : kGemmScratchBf16) + 1024;
+
+/// Weights of integer groups in panels (numerics/panels.h).
+struct IntPanels {
+  const uint8_t* data = nullptr;
+  int64_t panel_bytes = 0, code_bytes = 0;
+  int64_t groups = 0;
+  bool four_bits = false, bf16_scales = false;
+  const uint8_t* table = nullptr;  // of 4-bit codes: 16 values, + 128
+};
+/// Activations in INT8 groups of 32 along k.
+struct IntRows {
+  const int8_t* codes = nullptr;
+  int64_t stride = 0;
+  const float* scales = nullptr;     // [rows, groups]
+  const int32_t* offsets = nullptr;  // [rows, groups]: -128 times the sum of the group's codes
+  int64_t scale_stride = 0;
+
+  IntRows from(int64_t row) const {
+    return {codes + row * stride, stride, scales + row * scale_stride, offsets + row * scale_stride, scale_stride};
+  }
+};
+/// A rectangle of y = x w^T; column_begin is a multiple of 16.
+struct IntTile {
+  IntPanels w;
+  IntRows x;
+  float* y = nullptr;
+  int64_t y_stride = 0;
+  int64_t row_begin = 0, row_end = 0, column_begin = 0, column_end = 0;
+};
+inline constexpr int64_t kIntScratchBytes = 2 * 16 * (16 * 4 + 512);
 
 /// Attention in the naive form; all strides in elements.
 struct PrefillTask {
@@ -138,6 +169,7 @@ struct Level {
   const char* name;
 
   void (*gemm_tile)(const GemmTile& tile, void* scratch);
+  void (*int_tile)(const IntTile& tile, void* scratch);
 
   void (*prefill_tile)(const PrefillTask& task, int64_t head, int64_t query_begin, int64_t query_end, float* scratch);
   int64_t (*prefill_scratch_floats)(int64_t nope, int64_t rope, int64_t value);
@@ -165,6 +197,8 @@ struct Level {
   void (*swiglu_backward_row)(const float* gate, const float* up, const float* dh, float* dgate, float* dup, int64_t n);
   void (*sigmoid_row)(const float* z, float* s, int64_t n);
   void (*softmax_row)(const float* z, float* s, int64_t n);
+  /// `groups` groups of 32 numbers; numerics/intq.h quantize_activations, bit for bit, with the offsets of IntRows.
+  void (*quantize_activations)(const float* x, int64_t groups, int8_t* codes, float* scales, int32_t* offsets);
   void (*quantize_row)(const float* x, bool power_of_two, uint8_t* codes, float* scales, int64_t n);
   /// Returns the loss; target < 0: loss 0 and a zero gradient. dlogits may be null or logits itself.
   float (*cross_entropy_row)(const float* logits, int64_t n, int64_t target, double gradient_scale, float* dlogits);

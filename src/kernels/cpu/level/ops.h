@@ -8,6 +8,7 @@ namespace fathom::cpu::FATHOM_LEVEL {
 void gemm_tile(const GemmTile& tile, void* scratch);
 void gemm_tile_bf16(const GemmTile& tile, void* scratch);
 void gemm_tile_fp8(const GemmTile& tile, void* scratch);
+void int_tile(const IntTile& tile, void* scratch);
 
 void prefill_tile(const PrefillTask& task, int64_t head, int64_t query_begin, int64_t query_end, float* scratch);
 int64_t prefill_scratch_floats(int64_t nope, int64_t rope, int64_t value);
@@ -32,6 +33,7 @@ void swiglu_row(const float* gate, const float* up, float* h, int64_t n);
 void swiglu_backward_row(const float* gate, const float* up, const float* dh, float* dgate, float* dup, int64_t n);
 void sigmoid_row(const float* z, float* s, int64_t n);
 void softmax_row(const float* z, float* s, int64_t n);
+void quantize_activations(const float* x, int64_t groups, int8_t* codes, float* scales, int32_t* offsets);
 void quantize_row(const float* x, bool power_of_two, uint8_t* codes, float* scales, int64_t n);
 float cross_entropy_row(const float* logits, int64_t n, int64_t target, double gradient_scale, float* dlogits);
 double sum_of_squares(const float* x, int64_t n);

@@ -1,0 +1,187 @@
+// Sums of products of bytes, exact in 32 bits. A `Quads` holds 4 k of 16 columns of a weight, made ready once and
+// multiplied with the 4 codes of any number of rows. Weights arrive as value + 128 in unsigned bytes. Four ways:
+//   vnni     vpdpbusd takes them as they are; the sum begins at -128 times the sum of the row's codes (kStartsOffset)
+//   avx512   |w| times x with w's sign: pairs stay below 2^15 (127 * 127 * 2)
+//   avx2     the same in two halves
+//   others   plain loops
+#pragma once
+
+#include "kernels/cpu/level/simd.h"
+
+namespace fathom::cpu::FATHOM_LEVEL {
+
+#if FATHOM_SIMD_BITS == 512
+
+struct I32x16 {
+  __m512i v;
+};
+struct U8x64 {
+  __m512i v;
+};
+static inline U8x64 load_bytes(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
+static inline void store_bytes(uint8_t* p, U8x64 a) { _mm512_storeu_si512(p, a.v); }
+static inline I32x16 set1_i32(int32_t v) { return {_mm512_set1_epi32(v)}; }
+static inline I32x16 add(I32x16 a, I32x16 b) { return {_mm512_add_epi32(a.v, b.v)}; }
+static inline F32x16 to_f32(I32x16 a) { return {_mm512_cvtepi32_ps(a.v)}; }
+/// A table of 16 bytes for codes in the low and in the high halves.
+struct Table {
+  __m512i v;
+};
+static inline Table table_of(const uint8_t* values) {
+  return {_mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(values)))};
+}
+static inline U8x64 look_up_low(Table t, U8x64 a) {
+  return {_mm512_shuffle_epi8(t.v, _mm512_and_si512(a.v, _mm512_set1_epi8(15)))};
+}
+static inline U8x64 look_up_high(Table t, U8x64 a) {
+  return {_mm512_shuffle_epi8(t.v, _mm512_and_si512(_mm512_srli_epi16(a.v, 4), _mm512_set1_epi8(15)))};
+}
+static inline __m512i broadcast_quad(const int8_t* x) {
+  int32_t quad;
+  __builtin_memcpy(&quad, x, sizeof(quad));
+  return _mm512_set1_epi32(quad);
+}
+static inline F32x16 scales_of_f16(const uint16_t* p) {
+  return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+}
+
+#ifdef __AVX512VNNI__
+constexpr bool kStartsOffset = true;
+using Quads = U8x64;
+static inline Quads quads_of(U8x64 w) { return w; }
+static inline I32x16 dot(I32x16 acc, Quads w, const int8_t* x) {
+  return {_mm512_dpbusd_epi32(acc.v, w.v, broadcast_quad(x))};
+}
+#else
+constexpr bool kStartsOffset = false;
+struct Quads {
+  __m512i magnitude;
+  __mmask64 negative;
+};
+static inline Quads quads_of(U8x64 w) {
+  const __m512i value = _mm512_xor_si512(w.v, _mm512_set1_epi8(static_cast<char>(0x80)));
+  return {_mm512_abs_epi8(value), _mm512_movepi8_mask(value)};
+}
+static inline I32x16 dot(I32x16 acc, Quads w, const int8_t* x) {
+  const __m512i quad = broadcast_quad(x);
+  const __m512i sign = _mm512_mask_sub_epi8(quad, w.negative, _mm512_setzero_si512(), quad);
+  const __m512i pairs = _mm512_maddubs_epi16(w.magnitude, sign);
+  return {_mm512_add_epi32(acc.v, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))};
+}
+#endif
+
+#elif FATHOM_SIMD_BITS == 256
+
+struct I32x16 {
+  __m256i lo, hi;
+};
+struct U8x64 {
+  __m256i lo, hi;
+};
+static inline U8x64 load_bytes(const uint8_t* p) {
+  const auto* at = reinterpret_cast<const __m256i*>(p);
+  return {_mm256_loadu_si256(at), _mm256_loadu_si256(at + 1)};
+}
+static inline void store_bytes(uint8_t* p, U8x64 a) {
+  auto* at = reinterpret_cast<__m256i*>(p);
+  _mm256_storeu_si256(at, a.lo);
+  _mm256_storeu_si256(at + 1, a.hi);
+}
+static inline I32x16 set1_i32(int32_t v) { return {_mm256_set1_epi32(v), _mm256_set1_epi32(v)}; }
+static inline I32x16 add(I32x16 a, I32x16 b) {
+  return {_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)};
+}
+static inline F32x16 to_f32(I32x16 a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
+struct Table {
+  __m256i v;
+};
+static inline Table table_of(const uint8_t* values) {
+  return {_mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(values)))};
+}
+static inline U8x64 look_up_low(Table t, U8x64 a) {
+  const __m256i mask = _mm256_set1_epi8(15);
+  return {_mm256_shuffle_epi8(t.v, _mm256_and_si256(a.lo, mask)),
+          _mm256_shuffle_epi8(t.v, _mm256_and_si256(a.hi, mask))};
+}
+static inline U8x64 look_up_high(Table t, U8x64 a) {
+  return look_up_low(t, {_mm256_srli_epi16(a.lo, 4), _mm256_srli_epi16(a.hi, 4)});
+}
+static inline F32x16 scales_of_f16(const uint16_t* p) { return load_f16(p); }
+
+constexpr bool kStartsOffset = false;
+struct Quads {
+  __m256i value_lo, value_hi, magnitude_lo, magnitude_hi;
+};
+static inline Quads quads_of(U8x64 w) {
+  const __m256i flip = _mm256_set1_epi8(static_cast<char>(0x80));
+  const __m256i lo = _mm256_xor_si256(w.lo, flip), hi = _mm256_xor_si256(w.hi, flip);
+  return {lo, hi, _mm256_abs_epi8(lo), _mm256_abs_epi8(hi)};
+}
+static inline __m256i dot(__m256i acc, __m256i value, __m256i magnitude, __m256i quad) {
+  const __m256i pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(quad, value));
+  return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+static inline I32x16 dot(I32x16 acc, const Quads& w, const int8_t* x) {
+  int32_t bits;
+  __builtin_memcpy(&bits, x, sizeof(bits));
+  const __m256i quad = _mm256_set1_epi32(bits);
+  return {dot(acc.lo, w.value_lo, w.magnitude_lo, quad), dot(acc.hi, w.value_hi, w.magnitude_hi, quad)};
+}
+
+#else
+
+struct I32x16 {
+  int32_t v[16];
+};
+struct U8x64 {
+  uint8_t v[64];
+};
+static inline U8x64 load_bytes(const uint8_t* p) {
+  U8x64 out;
+  __builtin_memcpy(out.v, p, sizeof(out.v));
+  return out;
+}
+static inline void store_bytes(uint8_t* p, U8x64 a) { __builtin_memcpy(p, a.v, sizeof(a.v)); }
+static inline I32x16 set1_i32(int32_t v) {
+  I32x16 out;
+  for (int32_t& lane : out.v) lane = v;
+  return out;
+}
+static inline I32x16 add(I32x16 a, I32x16 b) {
+  for (int i = 0; i < 16; ++i) a.v[i] += b.v[i];
+  return a;
+}
+static inline F32x16 to_f32(I32x16 a) {
+  float out[16];
+  for (int i = 0; i < 16; ++i) out[i] = static_cast<float>(a.v[i]);
+  return load(out);
+}
+struct Table {
+  const uint8_t* values;
+};
+static inline Table table_of(const uint8_t* values) { return {values}; }
+static inline U8x64 look_up_low(Table t, U8x64 a) {
+  for (uint8_t& v : a.v) v = t.values[v & 15];
+  return a;
+}
+static inline U8x64 look_up_high(Table t, U8x64 a) {
+  for (uint8_t& v : a.v) v = t.values[v >> 4];
+  return a;
+}
+static inline F32x16 scales_of_f16(const uint16_t* p) { return load_f16(p); }
+
+constexpr bool kStartsOffset = false;
+using Quads = U8x64;
+static inline Quads quads_of(U8x64 w) { return w; }
+static inline I32x16 dot(I32x16 acc, const Quads& w, const int8_t* x) {
+  for (int n = 0; n < 16; ++n) {
+    int32_t sum = 0;
+    for (int i = 0; i < 4; ++i) sum += (w.v[4 * n + i] - 128) * x[i];
+    acc.v[n] += sum;
+  }
+  return acc;
+}
+
+#endif
+
+}  // namespace fathom::cpu::FATHOM_LEVEL

@@ -1,0 +1,49 @@
+// Panels: the layout of a matrix [N, K] that products read: 16 rows together, so that a vector holds one or a few k of
+// all of them, and one stream of memory feeds a product. Row n of panel p is row 16 p + n of the matrix; N is filled up
+// to 16 and K to 32 with zeros. Within a panel:
+//   BF16   [k / 2][n][k % 2]                         E4M3 the same, a byte each
+//   INT8   [k / 4][n][k % 4], code + 128 in a byte
+//   4-bit  [k / 8][n][k % 4], k % 8 < 4 in the low half of the byte, the rest in the high half
+// and behind the codes of integers their scales, [k / 32][n] as F16, or as BF16 for MXFP4 (an E8M0 scale and its half
+// are BF16 numbers).
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "numerics/intq.h"
+#include "tensor/tensor.h"
+
+namespace fathom {
+
+inline constexpr int64_t kPanelColumns = 16;
+
+constexpr int64_t num_panels(int64_t n) { return (n + kPanelColumns - 1) / kPanelColumns; }
+
+/// A matrix of N by K in panels without memory: BF16 or E4M3, or integer groups.
+Weight panels_of(DType dtype, int64_t n, int64_t k);
+Weight panels_of(GroupFormat format, int64_t n, int64_t k);
+
+/// Bytes of one panel, and of the codes at its head.
+int64_t panel_bytes(const Weight& w);
+int64_t panel_code_bytes(const Weight& w);
+/// Bytes of codes and scales of any weight: what is read to use all of it once.
+int64_t weight_bytes(const Weight& w);
+
+/// Element [n, k] of a matrix in panels as FP32; FP8 codes times their scale.
+float panel_at(const Weight& w, int64_t n, int64_t k);
+
+/// The 32 values (table applied, zero beyond K) and the scale of one row's group, of rows or of panels: the element is
+/// value * scale.
+struct CodesOfGroup {
+  std::array<int8_t, kGroupSize> values{};
+  float scale = 0;
+};
+CodesOfGroup codes_of_group(const Weight& w, int64_t n, int64_t group);
+
+/// Fills panel p of `to` from a matrix in rows. The formats need not agree: integer groups are made from any other
+/// dtype (quantize_groups) and kept as they are if they are of the same format; BF16 from anything, with one rounding;
+/// E4M3 from E4M3 alone. False: a number that the format cannot hold (NaN, infinity, beyond F16 scales).
+bool pack_panel(const Weight& from, int64_t p, const Weight& to);
+
+}  // namespace fathom
