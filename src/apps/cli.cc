@@ -66,6 +66,12 @@ void add_precision_flag(CLI::App& app, ComputeOptions& options) {
       ->group("Computing");
 }
 
+void add_quant_flag(CLI::App& app, ComputeOptions& options) {
+  app.add_option("--quant", options.quant,
+                 "keep weights as bf16, fp8, int8, int4, iq4_nl or mxfp4; classes may differ: int8,experts=int4")
+      ->group("Computing");
+}
+
 void add_generation_flags(CLI::App& app, ComputeOptions& options) {
   app.add_option("--mla", options.mla, "attention of generated tokens: absorbed (fast) or naive")
       ->capture_default_str()
@@ -103,6 +109,7 @@ void add_sampling_flags(CLI::App& app, SamplingFlags& flags) {
 void add_all_compute_flags(CLI::App& app, ComputeOptions& options) {
   add_machine_flags(app, options);
   add_precision_flag(app, options);
+  add_quant_flag(app, options);
   add_generation_flags(app, options);
   add_integer<int64_t>(app, "-c,--context", options.context, 0, kMost,
                        "tokens of context; 0: the model's, 32768 at most")
@@ -246,6 +253,7 @@ class CommandLine {
     app->add_flag("--json", o->json, "the result as JSON");
     add_machine_flags(*app, o->compute);
     add_precision_flag(*app, o->compute);
+    add_quant_flag(*app, o->compute);
   }
 
   void add_tokenizer() {
@@ -325,8 +333,9 @@ class CommandLine {
     app->add_flag("--json", o->json, "the result as JSON");
     add_machine_flags(*app, o->compute);
     add_precision_flag(*app, o->compute);
+    add_quant_flag(*app, o->compute);
     add_generation_flags(*app, o->compute);
-    for (const char* flag : {"--mla", "--prompt-chunk"}) app->get_option(flag)->excludes(train);
+    for (const char* flag : {"--mla", "--prompt-chunk", "--quant"}) app->get_option(flag)->excludes(train);
   }
 
   CLI::App app_{"fathom: run and train DeepSeek-family models (MLA, MoE, FP8, MTP)", "fathom"};

@@ -6,6 +6,7 @@
 
 #include "apps/console.h"
 #include "checkpoint/hf_hub.h"
+#include "model/prepare_weights.h"
 #include "text/tokenizer_json.h"
 
 namespace fathom::apps {
@@ -84,6 +85,15 @@ Result<std::unique_ptr<Session>> Session::load(std::string_view model, const Com
     const auto parsed = parse_precision(options.precision);
     if (!parsed) return parsed.error();
     precision = *parsed;
+  }
+  const auto policy = parse_quant_policy(options.quant);
+  if (!policy) return Error{policy.error().code, "--quant: " + policy.error().text};
+  {
+    ConsoleProgress progress(false);
+    if (auto s = prepare_weights(*session->model_, *policy, precision, *session->compute_.kernels, progress); !s) {
+      return Error{s.error().code, session->model_dir_.string() + ": " + s.error().text};
+    }
+    progress.finish();
   }
   if (options.mla != "absorbed" && options.mla != "naive") {
     return invalid("--mla " + options.mla + " is unknown; accepted: absorbed, naive");

@@ -24,6 +24,7 @@ struct ComputeOptions {
   int64_t threads = 0;           // 0: all usable CPUs
   std::string precision;         // f32, bf16, fp8; empty: f32 for F32 checkpoints, else bf16
   std::string mla = "absorbed";  // form of generated tokens: absorbed or naive
+  std::string quant;             // model/quant_policy.h; empty: as stored
   std::string kernels;           // empty: the best of this machine
   int64_t context = 0;           // tokens of context at most; 0: what the model was made for, 32768 at most
   int64_t prompt_chunk = 512;

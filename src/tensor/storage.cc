@@ -10,16 +10,23 @@ namespace fathom {
 
 void Storage::Free::operator()(std::byte* p) const { std::free(p); }
 
-Storage::Storage(int64_t num_bytes) : num_bytes_(num_bytes) {
+Storage::Storage(int64_t num_bytes) {
+  *this = uninitialized(num_bytes);
+  std::memset(data_.get(), 0, static_cast<size_t>(num_bytes));
+}
+
+Storage Storage::uninitialized(int64_t num_bytes) {
   constexpr int64_t kHugePage = int64_t{2} << 20;
   const int64_t alignment = num_bytes >= kHugePage ? kHugePage : 64;
   const int64_t rounded = std::max(alignment, (num_bytes + alignment - 1) / alignment * alignment);
-  data_.reset(
+  Storage out;
+  out.num_bytes_ = num_bytes;
+  out.data_.reset(
       static_cast<std::byte*>(std::aligned_alloc(static_cast<size_t>(alignment), static_cast<size_t>(rounded))));
-  if (data_ == nullptr) out_of_memory(num_bytes);
+  if (out.data_ == nullptr) out_of_memory(num_bytes);
   // Advice only: without huge pages the memory works the same.
-  if (alignment == kHugePage) ::madvise(data_.get(), static_cast<size_t>(rounded), MADV_HUGEPAGE);
-  std::memset(data_.get(), 0, static_cast<size_t>(rounded));
+  if (alignment == kHugePage) ::madvise(out.data_.get(), static_cast<size_t>(rounded), MADV_HUGEPAGE);
+  return out;
 }
 
 Storage Storage::for_tensor(DType dtype, std::initializer_list<int64_t> extents, Tensor* tensor) {

@@ -14,6 +14,8 @@ class Storage {
   Storage() = default;
   /// Zeroed memory; large blocks are aligned to, and ask for, huge pages.
   explicit Storage(int64_t num_bytes);
+  /// The same with whatever was there: for memory that is written before it is read, by the threads that will use it.
+  static Storage uninitialized(int64_t num_bytes);
   static Storage for_tensor(DType dtype, std::initializer_list<int64_t> extents, Tensor* tensor);
 
   void* data() const { return data_.get(); }

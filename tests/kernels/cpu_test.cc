@@ -8,6 +8,8 @@
 
 #include "kernels/op_cases.h"
 #include "kernels/registry.h"
+#include "numerics/panels.h"
+#include "tensor/storage.h"
 
 namespace fathom {
 namespace {
@@ -109,6 +111,71 @@ TEST(CpuKernels, GiveTheSameBitsForAnyNumberOfThreads) {
         EXPECT_TRUE(actual.blocks.at(out).bytes_equal(expected.blocks.at(out))) << c.name << " " << threads;
       }
     }
+  }
+}
+
+TEST(CpuGemm, GivesTheSameBitsFromPanelsAndFromRows) {
+  ThreadPool pool(2);
+  for (const std::string& level : levels()) {
+    const auto kernels = make(level, pool);
+    for (DType dtype : {DType::kBF16, DType::kE4M3}) {
+      for (int64_t tokens : {1, 3, 4, 5, 33, 200}) {
+        constexpr int64_t kN = 83, kK = 1100;
+        Operands o;
+        o.input("x", {tokens, kK}), o.weight("w", dtype, kN, kK, 0.1);
+        o.output("rows", {tokens, kN}), o.output("panels", {tokens, kN});
+        kernels->gemm(o.at("x"), o.w("w"), o.at("rows"), Precision::kBF16, Into::kAssign);
+        Weight panels = panels_of(dtype, kN, kK);
+        Storage memory(num_panels(kN) * panel_bytes(panels));
+        panels.codes.data = memory.data();
+        panels.scales = o.w("w").scales;
+        EXPECT_TRUE(kernels->pack(o.w("w"), panels));
+        kernels->gemm(o.at("x"), panels, o.at("panels"), Precision::kBF16, Into::kAssign);
+        EXPECT_TRUE(o.blocks.at("rows").bytes_equal(o.blocks.at("panels"))) << level << " " << tokens;
+      }
+    }
+  }
+}
+
+TEST(CpuGemm, GivesATokenTheSameBitsAloneAndInABatchFromIntegerGroups) {
+  ThreadPool pool(2);
+  constexpr int64_t kTokens = 150, kN = 70, kK = 1100;
+  for (const std::string& level : levels()) {
+    const auto kernels = make(level, pool);
+    for (GroupFormat format : {GroupFormat::kInt8, GroupFormat::kInt4, GroupFormat::kIq4Nl, GroupFormat::kMxfp4}) {
+      Operands o;
+      o.input("x", {kTokens, kK}), o.weight("w", DType::kBF16, kN, kK, 0.1), o.output("y", {kTokens, kN});
+      Weight panels = panels_of(format, kN, kK);
+      Storage memory(num_panels(kN) * panel_bytes(panels));
+      panels.codes.data = memory.data();
+      EXPECT_TRUE(kernels->pack(o.w("w"), panels));
+      kernels->gemm(o.at("x"), panels, o.at("y"), Precision::kBF16, Into::kAssign);
+      for (int64_t rows : {1, 2, 3, 4, 5, 9}) {
+        Block& part = o.output("part", {rows, kN});
+        kernels->gemm(o.at("x").rows(140, rows), panels, o.at("part"), Precision::kBF16, Into::kAssign);
+        EXPECT_EQ(0, std::memcmp(part.data(), o.at("y").rows(140, rows).data, static_cast<size_t>(part.num_bytes())))
+            << level << " " << rows;
+      }
+    }
+  }
+}
+
+TEST(CpuGemm, MakesARowWithANanNanAndNoOther) {
+  ThreadPool pool(1);
+  const auto kernels = make("cpu", pool);
+  constexpr int64_t kN = 20, kK = 96;
+  Operands o;
+  Block& x = o.input("x", {7, kK});
+  o.weight("w", DType::kBF16, kN, kK, 0.1), o.output("y", {7, kN});
+  x.set(3 * kK + 40, NAN);
+  x.set(5 * kK + 41, INFINITY);
+  Weight panels = panels_of(GroupFormat::kInt8, kN, kK);
+  Storage memory(num_panels(kN) * panel_bytes(panels));
+  panels.codes.data = memory.data();
+  EXPECT_TRUE(kernels->pack(o.w("w"), panels));
+  kernels->gemm(o.at("x"), panels, o.at("y"), Precision::kBF16, Into::kAssign);
+  for (int64_t t = 0; t < 7; ++t) {
+    for (int64_t n = 0; n < kN; ++n) EXPECT_EQ(std::isnan(o.blocks.at("y").real(t * kN + n)), t == 3 || t == 5);
   }
 }
 

@@ -4,6 +4,8 @@
 #include <array>
 #include <memory>
 
+#include "numerics/panels.h"
+
 namespace fathom::op_cases {
 namespace {
 
@@ -80,6 +82,88 @@ void add_gemms(std::vector<OpCase>& cases) {
              .macs = static_cast<double>(t * n * k)});
       }
     }
+  }
+}
+
+/// A weight of the operands in panels, whose memory is one more block.
+Weight packed(Kernels& kernels, Operands& o, const std::string& name, Weight panels) {
+  const Weight rows = o.w(name);
+  Block& memory = o.blocks[name + ".panels"] =
+      Block(DType::kU8, {num_panels(panels.out_features()) * panel_bytes(panels)});
+  panels.codes.data = memory.data();
+  panels.scales = rows.scales;
+  kernels.pack(rows, panels);
+  return panels;
+}
+
+const char* name_of(GroupFormat f) {
+  const char* names[] = {"none", "int8", "int4", "iq4_nl", "mxfp4"};
+  return names[static_cast<int>(f)];
+}
+
+void add_panels(std::vector<OpCase>& cases) {
+  const int64_t shapes[][3] = {{1, 1, 1},    {1, 17, 31},  {1, 129, 300}, {2, 15, 32}, {3, 16, 33},
+                               {4, 48, 544}, {5, 7, 513},  {7, 130, 129}, {13, 64, 64}, {65, 33, 1030},
+                               {0, 5, 64},   {194, 31, 37}, {6, 16, 1088}};
+  for (const auto& s : shapes) {
+    const int64_t t = s[0], n = s[1], k = s[2];
+    for (GroupFormat f : {GroupFormat::kInt8, GroupFormat::kInt4, GroupFormat::kIq4Nl, GroupFormat::kMxfp4}) {
+      cases.push_back({.name = std::string("gemm_") + name_of(f) + "_panels_" + name_of_shape({t, n, k}),
+                       .outputs = {"y"},
+                       .setup =
+                           [=](Operands& o) {
+                             o.input("x", {t, k});
+                             o.weight("w", DType::kBF16, n, k, 0.1);
+                             o.output("y", {t, n});
+                           },
+                       .run =
+                           [=](Kernels& kn, Operands& o) {
+                             kn.gemm(o.at("x"), packed(kn, o, "w", panels_of(f, n, k)), o.at("y"), Precision::kBF16);
+                           },
+                       .closeness = Closeness::kBits,
+                       .macs = static_cast<double>(t * n * k)});
+    }
+    for (DType d : {DType::kBF16, DType::kE4M3}) {
+      const Into into = t % 2 == 0 ? Into::kAccumulate : Into::kAssign;
+      cases.push_back({.name = label("gemm_panels", Precision::kBF16, d, {t, n, k}),
+                       .outputs = {"y"},
+                       .setup =
+                           [=](Operands& o) {
+                             o.input("x", {t, k});
+                             o.weight("w", d, n, k, 0.1);
+                             into == Into::kAccumulate ? o.input("y", {t, n}) : o.output("y", {t, n});
+                           },
+                       .run =
+                           [=](Kernels& kn, Operands& o) {
+                             kn.gemm(o.at("x"), packed(kn, o, "w", panels_of(d, n, k)), o.at("y"), Precision::kBF16,
+                                     into);
+                           },
+                       .closeness = Closeness::kSum,
+                       .terms = k,
+                       .same_on_levels = false,
+                       .macs = static_cast<double>(t * n * k)});
+    }
+  }
+  static const std::vector<int64_t> offsets = {0, 0, 1, 6, 6, 75};
+  for (GroupFormat f : {GroupFormat::kInt8, GroupFormat::kMxfp4}) {
+    constexpr int64_t kN = 37, kK = 165;
+    cases.push_back({.name = std::string("grouped_gemm_") + name_of(f) + "_panels",
+                     .outputs = {"y"},
+                     .setup =
+                         [=](Operands& o) {
+                           o.input("x", {offsets.back(), kK});
+                           for (int64_t e = 0; e < 5; ++e) o.weight(numbered("w", e), DType::kBF16, kN, kK, 0.1);
+                           o.output("y", {offsets.back(), kN});
+                         },
+                     .run =
+                         [=](Kernels& kn, Operands& o) {
+                           std::vector<Weight> w;
+                           for (int64_t e = 0; e < 5; ++e) {
+                             w.push_back(packed(kn, o, numbered("w", e), panels_of(f, kN, kK)));
+                           }
+                           kn.grouped_gemm(o.at("x"), offsets, w, o.at("y"), Precision::kF32);
+                         },
+                     .closeness = Closeness::kBits});
   }
 }
 
@@ -538,6 +622,7 @@ void add_attention(std::vector<OpCase>& cases) {
 std::vector<OpCase> all_cases() {
   std::vector<OpCase> cases;
   add_gemms(cases);
+  add_panels(cases);
   add_grouped(cases);
   add_rows(cases);
   add_router(cases);

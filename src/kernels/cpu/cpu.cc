@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "kernels/cpu/operands.h"
+#include "numerics/intq.h"
 
 namespace fathom {
 
@@ -21,6 +22,11 @@ Stored stored_of(DType dtype) {
 
 MatrixRef matrix_of(const Weight& w, int64_t first_row) {
   MatrixRef m{w.codes.data, stored_of(w.codes.dtype), w.codes.stride(0), nullptr, 0, first_row};
+  if (w.layout == WeightLayout::kPanels) {
+    check(first_row == 0, "panels are used whole");
+    m.panels = true;
+    m.stride = num_groups(w.in_features()) * kGroupSize;
+  }
   if (m.stored == Stored::kE4M3) {
     check(static_cast<bool>(w.scales), "an E4M3 weight carries its scales");
     m.scales = w.scales.ptr<const float>();

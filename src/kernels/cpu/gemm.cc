@@ -186,13 +186,16 @@ CpuKernels::Product CpuKernels::product_of(const Tensor& x, const Weight& w, con
                                            Into into, const cpu::IntRows& quantized) {
   Product product;
   if (w.groups == GroupFormat::kNone) {
+    check(w.layout == WeightLayout::kRows || precision == Precision::kBF16, "panels of numbers are for BF16 products");
     product.whole = forward(x, w, y, precision, into);
     return product;
   }
   expect_f32(x, x.extent(0), w.in_features());
   expect_f32(y, x.extent(0), w.out_features());
   check(into == Into::kAssign && w.layout == WeightLayout::kPanels, "integer groups are multiplied in panels");
-  product.whole = {.depth = w.in_features(), .row_end = x.extent(0), .column_end = w.out_features()};
+  product.whole.depth = w.in_features();
+  product.whole.row_end = x.extent(0);
+  product.whole.column_end = w.out_features();
   product.groups = {.w = int_panels_of(w), .x = quantized, .y = row(y, 0), .y_stride = y.stride(0)};
   return product;
 }

@@ -134,14 +134,15 @@ void CpuKernels::mla_expand_value(Tensor o_latent, const Weight& kv_b, Tensor o,
   check(rows_per_head * heads == kv_b.out_features() && value <= rows_per_head, "kv_b holds the rows of every head");
   products_.clear();
   for (int64_t h = 0; h < heads; ++h) {
-    products_.push_back({{.x = row(o_latent, 0) + h * o_latent.stride(1),
+    products_.push_back({.whole = {.x = row(o_latent, 0) + h * o_latent.stride(1),
                           .x_stride = o_latent.stride(0),
                           .w = cpu::matrix_of(kv_b, (h + 1) * rows_per_head - value),
                           .depth = latent,
                           .y = row(o, 0) + h * o.stride(1),
                           .y_stride = o.stride(0),
                           .row_end = tokens,
-                          .column_end = value}});
+                          .column_end = value},
+                         .groups = {}});
   }
   run_products();
 }

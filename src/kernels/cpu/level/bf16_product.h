@@ -12,7 +12,7 @@
 
 namespace fathom::cpu::FATHOM_LEVEL {
 
-constexpr int64_t kColumns = 2 * kLanes;           // of a panel of w: [pair, column, 2]
+constexpr int64_t kPanelPair = 2 * kLanes;         // elements of w's panel between pairs: [pair, 16 columns, 2]
 constexpr int64_t kStride = kDepthBlockBf16 + 32;  // elements between rows of x: off the period of the cache's sets
 
 /// Sixteen pairs of k for sixteen columns: lane n of block[j] holds w(n, k + 2j), w(n, k + 2j + 1).
@@ -182,10 +182,11 @@ static inline void add_block(F32x16 (&sum)[kRows], const XElement* x, const Bloc
   for (int m = 0; m < kRows; ++m) sum[m] = add(sum[m], add(even_sum[m], odd_sum[m]));
 }
 
-/// Up to 32 rows of x by one panel.
-static inline void multiply_tiles(const XElement* x, int64_t rows, const uint16_t* panel, int64_t pairs, Sums out) {
+/// Up to 32 rows of x by two panels.
+static inline void multiply_tiles(const XElement* x, int64_t rows, const uint16_t* low, const uint16_t* high,
+                                  int64_t pairs, Sums out) {
   alignas(64) float buffer[32 * 32];
-  constexpr int64_t kRowBytes = kStride * 2, kPanelBytes = 2 * kColumns * 2;
+  constexpr int64_t kRowBytes = kStride * 2, kPanelBytes = kPanelPair * 2;
   const bool two = rows > 16;
   memory_is_read();
   _tile_zero(0);
@@ -195,8 +196,8 @@ static inline void multiply_tiles(const XElement* x, int64_t rows, const uint16_
     _tile_zero(3);
   }
   for (int64_t p = 0; p < pairs; p += 16) {
-    _tile_loadd(6, panel + p * 2 * kColumns, kPanelBytes);
-    _tile_loadd(7, panel + p * 2 * kColumns + 2 * kLanes, kPanelBytes);
+    _tile_loadd(6, low + p * kPanelPair, kPanelBytes);
+    _tile_loadd(7, high + p * kPanelPair, kPanelBytes);
     _tile_loadd(4, x + 2 * p, kRowBytes);
     _tile_dpbf16ps(0, 4, 6);
     _tile_dpbf16ps(1, 4, 7);
@@ -222,13 +223,13 @@ static inline void multiply_tiles(const XElement* x, int64_t rows, const uint16_
 
 #if FATHOM_BF16 != 2
 template <int kRows>
-static inline void multiply_panel(const XElement* x, const uint16_t* panel, int64_t pairs, Sums out) {
+static inline void multiply_panels(const XElement* x, const uint16_t* low, const uint16_t* high, int64_t pairs,
+                                   Sums out) {
   F32x16 sum[kRows][2];
 #pragma GCC unroll 16
   for (int m = 0; m < kRows; ++m) sum[m][0] = sum[m][1] = zero();
   for (int64_t p = 0; p < pairs; ++p) {
-    const uint16_t* columns = panel + p * 2 * kColumns;
-    add_pair(sum, x + 2 * p, load_bf16x32(columns), load_bf16x32(columns + 2 * kLanes));
+    add_pair(sum, x + 2 * p, load_bf16x32(low + p * kPanelPair), load_bf16x32(high + p * kPanelPair));
   }
 #pragma GCC unroll 16
   for (int m = 0; m < kRows; ++m) {
@@ -238,18 +239,19 @@ static inline void multiply_panel(const XElement* x, const uint16_t* panel, int6
 }
 #endif
 
-/// Any number of rows of x by one panel.
-static inline void multiply_rows(const XElement* x, int64_t rows, const uint16_t* panel, int64_t pairs, Sums out) {
+/// Any number of rows of x by two panels of 16 columns.
+static inline void multiply_rows(const XElement* x, int64_t rows, const uint16_t* low, const uint16_t* high,
+                                 int64_t pairs, Sums out) {
 #if FATHOM_BF16 == 2
   for (; rows > 0; rows -= 32) {
-    multiply_tiles(x, min_of(32, rows), panel, pairs, out);
+    multiply_tiles(x, min_of(32, rows), low, high, pairs, out);
     x += 32 * kStride;
     out.y += 32 * out.stride;
   }
 #else
   const auto some = [&]<int kRows>(Count<kRows>) {
     for (; rows >= kRows; rows -= kRows) {
-      multiply_panel<kRows>(x, panel, pairs, out);
+      multiply_panels<kRows>(x, low, high, pairs, out);
       x += kRows * kStride;
       out.y += kRows * out.stride;
     }

@@ -59,9 +59,27 @@ void load_block_transposed(Row, const MatrixRef& w, int64_t first, int64_t count
   for (int64_t j = 0; j < 16; ++j) block[j] = pair_bf16(row(k + 2 * j), row(k + 2 * j + 1));
 }
 
+/// Weights in panels: the blocks are there, of BF16 as they are, of E4M3 to be widened.
+const uint8_t* stored_panel(const MatrixRef& w, int64_t n, int64_t k) {
+  const int64_t bytes = w.stored == Stored::kBF16 ? 2 : 1;  // of a number; w.stride of them in a column of a panel
+  return static_cast<const uint8_t*>(w.data) + (n * w.stride + k * kLanes) * bytes;
+}
+void load_stored_block(const MatrixRef& w, int64_t n, int64_t k, Block& block) {
+  const uint8_t* at = stored_panel(w, n, k);
+  if (w.stored == Stored::kBF16) {
+    for (int64_t j = 0; j < 16; ++j) block[j] = load_bf16x32(reinterpret_cast<const uint16_t*>(at) + j * kPanelPair);
+  } else {
+    for (int64_t j = 0; j < 16; ++j) block[j] = bf16_of_e4m3(at + j * kPanelPair);
+  }
+}
+
 /// Calls load(n, count, k, k_end, block) of the stored dtype and direction.
 template <class Body>
 void with_loader(const GemmTile& t, Body body) {
+  if (t.w.panels) {
+    body([&t](int64_t n, int64_t, int64_t k, int64_t, Block& block) { load_stored_block(t.w, n, k, block); });
+    return;
+  }
   with_row_type(t.w.stored, [&](auto row) {
     if (t.w_transposed) {
       body([&t, row](int64_t n, int64_t count, int64_t k, int64_t k_end, Block& block) {
@@ -75,17 +93,13 @@ void with_loader(const GemmTile& t, Body body) {
   });
 }
 
-/// panel[pair, column, 2] of columns [begin, end), at most 32, over [k0, k1); zero beyond.
+/// panel[pair, column, 2] of the 16 columns from n on, over [k0, k1); zero beyond `end` and k1.
 template <class Load>
-void fill_pairs(Load load, int64_t begin, int64_t end, int64_t k0, int64_t k1, uint16_t* panel) {
-  for (int64_t half = 0; half < 2; ++half) {
-    const int64_t n = begin + half * kLanes;
-    for (int64_t k = k0; k < k1; k += 32) {
-      Block block;
-      load(n, max_of(0, min_of(kLanes, end - n)), k, k1, block);
-      uint16_t* out = panel + (k - k0) * kColumns + half * 2 * kLanes;
-      for (int64_t j = 0; j < 16; ++j) store_bf16x32(out + j * 2 * kColumns, block[j]);
-    }
+void fill_pairs(Load load, int64_t n, int64_t end, int64_t k0, int64_t k1, uint16_t* panel) {
+  for (int64_t k = k0; k < k1; k += 32) {
+    Block block;
+    load(n, max_of(0, min_of(kLanes, end - n)), k, k1, block);
+    for (int64_t j = 0; j < 16; ++j) store_bf16x32(panel + (k - k0 + 2 * j) * kLanes, block[j]);
   }
 }
 
@@ -142,9 +156,20 @@ void gemm_tile_bf16(const GemmTile& t, void* scratch) {
         }
         continue;
       }
-      for (int64_t n = 0; n < columns; n += kColumns) {
-        fill_pairs(load, t.column_begin + n, t.column_begin + min_of(n + kColumns, columns), k0, k1, panel);
-        multiply_rows(x, rows, panel, (k1 - k0 + 1) / 2, sums(n));
+      for (int64_t n = 0; n < columns; n += 2 * kLanes) {
+        const uint16_t* halves[2];
+        for (int64_t half = 0; half < 2; ++half) {
+          // The last panel of a matrix may have no neighbour: it stands in for it, and its sums are not stored.
+          const int64_t column = t.column_begin + (n + half * kLanes < columns ? n + half * kLanes : n);
+          uint16_t* filled = panel + half * kDepthBlockBf16 * kLanes;
+          halves[half] = filled;
+          if (t.w.panels && t.w.stored == Stored::kBF16) {
+            halves[half] = reinterpret_cast<const uint16_t*>(stored_panel(t.w, column, k0));
+          } else {
+            fill_pairs(load, column, t.column_begin + columns, k0, k1, filled);
+          }
+        }
+        multiply_rows(x, rows, halves[0], halves[1], (k1 - k0 + 1) / 2, sums(n));
       }
     }
   });

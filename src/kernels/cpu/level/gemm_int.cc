@@ -211,7 +211,7 @@ void quantize_activations(const float* x, int64_t groups, int8_t* codes, float* 
       continue;
     }
     scales[g] = largest / 127;
-    const F32x16 inverse = set1(largest > 0 ? 127 / largest : 0);
+    const F32x16 inverse = set1(largest > 0 && 127 / largest < __builtin_inff() ? 127 / largest : 0);
     float rounded[kGroup];
     // |x| * inverse may exceed 127 by a rounding, never by enough to round to 128.
     store(rounded, sub(add(mul(low, inverse), shift), shift));

@@ -1,0 +1,127 @@
+#include "model/prepare_weights.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "base/file.h"
+#include "base/machine.h"
+#include "numerics/decode.h"
+#include "numerics/fp8.h"
+#include "numerics/panels.h"
+
+namespace fathom {
+namespace {
+
+/// The weight, without memory, that `from` becomes; the same layout as `from` if it stays.
+Weight target_of(const Weight& from, const TensorSpec& spec, const QuantPolicy& policy, Precision precision) {
+  Weight stays = from;
+  if (spec.shape.size() != 2 || spec.name.ends_with("kv_b_proj.weight")) return stays;
+  switch (spec.tensor_class) {
+    case TensorClass::kEmbedding:
+    case TensorClass::kRouter:
+    case TensorClass::kNorm: return stays;
+    default: break;
+  }
+  const WeightFormat format = policy.format_of(spec);
+  const int64_t n = from.out_features(), k = from.in_features();
+  if (groups_of(format) != GroupFormat::kNone) return panels_of(groups_of(format), n, k);
+  if (format == WeightFormat::kStored && from.groups != GroupFormat::kNone) return panels_of(from.groups, n, k);
+  if (precision != Precision::kBF16) return stays;
+  const bool is_fp8 = format == WeightFormat::kFp8 || (format == WeightFormat::kStored && from.codes.dtype == DType::kE4M3);
+  return panels_of(is_fp8 ? DType::kE4M3 : DType::kBF16, n, k);
+}
+
+/// E4M3 codes and scales of a matrix in rows, 128 rows at a time.
+Weight to_fp8(const Weight& from, std::vector<Storage>& storage, Storage& codes) {
+  Weight to;
+  const int64_t n = from.out_features(), k = from.in_features();
+  codes = Storage::for_tensor(DType::kE4M3, {n, k}, &to.codes);
+  storage.push_back(Storage::for_tensor(DType::kF32, {num_scale_blocks(n), num_scale_blocks(k)}, &to.scales));
+  std::vector<float> rows(static_cast<size_t>(kScaleBlock * k));
+  for (int64_t first = 0; first < n; first += kScaleBlock) {
+    const int64_t count = std::min(kScaleBlock, n - first);
+    for (int64_t i = 0; i < count; ++i) decode_row(from, first + i, rows.data() + i * k);
+    const Tensor block = Tensor::contiguous(rows.data(), DType::kF32, {count, k});
+    quantize_blocks(block.view<const float, 2>(), ScaleFormat::kF32, to.codes.rows(first, count).view<e4m3, 2>(),
+                    to.scales.rows(first / kScaleBlock, 1).view<float, 2>());
+  }
+  return to;
+}
+
+std::string gigabytes(int64_t bytes) {
+  return std::to_string(bytes / 1000000000) + "." + std::to_string(bytes / 100000000 % 10) + " GB";
+}
+
+/// Visits every matrix with its spec; a tied head, which is the embedding's matrix, comes last under the head's spec.
+void visit_matrices(Model& model, const std::function<void(const TensorSpec&, Weight&)>& visit) {
+  TensorSpec embedding;
+  visit_weights(model.config, model.weights, [&](const TensorSpec& spec, Weight& value, Tensor*) {
+    if (spec.tensor_class == TensorClass::kEmbedding) embedding = spec;
+    visit(spec, value);
+  });
+  if (!model.config.tie_word_embeddings) return;
+  embedding.tensor_class = TensorClass::kHead;
+  visit(embedding, model.weights.head.value);
+}
+
+}  // namespace
+
+PreparedBytes prepared_bytes(const Model& model, const QuantPolicy& policy, Precision precision) {
+  PreparedBytes bytes;
+  // Visiting does not change the weights; the signature serves loading too.
+  visit_matrices(const_cast<Model&>(model), [&](const TensorSpec& spec, Weight& value) {
+    if (!value) return;
+    const bool is_tied_head = model.config.tie_word_embeddings && spec.tensor_class == TensorClass::kHead;
+    const Weight target = target_of(value, spec, policy, precision);
+    bytes.stored += is_tied_head ? 0 : weight_bytes(value);
+    bytes.prepared += is_tied_head && target.layout == WeightLayout::kRows ? 0 : weight_bytes(target);
+  });
+  return bytes;
+}
+
+Status prepare_weights(Model& model, const QuantPolicy& policy, Precision precision, Kernels& kernels,
+                       Progress& progress) {
+  const PreparedBytes bytes = prepared_bytes(model, policy, precision);
+  const Machine machine = inspect_machine();
+  if (machine.memory_available_bytes && bytes.prepared > *machine.memory_available_bytes) {
+    return Error{ErrorCode::kOutOfMemory, "the weights need " + gigabytes(bytes.prepared) + " of memory and " +
+                                              gigabytes(*machine.memory_available_bytes) +
+                                              " are available; a smaller --quant needs less"};
+  }
+  Status status;
+  int64_t done = 0;
+  visit_matrices(model, [&](const TensorSpec& spec, Weight& value) {
+    if (!status || !value) return;
+    if (progress.stop_requested()) {
+      status = Error{ErrorCode::kCancelled, "stopped while preparing the weights"};
+      return;
+    }
+    Weight target = target_of(value, spec, policy, precision);
+    if (target.layout == WeightLayout::kPanels) {
+      Storage codes;  // of an FP8 copy in rows, until it is in panels
+      Weight source = value;
+      if (target.codes.dtype == DType::kE4M3) {
+        if (value.codes.dtype != DType::kE4M3) source = to_fp8(value, model.storage, codes);
+        target.scales = source.scales;
+        target.scale_format = source.scale_format;
+      }
+      Storage memory = Storage::uninitialized(num_panels(target.out_features()) * panel_bytes(target));
+      target.codes.data = memory.data();
+      if (!kernels.pack(source, target)) {
+        status = corrupt("tensor " + spec.name + " holds a number that " +
+                         std::string(name_of(policy.format_of(spec))) + " cannot hold (NaN, infinity or beyond F16)");
+        return;
+      }
+      model.storage.push_back(std::move(memory));
+      if (spec.tensor_class != TensorClass::kHead || !model.config.tie_word_embeddings) {
+        release_pages(value.codes.data, value.codes.num_bytes());
+      }
+      value = target;
+    }
+    done += weight_bytes(value);
+    progress.update("preparing weights", done / 1000000, bytes.prepared / 1000000, "MB");
+  });
+  return status;
+}
+
+}  // namespace fathom

@@ -1,0 +1,27 @@
+// Preparing weights: from matrices as a checkpoint stores them to the panels that the products of inference read, in the
+// formats of a policy. Training keeps rows.
+#pragma once
+
+#include "base/progress.h"
+#include "kernels/kernels.h"
+#include "model/model.h"
+#include "model/quant_policy.h"
+
+namespace fathom {
+
+/// Bytes of the model's weights now, and as prepare_weights would leave them; what is packed has its source's pages
+/// given back one matrix after the other.
+struct PreparedBytes {
+  int64_t stored = 0;
+  int64_t prepared = 0;
+};
+PreparedBytes prepared_bytes(const Model& model, const QuantPolicy& policy, Precision precision);
+
+/// Puts the matrices of `model` into panels: those that the policy names in its formats, with Precision::kBF16 also the
+/// others, as they are (F32 and F16 rounded to BF16, as their product would). One matrix at a time is in memory twice.
+/// Errors: a number that a format cannot hold, by tensor; FP8 of a K that E4M3 blocks do not know; not enough memory, before
+/// anything is done; cancelled.
+Status prepare_weights(Model& model, const QuantPolicy& policy, Precision precision, Kernels& kernels,
+                       Progress& progress);
+
+}  // namespace fathom
