@@ -137,7 +137,7 @@ int64_t panel_bytes(const Weight& w) {
 }
 
 int64_t weight_bytes(const Weight& w) {
-  const int64_t scales = w.scales ? w.scales.num_bytes() : 0;
+  const int64_t scales = w.scales.rank > 0 ? w.scales.num_bytes() : 0;
   if (w.layout == WeightLayout::kPanels) return num_panels(w.out_features()) * panel_bytes(w) + scales;
   if (w.groups == GroupFormat::kNone) return w.codes.num_bytes() + scales;
   return w.out_features() * bytes_of(w.codes.dtype, w.codes.stride(0)) + scales;

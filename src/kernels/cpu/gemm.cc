@@ -166,8 +166,8 @@ cpu::IntRows CpuKernels::quantize_rows(const Tensor& x) {
   const int64_t rows = x.extent(0), width = x.extent(1), groups = num_groups(width);
   const int64_t stride = groups * kGroupSize + 64;  // off the period of the cache's sets
   auto* scales = shared<float>(rows * groups * 2 + (rows * stride + 3) / 4);
-  auto* offsets = reinterpret_cast<int32_t*>(scales + rows * groups);
-  auto* codes = reinterpret_cast<int8_t*>(offsets + rows * groups);
+  auto* starts = reinterpret_cast<int32_t*>(scales + rows * groups);
+  auto* codes = reinterpret_cast<int8_t*>(starts + rows * groups);
   reserve_scratch(groups * kGroupSize * 4);
   each(rows, width * 2, [&](int64_t t, int thread_id) {
     const float* numbers = row(x, t);
@@ -177,9 +177,9 @@ cpu::IntRows CpuKernels::quantize_rows(const Tensor& x) {
       std::fill(filled + width, filled + groups * kGroupSize, 0.0f);
       numbers = filled;
     }
-    level_.quantize_activations(numbers, groups, codes + t * stride, scales + t * groups, offsets + t * groups);
+    level_.quantize_activations(numbers, groups, codes + t * stride, scales + t * groups, starts + t * groups);
   });
-  return {.codes = codes, .stride = stride, .scales = scales, .offsets = offsets, .scale_stride = groups};
+  return {.codes = codes, .stride = stride, .scales = scales, .starts = starts, .scale_stride = groups};
 }
 
 CpuKernels::Product CpuKernels::product_of(const Tensor& x, const Weight& w, const Tensor& y, Precision precision,

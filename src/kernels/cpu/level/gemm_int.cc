@@ -50,7 +50,7 @@ struct Nibbles {
 };
 
 I32x16 start_of(const IntRows& x, int64_t row, int64_t group) {
-  return set1_i32(kStartsOffset ? x.offsets[row * x.scale_stride + group] : 0);
+  return set1_i32(kStartsOffset ? x.starts[row * x.scale_stride + group] : kStart);
 }
 
 /// kRows rows by one panel, all of k.
@@ -80,7 +80,7 @@ void multiply_direct(const IntTile& t, const uint8_t* panel, int64_t row, int64_
 #pragma GCC unroll 4
     for (int m = 0; m < kRows; ++m) {
       const float x_scale = t.x.scales[(row + m) * t.x.scale_stride + g];
-      sum[m] = fma(to_f32(add(even[m], odd[m])), mul(scale, set1(x_scale)), sum[m]);
+      sum[m] = fma(gathered(add(even[m], odd[m])), mul(scale, set1(x_scale)), sum[m]);
     }
   }
   const int64_t lanes = min_of(kLanes, t.column_end - column);
@@ -134,8 +134,8 @@ void multiply_block(const IntTile& t, const Block& b, int64_t row, int64_t colum
 #pragma GCC unroll 6
     for (int m = 0; m < kRows; ++m) {
       const F32x16 x_scale = set1(t.x.scales[(row + m) * t.x.scale_stride + b.first_group + g]);
-      sum[m][0] = fma(to_f32(acc[m][0]), mul(low, x_scale), sum[m][0]);
-      sum[m][1] = fma(to_f32(acc[m][1]), mul(high, x_scale), sum[m][1]);
+      sum[m][0] = fma(gathered(acc[m][0]), mul(low, x_scale), sum[m][0]);
+      sum[m][1] = fma(gathered(acc[m][1]), mul(high, x_scale), sum[m][1]);
     }
   }
 #pragma GCC unroll 6
@@ -196,7 +196,7 @@ void multiply_many(const IntTile& t, void* scratch) {
 
 }  // namespace
 
-void quantize_activations(const float* x, int64_t groups, int8_t* codes, float* scales, int32_t* offsets) {
+void quantize_activations(const float* x, int64_t groups, int8_t* codes, float* scales, int32_t* starts) {
   const F32x16 infinity = set1(__builtin_inff()), shift = set1(0x1.8p23f);
   for (int64_t g = 0; g < groups; ++g) {
     const F32x16 low = load(x + g * kGroup), high = load(x + g * kGroup + kLanes);
@@ -204,7 +204,7 @@ void quantize_activations(const float* x, int64_t groups, int8_t* codes, float* 
     const auto magnitude = [&](F32x16 a) { return select(less(abs(a), infinity), abs(a), infinity); };
     const float largest = reduce_max(max(magnitude(low), magnitude(high)));
     int8_t* out = codes + g * kGroup;
-    offsets[g] = 0;
+    starts[g] = kStart;
     if (!(largest < __builtin_inff())) {
       scales[g] = __builtin_nanf("");
       for (int64_t i = 0; i < kGroup; ++i) out[i] = 0;
@@ -221,7 +221,7 @@ void quantize_activations(const float* x, int64_t groups, int8_t* codes, float* 
       out[i] = static_cast<int8_t>(rounded[i]);
       sum += out[i];
     }
-    offsets[g] = -128 * sum;
+    starts[g] = kStart - 128 * sum;
   }
 }
 

@@ -4,6 +4,8 @@
 //   avx512   |w| times x with w's sign: pairs stay below 2^15 (127 * 127 * 2)
 //   avx2     the same in two halves
 //   others   plain loops
+// A sum begins at the bits of 1.5 * 2^23, so that it is, read as FP32, that number plus the sum of the products (below
+// 2^20): a subtraction makes it a float, on other units than those that multiply.
 #pragma once
 
 #include "kernels/cpu/level/simd.h"
@@ -22,7 +24,7 @@ static inline U8x64 load_bytes(const uint8_t* p) { return {_mm512_loadu_si512(p)
 static inline void store_bytes(uint8_t* p, U8x64 a) { _mm512_storeu_si512(p, a.v); }
 static inline I32x16 set1_i32(int32_t v) { return {_mm512_set1_epi32(v)}; }
 static inline I32x16 add(I32x16 a, I32x16 b) { return {_mm512_add_epi32(a.v, b.v)}; }
-static inline F32x16 to_f32(I32x16 a) { return {_mm512_cvtepi32_ps(a.v)}; }
+static inline F32x16 as_f32(I32x16 a) { return {_mm512_castsi512_ps(a.v)}; }
 /// A table of 16 bytes for codes in the low and in the high halves.
 struct Table {
   __m512i v;
@@ -91,7 +93,7 @@ static inline I32x16 set1_i32(int32_t v) { return {_mm256_set1_epi32(v), _mm256_
 static inline I32x16 add(I32x16 a, I32x16 b) {
   return {_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)};
 }
-static inline F32x16 to_f32(I32x16 a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
+static inline F32x16 as_f32(I32x16 a) { return {_mm256_castsi256_ps(a.lo), _mm256_castsi256_ps(a.hi)}; }
 struct Table {
   __m256i v;
 };
@@ -151,9 +153,9 @@ static inline I32x16 add(I32x16 a, I32x16 b) {
   for (int i = 0; i < 16; ++i) a.v[i] += b.v[i];
   return a;
 }
-static inline F32x16 to_f32(I32x16 a) {
+static inline F32x16 as_f32(I32x16 a) {
   float out[16];
-  for (int i = 0; i < 16; ++i) out[i] = static_cast<float>(a.v[i]);
+  __builtin_memcpy(out, a.v, sizeof(out));
   return load(out);
 }
 struct Table {
@@ -183,5 +185,9 @@ static inline I32x16 dot(I32x16 acc, const Quads& w, const int8_t* x) {
 }
 
 #endif
+
+constexpr int32_t kStart = 0x4B400000;  // 1.5 * 2^23
+/// What a sum that began at kStart has gathered. Exact.
+static inline F32x16 gathered(I32x16 sum) { return sub(as_f32(sum), set1(0x1.8p23f)); }
 
 }  // namespace fathom::cpu::FATHOM_LEVEL

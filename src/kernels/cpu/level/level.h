@@ -73,11 +73,11 @@ struct IntRows {
   const int8_t* codes = nullptr;
   int64_t stride = 0;
   const float* scales = nullptr;     // [rows, groups]
-  const int32_t* offsets = nullptr;  // [rows, groups]: -128 times the sum of the group's codes
+  const int32_t* starts = nullptr;  // [rows, groups]: where sums begin: level/int_dot.h
   int64_t scale_stride = 0;
 
   IntRows from(int64_t row) const {
-    return {codes + row * stride, stride, scales + row * scale_stride, offsets + row * scale_stride, scale_stride};
+    return {codes + row * stride, stride, scales + row * scale_stride, starts + row * scale_stride, scale_stride};
   }
 };
 /// A rectangle of y = x w^T; column_begin is a multiple of 16.
@@ -197,8 +197,8 @@ struct Level {
   void (*swiglu_backward_row)(const float* gate, const float* up, const float* dh, float* dgate, float* dup, int64_t n);
   void (*sigmoid_row)(const float* z, float* s, int64_t n);
   void (*softmax_row)(const float* z, float* s, int64_t n);
-  /// `groups` groups of 32 numbers; numerics/intq.h quantize_activations, bit for bit, with the offsets of IntRows.
-  void (*quantize_activations)(const float* x, int64_t groups, int8_t* codes, float* scales, int32_t* offsets);
+  /// `groups` groups of 32 numbers; numerics/intq.h quantize_activations, bit for bit, with the starts of IntRows.
+  void (*quantize_activations)(const float* x, int64_t groups, int8_t* codes, float* scales, int32_t* starts);
   void (*quantize_row)(const float* x, bool power_of_two, uint8_t* codes, float* scales, int64_t n);
   /// Returns the loss; target < 0: loss 0 and a zero gradient. dlogits may be null or logits itself.
   float (*cross_entropy_row)(const float* logits, int64_t n, int64_t target, double gradient_scale, float* dlogits);

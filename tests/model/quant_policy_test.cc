@@ -1,0 +1,77 @@
+#include "model/quant_policy.h"
+
+#include <gtest/gtest.h>
+
+namespace fathom {
+namespace {
+
+TensorSpec matrix(TensorClass tensor_class, std::string name = "model.layers.0.x.weight") {
+  return {.name = std::move(name), .shape = {8, 8}, .tensor_class = tensor_class};
+}
+
+TEST(QuantPolicy, AppliesOneFormatToAllClasses) {
+  const auto policy = parse_quant_policy("int8");
+  ASSERT_TRUE(policy);
+  for (TensorClass c : {TensorClass::kAttention, TensorClass::kDenseFfn, TensorClass::kRoutedExpert,
+                        TensorClass::kSharedExpert, TensorClass::kHead, TensorClass::kMtp}) {
+    EXPECT_EQ(policy->format_of(matrix(c)), WeightFormat::kInt8);
+  }
+  for (TensorClass c : {TensorClass::kEmbedding, TensorClass::kRouter, TensorClass::kNorm}) {
+    EXPECT_EQ(policy->format_of(matrix(c)), WeightFormat::kStored);
+  }
+}
+
+TEST(QuantPolicy, LeavesVectorsAndKvBAsStored) {
+  const auto policy = parse_quant_policy("int8");
+  ASSERT_TRUE(policy);
+  EXPECT_EQ(policy->format_of(matrix(TensorClass::kAttention, "model.layers.0.self_attn.kv_b_proj.weight")),
+            WeightFormat::kStored);
+  TensorSpec vector = matrix(TensorClass::kAttention);
+  vector.shape = {8};
+  EXPECT_EQ(policy->format_of(vector), WeightFormat::kStored);
+}
+
+TEST(QuantPolicy, KeepsTheHeadInInt8BesideFourBits) {
+  EXPECT_EQ(parse_quant_policy("int4")->head, WeightFormat::kInt8);
+  EXPECT_EQ(parse_quant_policy("mxfp4")->head, WeightFormat::kInt8);
+  EXPECT_EQ(parse_quant_policy("int4,head=int4")->head, WeightFormat::kInt4);
+  EXPECT_EQ(parse_quant_policy("fp8")->head, WeightFormat::kFp8);
+}
+
+TEST(QuantPolicy, TakesClassesApart) {
+  const auto policy = parse_quant_policy("int8,experts=int4,attention=none,mtp=bf16,dense=iq4_nl,shared=mxfp4");
+  ASSERT_TRUE(policy);
+  EXPECT_EQ(policy->experts, WeightFormat::kInt4);
+  EXPECT_EQ(policy->attention, WeightFormat::kStored);
+  EXPECT_EQ(policy->mtp, WeightFormat::kBF16);
+  EXPECT_EQ(policy->dense, WeightFormat::kIq4Nl);
+  EXPECT_EQ(policy->shared, WeightFormat::kMxfp4);
+  EXPECT_EQ(policy->head, WeightFormat::kInt8);
+  EXPECT_EQ(parse_quant_policy("experts=int4")->dense, WeightFormat::kStored);
+}
+
+TEST(QuantPolicy, NamesWhatItDoesNotUnderstand) {
+  const auto expect_error = [](std::string_view text, std::string_view part) {
+    const auto policy = parse_quant_policy(text);
+    ASSERT_FALSE(policy) << text;
+    EXPECT_NE(policy.error().text.find(part), std::string::npos) << policy.error().text;
+    EXPECT_NE(policy.error().text.find("accepted"), std::string::npos) << policy.error().text;
+  };
+  expect_error("int9", "\"int9\"");
+  expect_error("int8,router=int4", "\"router\"");
+  expect_error("experts=int9", "\"int9\"");
+  expect_error("int8,,experts=int4", "\"\"");
+  EXPECT_NE(parse_quant_policy("experts=int4,int8").error().text.find("comes first"), std::string::npos);
+  EXPECT_TRUE(parse_quant_policy(""));
+  EXPECT_TRUE(parse_quant_policy("none"));
+}
+
+TEST(QuantPolicy, NamesEveryFormatAsItParsesIt) {
+  for (WeightFormat f : {WeightFormat::kBF16, WeightFormat::kFp8, WeightFormat::kInt8, WeightFormat::kInt4,
+                         WeightFormat::kIq4Nl, WeightFormat::kMxfp4}) {
+    EXPECT_EQ(parse_quant_policy(name_of(f))->experts, f);
+  }
+}
+
+}  // namespace
+}  // namespace fathom
