@@ -149,6 +149,32 @@ TEST(DocumentLayout, NumbersPositionsFromEachDocumentsStart) {
   EXPECT_TRUE(layout.segments[2].pages.empty());
 }
 
+// Naive attention expands a few heads at a time; how many changes no bit, in FP32 and BF16.
+TEST(Transformer, HeadsExpandedAtATimeDoNotChangeABit) {
+  const auto model = testing::random_model(testing::awkward_config(), 5, DType::kBF16);
+  const auto tokens = testing::random_tokens(90, model->config.vocab_size, 1);
+  const std::vector<int64_t> offsets{0, 20, 90};
+  const DocumentLayout layout(offsets);
+  for (const std::string& name : available_kernels()) {
+    ThreadPool pool(2);
+    const auto kernels = make_kernels(name, pool);
+    ASSERT_TRUE(kernels);
+    const Transformer transformer(model->config, model->weights);
+    for (const Precision precision : {Precision::kF32, Precision::kBF16}) {
+      std::vector<float> whole;
+      for (const int64_t bytes : {int64_t{64} << 20, int64_t{2 * 70 * 24 * 4}, int64_t{1}}) {  // all, two, one
+        Arena arena;
+        const Tensor hidden =
+            transformer.forward({.k = **kernels, .arena = arena, .precision = precision, .expansion_bytes = bytes},
+                                {.tokens = tokens, .positions = layout.positions, .segments = layout.segments});
+        const std::vector<float> got(hidden.ptr<float>(), hidden.ptr<float>() + hidden.numel());
+        if (whole.empty()) whole = got;
+        EXPECT_TRUE(bit_equal(whole, got)) << name << " " << bytes;
+      }
+    }
+  }
+}
+
 // Packing is invisible: each document alone gives the bits it has inside the pack, empty documents included.
 TEST(Transformer, DocumentsOfAPackDoNotSeeEachOther) {
   const auto model = testing::random_model(testing::awkward_config(), 4);
