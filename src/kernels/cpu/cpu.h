@@ -99,12 +99,15 @@ class CpuKernels final : public Kernels {
   }
   void run_products();
   void decode_bf16(const MlaDecodeArgs& args);
+  /// x [T, H, N] rounded to BF16, contiguous, in rounded_.
+  const float* rounded_rows(const Tensor& x);
 
   const cpu::Level& level_;
   ThreadPool& pool_;
   Storage thread_scratch_;
   int64_t scratch_stride_ = 0;
   Storage shared_scratch_;
+  Storage rounded_;
   std::vector<Product> products_;
   std::vector<int64_t> part_row_;  // of decode_bf16: the row that each part belongs to
 };

@@ -109,36 +109,58 @@ void CpuKernels::mla_prefill_backward(const MlaPrefillBackwardArgs& b) {
   });
 }
 
+// One row of x at a time is multiplied by much of kv_b, so reading kv_b is what costs. In BF16 x is rounded once, and
+// where BF16 holds the weights exactly the FP32 loops read them as fast as memory gives them: products exact, sums
+// FP32. Weights with more bits go through the BF16 product, which rounds them.
+const float* CpuKernels::rounded_rows(const Tensor& x) {
+  const int64_t tokens = x.extent(0), heads = x.extent(1), width = x.extent(2);
+  const int64_t bytes = tokens * heads * width * static_cast<int64_t>(sizeof(float));
+  if (bytes > rounded_.num_bytes()) rounded_ = Storage(bytes);
+  auto* const out = static_cast<float*>(rounded_.data());
+  each(tokens * heads, 2 * width, [&](int64_t i, int) {
+    float* to = out + i * width;
+    std::memcpy(to, row(x, i / heads) + i % heads * x.stride(1), static_cast<size_t>(width) * sizeof(float));
+    level_.round_row(to, width);
+  });
+  return out;
+}
+
 void CpuKernels::mla_absorb_query(Tensor q_nope, const Weight& kv_b, Tensor q_latent, Precision precision) {
   const int64_t tokens = q_nope.extent(0), heads = q_nope.extent(1), nope = q_nope.extent(2);
   const int64_t latent = kv_b.in_features(), rows_per_head = kv_b.out_features() / std::max<int64_t>(heads, 1);
   expect_f32(q_nope, tokens, heads, nope);
   expect_f32(q_latent, tokens, heads, latent);
   check(rows_per_head * heads == kv_b.out_features() && nope <= rows_per_head, "kv_b holds the rows of every head");
+  const float* q = row(q_nope, 0);
+  int64_t q_token = q_nope.stride(0), q_head = q_nope.stride(1);
   if (precision == Precision::kBF16 && !kv_b.scales) {
-    reserve_scratch(level_.absorb_bf16_scratch_bytes);
-    // All columns of a head at once, so that its rows are read one after the other.
-    const int64_t chunks = ceil_div(tokens, cpu::kAbsorbTokens);
-    each(heads * chunks, nope * latent / 16, [&](int64_t i, int thread_id) {
-      const int64_t h = i / chunks, t = i % chunks * cpu::kAbsorbTokens;
-      level_.absorb_bf16({.q = row(q_nope, t) + h * q_nope.stride(1),
-                          .q_token = q_nope.stride(0),
-                          .num_tokens = std::min(cpu::kAbsorbTokens, tokens - t),
-                          .nope = nope,
-                          .w = cpu::matrix_of(kv_b, h * rows_per_head),
-                          .out = row(q_latent, t) + h * q_latent.stride(1),
-                          .out_token = q_latent.stride(0),
-                          .column_end = latent},
-                         scratch(thread_id));
-    });
-    return;
+    if (kv_b.codes.dtype != DType::kBF16) {
+      products_.clear();
+      for (int64_t h = 0; h < heads; ++h) {
+        products_.push_back({{.x = q + h * q_head,
+                              .x_stride = q_token,
+                              .w = cpu::matrix_of(kv_b, h * rows_per_head),
+                              .w_transposed = true,
+                              .depth = nope,
+                              .y = row(q_latent, 0) + h * q_latent.stride(1),
+                              .y_stride = q_latent.stride(0),
+                              .arithmetic = cpu::Arithmetic::kBF16,
+                              .row_end = tokens,
+                              .column_end = latent}});
+      }
+      run_products();
+      return;
+    }
+    q = rounded_rows(q_nope);
+    q_token = heads * nope;
+    q_head = nope;
   }
   constexpr int64_t kColumns = 64;
   const int64_t blocks = ceil_div(latent, kColumns);
   each(heads * blocks, tokens * nope * kColumns / 4, [&](int64_t i, int) {
     const int64_t h = i / blocks, begin = i % blocks * kColumns;
-    level_.absorb({.q = row(q_nope, 0) + h * q_nope.stride(1),
-                   .q_token = q_nope.stride(0),
+    level_.absorb({.q = q + h * q_head,
+                   .q_token = q_token,
                    .num_tokens = tokens,
                    .nope = nope,
                    .w = cpu::matrix_of(kv_b, h * rows_per_head),
@@ -155,15 +177,24 @@ void CpuKernels::mla_expand_value(Tensor o_latent, const Weight& kv_b, Tensor o,
   expect_f32(o_latent, tokens, heads, latent);
   expect_f32(o, tokens, heads, value);
   check(rows_per_head * heads == kv_b.out_features() && value <= rows_per_head, "kv_b holds the rows of every head");
+  const float* x = row(o_latent, 0);
+  int64_t x_token = o_latent.stride(0), x_head = o_latent.stride(1);
+  auto arithmetic = precision == Precision::kBF16 ? cpu::Arithmetic::kBF16 : cpu::Arithmetic::kF32;
+  if (precision == Precision::kBF16 && kv_b.codes.dtype == DType::kBF16) {
+    x = rounded_rows(o_latent);
+    x_token = heads * latent;
+    x_head = latent;
+    arithmetic = cpu::Arithmetic::kF32;
+  }
   products_.clear();
   for (int64_t h = 0; h < heads; ++h) {
-    products_.push_back({{.x = row(o_latent, 0) + h * o_latent.stride(1),
-                          .x_stride = o_latent.stride(0),
+    products_.push_back({{.x = x + h * x_head,
+                          .x_stride = x_token,
                           .w = cpu::matrix_of(kv_b, (h + 1) * rows_per_head - value),
                           .depth = latent,
                           .y = row(o, 0) + h * o.stride(1),
                           .y_stride = o.stride(0),
-                          .arithmetic = precision == Precision::kBF16 ? cpu::Arithmetic::kBF16 : cpu::Arithmetic::kF32,
+                          .arithmetic = arithmetic,
                           .row_end = tokens,
                           .column_end = value}});
   }

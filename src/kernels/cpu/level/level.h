@@ -132,7 +132,6 @@ inline constexpr int64_t kKeyBlock = 64;    // keys (absolute positions) per ste
 inline constexpr int64_t kQueryBlock = 64;  // queries handled together
 inline constexpr int64_t kQueryBlockBf16 = 256;
 inline constexpr int64_t kDecodePart = 1024;  // keys of a part of BF16 decoding, between absolute multiples of it
-inline constexpr int64_t kAbsorbTokens = 64;  // of an AbsorbTask in BF16
 
 /// The numbers of one AdamW step, in the precision in which they are used.
 struct AdamWNumbers {
@@ -171,9 +170,6 @@ struct Level {
   void (*decode_heads_bf16)(const DecodeTask& task, void* scratch);
   int64_t (*decode_bf16_scratch_bytes)(int64_t latent, int64_t rope, int64_t num_heads);
   void (*merge_parts)(const MergeTask& task);
-  /// Weights without scales; at most kAbsorbTokens tokens.
-  void (*absorb_bf16)(const AbsorbTask& task, void* scratch);
-  int64_t absorb_bf16_scratch_bytes;
 
   /// Columns [begin, end) of stored row n.
   void (*decode_row)(const MatrixRef& w, int64_t n, int64_t begin, int64_t end, float* out);

@@ -22,9 +22,6 @@ int64_t prefill_bf16_scratch_bytes(int64_t nope, int64_t rope, int64_t value);
 void decode_heads_bf16(const DecodeTask& task, void* scratch);
 int64_t decode_bf16_scratch_bytes(int64_t latent, int64_t rope, int64_t num_heads);
 void merge_parts(const MergeTask& task);
-void absorb_bf16(const AbsorbTask& task, void* scratch);
-/// Of absorb_bf16: rows of x in FP32 or BF16.
-inline constexpr int64_t kAbsorbScratchBytes = kAbsorbTokens * (kDepthBlockBf16 + 32) * 4;
 
 void decode_row(const MatrixRef& w, int64_t n, int64_t begin, int64_t end, float* out);
 void copy_to_bf16(const float* x, uint16_t* y, int64_t n);
