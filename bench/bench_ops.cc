@@ -150,23 +150,45 @@ void bench_attention(Kernels& k, const Bench& bench) {
     const std::string shape = std::to_string(s) + " tokens " + std::to_string(h) + " heads " + std::to_string(nope) +
                               "+" + std::to_string(rope) + "/" + std::to_string(value);
     bench.time("prefill " + shape, 2 * pairs * static_cast<double>(nope + rope + value), 0, [&] { k.mla_prefill(a); });
+    a.precision = Precision::kBF16;
+    bench.time("prefill bf16 " + shape, 2 * pairs * static_cast<double>(nope + rope + value), 0,
+               [&] { k.mla_prefill(a); });
     bench.time("prefill_backward " + shape, 2 * pairs * static_cast<double>(3 * (nope + rope) + 2 * value), 0,
                [&] { k.mla_prefill_backward(b); });
   }
-  for (const auto& [h, latent, rope, length] : {std::array<int64_t, 4>{8, 64, 16, 256}, {16, 512, 64, 4096}}) {
+  for (const auto& [h, latent, rope, length] :
+       {std::array<int64_t, 4>{8, 64, 16, 256}, {16, 512, 64, 4096}, {128, 512, 64, 4096}}) {
     Pool pool;
     const Tensor cache = pool.make(DType::kBF16, {length, latent + rope});
     std::vector<void*> pages;
     for (int64_t p = 0; p < length; p += 64) pages.push_back(static_cast<bf16*>(cache.data) + p * (latent + rope));
     const std::vector<LatentPages> caches = {{pages, DType::kBF16, latent, rope}};
     const std::vector<int64_t> positions = {length - 1};
-    const MlaDecodeArgs a = {
+    MlaDecodeArgs a = {
         pool.make(DType::kF32, {1, h, latent}), pool.make(DType::kF32, {1, h, rope}), caches, positions, 0.1,
         pool.make(DType::kF32, {1, h, latent})};
     bench.time("mla_decode " + std::to_string(length) + " keys " + std::to_string(h) + " heads " +
                    std::to_string(latent) + "+" + std::to_string(rope),
                2.0 * static_cast<double>(h * length * (2 * latent + rope)), static_cast<double>(cache.num_bytes()),
                [&] { k.mla_decode(a); });
+    a.precision = Precision::kBF16;
+    bench.time("mla_decode bf16 " + std::to_string(length) + " keys " + std::to_string(h) + " heads " +
+                   std::to_string(latent) + "+" + std::to_string(rope),
+               2.0 * static_cast<double>(h * length * (2 * latent + rope)), static_cast<double>(cache.num_bytes()),
+               [&] { k.mla_decode(a); });
+  }
+  for (const int64_t h : {16, 128}) {
+    constexpr int64_t kNope = 128, kValue = 128, kLatent = 512;
+    Pool pool;
+    const Weight w = pool.weight(DType::kBF16, h * (kNope + kValue), kLatent);
+    const Tensor q = pool.make(DType::kF32, {1, h, kNope}), c = pool.make(DType::kF32, {1, h, kLatent});
+    const Tensor o = pool.make(DType::kF32, {1, h, kValue});
+    const double macs = static_cast<double>(h * kNope * kLatent);
+    for (const Precision p : {Precision::kF32, Precision::kBF16}) {
+      const std::string label = (p == Precision::kF32 ? "f32 " : "bf16 ") + std::to_string(h) + " heads";
+      bench.time("mla_absorb_query " + label, 2 * macs, 2 * macs, [&] { k.mla_absorb_query(q, w, c, p); });
+      bench.time("mla_expand_value " + label, 2 * macs, 2 * macs, [&] { k.mla_expand_value(c, w, o, p); });
+    }
   }
 }
 

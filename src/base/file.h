@@ -18,8 +18,8 @@ using Path = std::filesystem::path;
 /// The whole file; an error if it is larger than `max_bytes`, missing or unreadable.
 Result<std::string> read_file(const Path& path, int64_t max_bytes = int64_t{1} << 30);
 
-/// Gives the whole pages inside [data, data + num_bytes) back to the system: of a file's mapping they are read again when
-/// they are needed again; what other memory held is lost.
+/// Gives the whole pages inside [data, data + num_bytes) back to the system: of a file's mapping they are read again
+/// when they are needed again; what other memory held is lost.
 void release_pages(const void* data, int64_t num_bytes);
 
 /// A read-only memory map of a regular file (symbolic links are followed). Cheap to copy; unmapped with the last copy.

@@ -79,6 +79,11 @@ struct BalanceLossArgs {
 /// Causal attention of one sequence in the naive (expanded) form. Query i has absolute position first_position + i and
 /// sees the keys 0 .. first_position + i. Keys are walked in blocks of 64 absolute positions with an online softmax.
 ///   score = (q_nope . k_nope + q_rope . k_rope) * softmax_scale
+/// Precision of attention, here and in MlaDecodeArgs: kF32, or kBF16: q, k and v (in decoding the latents) rounded to
+/// BF16 once, products exact, sums, softmax and lse in FP32, and each probability exp(score - running maximum) rounded
+/// to BF16 for the product with v. `ref` rounds the same operands but no probability, so that it is the exact result:
+/// the others are within 2^-8 sum_s p_s |v_s| of it. A key or value that is not finite reaches no query that does not
+/// see it.
 struct MlaPrefillArgs {
   Tensor q;       // [T, H, Dn + R], rope already applied to the tail
   Tensor kv;      // [S, H, Dn + Dv], S >= first_position + T
@@ -86,10 +91,13 @@ struct MlaPrefillArgs {
   int64_t qk_nope_head_dim = 0;
   int64_t first_position = 0;
   double softmax_scale = 0;
-  Tensor out;  // out [T, H, Dv]
-  Tensor lse;  // out [T, H]: log-sum-exp of the scaled scores; may be empty
+  Tensor out;                             // out [T, H, Dv]
+  Tensor lse;                             // out [T, H]: log-sum-exp of the scaled scores; may be empty
+  Precision precision = Precision::kF32;  // or kBF16
 };
 
+/// In FP32 whatever the forward's precision: after a forward in BF16, q, kv and k_rope are to be numbers that BF16
+/// holds, so that exp(score - lse) are the forward's probabilities.
 struct MlaPrefillBackwardArgs {
   MlaPrefillArgs forward;  // out and lse as forward left them; first_position 0
   Tensor dout;             // [T, H, Dv]
@@ -110,13 +118,16 @@ struct LatentPages {
 };
 
 /// One generated token in the absorbed form: keys and values are the cached latents themselves, all heads share them.
+/// In BF16 the keys are taken in parts between absolute multiples of 1024 positions, and the parts' results are merged
+/// in order: which threads computed them cannot be seen.
 struct MlaDecodeArgs {
   Tensor q_latent;                         // [T, H, C]
   Tensor q_rope;                           // [T, H, R]
   std::span<const LatentPages> sequences;  // T entries: the cache that each row reads
   std::span<const int64_t> positions;      // T entries: row t sees the keys 0 .. positions[t]
   double softmax_scale = 0;
-  Tensor out;  // out [T, H, C]
+  Tensor out;                             // out [T, H, C]
+  Precision precision = Precision::kF32;  // or kBF16
 };
 
 struct AdamWArgs {
@@ -175,6 +186,7 @@ class Kernels {
   virtual void mla_prefill(const MlaPrefillArgs& args) = 0;
   virtual void mla_prefill_backward(const MlaPrefillBackwardArgs& args) = 0;
   /// q_latent[t, h, c] = sum_d q_nope[t, h, d] W_UK[h, d, c]; kv_b [H (Dn + Dv), C] holds W_UK and W_UV per head.
+  /// kBF16 as in a gemm; with scales (the contraction runs over rows, as in a gemm's backward) as kF32.
   virtual void mla_absorb_query(Tensor q_nope, const Weight& kv_b, Tensor q_latent, Precision precision) = 0;
   virtual void mla_decode(const MlaDecodeArgs& args) = 0;
   /// o[t, h, v] = sum_c o_latent[t, h, c] W_UV[h, v, c].

@@ -1,13 +1,26 @@
 #include "model/mla.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "model/linear.h"
+#include "numerics/fp8.h"
 
 namespace fathom {
 namespace {
 
 Tensor as_heads(Tensor x) { return x.split_last(1, x.extent(x.rank - 1)); }  // [T, R] -> [T, 1, R]
+
+// The rows of heads [begin, begin + count) of kv_b.
+Weight heads_of(const Weight& kv_b, int64_t rows_per_head, int64_t begin, int64_t count) {
+  Weight w = kv_b;
+  w.codes = kv_b.codes.rows(begin * rows_per_head, count * rows_per_head);
+  if (kv_b.scales) {
+    check(begin * rows_per_head % kScaleBlock == 0, "a part of a weight begins with a block of scales");
+    w.scales = kv_b.scales.rows(begin * rows_per_head / kScaleBlock, num_scale_blocks(count * rows_per_head));
+  }
+  return w;
+}
 
 }  // namespace
 
@@ -36,6 +49,8 @@ void Mla::forward(const Run& run, Tensor x, const AttentionContext& context, Ten
   if (run.precision == Precision::kBF16) {  // what a BF16 cache would hold, so that training and prefill see the same
     run.k.round_to_bf16(latent);
     run.k.round_to_bf16(k_rope);
+    // Attention rounds q itself; backward is to see what was multiplied.
+    if (saved != nullptr) run.k.round_to_bf16(q.join_last());
   }
 
   const Tensor o = run.make({T, H, Dv});
@@ -72,9 +87,11 @@ void Mla::forward(const Run& run, Tensor x, const AttentionContext& context, Ten
   }
 }
 
-/// Keys and values expanded from the latents of the whole sequence so far: the cache's, or the segment's own rows.
+/// Keys and values expanded from the latents of the whole sequence so far: the cache's, or the segment's own rows. A
+/// few heads at a time: a head's numbers depend on its own rows of kv_b alone, so how many cannot change a bit.
 void Mla::attend_naive(const Run& run, const Segment& segment, const LatentPages* pages, Tensor q, Tensor latent,
                        Tensor k_rope, Tensor o, Tensor lse) const {
+  if (segment.count == 0) return;
   const ArenaScope scope(run.arena);
   const int64_t H = config_.num_attention_heads, Dn = config_.qk_nope_head_dim, Dv = config_.v_head_dim;
   const int64_t S = segment.first_position + segment.count;
@@ -84,16 +101,26 @@ void Mla::attend_naive(const Run& run, const Segment& segment, const LatentPages
     rope_keys = run.make({S, config_.qk_rope_head_dim});
     run.k.gather_latents(*pages, keys, rope_keys);
   }
-  const Tensor kv = run.make({S, H, Dn + Dv});
-  run.k.gemm(keys, w_.kv_b.value, kv.join_last(), run.unquantized());  // eq. 2, 5
-  run.k.mla_prefill({.q = q.rows(segment.row, segment.count),
-                     .kv = kv,
-                     .k_rope = rope_keys,
-                     .qk_nope_head_dim = Dn,
-                     .first_position = segment.first_position,
-                     .softmax_scale = config_.softmax_scale(),
-                     .out = o.rows(segment.row, segment.count),
-                     .lse = lse ? lse.rows(segment.row, segment.count) : Tensor{}});  // eq. 10
+  // Parts of a weight with scales begin where a block of scales does.
+  int64_t step = 1;
+  while (w_.kv_b.value.scales && step < H && step * (Dn + Dv) % kScaleBlock != 0) ++step;
+  const int64_t head_bytes = S * (Dn + Dv) * size_of(run.activation);
+  const int64_t heads = std::clamp<int64_t>(run.expansion_bytes / head_bytes / step * step, std::min(step, H), H);
+  const Tensor kv = run.make({S * heads * (Dn + Dv)});
+  for (int64_t h = 0; h < H; h += heads) {
+    const int64_t count = std::min(heads, H - h);
+    const Tensor part = Tensor::contiguous(kv.data, kv.dtype, {S, count, Dn + Dv});
+    run.k.gemm(keys, heads_of(w_.kv_b.value, Dn + Dv, h, count), part.join_last(), run.unquantized());  // eq. 2, 5
+    run.k.mla_prefill({.q = q.rows(segment.row, segment.count).slice(1, h, count),
+                       .kv = part,
+                       .k_rope = rope_keys,
+                       .qk_nope_head_dim = Dn,
+                       .first_position = segment.first_position,
+                       .softmax_scale = config_.softmax_scale(),
+                       .out = o.rows(segment.row, segment.count).slice(1, h, count),
+                       .lse = lse ? lse.rows(segment.row, segment.count).slice(1, h, count) : Tensor{},
+                       .precision = run.unquantized()});  // eq. 10
+  }
 }
 
 /// W_UK absorbed into the query and W_UV into the output: attention over the latents themselves.
@@ -118,7 +145,8 @@ void Mla::attend_absorbed(const Run& run, const AttentionContext& context, int64
                     .sequences = sequences,
                     .positions = positions,
                     .softmax_scale = config_.softmax_scale(),
-                    .out = o_latent});
+                    .out = o_latent,
+                    .precision = run.unquantized()});
   run.k.mla_expand_value(o_latent, w_.kv_b.value, o.rows(0, rows), run.unquantized());
 }
 
@@ -138,6 +166,7 @@ void Mla::backward_input(const Run& run, const AttentionContext& context, Tensor
     const int64_t row = segment.row, count = segment.count;
     const Tensor kv = run.make({count, H, Dn + Dv});
     run.k.gemm(s.latent.rows(row, count), w_.kv_b.value, kv.join_last(), run.unquantized());
+    if (run.precision == Precision::kBF16) run.k.round_to_bf16(kv.join_last());  // as forward's attention does
     run.k.mla_prefill_backward({.forward = {.q = s.q.rows(row, count),
                                             .kv = kv,
                                             .k_rope = s.kv_raw.slice(1, C, R).rows(row, count),

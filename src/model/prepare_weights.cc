@@ -27,7 +27,8 @@ Weight target_of(const Weight& from, const TensorSpec& spec, const QuantPolicy& 
   if (groups_of(format) != GroupFormat::kNone) return panels_of(groups_of(format), n, k);
   if (format == WeightFormat::kStored && from.groups != GroupFormat::kNone) return panels_of(from.groups, n, k);
   if (precision != Precision::kBF16) return stays;
-  const bool is_fp8 = format == WeightFormat::kFp8 || (format == WeightFormat::kStored && from.codes.dtype == DType::kE4M3);
+  const bool is_fp8 =
+      format == WeightFormat::kFp8 || (format == WeightFormat::kStored && from.codes.dtype == DType::kE4M3);
   return panels_of(is_fp8 ? DType::kE4M3 : DType::kBF16, n, k);
 }
 

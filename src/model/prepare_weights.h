@@ -1,5 +1,5 @@
-// Preparing weights: from matrices as a checkpoint stores them to the panels that the products of inference read, in the
-// formats of a policy. Training keeps rows.
+// Preparing weights: from matrices as a checkpoint stores them to the panels that the products of inference read, in
+// the formats of a policy. Training keeps rows.
 #pragma once
 
 #include "base/progress.h"
@@ -19,8 +19,8 @@ PreparedBytes prepared_bytes(const Model& model, const QuantPolicy& policy, Prec
 
 /// Puts the matrices of `model` into panels: those that the policy names in its formats, with Precision::kBF16 also the
 /// others, as they are (F32 and F16 rounded to BF16, as their product would). One matrix at a time is in memory twice.
-/// Errors: a number that a format cannot hold, by tensor; FP8 of a K that E4M3 blocks do not know; not enough memory, before
-/// anything is done; cancelled.
+/// Errors: a number that a format cannot hold, by tensor; FP8 of a K that E4M3 blocks do not know; not enough memory,
+/// before anything is done; cancelled.
 Status prepare_weights(Model& model, const QuantPolicy& policy, Precision precision, Kernels& kernels,
                        Progress& progress);
 

@@ -15,6 +15,8 @@ struct Run {
   Arena& arena;
   Precision precision = Precision::kF32;
   DType activation = DType::kF32;  // F64 with the ref kernels, for finite differences
+  /// Naive attention expands keys and values of so many heads at a time that they fit (one head always does).
+  int64_t expansion_bytes = int64_t{64} << 20;
 
   /// An uninitialised activation tensor of this pass.
   Tensor make(std::initializer_list<int64_t> extents) const { return Tensor::allocate(arena, activation, extents); }

@@ -31,7 +31,9 @@ void decode_row(const Weight& w, int64_t n, int64_t begin, int64_t end, float* o
   if (w.layout == WeightLayout::kRows && w.groups == GroupFormat::kNone) {
     const int64_t at = n * w.codes.stride(0);
     switch (w.codes.dtype) {
-      case DType::kF32: std::copy(w.codes.ptr<const float>() + at + begin, w.codes.ptr<const float>() + at + end, out); return;
+      case DType::kF32:
+        std::copy(w.codes.ptr<const float>() + at + begin, w.codes.ptr<const float>() + at + end, out);
+        return;
       case DType::kBF16: {
         const bf16* row = w.codes.ptr<const bf16>() + at;
         for (int64_t k = begin; k < end; ++k) out[k - begin] = to_float(row[k]);

@@ -47,8 +47,8 @@ bool group_codes(const Weight& from, int64_t n, int64_t group, int64_t count, Gr
   }
   for (int64_t g = 0; g < count; ++g) {
     const int64_t at = n * from.scales.stride(0) + group + g;
-    scales[g] = format == GroupFormat::kMxfp4 ? from.scales.ptr<const e8m0>()[at].bits
-                                              : from.scales.ptr<const f16>()[at].bits;
+    scales[g] =
+        format == GroupFormat::kMxfp4 ? from.scales.ptr<const e8m0>()[at].bits : from.scales.ptr<const f16>()[at].bits;
   }
   const int64_t first = n * from.codes.stride(0) + k;
   const auto* bytes = static_cast<const uint8_t*>(from.codes.data);

@@ -223,32 +223,34 @@ TEST(CpuGemm, GroupedIsTheGemmOfEachExpert) {
 TEST(CpuAttention, ChunkingAPromptDoesNotChangeABit) {
   ThreadPool pool(2);
   constexpr int64_t kS = 200, kH = 2, kNope = 20, kRope = 16, kValue = 24;
-  for (const std::string& level : levels()) {
-    const auto kernels = make(level, pool);
-    Operands o;
-    o.input("q", {kS, kH, kNope + kRope}), o.input("kv", {kS, kH, kNope + kValue}), o.input("kr", {kS, kRope});
-    o.output("out", {kS, kH, kValue}), o.output("lse", {kS, kH});
-    o.output("out2", {kS, kH, kValue}), o.output("lse2", {kS, kH});
-    const auto prefill = [&](int64_t first, int64_t count, const char* out, const char* lse) {
-      kernels->mla_prefill({.q = o.at("q").rows(first, count),
-                            .kv = o.at("kv").rows(0, first + count),
-                            .k_rope = o.at("kr").rows(0, first + count),
-                            .qk_nope_head_dim = kNope,
-                            .first_position = first,
-                            .softmax_scale = 0.3,
-                            .out = o.at(out).rows(first, count),
-                            .lse = o.at(lse).rows(first, count)});
-    };
-    prefill(0, kS, "out", "lse");
-    int64_t first = 0;
-    for (int64_t count : {1, 62, 2, 64, 7, 64}) {
-      prefill(first, count, "out2", "lse2");
-      first += count;
+  for (const std::string& level : levels())
+    for (const Precision precision : {Precision::kF32, Precision::kBF16}) {
+      const auto kernels = make(level, pool);
+      Operands o;
+      o.input("q", {kS, kH, kNope + kRope}), o.input("kv", {kS, kH, kNope + kValue}), o.input("kr", {kS, kRope});
+      o.output("out", {kS, kH, kValue}), o.output("lse", {kS, kH});
+      o.output("out2", {kS, kH, kValue}), o.output("lse2", {kS, kH});
+      const auto prefill = [&](int64_t first, int64_t count, const char* out, const char* lse) {
+        kernels->mla_prefill({.q = o.at("q").rows(first, count),
+                              .kv = o.at("kv").rows(0, first + count),
+                              .k_rope = o.at("kr").rows(0, first + count),
+                              .qk_nope_head_dim = kNope,
+                              .first_position = first,
+                              .softmax_scale = 0.3,
+                              .out = o.at(out).rows(first, count),
+                              .lse = o.at(lse).rows(first, count),
+                              .precision = precision});
+      };
+      prefill(0, kS, "out", "lse");
+      int64_t first = 0;
+      for (int64_t count : {1, 62, 2, 64, 7, 64}) {
+        prefill(first, count, "out2", "lse2");
+        first += count;
+      }
+      ASSERT_EQ(first, kS);
+      EXPECT_TRUE(o.blocks["out"].bytes_equal(o.blocks["out2"])) << level;
+      EXPECT_TRUE(o.blocks["lse"].bytes_equal(o.blocks["lse2"])) << level;
     }
-    ASSERT_EQ(first, kS);
-    EXPECT_TRUE(o.blocks["out"].bytes_equal(o.blocks["out2"])) << level;
-    EXPECT_TRUE(o.blocks["lse"].bytes_equal(o.blocks["lse2"])) << level;
-  }
 }
 
 TEST(CpuAttention, DecodeOfARowDoesNotDependOnItsBatch) {

@@ -102,8 +102,8 @@ const char* name_of(GroupFormat f) {
 }
 
 void add_panels(std::vector<OpCase>& cases) {
-  const int64_t shapes[][3] = {{1, 1, 1},    {1, 17, 31},  {1, 129, 300}, {2, 15, 32}, {3, 16, 33},
-                               {4, 48, 544}, {5, 7, 513},  {7, 130, 129}, {13, 64, 64}, {65, 33, 1030},
+  const int64_t shapes[][3] = {{1, 1, 1},    {1, 17, 31},   {1, 129, 300}, {2, 15, 32},  {3, 16, 33},
+                               {4, 48, 544}, {5, 7, 513},   {7, 130, 129}, {13, 64, 64}, {65, 33, 1030},
                                {0, 5, 64},   {194, 31, 37}, {6, 16, 1088}};
   for (const auto& s : shapes) {
     const int64_t t = s[0], n = s[1], k = s[2];
@@ -478,6 +478,11 @@ void add_router(std::vector<OpCase>& cases) {
   }
 }
 
+// Attention in BF16 rounds each probability by at most 2^-8 of it, so its output moves by at most 2^-8 sum p |v|, and a
+// mean of |v| is at most the largest, which is below 5 for the normal numbers of the operands. The rest (FP32 sums of
+// scores) is far below a quarter of that. tests/kernels/attention_test.cc has the bound per element.
+constexpr double kUlpsOfBf16 = 1.25 * 0x1p16, kLargestNormal = 5;
+
 void add_attention(std::vector<OpCase>& cases) {
   struct Shape {
     int64_t t, s, first, h, nope, rope, value;
@@ -490,7 +495,7 @@ void add_attention(std::vector<OpCase>& cases) {
       o.input("q", {s.t, s.h, s.nope + s.rope}), o.input("kv", {s.s, s.h, s.nope + s.value});
       o.input("kr", {s.s, s.rope}), o.output("out", {s.t, s.h, s.value}), o.output("lse", {s.t, s.h});
     };
-    const auto args = [=](Operands& o) {
+    const auto args = [=](Operands& o, Precision precision = Precision::kF32) {
       return MlaPrefillArgs{.q = o.at("q"),
                             .kv = o.at("kv"),
                             .k_rope = o.at("kr"),
@@ -498,13 +503,21 @@ void add_attention(std::vector<OpCase>& cases) {
                             .first_position = s.first,
                             .softmax_scale = scale,
                             .out = o.at("out"),
-                            .lse = o.at("lse")};
+                            .lse = o.at("lse"),
+                            .precision = precision};
     };
     cases.push_back({.name = "mla_prefill_" + shape,
                      .outputs = {"out", "lse"},
                      .setup = inputs,
                      .run = [=](Kernels& k, Operands& o) { k.mla_prefill(args(o)); },
                      .ulps = 64});
+    cases.push_back({.name = "mla_prefill_bf16_" + shape,
+                     .outputs = {"out", "lse"},
+                     .setup = inputs,
+                     .run = [=](Kernels& k, Operands& o) { k.mla_prefill(args(o, Precision::kBF16)); },
+                     .ulps = kUlpsOfBf16,
+                     .least = kLargestNormal,
+                     .same_on_levels = false});
     if (s.first == 0) {
       cases.push_back({.name = "mla_prefill_backward_" + shape,
                        .outputs = {"dq", "dkv", "dkr"},
@@ -535,34 +548,40 @@ void add_attention(std::vector<OpCase>& cases) {
                           Decode{2, 9, 40, 6, DType::kBF16}, Decode{4, 16, 64, 16, DType::kBF16}}) {
     const std::string shape = std::string(fathom::name_of(s.dtype)) + "_" + name_of_shape({s.t, s.h, s.latent, s.rope});
     constexpr int64_t kPages = 3;
-    cases.push_back({.name = "mla_decode_" + shape,
-                     .outputs = {"out"},
-                     .setup =
-                         [=](Operands& o) {
-                           o.input("q", {s.t, s.h, s.latent}), o.input("qr", {s.t, s.h, s.rope});
-                           o.output("out", {s.t, s.h, s.latent});
-                           o.weight("pages", s.dtype, kPages * 64, s.latent + s.rope, 1);
-                         },
-                     .run =
-                         [=](Kernels& k, Operands& o) {
-                           std::array<void*, kPages> pages;
-                           for (int64_t p = 0; p < kPages; ++p) {
-                             pages[static_cast<size_t>(p)] =
-                                 o.blocks["pages"].data() + p * 64 * (s.latent + s.rope) * size_of(s.dtype);
-                           }
-                           const std::vector<LatentPages> caches(
-                               static_cast<size_t>(s.t),
-                               LatentPages{pages, s.dtype == DType::kF32 ? o.real : s.dtype, s.latent, s.rope});
-                           std::vector<int64_t> positions;
-                           for (int64_t t = 0; t < s.t; ++t) positions.push_back((t * 61 + 2) % 192);
-                           k.mla_decode({.q_latent = o.at("q"),
-                                         .q_rope = o.at("qr"),
-                                         .sequences = caches,
-                                         .positions = positions,
-                                         .softmax_scale = 0.2,
-                                         .out = o.at("out")});
-                         },
-                     .ulps = 64});
+    for (const Precision precision : {Precision::kF32, Precision::kBF16}) {
+      const bool in_bf16 = precision == Precision::kBF16;
+      cases.push_back({.name = (in_bf16 ? "mla_decode_bf16_" : "mla_decode_") + shape,
+                       .outputs = {"out"},
+                       .setup =
+                           [=](Operands& o) {
+                             o.input("q", {s.t, s.h, s.latent}), o.input("qr", {s.t, s.h, s.rope});
+                             o.output("out", {s.t, s.h, s.latent});
+                             o.weight("pages", s.dtype, kPages * 64, s.latent + s.rope, 1);
+                           },
+                       .run =
+                           [=](Kernels& k, Operands& o) {
+                             std::array<void*, kPages> pages;
+                             for (int64_t p = 0; p < kPages; ++p) {
+                               pages[static_cast<size_t>(p)] =
+                                   o.blocks["pages"].data() + p * 64 * (s.latent + s.rope) * size_of(s.dtype);
+                             }
+                             const std::vector<LatentPages> caches(
+                                 static_cast<size_t>(s.t),
+                                 LatentPages{pages, s.dtype == DType::kF32 ? o.real : s.dtype, s.latent, s.rope});
+                             std::vector<int64_t> positions;
+                             for (int64_t t = 0; t < s.t; ++t) positions.push_back((t * 61 + 2) % 192);
+                             k.mla_decode({.q_latent = o.at("q"),
+                                           .q_rope = o.at("qr"),
+                                           .sequences = caches,
+                                           .positions = positions,
+                                           .softmax_scale = 0.2,
+                                           .out = o.at("out"),
+                                           .precision = precision});
+                           },
+                       .ulps = in_bf16 ? kUlpsOfBf16 : 64,
+                       .least = in_bf16 ? kLargestNormal : 0,
+                       .same_on_levels = !in_bf16});
+    }
     cases.push_back({.name = "append_and_gather_latents_" + shape,
                      .outputs = {"pages", "c", "r"},
                      .setup =
@@ -587,33 +606,37 @@ void add_attention(std::vector<OpCase>& cases) {
                      .closeness = Closeness::kBits});
   }
   for (DType d : {DType::kF32, DType::kBF16, DType::kF16, DType::kE4M3}) {
-    for (int64_t t : {1, 6}) {
-      constexpr int64_t kHeads = 3, kNope = 20, kValue = 18, kLatent = 150;
-      cases.push_back(
-          {.name = "mla_absorb_query_" + std::string(fathom::name_of(d)) + "_" + std::to_string(t),
-           .outputs = {"out"},
-           .setup =
-               [=](Operands& o) {
-                 o.input("q", {t, kHeads, kNope}), o.output("out", {t, kHeads, kLatent});
-                 o.weight("w", d, kHeads * (kNope + kValue), kLatent, 0.1);
-               },
-           .run = [](Kernels& k,
-                     Operands& o) { k.mla_absorb_query(o.at("q"), o.w("w"), o.at("out"), Precision::kF32); },
-           .closeness = Closeness::kSum,
-           .terms = kNope});
-      cases.push_back(
-          {.name = "mla_expand_value_" + std::string(fathom::name_of(d)) + "_" + std::to_string(t),
-           .outputs = {"out"},
-           .setup =
-               [=](Operands& o) {
-                 o.input("c", {t, kHeads, kLatent}), o.output("out", {t, kHeads, kValue});
-                 o.weight("w", d, kHeads * (kNope + kValue), kLatent, 0.1);
-               },
-           .run = [](Kernels& k,
-                     Operands& o) { k.mla_expand_value(o.at("c"), o.w("w"), o.at("out"), Precision::kF32); },
-           .closeness = Closeness::kSum,
-           .terms = kLatent});
-    }
+    for (int64_t t : {1, 6})
+      for (const Precision precision : {Precision::kF32, Precision::kBF16}) {
+        constexpr int64_t kHeads = 3, kNope = 20, kValue = 18, kLatent = 150;
+        const bool in_bf16 = precision == Precision::kBF16;
+        const std::string label =
+            std::string(in_bf16 ? "bf16_" : "") + std::string(fathom::name_of(d)) + "_" + std::to_string(t);
+        cases.push_back(
+            {.name = "mla_absorb_query_" + label,
+             .outputs = {"out"},
+             .setup =
+                 [=](Operands& o) {
+                   o.input("q", {t, kHeads, kNope}), o.output("out", {t, kHeads, kLatent});
+                   o.weight("w", d, kHeads * (kNope + kValue), kLatent, 0.1);
+                 },
+             .run = [=](Kernels& k, Operands& o) { k.mla_absorb_query(o.at("q"), o.w("w"), o.at("out"), precision); },
+             .closeness = Closeness::kSum,
+             .terms = kNope,
+             .same_on_levels = !in_bf16});
+        cases.push_back(
+            {.name = "mla_expand_value_" + label,
+             .outputs = {"out"},
+             .setup =
+                 [=](Operands& o) {
+                   o.input("c", {t, kHeads, kLatent}), o.output("out", {t, kHeads, kValue});
+                   o.weight("w", d, kHeads * (kNope + kValue), kLatent, 0.1);
+                 },
+             .run = [=](Kernels& k, Operands& o) { k.mla_expand_value(o.at("c"), o.w("w"), o.at("out"), precision); },
+             .closeness = Closeness::kSum,
+             .terms = kLatent,
+             .same_on_levels = !in_bf16});
+      }
   }
 }
 

@@ -6,11 +6,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "golden.h"
 #include "kernels/registry.h"
 #include "model/mtp.h"
 #include "numerics/compare.h"
+#include "numerics/fp8.h"
 #include "test_models.h"
 
 namespace fathom {
@@ -147,6 +149,57 @@ TEST(DocumentLayout, NumbersPositionsFromEachDocumentsStart) {
   EXPECT_EQ(layout.segments[2].count, 2);
   EXPECT_EQ(layout.segments[2].first_position, 0);
   EXPECT_TRUE(layout.segments[2].pages.empty());
+}
+
+/// Stores every kv_b in E4M3 with one scale, 1/64, for all of its blocks.
+void quantize_kv_b(Model& model) {
+  for (BlockWeights& block : model.weights.blocks) {
+    Weight& w = block.attention.kv_b.value;
+    const int64_t rows = w.out_features(), columns = w.in_features();
+    Weight narrow;
+    model.storage.push_back(Storage::for_tensor(DType::kE4M3, {rows, columns}, &narrow.codes));
+    model.storage.push_back(
+        Storage::for_tensor(DType::kF32, {num_scale_blocks(rows), num_scale_blocks(columns)}, &narrow.scales));
+    for (int64_t i = 0; i < rows * columns; ++i) {
+      narrow.codes.ptr<e4m3>()[i] = to_e4m3(64 * weight_at(w, i / columns, i % columns));
+    }
+    for (int64_t i = 0; i < narrow.scales.numel(); ++i) narrow.scales.ptr<float>()[i] = 1.0f / 64;
+    w = narrow;
+  }
+}
+
+// Naive attention expands a few heads at a time; how many changes no bit. The rows of two of these heads are one block
+// of scales, so that is the least there.
+TEST(Transformer, HeadsExpandedAtATimeDoNotChangeABit) {
+  ModelConfig config = testing::awkward_config();
+  config.num_attention_heads = 5;
+  config.qk_nope_head_dim = 40;
+  config.v_head_dim = 24;
+  const auto tokens = testing::random_tokens(90, config.vocab_size, 1);
+  const std::vector<int64_t> offsets{0, 20, 90};
+  const DocumentLayout layout(offsets);
+  for (const bool is_fp8 : {false, true}) {
+    const auto model = testing::random_model(config, 5, DType::kBF16);
+    if (is_fp8) quantize_kv_b(*model);
+    for (const std::string& name : available_kernels()) {
+      ThreadPool pool(2);
+      const auto kernels = make_kernels(name, pool);
+      ASSERT_TRUE(kernels);
+      const Transformer transformer(model->config, model->weights);
+      for (const Precision precision : {Precision::kF32, Precision::kBF16, Precision::kFp8}) {
+        std::vector<float> whole;
+        for (const int64_t bytes : {int64_t{64} << 20, int64_t{3 * 70 * 64 * 4}, int64_t{1}}) {  // all, three, one
+          Arena arena;
+          const Tensor hidden =
+              transformer.forward({.k = **kernels, .arena = arena, .precision = precision, .expansion_bytes = bytes},
+                                  {.tokens = tokens, .positions = layout.positions, .segments = layout.segments});
+          const std::vector<float> got(hidden.ptr<float>(), hidden.ptr<float>() + hidden.numel());
+          if (whole.empty()) whole = got;
+          EXPECT_TRUE(std::isfinite(got.back()) && bit_equal(whole, got)) << name << " " << bytes;
+        }
+      }
+    }
+  }
 }
 
 // Packing is invisible: each document alone gives the bits it has inside the pack, empty documents included.

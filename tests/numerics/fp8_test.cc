@@ -1,4 +1,3 @@
-#include "numerics/decode.h"
 #include "numerics/fp8.h"
 
 #include <gtest/gtest.h>
@@ -8,6 +7,7 @@
 #include <vector>
 
 #include "base/rng.h"
+#include "numerics/decode.h"
 #include "tensor/storage.h"
 
 namespace fathom {

@@ -84,8 +84,8 @@ TEST(Panels, HoldWhatQuantizingARowGives) {
           const uint16_t bits = scales[static_cast<size_t>(j / kGroupSize)];
           const float value = format == GroupFormat::kInt8 ? static_cast<float>(static_cast<int8_t>(code))
                                                            : static_cast<float>(code_values(format)[code]);
-          const float scale = format == GroupFormat::kMxfp4 ? to_float(e8m0{static_cast<uint8_t>(bits)}) / 2
-                                                            : to_float(f16{bits});
+          const float scale =
+              format == GroupFormat::kMxfp4 ? to_float(e8m0{static_cast<uint8_t>(bits)}) / 2 : to_float(f16{bits});
           ASSERT_EQ(weight_at(panels, i, j), value * scale) << static_cast<int>(format) << " " << i << " " << j;
         }
       }

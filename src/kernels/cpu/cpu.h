@@ -1,8 +1,8 @@
 // CpuKernels: the SIMD back end. It checks shapes, splits outputs (never reductions) over the threads of a pool and
 // calls the loops of one instruction-set level (level/level.h). FP32 activations; weights in F32, BF16, F16 or E4M3.
-// FP32 results (Precision::kF32 and everything that is not a gemm) are the same bits on every level, for any number of
-// threads and any company in the batch; kFp8 gives the bits of ref; kBF16 gives the same bits on generic,
-// neon, avx2 and avx512, while avx512bf16 and amx add the products of pairs in their instructions' own ways.
+// FP32 results (Precision::kF32 and everything that is neither a gemm nor attention) are the same bits on every level,
+// for any number of threads and any company in the batch; kFp8 gives the bits of ref; kBF16 gives the same bits on
+// generic, neon, avx2 and avx512, while avx512bf16 and amx add the products of pairs in their instructions' own ways.
 #pragma once
 
 #include <memory>
@@ -105,13 +105,18 @@ class CpuKernels final : public Kernels {
                      const cpu::IntRows& quantized);
   /// x as INT8 groups in shared memory, for the products of one operation.
   cpu::IntRows quantize_rows(const Tensor& x);
+  void decode_bf16(const MlaDecodeArgs& args);
+  /// x [T, H, N] rounded to BF16, contiguous, in rounded_.
+  const float* rounded_rows(const Tensor& x);
 
   const cpu::Level& level_;
   ThreadPool& pool_;
   Storage thread_scratch_;
   int64_t scratch_stride_ = 0;
   Storage shared_scratch_;
+  Storage rounded_;
   std::vector<Product> products_;
+  std::vector<int64_t> part_row_;  // of decode_bf16: the row that each part belongs to
 };
 
 }  // namespace fathom

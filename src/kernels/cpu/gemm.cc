@@ -224,8 +224,8 @@ void CpuKernels::grouped_gemm(Tensor x, std::span<const int64_t> offsets, std::s
   for (size_t e = 0; e < w.size(); ++e) {
     const int64_t rows = offsets[e + 1] - offsets[e];
     if (rows > 0) {
-      products_.push_back(product_of(x.rows(offsets[e], rows), w[e], y.rows(offsets[e], rows), precision,
-                                     Into::kAssign, quantized.from(offsets[e])));
+      products_.push_back(product_of(x.rows(offsets[e], rows), w[e], y.rows(offsets[e], rows), precision, Into::kAssign,
+                                     quantized.from(offsets[e])));
     }
   }
   run_products();

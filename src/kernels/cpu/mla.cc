@@ -57,17 +57,22 @@ cpu::MatrixRef page_rows(const LatentPages& pages, int64_t page) {
 
 void CpuKernels::mla_prefill(const MlaPrefillArgs& a) {
   const cpu::PrefillTask task = prefill_task(a);
+  const bool in_bf16 = a.precision == Precision::kBF16;
   const int64_t tokens = a.q.extent(0), heads = a.q.extent(1);
-  int64_t block = cpu::kQueryBlock;
-  while (block > 16 && heads * ceil_div(tokens, block) < 4 * pool_.num_threads()) block /= 2;
+  int64_t block = in_bf16 ? cpu::kQueryBlockBf16 : cpu::kQueryBlock;
+  while (block > (in_bf16 ? 32 : 16) && heads * ceil_div(tokens, block) < 4 * pool_.num_threads()) block /= 2;
   const int64_t blocks = ceil_div(tokens, block);
-  reserve_scratch(level_.prefill_scratch_floats(task.nope, task.rope, task.value) * 4);
+  reserve_scratch(in_bf16 ? level_.prefill_bf16_scratch_bytes(task.nope, task.rope, task.value)
+                          : level_.prefill_scratch_floats(task.nope, task.rope, task.value) * 4);
   const int64_t keys = a.first_position + tokens, width = task.nope + task.rope + task.value;
   each(heads * blocks, std::min(block, tokens) * keys * width / 32 + 1, [&](int64_t i, int thread_id) {
     // The last queries see the most keys: they go first.
-    const int64_t begin = (blocks - 1 - i / heads) * block;
-    level_.prefill_tile(task, i % heads, begin, std::min(tokens, begin + block),
-                        static_cast<float*>(scratch(thread_id)));
+    const int64_t begin = (blocks - 1 - i / heads) * block, end = std::min(tokens, begin + block);
+    if (in_bf16) {
+      level_.prefill_tile_bf16(task, i % heads, begin, end, scratch(thread_id));
+    } else {
+      level_.prefill_tile(task, i % heads, begin, end, static_cast<float*>(scratch(thread_id)));
+    }
   });
 }
 
@@ -104,18 +109,58 @@ void CpuKernels::mla_prefill_backward(const MlaPrefillBackwardArgs& b) {
   });
 }
 
-void CpuKernels::mla_absorb_query(Tensor q_nope, const Weight& kv_b, Tensor q_latent, Precision) {
+// One row of x at a time is multiplied by much of kv_b, so reading kv_b is what costs. In BF16 x is rounded once, and
+// where BF16 holds the weights exactly the FP32 loops read them as fast as memory gives them: products exact, sums
+// FP32. Weights with more bits go through the BF16 product, which rounds them.
+const float* CpuKernels::rounded_rows(const Tensor& x) {
+  const int64_t tokens = x.extent(0), heads = x.extent(1), width = x.extent(2);
+  const int64_t bytes = tokens * heads * width * static_cast<int64_t>(sizeof(float));
+  if (bytes > rounded_.num_bytes()) rounded_ = Storage(bytes);
+  auto* const out = static_cast<float*>(rounded_.data());
+  each(tokens * heads, 2 * width, [&](int64_t i, int) {
+    float* to = out + i * width;
+    std::memcpy(to, row(x, i / heads) + i % heads * x.stride(1), static_cast<size_t>(width) * sizeof(float));
+    level_.round_row(to, width);
+  });
+  return out;
+}
+
+void CpuKernels::mla_absorb_query(Tensor q_nope, const Weight& kv_b, Tensor q_latent, Precision precision) {
   const int64_t tokens = q_nope.extent(0), heads = q_nope.extent(1), nope = q_nope.extent(2);
   const int64_t latent = kv_b.in_features(), rows_per_head = kv_b.out_features() / std::max<int64_t>(heads, 1);
   expect_f32(q_nope, tokens, heads, nope);
   expect_f32(q_latent, tokens, heads, latent);
   check(rows_per_head * heads == kv_b.out_features() && nope <= rows_per_head, "kv_b holds the rows of every head");
+  const float* q = row(q_nope, 0);
+  int64_t q_token = q_nope.stride(0), q_head = q_nope.stride(1);
+  if (precision == Precision::kBF16 && !kv_b.scales) {
+    if (kv_b.codes.dtype != DType::kBF16) {
+      products_.clear();
+      for (int64_t h = 0; h < heads; ++h) {
+        products_.push_back({{.x = q + h * q_head,
+                              .x_stride = q_token,
+                              .w = cpu::matrix_of(kv_b, h * rows_per_head),
+                              .w_transposed = true,
+                              .depth = nope,
+                              .y = row(q_latent, 0) + h * q_latent.stride(1),
+                              .y_stride = q_latent.stride(0),
+                              .arithmetic = cpu::Arithmetic::kBF16,
+                              .row_end = tokens,
+                              .column_end = latent}});
+      }
+      run_products();
+      return;
+    }
+    q = rounded_rows(q_nope);
+    q_token = heads * nope;
+    q_head = nope;
+  }
   constexpr int64_t kColumns = 64;
   const int64_t blocks = ceil_div(latent, kColumns);
   each(heads * blocks, tokens * nope * kColumns / 4, [&](int64_t i, int) {
     const int64_t h = i / blocks, begin = i % blocks * kColumns;
-    level_.absorb({.q = row(q_nope, 0) + h * q_nope.stride(1),
-                   .q_token = q_nope.stride(0),
+    level_.absorb({.q = q + h * q_head,
+                   .q_token = q_token,
                    .num_tokens = tokens,
                    .nope = nope,
                    .w = cpu::matrix_of(kv_b, h * rows_per_head),
@@ -126,23 +171,34 @@ void CpuKernels::mla_absorb_query(Tensor q_nope, const Weight& kv_b, Tensor q_la
   });
 }
 
-void CpuKernels::mla_expand_value(Tensor o_latent, const Weight& kv_b, Tensor o, Precision) {
+void CpuKernels::mla_expand_value(Tensor o_latent, const Weight& kv_b, Tensor o, Precision precision) {
   const int64_t tokens = o_latent.extent(0), heads = o_latent.extent(1), value = o.extent(2);
   const int64_t latent = kv_b.in_features(), rows_per_head = kv_b.out_features() / std::max<int64_t>(heads, 1);
   expect_f32(o_latent, tokens, heads, latent);
   expect_f32(o, tokens, heads, value);
   check(rows_per_head * heads == kv_b.out_features() && value <= rows_per_head, "kv_b holds the rows of every head");
+  const float* x = row(o_latent, 0);
+  int64_t x_token = o_latent.stride(0), x_head = o_latent.stride(1);
+  auto arithmetic = precision == Precision::kBF16 ? cpu::Arithmetic::kBF16 : cpu::Arithmetic::kF32;
+  if (precision == Precision::kBF16 && kv_b.codes.dtype == DType::kBF16) {
+    x = rounded_rows(o_latent);
+    x_token = heads * latent;
+    x_head = latent;
+    arithmetic = cpu::Arithmetic::kF32;
+  }
   products_.clear();
   for (int64_t h = 0; h < heads; ++h) {
-    products_.push_back({.whole = {.x = row(o_latent, 0) + h * o_latent.stride(1),
-                          .x_stride = o_latent.stride(0),
-                          .w = cpu::matrix_of(kv_b, (h + 1) * rows_per_head - value),
-                          .depth = latent,
-                          .y = row(o, 0) + h * o.stride(1),
-                          .y_stride = o.stride(0),
-                          .row_end = tokens,
-                          .column_end = value},
-                         .groups = {}});
+    Product product;
+    product.whole = {.x = x + h * x_head,
+                     .x_stride = x_token,
+                     .w = cpu::matrix_of(kv_b, (h + 1) * rows_per_head - value),
+                     .depth = latent,
+                     .y = row(o, 0) + h * o.stride(1),
+                     .y_stride = o.stride(0),
+                     .arithmetic = arithmetic,
+                     .row_end = tokens,
+                     .column_end = value};
+    products_.push_back(product);
   }
   run_products();
 }
@@ -162,6 +218,10 @@ void CpuKernels::mla_decode(const MlaDecodeArgs& a) {
     check(a.positions[t] >= 0, "positions are not negative");
     check_pages(pages, a.positions[t] + 1);
     keys = std::max(keys, a.positions[t] + 1);
+  }
+  if (a.precision == Precision::kBF16) {
+    decode_bf16(a);
+    return;
   }
   // All heads share one reading of the pages, unless there are fewer rows than threads.
   int64_t group = heads;
@@ -186,6 +246,74 @@ void CpuKernels::mla_decode(const MlaDecodeArgs& a) {
                          .out_head = a.out.stride(1)},
                         static_cast<float*>(scratch(thread_id)));
   });
+}
+
+// A row's keys in parts between absolute multiples of kDecodePart, each part with all heads over one reading of its
+// pages, or some heads where there is less work than threads. A row of one part needs no merging. Memory for the parts'
+// results is bounded: rows are taken in groups.
+void CpuKernels::decode_bf16(const MlaDecodeArgs& a) {
+  const int64_t tokens = a.q_latent.extent(0), heads = a.q_latent.extent(1), latent = a.q_latent.extent(2);
+  const int64_t rope = a.q_rope.extent(2);
+  constexpr int64_t kMergeBytes = int64_t{64} << 20;
+  const auto num_parts = [&](int64_t t) { return a.positions[static_cast<size_t>(t)] / cpu::kDecodePart + 1; };
+  const int64_t part_floats = heads * (latent + 2);
+  for (int64_t first = 0, last = 0; first < tokens; first = last) {
+    part_row_.clear();
+    int64_t in_memory = 0, most_keys = 0;
+    for (; last < tokens; ++last) {
+      const int64_t parts = num_parts(last);
+      if (last > first && (in_memory + parts) * part_floats * 4 > kMergeBytes) break;
+      part_row_.insert(part_row_.end(), static_cast<size_t>(parts), last);
+      in_memory += parts;
+      most_keys = std::max(most_keys, std::min(cpu::kDecodePart, a.positions[static_cast<size_t>(last)] + 1));
+    }
+    const auto parts = static_cast<int64_t>(part_row_.size());
+    int64_t group = heads;
+    while (group > 16 && parts * ceil_div(heads, group) < pool_.num_threads()) group = ceil_div(group / 2, 16) * 16;
+    const int64_t groups = ceil_div(heads, group);
+    float* const outputs = shared<float>(parts * part_floats);
+    float* const maxima = outputs + parts * heads * latent;
+    float* const sums = maxima + parts * heads;
+    reserve_scratch(level_.decode_bf16_scratch_bytes(latent, rope, group));
+    each(parts * groups, group * most_keys * (2 * latent + rope) / 32 + 1, [&](int64_t i, int thread_id) {
+      const int64_t p = i / groups, h = i % groups * group, t = part_row_[static_cast<size_t>(p)];
+      const int64_t part = p - (std::lower_bound(part_row_.begin(), part_row_.end(), t) - part_row_.begin());
+      const bool is_whole = num_parts(t) == 1;
+      const LatentPages& pages = a.sequences[static_cast<size_t>(t)];
+      level_.decode_heads_bf16(
+          {.q_latent = row(a.q_latent, t) + h * a.q_latent.stride(1),
+           .q_latent_head = a.q_latent.stride(1),
+           .q_rope = row(a.q_rope, t) + h * a.q_rope.stride(1),
+           .q_rope_head = a.q_rope.stride(1),
+           .num_heads = std::min(group, heads - h),
+           .pages = pages.pages.data(),
+           .stored = cpu::stored_of(pages.dtype),
+           .latent = latent,
+           .rope = rope,
+           .begin = part * cpu::kDecodePart,
+           .position = std::min(a.positions[static_cast<size_t>(t)], (part + 1) * cpu::kDecodePart - 1),
+           .scale = static_cast<float>(a.softmax_scale),
+           .out = is_whole ? row(a.out, t) + h * a.out.stride(1) : outputs + (p * heads + h) * latent,
+           .out_head = is_whole ? a.out.stride(1) : latent,
+           .max = is_whole ? nullptr : maxima + p * heads + h,
+           .sum = is_whole ? nullptr : sums + p * heads + h},
+          scratch(thread_id));
+    });
+    if (parts == last - first) continue;
+    each((last - first) * heads, most_keys / 16 + latent, [&](int64_t i, int) {
+      const int64_t t = first + i / heads, h = i % heads;
+      if (num_parts(t) == 1) return;
+      const int64_t p = std::lower_bound(part_row_.begin(), part_row_.end(), t) - part_row_.begin();
+      level_.merge_parts({.max = maxima + p * heads + h,
+                          .sum = sums + p * heads + h,
+                          .step = heads,
+                          .partial = outputs + (p * heads + h) * latent,
+                          .partial_step = heads * latent,
+                          .count = num_parts(t),
+                          .out = row(a.out, t) + h * a.out.stride(1),
+                          .width = latent});
+    });
+  }
 }
 
 void CpuKernels::append_latents(Tensor latent, Tensor k_rope, std::span<const int64_t> positions,

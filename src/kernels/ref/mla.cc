@@ -12,6 +12,10 @@ using ref::real_weight;
 
 namespace {
 
+double rounded(double v, Precision precision) {
+  return precision == Precision::kBF16 ? double{to_float(to_bf16(static_cast<float>(v)))} : v;
+}
+
 // Scaled scores of one query against keys 0 .. count-1, and their log-sum-exp.
 template <class T>
 double attention_scores(const MlaPrefillArgs& a, int64_t t, int64_t h, std::vector<double>& score) {
@@ -23,8 +27,10 @@ double attention_scores(const MlaPrefillArgs& a, int64_t t, int64_t h, std::vect
   double largest = -std::numeric_limits<double>::infinity();
   for (int64_t s = 0; s < count; ++s) {
     double dot = 0;
-    for (int64_t d = 0; d < nope; ++d) dot += double{q(t, h, d)} * double{kv(s, h, d)};
-    for (int64_t d = 0; d < rope; ++d) dot += double{q(t, h, nope + d)} * double{k_rope(s, d)};
+    for (int64_t d = 0; d < nope; ++d) dot += rounded(q(t, h, d), a.precision) * rounded(kv(s, h, d), a.precision);
+    for (int64_t d = 0; d < rope; ++d) {
+      dot += rounded(q(t, h, nope + d), a.precision) * rounded(k_rope(s, d), a.precision);
+    }
     score[static_cast<size_t>(s)] = dot * a.softmax_scale;
     largest = std::max(largest, score[static_cast<size_t>(s)]);
   }
@@ -75,7 +81,8 @@ void RefKernels::mla_prefill(const MlaPrefillArgs& a) {
         for (int64_t v = 0; v < out.extent(2); ++v) {
           double sum = 0;
           for (size_t s = 0; s < score.size(); ++s) {
-            sum += std::exp(score[s] - lse) * double{kv(static_cast<int64_t>(s), h, a.qk_nope_head_dim + v)};
+            sum +=
+                std::exp(score[s] - lse) * rounded(kv(static_cast<int64_t>(s), h, a.qk_nope_head_dim + v), a.precision);
           }
           out(t, h, v) = static_cast<T>(sum);
         }
@@ -139,7 +146,8 @@ void RefKernels::mla_prefill_backward(const MlaPrefillBackwardArgs& b) {
   });
 }
 
-void RefKernels::mla_absorb_query(Tensor q_nope, const Weight& kv_b, Tensor q_latent, Precision) {
+void RefKernels::mla_absorb_query(Tensor q_nope, const Weight& kv_b, Tensor q_latent, Precision precision) {
+  if (kv_b.scales) precision = Precision::kF32;
   on_real(q_nope, [&]<class T>(T) {
     const auto q = q_nope.view<const T, 3>();
     const auto out = q_latent.view<T, 3>();
@@ -147,7 +155,9 @@ void RefKernels::mla_absorb_query(Tensor q_nope, const Weight& kv_b, Tensor q_la
       for (int64_t h = 0; h < q.extent(1); ++h) {
         for (int64_t c = 0; c < out.extent(2); ++c) {
           double sum = 0;
-          for (int64_t d = 0; d < q.extent(2); ++d) sum += double{q(t, h, d)} * kv_b_at(kv_b, q.extent(1), h, d, c);
+          for (int64_t d = 0; d < q.extent(2); ++d) {
+            sum += rounded(q(t, h, d), precision) * rounded(kv_b_at(kv_b, q.extent(1), h, d, c), precision);
+          }
           out(t, h, c) = static_cast<T>(sum);
         }
       }
@@ -155,7 +165,8 @@ void RefKernels::mla_absorb_query(Tensor q_nope, const Weight& kv_b, Tensor q_la
   });
 }
 
-void RefKernels::mla_expand_value(Tensor o_latent, const Weight& kv_b, Tensor o, Precision) {
+void RefKernels::mla_expand_value(Tensor o_latent, const Weight& kv_b, Tensor o, Precision precision) {
+  const Precision weights = kv_b.scales ? Precision::kF32 : precision;  // codes are exact in BF16
   on_real(o_latent, [&]<class T>(T) {
     const auto latent = o_latent.view<const T, 3>();
     const auto out = o.view<T, 3>();
@@ -165,7 +176,7 @@ void RefKernels::mla_expand_value(Tensor o_latent, const Weight& kv_b, Tensor o,
         for (int64_t v = 0; v < out.extent(2); ++v) {
           double sum = 0;
           for (int64_t c = 0; c < latent.extent(2); ++c) {
-            sum += double{latent(t, h, c)} * kv_b_at(kv_b, heads, h, nope + v, c);
+            sum += rounded(latent(t, h, c), precision) * rounded(kv_b_at(kv_b, heads, h, nope + v, c), weights);
           }
           out(t, h, v) = static_cast<T>(sum);
         }
@@ -188,15 +199,21 @@ void RefKernels::mla_decode(const MlaDecodeArgs& a) {
         double largest = -std::numeric_limits<double>::infinity(), sum = 0;
         for (int64_t s = 0; s < count; ++s) {
           double dot = 0;
-          for (int64_t c = 0; c < latent; ++c) dot += double{q_latent(t, h, c)} * latent_at(pages, s, c);
-          for (int64_t d = 0; d < rope; ++d) dot += double{q_rope(t, h, d)} * latent_at(pages, s, latent + d);
+          for (int64_t c = 0; c < latent; ++c) {
+            dot += rounded(q_latent(t, h, c), a.precision) * rounded(latent_at(pages, s, c), a.precision);
+          }
+          for (int64_t d = 0; d < rope; ++d) {
+            dot += rounded(q_rope(t, h, d), a.precision) * rounded(latent_at(pages, s, latent + d), a.precision);
+          }
           score[static_cast<size_t>(s)] = dot * a.softmax_scale;
           largest = std::max(largest, score[static_cast<size_t>(s)]);
         }
         for (double& s : score) sum += s = std::exp(s - largest);
         for (int64_t c = 0; c < latent; ++c) {
           double o = 0;
-          for (int64_t s = 0; s < count; ++s) o += score[static_cast<size_t>(s)] * latent_at(pages, s, c);
+          for (int64_t s = 0; s < count; ++s) {
+            o += score[static_cast<size_t>(s)] * rounded(latent_at(pages, s, c), a.precision);
+          }
           out(t, h, c) = static_cast<T>(o / sum);
         }
       }

@@ -1,5 +1,5 @@
-// Products of weights in integer groups with activations in INT8 groups. Per group of 32 k the products of the codes are
-// summed exactly, then sum = fma(products, s_w s_x, sum), groups ascending: integer sums have no rounding, so every
+// Products of weights in integer groups with activations in INT8 groups. Per group of 32 k the products of the codes
+// are summed exactly, then sum = fma(products, s_w s_x, sum), groups ascending: integer sums have no rounding, so every
 // level gives the same bits, and so do one row and many.
 //
 // Many rows: 512 k of two panels stay in the first cache (4-bit codes widened there once) while all rows of the tile
@@ -68,14 +68,15 @@ void multiply_direct(const IntTile& t, const uint8_t* panel, int64_t row, int64_
       even[m] = start_of(t.x, row + m, g);
       odd[m] = set1_i32(0);
     }
-    codes.each(g, [&](int64_t j, U8x64 bytes) __attribute__((always_inline)) {
-      const Quads quads = quads_of(bytes);
+    codes.each(
+        g, [&](int64_t j, U8x64 bytes) __attribute__((always_inline)) {
+          const Quads quads = quads_of(bytes);
 #pragma GCC unroll 4
-      for (int m = 0; m < kRows; ++m) {
-        I32x16& acc = j % 2 == 0 ? even[m] : odd[m];
-        acc = dot(acc, quads, x + m * t.x.stride + g * kGroup + 4 * j);
-      }
-    });
+          for (int m = 0; m < kRows; ++m) {
+            I32x16& acc = j % 2 == 0 ? even[m] : odd[m];
+            acc = dot(acc, quads, x + m * t.x.stride + g * kGroup + 4 * j);
+          }
+        });
     const F32x16 scale = scales_of_group(t.w, panel, g);
 #pragma GCC unroll 4
     for (int m = 0; m < kRows; ++m) {

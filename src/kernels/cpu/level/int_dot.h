@@ -90,9 +90,7 @@ static inline void store_bytes(uint8_t* p, U8x64 a) {
   _mm256_storeu_si256(at + 1, a.hi);
 }
 static inline I32x16 set1_i32(int32_t v) { return {_mm256_set1_epi32(v), _mm256_set1_epi32(v)}; }
-static inline I32x16 add(I32x16 a, I32x16 b) {
-  return {_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)};
-}
+static inline I32x16 add(I32x16 a, I32x16 b) { return {_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)}; }
 static inline F32x16 as_f32(I32x16 a) { return {_mm256_castsi256_ps(a.lo), _mm256_castsi256_ps(a.hi)}; }
 struct Table {
   __m256i v;

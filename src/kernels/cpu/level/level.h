@@ -25,7 +25,7 @@ struct MatrixRef {
   int64_t scale_stride = 0;
   int64_t first_row = 0;             // rows are counted from here
   bool power_of_two_scales = false;  // UE8M0
-  bool panels = false;               // BF16 or E4M3 in panels of 16 rows (numerics/panels.h), `stride` is K padded to 32
+  bool panels = false;  // BF16 or E4M3 in panels of 16 rows (numerics/panels.h), `stride` is K padded to 32
 };
 
 enum class Arithmetic : int32_t { kF32, kBF16, kFp8 };
@@ -72,7 +72,7 @@ struct IntPanels {
 struct IntRows {
   const int8_t* codes = nullptr;
   int64_t stride = 0;
-  const float* scales = nullptr;     // [rows, groups]
+  const float* scales = nullptr;    // [rows, groups]
   const int32_t* starts = nullptr;  // [rows, groups]: where sums begin: level/int_dot.h
   int64_t scale_stride = 0;
 
@@ -119,7 +119,7 @@ struct PrefillBackwardTask {
   int64_t num_keys = 0;
 };
 
-/// Some heads of one generated token over its latent pages.
+/// Some heads of one generated token over its latent pages: the keys begin .. position, begin a multiple of a page.
 struct DecodeTask {
   const float* q_latent = nullptr;  // first head
   int64_t q_latent_head = 0;
@@ -128,10 +128,12 @@ struct DecodeTask {
   int64_t num_heads = 0;
   void* const* pages = nullptr;
   Stored stored = Stored::kF32;
-  int64_t latent = 0, rope = 0, position = 0;
+  int64_t latent = 0, rope = 0, begin = 0, position = 0;  // begin is 0 in FP32
   float scale = 0;
   float* out = nullptr;
   int64_t out_head = 0;
+  float* max = nullptr;  // with max and sum (BF16), one per head: out is not yet divided by the sum
+  float* sum = nullptr;
 };
 
 /// Some columns of q_latent[t, :] = sum_d q[t, d] w[first_row + d, :] for all tokens of one head.
@@ -145,8 +147,22 @@ struct AbsorbTask {
   int64_t column_begin = 0, column_end = 0;
 };
 
+/// The parts of one head of one token: its maximum, sum and unnormalised output, each so many floats apart.
+struct MergeTask {
+  const float* max = nullptr;
+  const float* sum = nullptr;
+  int64_t step = 0;  // floats between the parts' max and sum
+  const float* partial = nullptr;
+  int64_t partial_step = 0;
+  int64_t count = 0;
+  float* out = nullptr;
+  int64_t width = 0;
+};
+
 inline constexpr int64_t kKeyBlock = 64;    // keys (absolute positions) per step of the online softmax, = a page
 inline constexpr int64_t kQueryBlock = 64;  // queries handled together
+inline constexpr int64_t kQueryBlockBf16 = 256;
+inline constexpr int64_t kDecodePart = 1024;  // keys of a part of BF16 decoding, between absolute multiples of it
 
 /// The numbers of one AdamW step, in the precision in which they are used.
 struct AdamWNumbers {
@@ -178,6 +194,14 @@ struct Level {
   void (*decode_heads)(const DecodeTask& task, float* scratch);
   int64_t (*decode_scratch_floats)(int64_t latent, int64_t rope, int64_t num_heads);
   void (*absorb)(const AbsorbTask& task);
+
+  // The same in BF16 (attention_bf16.cc), with scratch in bytes.
+  void (*prefill_tile_bf16)(const PrefillTask& task, int64_t head, int64_t query_begin, int64_t query_end,
+                            void* scratch);
+  int64_t (*prefill_bf16_scratch_bytes)(int64_t nope, int64_t rope, int64_t value);
+  void (*decode_heads_bf16)(const DecodeTask& task, void* scratch);
+  int64_t (*decode_bf16_scratch_bytes)(int64_t latent, int64_t rope, int64_t num_heads);
+  void (*merge_parts)(const MergeTask& task);
 
   /// Columns [begin, end) of stored row n.
   void (*decode_row)(const MatrixRef& w, int64_t n, int64_t begin, int64_t end, float* out);

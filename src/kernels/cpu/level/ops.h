@@ -18,6 +18,12 @@ void decode_heads(const DecodeTask& task, float* scratch);
 int64_t decode_scratch_floats(int64_t latent, int64_t rope, int64_t num_heads);
 void absorb(const AbsorbTask& task);
 
+void prefill_tile_bf16(const PrefillTask& task, int64_t head, int64_t query_begin, int64_t query_end, void* scratch);
+int64_t prefill_bf16_scratch_bytes(int64_t nope, int64_t rope, int64_t value);
+void decode_heads_bf16(const DecodeTask& task, void* scratch);
+int64_t decode_bf16_scratch_bytes(int64_t latent, int64_t rope, int64_t num_heads);
+void merge_parts(const MergeTask& task);
+
 void decode_row(const MatrixRef& w, int64_t n, int64_t begin, int64_t end, float* out);
 void copy_to_bf16(const float* x, uint16_t* y, int64_t n);
 

@@ -208,6 +208,14 @@ static inline Bf16x32 pair_bf16(F32x16 even, F32x16 odd) {
   return {_mm256_or_si256(bf16_bits(even.lo), _mm256_slli_epi32(bf16_bits(odd.lo), 16)),
           _mm256_or_si256(bf16_bits(even.hi), _mm256_slli_epi32(bf16_bits(odd.hi), 16))};
 }
+static inline __m256i zip_bf16(__m128i even, __m128i odd) {
+  return _mm256_or_si256(_mm256_cvtepu16_epi32(even), _mm256_slli_epi32(_mm256_cvtepu16_epi32(odd), 16));
+}
+/// 16 of each row, exactly: lane l holds even[l], odd[l].
+static inline Bf16x32 zip_bf16(const uint16_t* even, const uint16_t* odd) {
+  const auto *a = reinterpret_cast<const __m128i*>(even), *b = reinterpret_cast<const __m128i*>(odd);
+  return {zip_bf16(_mm_loadu_si128(a), _mm_loadu_si128(b)), zip_bf16(_mm_loadu_si128(a + 1), _mm_loadu_si128(b + 1))};
+}
 /// Both rounded, one after the other.
 static inline Bf16x32 concat_bf16(F32x16 low, F32x16 high) {
   uint16_t both[32];

@@ -150,6 +150,12 @@ static inline Bf16x32 broadcast_pair(const uint16_t* p) {
 static inline Bf16x32 pair_bf16(F32x16 even, F32x16 odd) {
   return {_mm512_or_si512(bf16_bits(even), _mm512_slli_epi32(bf16_bits(odd), 16))};
 }
+/// 16 of each row, exactly: lane l holds even[l], odd[l].
+static inline Bf16x32 zip_bf16(const uint16_t* even, const uint16_t* odd) {
+  const __m512i low = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(even)));
+  const __m512i high = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(odd)));
+  return {_mm512_or_si512(low, _mm512_slli_epi32(high, 16))};
+}
 /// Both rounded, one after the other.
 static inline Bf16x32 concat_bf16(F32x16 low, F32x16 high) {
   return {_mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi32_epi16(bf16_bits(low))),

@@ -166,6 +166,15 @@ static inline Bf16x32 pair_bf16(F32x16 even, F32x16 odd) {
   }
   return out;
 }
+/// 16 of each row, exactly: lane l holds even[l], odd[l].
+static inline Bf16x32 zip_bf16(const uint16_t* even, const uint16_t* odd) {
+  Bf16x32 out;
+  for (int i = 0; i < 16; ++i) {
+    out.v[2 * i] = even[i];
+    out.v[2 * i + 1] = odd[i];
+  }
+  return out;
+}
 /// Both rounded, one after the other.
 static inline Bf16x32 concat_bf16(F32x16 low, F32x16 high) {
   Bf16x32 out;

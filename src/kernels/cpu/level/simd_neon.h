@@ -215,6 +215,16 @@ static inline Bf16x32 pair_bf16(F32x16 even, F32x16 odd) {
   }
   return out;
 }
+/// Lane l holds even[l], odd[l].
+static inline Bf16x32 zip_bf16(const uint16_t* even, const uint16_t* odd) {
+  Bf16x32 out;
+  for (int i = 0; i < 2; ++i) {
+    const uint16x8_t e = vld1q_u16(even + 8 * i), o = vld1q_u16(odd + 8 * i);
+    out.v[2 * i] = vzip1q_u16(e, o);
+    out.v[2 * i + 1] = vzip2q_u16(e, o);
+  }
+  return out;
+}
 /// Both rounded, one after the other.
 static inline Bf16x32 concat_bf16(F32x16 low, F32x16 high) {
   return {{vcombine_u16(bf16_bits(low.v[0]), bf16_bits(low.v[1])),

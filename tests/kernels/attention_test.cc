@@ -1,0 +1,300 @@
+// Attention in BF16 on every level: against ref within the derived bound, at the edges of blocks, pages and parts, and
+// with numbers that are not finite.
+#include <gtest/gtest.h>
+
+#include "kernels/op_cases.h"
+#include "kernels/registry.h"
+
+namespace fathom {
+namespace {
+
+using op_cases::Block;
+using op_cases::Operands;
+
+std::vector<std::string> levels() {
+  auto names = available_kernels();
+  names.erase(names.begin(), names.begin() + 2);  // "ref", "cpu"
+  return names;
+}
+
+std::unique_ptr<Kernels> make(const std::string& name, ThreadPool& pool) {
+  auto kernels = make_kernels(name, pool);
+  EXPECT_TRUE(kernels);
+  return *std::move(kernels);
+}
+
+double largest(const Block& b) {
+  double most = 0;
+  for (int64_t i = 0; i < b.numel(); ++i) most = std::fmax(most, std::fabs(b.real(i)));
+  return most;
+}
+
+// What may be between a level and ref, which rounds the same q, k, v and nothing else. Times 1 + d:
+//   a score is off by e <= scale * sum_bound(depth, sum |q k|), so its probability by at most 2 e (e < 0.1);
+//   exp and the walk of the maximum (a product of factors, one per block): 4 roundings of 2^-24 and 3 per block;
+//   rounding a probability to BF16: 2^-8, for the product with v only;
+//   the sums over keys: (keys + 2) 2^-24 each, numerator and denominator.
+// The output is a quotient of two such sums, so it moves by at most their d together times sum_s p_s |v_s|.
+double probability_bound(double score_error, int64_t keys) {
+  return 2 * 2 * score_error + 2 * static_cast<double>(keys + 2 + 4 + 3 * (keys / 64 + 1)) * 0x1p-24;
+}
+constexpr double kRoundedProbability = 0x1p-8 * (1 + 0x1p-6);
+
+struct PrefillShape {
+  int64_t tokens, first, heads, nope, rope, value;
+};
+
+MlaPrefillArgs prefill_args(const Operands& o, const PrefillShape& s, const char* kv, const char* out) {
+  return {.q = o.at("q"),
+          .kv = o.at(kv),
+          .k_rope = o.at("kr"),
+          .qk_nope_head_dim = s.nope,
+          .first_position = s.first,
+          .softmax_scale = 1 / std::sqrt(static_cast<double>(s.nope + s.rope)),
+          .out = o.at(out),
+          .lse = o.at(std::string(out) + ".lse"),
+          .precision = Precision::kBF16};
+}
+
+void prefill_operands(Operands& o, const PrefillShape& s) {
+  const int64_t keys = s.first + s.tokens;
+  o.input("q", {s.tokens, s.heads, s.nope + s.rope}), o.input("kv", {keys, s.heads, s.nope + s.value});
+  o.input("kr", {keys, s.rope});
+  for (const char* out : {"exact", "spread", "out", "clean"}) {
+    o.output(out, {s.tokens, s.heads, s.value}), o.output(std::string(out) + ".lse", {s.tokens, s.heads});
+  }
+}
+
+TEST(AttentionBf16, PrefillIsWithinTheDerivedBoundOfRef) {
+  ThreadPool pool(2);
+  for (const PrefillShape& s : {PrefillShape{3, 0, 2, 32, 16, 32},
+                                {65, 0, 2, 20, 6, 18},
+                                {34, 93, 1, 128, 64, 128},
+                                {130, 7, 1, 16, 16, 33},
+                                {1, 1024, 3, 8, 2, 5}}) {
+    Operands o;
+    prefill_operands(o, s);
+    const auto ref = make("ref", pool);
+    ref->mla_prefill(prefill_args(o, s, "kv", "exact"));
+    // sum_s p_s |v_s|, by the same scores over the magnitudes of v.
+    Block& magnitudes = o.blocks["kv.abs"] = o.blocks["kv"];
+    for (int64_t i = 0; i < magnitudes.numel(); ++i) {
+      if (i % (s.nope + s.value) >= s.nope) magnitudes.set(i, std::fabs(magnitudes.real(i)));
+    }
+    ref->mla_prefill(prefill_args(o, s, "kv.abs", "spread"));
+    double most = 0;  // of sum |q|
+    for (int64_t i = 0; i < s.tokens * s.heads; ++i) {
+      double sum = 0;
+      for (int64_t d = 0; d < s.nope + s.rope; ++d) sum += std::fabs(o.blocks["q"].real(i * (s.nope + s.rope) + d));
+      most = std::fmax(most, sum);
+    }
+    const double largest_key = std::fmax(largest(o.blocks["kv"]), largest(o.blocks["kr"]));
+    const double score_error =
+        sum_bound(s.nope + s.rope, 1.02 * most * largest_key) / std::sqrt(static_cast<double>(s.nope + s.rope));
+    const double walk = probability_bound(score_error, s.first + s.tokens);
+    for (const std::string& level : levels()) {
+      make(level, pool)->mla_prefill(prefill_args(o, s, "kv", "out"));
+      for (int64_t i = 0; i < o.blocks["out"].numel(); ++i) {
+        const double bound = (kRoundedProbability + walk) * 1.01 * o.blocks["spread"].real(i) + 1e-30;
+        ASSERT_LE(std::fabs(o.blocks["out"].real(i) - o.blocks["exact"].real(i)), bound)
+            << level << " " << s.tokens << " after " << s.first << " at " << i;
+      }
+      for (int64_t i = 0; i < o.blocks["out.lse"].numel(); ++i) {
+        const double exact = o.blocks["exact.lse"].real(i);
+        ASSERT_LE(std::fabs(o.blocks["out.lse"].real(i) - exact), walk + std::fabs(exact) * 0x1p-23)
+            << level << " " << i;
+      }
+    }
+  }
+}
+
+/// One sequence's cache in memory that belongs to the operands, and rows of queries.
+struct Cache {
+  Cache(Operands& operands, DType stored, int64_t pages, int64_t num_heads, int64_t width, int64_t rope_width)
+      : o(operands), dtype(stored), heads(num_heads), latent(width), rope(rope_width) {
+    o.weight("pages", dtype, pages * 64, latent + rope, 1);
+    for (int64_t p = 0; p < pages; ++p) {
+      addresses.push_back(o.blocks["pages"].data() + p * 64 * (latent + rope) * size_of(dtype));
+    }
+  }
+  void decode(Kernels& k, std::span<const int64_t> positions, int64_t first_row, const Tensor& out) {
+    const auto count = static_cast<int64_t>(positions.size());
+    const std::vector<LatentPages> caches(positions.size(), LatentPages{addresses, dtype, latent, rope});
+    k.mla_decode({.q_latent = o.at("q").rows(first_row, count),
+                  .q_rope = o.at("qr").rows(first_row, count),
+                  .sequences = caches,
+                  .positions = positions,
+                  .softmax_scale = scale,
+                  .out = out,
+                  .precision = Precision::kBF16});
+  }
+  Operands& o;
+  DType dtype;
+  int64_t heads, latent, rope;
+  double scale = 0.15;
+  std::vector<void*> addresses;
+};
+
+const std::vector<int64_t> kPositions = {0, 1, 63, 64, 65, 1023, 1024, 1025, 2100};
+
+void decode_operands(Operands& o, const Cache& c) {
+  const auto rows = static_cast<int64_t>(kPositions.size());
+  o.input("q", {rows, c.heads, c.latent}), o.input("qr", {rows, c.heads, c.rope});
+  for (const char* out : {"exact", "out", "other"}) o.output(out, {rows, c.heads, c.latent});
+}
+
+TEST(AttentionBf16, DecodeIsWithinTheDerivedBoundOfRefAtEveryEdge) {
+  ThreadPool pool(2);
+  struct Shape {
+    DType dtype;
+    int64_t heads, latent, rope;
+  };
+  for (const Shape& s :
+       {Shape{DType::kBF16, 3, 48, 16}, {DType::kBF16, 33, 19, 6}, {DType::kF32, 2, 32, 16}, {DType::kF32, 17, 7, 3}}) {
+    Operands o;
+    Cache cache(o, s.dtype, 33, s.heads, s.latent, s.rope);
+    decode_operands(o, cache);
+    make("ref", pool)
+        ->mla_decode(
+            {o.at("q"), o.at("qr"),
+             std::vector<LatentPages>(kPositions.size(), LatentPages{cache.addresses, s.dtype, s.latent, s.rope}),
+             kPositions, cache.scale, o.at("exact"), Precision::kBF16});
+    double most = 0;
+    const auto rows = static_cast<int64_t>(kPositions.size());
+    for (int64_t i = 0; i < rows * s.heads; ++i) {
+      double sum = 0;
+      for (int64_t d = 0; d < s.latent; ++d) sum += std::fabs(o.blocks["q"].real(i * s.latent + d));
+      for (int64_t d = 0; d < s.rope; ++d) sum += std::fabs(o.blocks["qr"].real(i * s.rope + d));
+      most = std::fmax(most, sum);
+    }
+    const double largest_key = largest(o.blocks["pages"]);
+    const double walk =
+        probability_bound(cache.scale * sum_bound(s.latent + s.rope, 1.02 * most * largest_key), kPositions.back() + 1);
+    for (const std::string& level : levels()) {
+      cache.decode(*make(level, pool), kPositions, 0, o.at("out"));
+      // A mean of |v| is at most the largest |v|.
+      const double bound = (kRoundedProbability + walk) * 1.01 * largest_key;
+      double worst = 0;
+      for (int64_t i = 0; i < o.blocks["out"].numel(); ++i) {
+        const double difference = std::fabs(o.blocks["out"].real(i) - o.blocks["exact"].real(i));
+        ASSERT_LE(difference, bound) << level << " " << name_of(s.dtype) << " " << s.heads << " at " << i;
+        worst = std::fmax(worst, difference);
+      }
+      EXPECT_GT(worst, 0) << "BF16 asked for, FP32 computed";
+    }
+  }
+}
+
+TEST(AttentionBf16, DecodeDoesNotDependOnBatchThreadsOrParts) {
+  for (const std::string& level : levels()) {
+    ThreadPool one(1);
+    const auto alone = make(level, one);
+    Operands o;
+    Cache cache(o, DType::kBF16, 33, 18, 32, 16);
+    decode_operands(o, cache);
+    for (size_t t = 0; t < kPositions.size(); ++t) {
+      const auto row = static_cast<int64_t>(t);
+      cache.decode(*alone, std::span(kPositions).subspan(t, 1), row, o.at("out").rows(row, 1));
+    }
+    for (int threads : {1, 2, 3, 8}) {
+      ThreadPool pool(threads);
+      cache.decode(*make(level, pool), kPositions, 0, o.at("other"));
+      EXPECT_TRUE(o.blocks["out"].bytes_equal(o.blocks["other"])) << level << " " << threads << " threads";
+    }
+  }
+}
+
+TEST(AttentionBf16, WhatLiesBeyondARowsPositionDoesNotReachIt) {
+  ThreadPool pool(2);
+  for (const std::string& level : levels()) {
+    const auto kernels = make(level, pool);
+    for (const DType dtype : {DType::kBF16, DType::kF32}) {
+      Operands o;
+      Cache cache(o, dtype, 33, 5, 32, 32);
+      decode_operands(o, cache);
+      cache.decode(*kernels, kPositions, 0, o.at("out"));
+      // A NaN in the key at 64: rows at 64 and beyond are NaN throughout, the others as before.
+      o.blocks["pages"].set(64 * 64 + 3, std::nan(""));
+      cache.decode(*kernels, kPositions, 0, o.at("other"));
+      for (int64_t i = 0; i < o.blocks["out"].numel(); ++i) {
+        const double before = o.blocks["out"].real(i), after = o.blocks["other"].real(i);
+        if (kPositions[static_cast<size_t>(i / (5 * 32))] < 64) {
+          ASSERT_EQ(before, after) << level << " " << i;
+        } else {
+          ASSERT_TRUE(std::isnan(after)) << level << " " << i;
+        }
+      }
+    }
+  }
+}
+
+TEST(AttentionBf16, LaterKeysAndValuesThatAreNotFiniteDoNotReachEarlierQueries) {
+  ThreadPool pool(2);
+  const PrefillShape s{150, 5, 2, 16, 16, 40};
+  for (const std::string& level : levels()) {
+    const auto kernels = make(level, pool);
+    for (const double bad : {std::nan(""), HUGE_VAL, -HUGE_VAL}) {
+      for (const int64_t at : {0, 17, 16 + 3, 16 + 39}) {  // in k and in v
+        Operands o;
+        prefill_operands(o, s);
+        kernels->mla_prefill(prefill_args(o, s, "kv", "clean"));
+        constexpr int64_t kKey = 90;
+        const int64_t width = s.nope + s.value;
+        o.blocks["kv"].set((kKey * s.heads + 1) * width + at, bad);
+        kernels->mla_prefill(prefill_args(o, s, "kv", "out"));
+        for (int64_t i = 0; i < o.blocks["out"].numel(); ++i) {
+          const int64_t row = i / s.value, position = s.first + row / s.heads;
+          const bool is_touched = position >= kKey && row % s.heads == 1 && (at < s.nope || i % s.value == at - s.nope);
+          const double clean = o.blocks["clean"].real(i), got = o.blocks["out"].real(i);
+          if (!is_touched) {
+            ASSERT_EQ(clean, got) << level << " " << bad << " in " << at << ": " << i;
+          } else if (std::isnan(bad) || at >= s.nope) {
+            ASSERT_FALSE(std::isfinite(got)) << level << " " << bad << " in " << at << ": " << i;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(AttentionBf16, ANaNQueryStaysAlone) {
+  ThreadPool pool(2);
+  const PrefillShape s{70, 0, 1, 16, 16, 16};
+  for (const std::string& level : levels()) {
+    const auto kernels = make(level, pool);
+    Operands o;
+    prefill_operands(o, s);
+    kernels->mla_prefill(prefill_args(o, s, "kv", "clean"));
+    o.blocks["q"].set(40 * 32 + 9, std::nan(""));
+    kernels->mla_prefill(prefill_args(o, s, "kv", "out"));
+    for (int64_t i = 0; i < o.blocks["out"].numel(); ++i) {
+      if (i / s.value == 40) {
+        ASSERT_TRUE(std::isnan(o.blocks["out"].real(i))) << level;
+      } else {
+        ASSERT_EQ(o.blocks["out"].real(i), o.blocks["clean"].real(i)) << level << " " << i;
+      }
+    }
+  }
+}
+
+// Scores of -inf in all of the first block: the block counts for nothing, as in exact arithmetic.
+TEST(AttentionBf16, ABlockOfMinusInfinityCountsForNothing) {
+  ThreadPool pool(1);
+  const PrefillShape s{100, 0, 1, 16, 16, 16};
+  for (const std::string& level : levels()) {
+    const auto kernels = make(level, pool);
+    Operands o;
+    prefill_operands(o, s);
+    Block& q = o.blocks["q"];
+    for (int64_t i = 0; i < q.numel(); ++i) q.set(i, i % 32 == 0 ? 1e30 : 0);
+    for (int64_t key = 0; key < 100; ++key) o.blocks["kv"].set(key * 32, key < 64 ? -1e30 : 0);
+    kernels->mla_prefill(prefill_args(o, s, "kv", "out"));
+    make("ref", pool)->mla_prefill(prefill_args(o, s, "kv", "exact"));
+    for (int64_t i = 64 * s.value; i < o.blocks["out"].numel(); ++i) {
+      ASSERT_LE(std::fabs(o.blocks["out"].real(i) - o.blocks["exact"].real(i)), 0x1p-7 * 5) << level << " " << i;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace fathom
