@@ -135,7 +135,7 @@ void add_rope(Keys& keys, Json& json) {
     keys.fail(keys.not_accepted("rope.scaling.type", ConfigReader::quoted(type), "\"none\", \"yarn\""));
     return;
   }
-  // Ten decimals: the key is a product in FP32, mscale_all_dim a short decimal.
+  // Nine decimals: the key is a product in FP32, mscale_all_dim a short decimal.
   const double mscale = std::round(log_multiplier * 10 * 1e9) / 1e9;
   Json scaling = Json::object();
   scaling.set("type", "yarn").set("factor", factor).set("original_max_position_embeddings", original);
