@@ -134,10 +134,11 @@ Result<std::optional<Path>> find_gguf(const Path& model) {
     return std::optional<Path>();
   }
   std::vector<Path> found;
-  for (const auto& entry : std::filesystem::directory_iterator(model, ignored)) {
-    if (entry.path().extension() != ".gguf") continue;
-    const auto part = part_name(entry.path().filename().string());
-    if (!part || part->number == 1) found.push_back(entry.path());
+  std::filesystem::directory_iterator entry(model, ignored);
+  for (; entry != std::filesystem::directory_iterator(); entry.increment(ignored)) {
+    if (entry->path().extension() != ".gguf") continue;
+    const auto part = part_name(entry->path().filename().string());
+    if (!part || part->number == 1) found.push_back(entry->path());
   }
   std::sort(found.begin(), found.end());
   if (found.size() > 1) {

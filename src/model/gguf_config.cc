@@ -1,5 +1,6 @@
 #include "model/gguf_config.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <optional>
@@ -126,7 +127,8 @@ void add_rope(Keys& keys, Json& json) {
   const double log_multiplier = keys.number_or("rope.scaling.yarn_log_multiplier", 0);
   const double beta_fast = keys.number_or("rope.scaling.yarn_beta_fast", 32);
   const double beta_slow = keys.number_or("rope.scaling.yarn_beta_slow", 1);
-  for (std::string_view key : {"rope.scaling.yarn_ext_factor", "rope.scaling.yarn_attn_factor"}) {
+  for (std::string_view key :
+       {"rope.scaling.attn_factor", "rope.scaling.yarn_ext_factor", "rope.scaling.yarn_attn_factor"}) {
     const double v = keys.number_or(key, 1);
     if (v != 1) keys.fail(keys.not_accepted(key, number_text(v), "1"));
   }
@@ -145,7 +147,7 @@ void add_rope(Keys& keys, Json& json) {
 }
 
 /// The experts' keys; true when the model is of the V3 kind (sigmoid scores or a router bias).
-bool add_experts(Keys& keys, const GgufModel& model, const Blocks& blocks, Json& json) {
+bool add_experts(Keys& keys, const GgufModel& model, Json& json) {
   const int64_t experts = keys.integer_or("expert_count", 0);
   const int64_t per_token = keys.integer_or("expert_used_count", 0);
   const int64_t shared = keys.integer_or("expert_shared_count", 0);
@@ -160,10 +162,10 @@ bool add_experts(Keys& keys, const GgufModel& model, const Blocks& blocks, Json&
   if (gating < 0 || gating > 2) {
     keys.fail(keys.not_accepted("expert_gating_func", std::to_string(gating), "1 (softmax), 2 (sigmoid)"));
   }
-  bool has_bias = false;
-  for (int64_t block = 0; block < blocks.layers && !has_bias; ++block) {
-    has_bias = has_tensor(model, block, "exp_probs_b.bias");
-  }
+  const auto& tensors = model.tensors();
+  const bool has_bias = std::any_of(tensors.begin(), tensors.end(), [](const GgufTensor* tensor) {
+    return tensor->name.ends_with(".exp_probs_b.bias");
+  });
   const bool sigmoid = gating == 2;
   json.set("n_routed_experts", experts).set("num_experts_per_tok", per_token).set("moe_intermediate_size", width);
   json.set("n_shared_experts", shared > 0 ? Json(shared) : Json()).set("first_k_dense_replace", first_dense);
@@ -232,7 +234,7 @@ Result<ModelConfig> config_from_gguf(const GgufModel& model) {
   json.set("tie_word_embeddings", model.find("output.weight") == nullptr);
   add_attention(keys, json);
   add_rope(keys, json);
-  const bool is_v3 = add_experts(keys, model, blocks, json);
+  const bool is_v3 = add_experts(keys, model, json);
   json.set("model_type", is_v3 ? "deepseek_v3" : "deepseek_v2");
   if (!is_v3 && json.find("n_routed_experts") == nullptr) json.set("n_routed_experts", Json());
   keys.check_unknown();
