@@ -17,7 +17,7 @@ struct GgufExport {
   bool mla_keys = true;     // key_length_mla, value_length_mla; without them key_length is that of a head
   /// Encodes rows of FP32 as another type where it says so; returns false to keep the dtype.
   std::function<bool(const std::string& name, const std::vector<float>& values, uint32_t* type, std::string* data)>
-      encode;
+      encode = {};
 };
 
 /// The numbers of a matrix or vector as FP32.

@@ -84,7 +84,6 @@ void expect_equal_config(ModelConfig read, const ModelConfig& original) {
   read.model_type = original.model_type;
   read.initializer_range = original.initializer_range;
   read.aux_loss_alpha = original.aux_loss_alpha;
-  if (original.rope_scaling && read.rope_scaling) read.rope_scaling->mscale = original.rope_scaling->mscale;
   EXPECT_EQ(read.to_json().dump(1), original.to_json().dump(1));
 }
 
@@ -93,6 +92,9 @@ TEST(GgufWeights, GoldenModelsGiveTheLogitsOfTheirDirectories) {
     SCOPED_TRACE(name);
     const auto original = load_model(testing::Golden(name).dir());
     ASSERT_TRUE(original) << original.error().text;
+    // GGUF has one key for both; every released model has them equal, the golden v2 on purpose has not.
+    auto& yarn = (*original)->config.rope_scaling;
+    if (yarn) yarn->mscale = yarn->mscale_all_dim;
     const std::vector<float> expected = logits_of(**original, 12);
     for (const GgufExport& layout : layouts()) {
       const auto read = load_bytes(to_gguf(**original, layout).build());
