@@ -21,6 +21,9 @@ constexpr uint64_t kDefaultAlignment = 32;
 constexpr uint64_t kMaxAlignment = uint64_t{1} << 20;
 constexpr uint32_t kMaxDimensions = 4;
 constexpr int kMaxArrayDepth = 4;
+// Far above every released model; they bound memory where a huge file could back up any count.
+constexpr uint64_t kMaxEntries = uint64_t{1} << 20;  // metadata keys; tensors
+constexpr uint64_t kMaxItems = uint64_t{1} << 26;    // of one array
 // Bytes that the smallest entries need: counts above what is left of the file are refused before anything is reserved.
 constexpr uint64_t kMinPairBytes = 8 + 4 + 1;
 constexpr uint64_t kMinTensorBytes = 8 + 4 + 8 + 4 + 8;
@@ -138,6 +141,10 @@ class Cursor {
                      std::string(kind_name(array.item)) + ", more than the " + std::to_string(left()) +
                      " bytes that are left in the file hold");
     }
+    if (*count > kMaxItems) {
+      return corrupt(where_ + ": " + std::string(what) + " has " + std::to_string(*count) +
+                     " items; accepted: at most " + std::to_string(kMaxItems));
+    }
     if (*item_bytes > 0) {
       at_ += static_cast<size_t>(*count * *item_bytes);
     } else if (array.item == GgufKind::kArray && depth + 1 >= kMaxArrayDepth) {
@@ -211,14 +218,16 @@ Result<Counts> read_header(Cursor& in, const std::string& where) {
   if (!tensors) return tensors.error();
   const auto pairs = in.take<uint64_t>("the number of metadata keys");
   if (!pairs) return pairs.error();
-  if (*pairs > in.left() / kMinPairBytes) {
-    return corrupt(where + ": " + std::to_string(*pairs) + " metadata keys do not fit into the " +
-                   std::to_string(in.left()) + " bytes of the file");
-  }
-  if (*tensors > in.left() / kMinTensorBytes) {
-    return corrupt(where + ": " + std::to_string(*tensors) + " tensors do not fit into the " +
-                   std::to_string(in.left()) + " bytes of the file");
-  }
+  const auto bounded = [&](uint64_t count, uint64_t min_bytes, std::string_view what) -> Status {
+    const std::string found = where + ": " + std::to_string(count) + " " + std::string(what);
+    if (count > in.left() / min_bytes) {
+      return corrupt(found + " do not fit into the " + std::to_string(in.left()) + " bytes of the file");
+    }
+    if (count > kMaxEntries) return corrupt(found + "; accepted: at most " + std::to_string(kMaxEntries));
+    return {};
+  };
+  if (auto s = bounded(*pairs, kMinPairBytes, "metadata keys"); !s) return s.error();
+  if (auto s = bounded(*tensors, kMinTensorBytes, "tensors"); !s) return s.error();
   return Counts{*tensors, *pairs};
 }
 

@@ -12,6 +12,7 @@ namespace fathom {
 namespace {
 
 constexpr int64_t kMaxConfigBytes = int64_t{16} << 20;
+constexpr int64_t kMaxRanksBytes = int64_t{64} << 20;  // Kimi-K2's has 3 MB
 
 Result<TokenizerSpec> gguf_spec(const GgufMetadata& metadata) {
   const auto key = [](std::string_view name) { return "tokenizer.ggml." + std::string(name); };
@@ -40,7 +41,7 @@ Result<TokenizerSpec> directory_spec(const Path& dir) {
   const auto json = read_file(json_path);
   if (json) return spec_from_tokenizer_json(*json, json_path.string());
   if (json.error().code != ErrorCode::kNotFound) return json.error();
-  const auto ranks = read_file(ranks_path);
+  const auto ranks = read_file(ranks_path, kMaxRanksBytes);
   if (!ranks) return ranks.error().code == ErrorCode::kNotFound ? json.error() : ranks.error();
   const Path config_path = dir / "tokenizer_config.json";
   const auto config = read_file(config_path, kMaxConfigBytes);

@@ -13,7 +13,7 @@
 namespace fathom {
 namespace {
 
-constexpr size_t kMaxTokenBytes = 4096;  // bounds the splits that are tried; real tokens have up to 128 bytes
+constexpr size_t kMaxTokenBytes = 512;  // bounds the splits that are tried; real tokens have up to 128 bytes
 
 std::string shown(std::string_view text) { return Json(utf8_prefix(text, 80)).dump(); }
 

@@ -125,6 +125,19 @@ TEST(Gguf, HeadersThatLie) {
             "f: 1152921504606846976 tensors do not fit into the 0 bytes of the file");
 }
 
+TEST(Gguf, CountsAreBoundedHoweverLargeTheFile) {
+  std::string many = GgufBuilder().build(0, (uint64_t{1} << 20) + 1);
+  many.resize(many.size() + (size_t{14} << 20));
+  EXPECT_EQ(error_of(many), "f: 1048577 metadata keys; accepted: at most 1048576");
+  many = GgufBuilder().build((uint64_t{1} << 20) + 1, 0);
+  many.resize(many.size() + (size_t{34} << 20));
+  EXPECT_EQ(error_of(many), "f: 1048577 tensors; accepted: at most 1048576");
+  const std::string items = GgufBuilder::raw(uint32_t{GgufBuilder::kU8}) + GgufBuilder::raw((uint64_t{1} << 26) + 1);
+  many = GgufBuilder().pair("k", GgufBuilder::kArray, items).build();
+  many.resize(many.size() + (size_t{65} << 20));
+  EXPECT_EQ(error_of(many), "f: metadata key \"k\" has 67108865 items; accepted: at most 67108864");
+}
+
 TEST(Gguf, MetadataThatLies) {
   EXPECT_EQ(error_of(GgufBuilder().integer("k", 1).integer("k", 2).build()), "f: metadata key \"k\" is there twice");
   EXPECT_EQ(error_of(GgufBuilder().pair("k", 13, "12345678").build()),
