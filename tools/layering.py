@@ -50,7 +50,7 @@ UNTESTED = {
     "text/jinja_*.cc": "tests/text/jinja_test.cc and its 613 cases go through every one of them",
     "text/added_tokens.cc": "tests/text/tokenizer_test.cc",
     "text/byte_level.cc": "tests/text/tokenizer_test.cc and tokenizer_json_test.cc",
-    "text/tokenizer_spec.cc": "two patterns, used by tests/text/pretokenizer_test.cc",
+    "text/tokenizer_spec.cc": "split patterns, used by tests/text/pretokenizer_test.cc and ggml_vocab_test.cc",
     "checkpoint/checkpoint_writer.cc": "tests/checkpoint/hf_index_test.cc reads back what it writes",
     "train/arithmetic.cc": "tests/train/synth_test.cc checks every worked line with a parser of its own",
     "train/synth_*.cc": "tests/train/synth_test.cc",

@@ -60,9 +60,9 @@ Status bench_model(const BenchOptions& options) {
   if (!session) return session.error();
   const Model& model = (*session)->model();
   const int64_t needed = options.prompt_tokens + options.decode_tokens + 1;
-  if (needed > model.config.max_position_embeddings) {
-    return invalid("--prompt plus --decode is " + std::to_string(needed) + " tokens; the model's context is " +
-                   std::to_string(model.config.max_position_embeddings));
+  if (needed > model.config.max_context()) {
+    return invalid("--prompt plus --decode is " + std::to_string(needed) + " tokens; accepted: at most " +
+                   model.config.max_context_text());
   }
   auto compute = make_compute(options.compute);
   if (!compute) return compute.error();

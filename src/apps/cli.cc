@@ -116,7 +116,7 @@ void add_all_compute_flags(CLI::App& app, ComputeOptions& options) {
       ->group("Computing");
 }
 
-constexpr const char* kModelHelp = "model directory, or ORG/NAME in the Hugging Face cache";
+constexpr const char* kModelHelp = "model directory, GGUF file, or ORG/NAME in the Hugging Face cache";
 
 class CommandLine {
  public:
@@ -275,14 +275,14 @@ class CommandLine {
     {
       const auto [app, o] = verb<TokenizerCodeOptions>(*tokenizer, "encode", "text to token ids", tokenizer_encode,
                                                        "fathom tokenizer encode models/demo \"Hello world\"");
-      app->add_option("MODEL", o->model, "directory with tokenizer.json")->required();
+      app->add_option("MODEL", o->model, "directory with tokenizer.json or tiktoken.model, or GGUF file")->required();
       app->add_option("TEXT", o->text, "the text; standard input if absent");
       app->add_flag("--json", o->json, "a JSON array");
     }
     {
       const auto [app, o] = verb<TokenizerCodeOptions>(*tokenizer, "decode", "token ids to text", tokenizer_decode,
                                                        "fathom tokenizer decode models/demo \"72 101\"");
-      app->add_option("MODEL", o->model, "directory with tokenizer.json")->required();
+      app->add_option("MODEL", o->model, "directory with tokenizer.json or tiktoken.model, or GGUF file")->required();
       app->add_option("IDS", o->text, "ids separated by blanks or commas; standard input if absent");
       app->add_flag("--json", o->json, "a JSON string");
     }

@@ -97,11 +97,10 @@ Status eval_text(Session& session, const EvalOptions& options) {
   auto text = read_file(options.text);
   if (!text) return text.error();
   const Model& model = session.model();
-  const int64_t window =
-      options.window > 0 ? options.window : std::min<int64_t>(2048, model.config.max_position_embeddings);
-  if (window < 2 || window > model.config.max_position_embeddings) {
+  const int64_t window = options.window > 0 ? options.window : std::min<int64_t>(2048, model.config.max_context());
+  if (window < 2 || window > model.config.max_context()) {
     return invalid("--window " + std::to_string(window) + " is out of range; accepted: 2 to " +
-                   std::to_string(model.config.max_position_embeddings));
+                   model.config.max_context_text());
   }
   auto compute = make_compute(options.compute);
   if (!compute) return compute.error();

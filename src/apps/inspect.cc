@@ -8,6 +8,8 @@
 #include "base/machine.h"
 #include "checkpoint/hf_hub.h"
 #include "checkpoint/hf_index.h"
+#include "model/gguf_config.h"
+#include "model/gguf_weights.h"
 #include "model/model.h"
 #include "model/tensor_plan.h"
 
@@ -57,7 +59,9 @@ struct Inspection {
   ModelConfig config;
   ParameterCount parameters;
   bool has_weights = false;
-  int64_t weight_bytes = 0;
+  int64_t weight_bytes = 0;   // stored
+  int64_t decoded_bytes = 0;  // of copies in memory, for GGUF types that are not used in place
+  int64_t mapped_bytes = 0;   // used in place
   std::map<TensorClass, int64_t> class_bytes;
   std::map<std::string, int64_t> dtype_bytes;
   CheckpointDifference difference;
@@ -65,9 +69,12 @@ struct Inspection {
   std::optional<int64_t> available_bytes;
 
   /// Tokens of the cache that the need is told with.
-  int64_t cache_tokens() const { return std::min<int64_t>(4096, config.max_position_embeddings); }
+  int64_t cache_tokens() const { return std::min<int64_t>(4096, config.max_context()); }
   /// The weights, that cache and a tenth of slack.
-  int64_t needed_bytes() const { return weight_bytes + weight_bytes / 10 + kv_bytes_per_token * cache_tokens(); }
+  int64_t needed_bytes() const {
+    const int64_t weights = mapped_bytes + decoded_bytes;
+    return weights + weights / 10 + kv_bytes_per_token * cache_tokens();
+  }
 };
 
 /// Without weights the sizes are those of the dtype that the config says.
@@ -80,40 +87,66 @@ int64_t planned_bytes(const ModelConfig& config, const TensorSpec& spec) {
   return spec.num_elements() * 2;
 }
 
-Result<Inspection> inspect_dir(const Path& dir) {
+void add_tensor(Inspection& in, const TensorSpec& spec, int64_t stored, int64_t decoded) {
+  in.class_bytes[spec.tensor_class] += stored;
+  in.weight_bytes += stored;
+  (decoded > 0 ? in.decoded_bytes : in.mapped_bytes) += decoded > 0 ? decoded : stored;
+}
+
+Status inspect_gguf(const Path& path, Inspection& in) {
+  const auto file = GgufModel::open(path);
+  if (!file) return file.error();
+  auto config = config_from_gguf(*file);
+  if (!config) return config.error();
+  in.config = *std::move(config);
+  in.has_weights = true;
+  in.difference = compare_with_plan(in.config, *file);
+  for (const GgufTensor* tensor : file->tensors()) {
+    in.dtype_bytes[std::string(info_of(tensor->type).name)] += static_cast<int64_t>(tensor->bytes.size());
+  }
+  for (const TensorSpec& spec : expected_tensors(in.config)) {
+    const GgufBytes bytes = gguf_bytes(spec, in.config, *file);
+    add_tensor(in, spec, bytes.stored, bytes.decoded);
+  }
+  return {};
+}
+
+Status inspect_dir(const Path& dir, Inspection& in) {
   auto config = ModelConfig::load(dir);
   if (!config) return config.error();
-  Inspection out;
-  out.config = std::move(*config);
-  out.parameters = count_parameters(out.config);
-  out.kv_bytes_per_token = kv_cache_bytes_per_token(out.config);
-  out.available_bytes = inspect_machine().memory_available_bytes;
-  out.has_weights = std::filesystem::exists(dir / kSingleFileName) || std::filesystem::exists(dir / kIndexFileName);
-  std::optional<Checkpoint> checkpoint;
-  if (out.has_weights) {
-    auto opened = Checkpoint::open(dir);
-    if (!opened) return opened.error();
-    checkpoint = std::move(*opened);
-    out.difference = compare_with_plan(out.config, *checkpoint);
-    for (std::string_view name : checkpoint->names()) {
-      const StoredTensor* stored = checkpoint->find(name);
-      out.dtype_bytes[std::string(name_of(stored->dtype))] += static_cast<int64_t>(stored->bytes.size());
-    }
+  in.config = *std::move(config);
+  in.has_weights = std::filesystem::exists(dir / kSingleFileName) || std::filesystem::exists(dir / kIndexFileName);
+  if (!in.has_weights) {
+    for (const TensorSpec& spec : expected_tensors(in.config)) add_tensor(in, spec, planned_bytes(in.config, spec), 0);
+    return {};
   }
-  for (const TensorSpec& spec : expected_tensors(out.config)) {
+  const auto checkpoint = Checkpoint::open(dir);
+  if (!checkpoint) return checkpoint.error();
+  in.difference = compare_with_plan(in.config, *checkpoint);
+  for (std::string_view name : checkpoint->names()) {
+    const StoredTensor* stored = checkpoint->find(name);
+    in.dtype_bytes[std::string(name_of(stored->dtype))] += static_cast<int64_t>(stored->bytes.size());
+  }
+  for (const TensorSpec& spec : expected_tensors(in.config)) {
     int64_t bytes = 0;
-    if (checkpoint) {
-      for (const std::string& name : {spec.name, scale_name(spec.name)}) {
-        const StoredTensor* stored = checkpoint->find(name);
-        if (stored != nullptr) bytes += static_cast<int64_t>(stored->bytes.size());
-      }
-    } else {
-      bytes = planned_bytes(out.config, spec);
+    for (const std::string& name : {spec.name, scale_name(spec.name)}) {
+      const StoredTensor* stored = checkpoint->find(name);
+      if (stored != nullptr) bytes += static_cast<int64_t>(stored->bytes.size());
     }
-    out.class_bytes[spec.tensor_class] += bytes;
-    out.weight_bytes += bytes;
+    add_tensor(in, spec, bytes, 0);
   }
-  return out;
+  return {};
+}
+
+Result<Inspection> inspect_model(const Path& model) {
+  const auto gguf = find_gguf(model);
+  if (!gguf) return gguf.error();
+  Inspection in;
+  if (auto s = *gguf ? inspect_gguf(**gguf, in) : inspect_dir(model, in); !s) return s.error();
+  in.parameters = count_parameters(in.config);
+  in.kv_bytes_per_token = kv_cache_bytes_per_token(in.config);
+  in.available_bytes = inspect_machine().memory_available_bytes;
+  return in;
 }
 
 void print_json(const Path& dir, const Inspection& in) {
@@ -131,6 +164,9 @@ void print_json(const Path& dir, const Inspection& in) {
     if (found != in.class_bytes.end()) classes.set(name, found->second);
   }
   json.set("bytes_by_class", classes).set("weight_bytes", in.weight_bytes);
+  Json types = Json::object();
+  for (const auto& [name, bytes] : in.dtype_bytes) types.set(name, bytes);
+  json.set("bytes_by_type", types).set("decoded_bytes", in.decoded_bytes);
   json.set("weights_present", in.has_weights).set("kv_bytes_per_token_bf16", in.kv_bytes_per_token);
   json.set("needed_bytes", in.needed_bytes());
   if (in.available_bytes) {
@@ -142,7 +178,7 @@ void print_json(const Path& dir, const Inspection& in) {
     return array;
   };
   json.set("missing_tensors", list(in.difference.missing)).set("unexpected_tensors", list(in.difference.unexpected));
-  json.set("wrong_tensors", list(in.difference.wrong));
+  json.set("wrong_tensors", list(in.difference.wrong)).set("skipped_tensors", list(in.difference.skipped));
   std::printf("%s\n", json.dump(2).c_str());
 }
 
@@ -166,7 +202,9 @@ void print_text(const Path& dir, const Inspection& in) {
   print_row("parameters", count_text(in.parameters.total) + ", active per token " +
                               count_text(in.parameters.active_with_head) + " with the head" +
                               (in.parameters.mtp > 0 ? ", MTP " + count_text(in.parameters.mtp) : ""));
-  print_row("context", std::to_string(in.config.max_position_embeddings) + " tokens");
+  const bool is_limited = in.config.max_context() < in.config.max_position_embeddings;
+  print_row("context",
+            is_limited ? in.config.max_context_text() : std::to_string(in.config.max_position_embeddings) + " tokens");
   print_row("KV cache", std::to_string(in.kv_bytes_per_token) + " bytes per token in BF16");
   print_row("weights", bytes_text(in.weight_bytes) + (in.has_weights ? "" : " expected (no weights in the directory)"));
   for (const auto& [tensor_class, name] : kClassNames) {
@@ -178,6 +216,9 @@ void print_text(const Path& dir, const Inspection& in) {
   for (const auto& [name, bytes] : in.dtype_bytes)
     dtypes += (dtypes.empty() ? "" : ", ") + name + " " + bytes_text(bytes);
   if (!dtypes.empty()) print_row("stored as", dtypes);
+  if (in.decoded_bytes > 0) {
+    print_row("in memory", bytes_text(in.decoded_bytes) + " decoded, " + bytes_text(in.mapped_bytes) + " in place");
+  }
   if (in.available_bytes) {
     const bool fits = in.needed_bytes() <= *in.available_bytes;
     print_row("this machine", std::string(fits ? styled("fits", "32") : styled("does not fit", "31")) +
@@ -188,6 +229,7 @@ void print_text(const Path& dir, const Inspection& in) {
   print_names("missing tensors", in.difference.missing);
   print_names("unexpected tensors", in.difference.unexpected);
   print_names("wrong tensors", in.difference.wrong);
+  print_names("skipped tensors", in.difference.skipped);
 }
 
 }  // namespace
@@ -195,7 +237,7 @@ void print_text(const Path& dir, const Inspection& in) {
 Status inspect(const InspectOptions& options) {
   const auto dir = resolve_model_dir(options.model, HubEnvironment::of_process());
   if (!dir) return dir.error();
-  const auto inspection = inspect_dir(*dir);
+  const auto inspection = inspect_model(*dir);
   if (!inspection) return inspection.error();
   options.json ? print_json(*dir, *inspection) : print_text(*dir, *inspection);
   return {};

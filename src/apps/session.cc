@@ -7,7 +7,6 @@
 #include "apps/console.h"
 #include "checkpoint/hf_hub.h"
 #include "model/prepare_weights.h"
-#include "text/tokenizer_json.h"
 
 namespace fathom::apps {
 namespace {
@@ -44,17 +43,6 @@ Result<Compute> make_compute(const ComputeOptions& options) {
   return compute;
 }
 
-Result<Tokenizer> load_tokenizer(const Path& model_dir) {
-  const Path path = model_dir / "tokenizer.json";
-  auto text = read_file(path);
-  if (!text) return text.error();
-  auto spec = spec_from_tokenizer_json(*text, path.string());
-  if (!spec) return spec.error();
-  auto tokenizer = Tokenizer::create(*spec);
-  if (!tokenizer) return Error{tokenizer.error().code, path.string() + ": " + tokenizer.error().text};
-  return tokenizer;
-}
-
 Precision default_precision(const Model& model) {
   return model.weights.embedding.value.codes.dtype == DType::kF32 ? Precision::kF32 : Precision::kBF16;
 }
@@ -70,7 +58,7 @@ Result<std::unique_ptr<Session>> Session::load(std::string_view model, const Com
   auto tokenizer = load_tokenizer(*dir);
   if (!tokenizer) return tokenizer.error();
   session->tokenizer_ = std::move(*tokenizer);
-  auto format = load_chat_format(*dir);
+  auto format = load_model_chat_format(*dir);
   if (format) {
     session->chat_format_ = std::move(*format);
   } else if (format.error().code != ErrorCode::kNotFound) {
@@ -98,10 +86,10 @@ Result<std::unique_ptr<Session>> Session::load(std::string_view model, const Com
   if (options.mla != "absorbed" && options.mla != "naive") {
     return invalid("--mla " + options.mla + " is unknown; accepted: absorbed, naive");
   }
-  if (options.context > session->model_->config.max_position_embeddings) {
-    return invalid("--context " + std::to_string(options.context) + " is more than the " +
-                   std::to_string(session->model_->config.max_position_embeddings) + " tokens that " + dir->string() +
-                   " was made for");
+  const ModelConfig& config = session->model_->config;
+  if (options.context > config.max_context()) {
+    return invalid("--context " + std::to_string(options.context) + " is more than " + dir->string() +
+                   " allows: " + config.max_context_text());
   }
   session->make_engine(options, precision);
   if (interrupted()) return interrupted_error("loading " + dir->string());
@@ -114,7 +102,7 @@ void Session::make_engine(const ComputeOptions& options, Precision precision) {
   engine.generation = options.mla == "naive" ? GenerationForm::kNaive : GenerationForm::kAbsorbed;
   engine.prompt_chunk = options.prompt_chunk;
   engine.max_cache_tokens =
-      options.context > 0 ? options.context : std::min(model_->config.max_position_embeddings, kDefaultContext);
+      options.context > 0 ? options.context : std::min(model_->config.max_context(), kDefaultContext);
   engine.stop_tokens = stop_tokens_;
   // Rows of the vocabulary that no token owns are padding: never sampled.
   engine.allowed_tokens.resize(static_cast<size_t>(model_->config.vocab_size));
@@ -126,6 +114,7 @@ void Session::make_engine(const ComputeOptions& options, Precision precision) {
 
 Status Session::read_generation_config() {
   for (int64_t id : model_->config.eos_token_id) stop_tokens_.push_back(static_cast<int32_t>(id));
+  if (std::error_code ignored; !std::filesystem::is_directory(model_dir_, ignored)) return {};  // a GGUF file has none
   const Path path = model_dir_ / "generation_config.json";
   auto text = read_file(path, int64_t{1} << 20);
   if (!text) return text.error().code == ErrorCode::kNotFound ? Status{} : Status{text.error()};
@@ -179,7 +168,7 @@ Result<std::vector<int32_t>> Session::encode_prompt(std::string_view text) const
   if (bos && (ids->empty() || ids->front() != *bos)) ids->insert(ids->begin(), static_cast<int32_t>(*bos));
   for (int32_t id : *ids) {
     if (id < model_->config.vocab_size) continue;
-    return corrupt((model_dir_ / "tokenizer.json").string() + " has token id " + std::to_string(id) +
+    return corrupt(tokenizer_path(model_dir_).string() + " has token id " + std::to_string(id) +
                    ", but the model has " + std::to_string(model_->config.vocab_size) + " tokens");
   }
   return ids;

@@ -11,6 +11,7 @@
 
 #include "base/threads.h"
 #include "engine/engine.h"
+#include "engine/model_text.h"
 #include "engine/stop_scanner.h"
 #include "kernels/registry.h"
 #include "model/model.h"
@@ -46,9 +47,6 @@ struct Compute {
   std::unique_ptr<Kernels> kernels;
 };
 Result<Compute> make_compute(const ComputeOptions& options);
-
-/// Reads DIR/tokenizer.json.
-Result<Tokenizer> load_tokenizer(const Path& model_dir);
 
 /// f32 for a checkpoint whose matrices are F32, else bf16.
 Precision default_precision(const Model& model);

@@ -60,8 +60,11 @@ Result<Path> resolve_model_dir(std::string_view name_or_path, const HubEnvironme
   if (is_existing_directory(path)) return path;
   std::error_code ignored;
   if (std::filesystem::exists(path, ignored)) {
-    return invalid("model " + in_quotes(name_or_path) + " is a file; give the directory that holds config.json");
+    if (path.extension() == ".gguf") return path;
+    return invalid("model " + in_quotes(name_or_path) +
+                   " is a file; give a *.gguf file or the directory that holds config.json");
   }
+  if (path.extension() == ".gguf") return not_found("model " + in_quotes(name_or_path) + ": no such file");
 
   const size_t slash = name_or_path.find('/');
   const bool is_hub_name = slash != std::string_view::npos && is_name_part(name_or_path.substr(0, slash)) &&

@@ -1,4 +1,5 @@
-// Finds a model that the user names: a directory, or ORG/NAME in the local Hugging Face cache. Nothing is downloaded.
+// Finds a model that the user names: a directory, a GGUF file, or ORG/NAME in the local Hugging Face cache. Nothing is
+// downloaded.
 #pragma once
 
 #include <string>
@@ -21,7 +22,7 @@ struct HubEnvironment {
   Path hub_cache() const;
 };
 
-/// The model directory for what the user typed: a directory as it is, else ORG/NAME in the cache
+/// The model directory for what the user typed: a directory or a *.gguf file as it is, else ORG/NAME in the cache
 /// (CACHE/models--ORG--NAME/refs/main names the snapshot). The error of a miss says where it looked and what to type.
 Result<Path> resolve_model_dir(std::string_view name_or_path, const HubEnvironment& environment);
 

@@ -12,9 +12,7 @@ Engine::Engine(const Model& model, Kernels& kernels, EngineOptions options)
       transformer_(model.config, model.weights),
       runner_(transformer_, kernels, options_.precision) {}
 
-int64_t Engine::context_length() const {
-  return std::min(model_.config.max_position_embeddings, options_.max_cache_tokens);
-}
+int64_t Engine::context_length() const { return std::min(model_.config.max_context(), options_.max_cache_tokens); }
 
 Sequence* Engine::find(int64_t sequence_id) {
   for (auto& sequence : sequences_) {
@@ -32,8 +30,10 @@ Status Engine::check_prompt(std::span<const int32_t> prompt) const {
     }
   }
   if (static_cast<int64_t>(prompt.size()) >= context_length()) {
+    const bool is_sparse_beyond = context_length() == model_.config.index_topk;
     return invalid("the prompt has " + std::to_string(prompt.size()) + " tokens; the context holds " +
-                   std::to_string(context_length()) + " with the answer");
+                   std::to_string(context_length()) + " with the answer" +
+                   (is_sparse_beyond ? ": " + model_.config.max_context_text() : ""));
   }
   return {};
 }

@@ -43,11 +43,14 @@ struct Family {
 constexpr Family kFamilies[] = {
     {"deepseek_v2", "DeepseekV2ForCausalLM", ScoringFunc::kSoftmax, TopkMethod::kGreedy},
     {"deepseek_v3", "DeepseekV3ForCausalLM", ScoringFunc::kSigmoid, TopkMethod::kNoauxTc},
+    {"deepseek_v32", "DeepseekV32ForCausalLM", ScoringFunc::kSigmoid, TopkMethod::kNoauxTc},
     {"kimi_k2", "DeepseekV3ForCausalLM", ScoringFunc::kSigmoid, TopkMethod::kNoauxTc},
     {"glm4_moe_lite", "Glm4MoeLiteForCausalLM", ScoringFunc::kSigmoid, TopkMethod::kNoauxTc},
 };
-// Relatives whose attention reads only the keys that a lightning indexer picks.
-constexpr std::string_view kSparseAttentionTypes[] = {"deepseek_v32", "glm_moe_dsa"};
+// The family whose attention reads only the keys that a lightning indexer picks, index_topk of them.
+constexpr std::string_view kSparseAttention = "deepseek_v32";
+// A relative of which no released config was seen.
+constexpr std::string_view kUnknownSparseAttention = "glm_moe_dsa";
 
 // Keys that do not change what the model computes: metadata, training and generation defaults that the transformers
 // library writes into every config.json.
@@ -137,8 +140,7 @@ const Family* family_of(std::string_view model_type) {
 }
 
 Error model_type_error(const std::string& where, const std::string& model_type) {
-  if (std::find(std::begin(kSparseAttentionTypes), std::end(kSparseAttentionTypes), model_type) !=
-      std::end(kSparseAttentionTypes)) {
+  if (model_type == kUnknownSparseAttention) {
     return unsupported(
         where + ": model_type " + ConfigReader::quoted(model_type) +
         " is not supported: its attention is sparse and needs an indexer (DSA) that fathom does not have");
@@ -233,6 +235,14 @@ void parse_attention(ConfigReader& r, ModelConfig* config) {
   const int64_t qk_head_dim = r.integer_or("qk_head_dim", config->qk_head_dim(), 1, 2 * kMaxHeadDim);
   r.require(qk_head_dim == config->qk_head_dim(), "qk_head_dim must be qk_nope_head_dim + qk_rope_head_dim");
   r.only("attention_bias", false);
+}
+
+// The indexer's sizes matter only for its tensors, which are skipped.
+void parse_indexer(ConfigReader& r, ModelConfig* config) {
+  if (config->model_type != kSparseAttention) return;
+  config->index_topk = r.integer("index_topk", 1, kMaxPositions);
+  r.integer_or("index_n_heads", 1, 1, kMaxHeads);
+  r.integer_or("index_head_dim", 1, 1, kMaxHeadDim);
 }
 
 // Keys of the experts; without experts they are ignored, whatever they say.
@@ -344,6 +354,16 @@ double yarn_mscale(double factor, double mscale) { return factor <= 1 ? 1.0 : 0.
 
 }  // namespace
 
+int64_t ModelConfig::max_context() const {
+  return index_topk > 0 ? std::min(index_topk, max_position_embeddings) : max_position_embeddings;
+}
+
+std::string ModelConfig::max_context_text() const {
+  const std::string tokens = "the " + std::to_string(max_context()) + " tokens of ";
+  if (max_context() == max_position_embeddings) return tokens + "max_position_embeddings";
+  return tokens + "index_topk (beyond it the attention of " + model_type + " is sparse, which fathom does not have)";
+}
+
 double ModelConfig::softmax_scale() const {
   double scale = 1.0 / std::sqrt(static_cast<double>(qk_head_dim()));
   if (rope_scaling) {
@@ -378,6 +398,7 @@ Result<ModelConfig> ModelConfig::parse(const Json& json, std::string_view where)
   parse_attention(r, &c);
   parse_moe(r, *family, &c);
   parse_rope(r, &c);
+  parse_indexer(r, &c);
   parse_quantization(r, &c);
   if (!r.error()) parse_tokens(r, &c);
   if (!r.error()) check_sizes(r, c);
@@ -431,6 +452,7 @@ Json ModelConfig::to_json() const {
   }
   out.set("num_nextn_predict_layers", num_nextn_predict_layers);
   out.set("max_position_embeddings", max_position_embeddings);
+  if (index_topk > 0) out.set("index_topk", index_topk);
   out.set("rope_theta", rope_theta);
   Json scaling;
   if (rope_scaling) {

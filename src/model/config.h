@@ -37,7 +37,7 @@ struct Fp8Quantization {
 };
 
 struct ModelConfig {
-  std::string model_type;  // deepseek_v2, deepseek_v3, kimi_k2, glm4_moe_lite
+  std::string model_type;  // deepseek_v2, deepseek_v3, deepseek_v32, kimi_k2, glm4_moe_lite
   int64_t vocab_size = 0;
   int64_t hidden_size = 0;
   int64_t num_hidden_layers = 0;
@@ -64,6 +64,9 @@ struct ModelConfig {
   double rope_theta = 10000;
   std::optional<YarnScaling> rope_scaling;
   int64_t max_position_embeddings = 0;
+  /// Keys that the sparse attention of deepseek_v32 reads per query; 0: attention is dense. Up to that many tokens both
+  /// are the same, and that is what fathom computes: the indexer is never run.
+  int64_t index_topk = 0;
   bool tie_word_embeddings = false;
   int64_t num_nextn_predict_layers = 0;  // MTP modules stored after the last layer
   double initializer_range = 0.02;
@@ -80,6 +83,11 @@ struct ModelConfig {
   bool is_moe_layer(int64_t layer) const {
     return n_routed_experts > 0 && layer >= first_k_dense_replace && layer % moe_layer_freq == 0;
   }
+
+  /// The longest context that is computed exactly: max_position_embeddings, or index_topk if that is less.
+  int64_t max_context() const;
+  /// max_context() with its reason, for errors: "the 2048 tokens of index_topk (...)".
+  std::string max_context_text() const;
 
   /// Softmax scale of attention: qk_head_dim^-0.5, times mscale(factor, mscale_all_dim)^2 under YaRN.
   double softmax_scale() const;

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <set>
 
+#include "model/gguf_config.h"
+#include "model/gguf_weights.h"
 #include "numerics/decode.h"
 #include "numerics/fp8.h"
 
@@ -102,6 +104,33 @@ bool has_mtp_tensors(const ModelConfig& config, const Checkpoint& checkpoint) {
   });
 }
 
+Result<std::unique_ptr<Model>> load_directory(const Path& model_dir) {
+  auto config = ModelConfig::load(model_dir);
+  if (!config) return config.error();
+  auto checkpoint = Checkpoint::open(model_dir);
+  if (!checkpoint) return checkpoint.error();
+  auto model = std::make_unique<Model>();
+  model->config = std::move(*config);
+  if (!has_mtp_tensors(model->config, *checkpoint)) model->config.num_nextn_predict_layers = 0;
+  model->checkpoints.push_back(*checkpoint);
+  model->weights = empty_weights(model->config);
+  Status status;
+  visit_weights(model->config, model->weights, [&](const TensorSpec& spec, Weight& value, Tensor*) {
+    if (status) status = bind(*checkpoint, spec, *model, value);
+  });
+  if (!status) return Error{status.error().code, model_dir.string() + ": tensor " + status.error().text};
+  return model;
+}
+
+Result<std::unique_ptr<Model>> load_gguf_file(const Path& path) {
+  const auto file = GgufModel::open(path);
+  if (!file) return file.error();
+  const auto config = config_from_gguf(*file);
+  if (!config) return config.error();
+  ThreadPool pool(default_num_threads());
+  return load_gguf(*file, *config, pool);
+}
+
 }  // namespace
 
 CheckpointDifference compare_with_plan(const ModelConfig& config, const Checkpoint& checkpoint) {
@@ -124,27 +153,26 @@ CheckpointDifference compare_with_plan(const ModelConfig& config, const Checkpoi
     if (auto s = check_tensor(checkpoint, spec); !s) difference.wrong.push_back(s.error().text);
   }
   for (std::string_view name : checkpoint.names()) {
-    if (known.find(name) == known.end()) difference.unexpected.emplace_back(name);
+    if (known.find(name) != known.end()) continue;
+    const bool is_indexer = config.index_topk > 0 && name.find(".self_attn.indexer.") != std::string_view::npos;
+    (is_indexer ? difference.skipped : difference.unexpected).emplace_back(name);
   }
   return difference;
 }
 
-Result<std::unique_ptr<Model>> load_model(const Path& model_dir) {
-  auto config = ModelConfig::load(model_dir);
-  if (!config) return config.error();
-  auto checkpoint = Checkpoint::open(model_dir);
-  if (!checkpoint) return checkpoint.error();
-  auto model = std::make_unique<Model>();
-  model->config = std::move(*config);
-  if (!has_mtp_tensors(model->config, *checkpoint)) model->config.num_nextn_predict_layers = 0;
-  model->checkpoints.push_back(*checkpoint);
-  model->weights = empty_weights(model->config);
-  Status status;
-  visit_weights(model->config, model->weights, [&](const TensorSpec& spec, Weight& value, Tensor*) {
-    if (status) status = bind(*checkpoint, spec, *model, value);
-  });
-  if (!status) return Error{status.error().code, model_dir.string() + ": tensor " + status.error().text};
-  return model;
+Result<ModelConfig> load_model_config(const Path& model) {
+  const auto gguf = find_gguf(model);
+  if (!gguf) return gguf.error();
+  if (!*gguf) return ModelConfig::load(model);
+  const auto file = GgufModel::open(**gguf);
+  if (!file) return file.error();
+  return config_from_gguf(*file);
+}
+
+Result<std::unique_ptr<Model>> load_model(const Path& model_path) {
+  const auto gguf = find_gguf(model_path);
+  if (!gguf) return gguf.error();
+  return *gguf ? load_gguf_file(**gguf) : load_directory(model_path);
 }
 
 std::unique_ptr<Model> make_model(const ModelConfig& config, DType dtype, bool with_gradients) {

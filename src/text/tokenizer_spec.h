@@ -1,5 +1,5 @@
-// TokenizerSpec: a byte-level BPE tokenizer as data. Sources fill it (tokenizer.json, a trainer, later tiktoken files
-// or GGUF metadata), text/tokenizer runs it, text/tokenizer_json writes it.
+// TokenizerSpec: a byte-level BPE tokenizer as data. Sources fill it (tokenizer.json, a trainer, tiktoken files, GGUF
+// metadata), text/tokenizer runs it, text/tokenizer_json writes it.
 #pragma once
 
 #include <cstdint>
@@ -59,5 +59,19 @@ inline constexpr std::string_view kGpt2SplitPattern =
 
 /// The three split patterns of DeepSeek-V3: numbers of up to three digits, runs of Chinese and Japanese, words.
 std::vector<std::string> deepseek_v3_split_patterns();
+
+/// The patterns of deepseek-llm-7b, which DeepSeek-V2, V2-Lite and Coder-V2 share: line ends, letters with case, ASCII
+/// and wide punctuation, blanks at the end, Chinese and Korean, single digits (its tokenizer.json).
+std::vector<std::string> deepseek_llm_split_patterns();
+
+/// The patterns of deepseek-coder (its tokenizer.json).
+std::vector<std::string> deepseek_coder_split_patterns();
+
+/// The pattern of Kimi-K2 and Moonlight: pat_str of tokenization_kimi.py (moonshotai/Kimi-K2-Instruct). Its class
+/// intersections, [..&&[^\p{Han}]], are written as a lookahead before each character.
+std::vector<std::string> kimi_split_patterns();
+
+/// The pattern of GLM-4 (its tokenizer.json), the one of tiktoken's cl100k_base.
+std::vector<std::string> glm4_split_patterns();
 
 }  // namespace fathom

@@ -42,7 +42,10 @@ TEST(ResolveModelDir, SaysWhereItLookedAndWhatToType) {
   EXPECT_EQ(error(""), "the model is empty; give a directory or ORG/NAME");
   const Path file = dir.write("config.json", "{}");
   EXPECT_EQ(error(file.string()),
-            "model \"" + file.string() + "\" is a file; give the directory that holds config.json");
+            "model \"" + file.string() + "\" is a file; give a *.gguf file or the directory that holds config.json");
+  EXPECT_EQ(error("dir/model.gguf"), "model \"dir/model.gguf\": no such file");
+  const Path gguf = dir.write("model.gguf", "");
+  EXPECT_EQ(*resolve_model_dir(gguf.string(), env), gguf);
   EXPECT_EQ(resolve_model_dir("org/name", {}).error().text,
             "model \"org/name\": no such directory, and no Hugging Face cache is known; set HF_HOME or HF_HUB_CACHE");
 

@@ -100,6 +100,20 @@ TEST_F(EngineTest, EndsWhenTheContextIsFull) {
   EXPECT_EQ(answer.finish, FinishReason::kContextFull);
 }
 
+TEST_F(EngineTest, SparseAttentionEndsTheContextAtIndexTopk) {
+  model_->config.index_topk = 50;
+  Engine e = engine();
+  EXPECT_EQ(e.context_length(), 50);
+  const auto id = e.submit(prompt(45), greedy_, 1000);
+  ASSERT_TRUE(id);
+  const Answer answer = finish(e)[*id];
+  EXPECT_EQ(answer.tokens.size(), 5u);
+  EXPECT_EQ(answer.finish, FinishReason::kContextFull);
+  const auto refused = e.submit(prompt(50), greedy_, 1);
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().text.find("the 50 tokens of index_topk"), std::string::npos) << refused.error().text;
+}
+
 TEST_F(EngineTest, TheCacheBoundsTheContextToo) {
   options_.max_cache_tokens = 100;  // in pages of 64; the context is what was asked for
   Engine e = engine();

@@ -120,15 +120,35 @@ TEST(ModelConfig, ScalesTheSoftmaxWithYarn) {
 
 TEST(ModelConfig, NamesTheModelTypesItAccepts) {
   EXPECT_EQ(error_with("model_type", "\"llama\""),
-            "config.json: model_type \"llama\" is not supported; accepted: deepseek_v2, deepseek_v3, kimi_k2, "
-            "glm4_moe_lite");
-  for (const char* type : {"\"deepseek_v32\"", "\"glm_moe_dsa\""}) {
-    EXPECT_EQ(error_with("model_type", type),
-              "config.json: model_type " + std::string(type) +
-                  " is not supported: its attention is sparse and needs an indexer (DSA) that fathom does not have");
-  }
+            "config.json: model_type \"llama\" is not supported; accepted: deepseek_v2, deepseek_v3, deepseek_v32, "
+            "kimi_k2, glm4_moe_lite");
+  EXPECT_EQ(
+      error_with("model_type", "\"glm_moe_dsa\""),
+      "config.json: model_type \"glm_moe_dsa\" is not supported: its attention is sparse and needs an indexer (DSA) "
+      "that fathom does not have");
   EXPECT_EQ(error_without("deepseek-v3", "model_type"), "config.json: model_type is missing");
   EXPECT_EQ(error_of(Json::array()), "config.json: expected an object, found array");
+}
+
+TEST(ModelConfig, AcceptsSparseAttentionUpToIndexTopk) {
+  Json json = json_of("deepseek-v3");
+  json.set("model_type", "deepseek_v32").set("index_topk", 2048).set("index_n_heads", 64).set("index_head_dim", 128);
+  const auto c = ModelConfig::parse(json, "config.json");
+  ASSERT_TRUE(c) << c.error().text;
+  EXPECT_EQ(c->index_topk, 2048);
+  EXPECT_EQ(c->topk_method, TopkMethod::kNoauxTc);
+  EXPECT_EQ(c->max_position_embeddings, 163840);
+  EXPECT_EQ(c->max_context(), 2048);
+  EXPECT_EQ(
+      c->max_context_text(),
+      "the 2048 tokens of index_topk (beyond it the attention of deepseek_v32 is sparse, which fathom does not have)");
+  const auto again = ModelConfig::parse(c->to_json(), "config.json");
+  ASSERT_TRUE(again) << again.error().text;
+  EXPECT_EQ(*again, *c);
+  const ModelConfig dense = config_of("deepseek-v3");
+  EXPECT_EQ(dense.max_context(), 163840);
+  EXPECT_EQ(dense.max_context_text(), "the 163840 tokens of max_position_embeddings");
+  EXPECT_EQ(error_with("model_type", "\"deepseek_v32\""), "config.json: index_topk is missing");
 }
 
 TEST(ModelConfig, NamesEveryRequiredKeyThatIsMissing) {

@@ -377,6 +377,26 @@ TEST(CompareWithPlan, ListsWhatIsMissingAndWhatIsUnexpected) {
             (std::vector<std::string>{"model.layers.0.self_attn.rotary_emb.inv_freq", "model.norm.weight_scale_inv"}));
 }
 
+TEST(CompareWithPlan, TheIndexerOfSparseAttentionIsSkipped) {
+  ModelConfig config = small_config();
+  Contents contents = quantized(config);
+  contents["model.layers.0.self_attn.indexer.wq_b.weight"] = stored(DType::kF32, {1}, "");
+  contents["model.layers.0.self_attn.indexer.k_norm.bias"] = stored(DType::kF32, {1}, "");
+  const auto difference = [&] {
+    const ModelDirectory dir(config, {contents});
+    EXPECT_TRUE(load_model(dir.path()));
+    const auto checkpoint = Checkpoint::open(dir.path());
+    EXPECT_TRUE(checkpoint) << checkpoint.error().text;
+    return compare_with_plan(config, *checkpoint);
+  };
+  EXPECT_EQ(difference().unexpected.size(), 2u) << "a dense model has no indexer";
+  config.model_type = "deepseek_v32";
+  config.index_topk = 64;
+  const CheckpointDifference found = difference();
+  EXPECT_TRUE(found.unexpected.empty());
+  EXPECT_EQ(found.skipped.size(), 2u);
+}
+
 TEST(MakeModel, IsZeroAndHasGradientsWhenAsked) {
   const ModelConfig config = small_config();
   for (const DType dtype : {DType::kF32, DType::kF64}) {
