@@ -3,24 +3,15 @@
 #include "apps/bench.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
-#include <numeric>
 
 #include "apps/console.h"
 #include "base/machine.h"
-#include "base/rng.h"
-#include "checkpoint/hf_hub.h"
 #include "kernels/limits.h"
 #include "model/traffic.h"
-#include "report/bench_lines.h"
 
 namespace fathom::apps {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 std::string_view name_of(Precision precision) {
   switch (precision) {
@@ -31,7 +22,7 @@ std::string_view name_of(Precision precision) {
   return "?";
 }
 
-/// The peak of the dot product that multiplies these operands exactly. E4M3 codes are exact in BF16.
+/// The peak of the fastest dot product that takes these operands exactly. E4M3 codes are exact in BF16.
 double peak_ops_per_s(const MachineLimits& limits, Precision precision) {
   switch (precision) {
     case Precision::kF32: return limits.f32_ops_per_s;
@@ -41,181 +32,37 @@ double peak_ops_per_s(const MachineLimits& limits, Precision precision) {
   return 0;
 }
 
-constexpr const char* kPrefill = "prefill";
-constexpr const char* kDecode = "decode";
-
-/// A sequence has at least one token before it decodes.
-int64_t prompt_of_depth(int64_t depth) { return std::max<int64_t>(1, depth); }
-
-/// Cache tokens that a line needs, in whole pages for each sequence.
-int64_t cache_tokens_of(const BenchLine& line) {
-  const int64_t length = (line.work == kPrefill ? 0 : prompt_of_depth(line.depth)) + line.tokens + 1;
-  constexpr int64_t kPage = LatentPages::kPageTokens;
-  return line.batch * ((length + kPage - 1) / kPage * kPage);
-}
-
-/// What is to be measured, in the order of the report.
-std::vector<BenchLine> plan_lines(const BenchOptions& options, int64_t num_threads) {
-  std::vector<BenchLine> lines;
-  if (options.only != kDecode) {
-    for (int64_t tokens : options.prompt_tokens) {
-      lines.push_back(
-          {.work = kPrefill, .threads = num_threads, .tokens = tokens, .tokens_per_s = {}, .unit = "GFLOP/s"});
-    }
-  }
-  if (options.only != kPrefill) {
-    for (int64_t batch : options.batches) {
-      for (int64_t depth : options.depths) {
-        lines.push_back({.work = kDecode,
-                         .threads = num_threads,
-                         .batch = batch,
-                         .depth = depth,
-                         .tokens = options.decode_tokens,
-                         .tokens_per_s = {},
-                         .unit = "GB/s"});
-      }
-    }
-  }
-  return lines;
-}
-
-/// Every line fits the model's context, a step's budget and the memory.
-Status check_lines(const std::vector<BenchLine>& lines, const ModelConfig& config, const BenchOptions& options,
-                   int64_t cache_number_bytes) {
-  const auto available = inspect_machine().memory_available_bytes;
-  for (const BenchLine& line : lines) {
-    const bool prefill = line.work == kPrefill;
-    const int64_t length = (prefill ? 0 : prompt_of_depth(line.depth)) + line.tokens + 1;
-    if (length > config.max_position_embeddings) {
-      const std::string flags =
-          prefill ? "--prompt " + std::to_string(line.tokens)
-                  : "--depth " + std::to_string(line.depth) + " with --decode " + std::to_string(line.tokens);
-      return invalid(flags + " needs a context of " + std::to_string(length) + " tokens; the model's is " +
-                     std::to_string(config.max_position_embeddings));
-    }
-    if (line.batch > options.compute.prompt_chunk) {
-      return invalid("--batch " + std::to_string(line.batch) + " is more than a step takes; raise --prompt-chunk " +
-                     std::to_string(options.compute.prompt_chunk));
-    }
-    const int64_t cache_bytes = kv_cache_bytes_per_token(config, cache_number_bytes) * cache_tokens_of(line);
-    if (available && cache_bytes > *available) {
-      return invalid("--batch " + std::to_string(line.batch) + " at --depth " + std::to_string(line.depth) +
-                     " needs a cache of " + bytes_text(cache_bytes) + "; " + bytes_text(*available) +
-                     " of memory are available");
-    }
-  }
-  return {};
-}
-
-/// How long a line takes relative to others: a decoded token waits for all the weights, a prompt's tokens share them.
-int64_t effort_of(const BenchLine& line, int64_t repeat) {
-  constexpr int64_t kStep = 16;
-  if (line.work == kPrefill) return (repeat + 1) * line.tokens;
-  return line.batch * line.depth + (repeat + 1) * line.tokens * (kStep + line.batch);
-}
-
-/// Times lines with one pool of threads.
-class Stopwatch {
- public:
-  Stopwatch(const Model& model, Kernels& kernels, EngineOptions options, int64_t repeat)
-      : model_(model), kernels_(kernels), options_(std::move(options)), repeat_(repeat) {
-    options_.stop_tokens.clear();
-  }
-
-  /// Tokens per second of each run after a first one that warms caches and scratch.
-  Result<Spread> time(const BenchLine& line) {
-    options_.max_cache_tokens = cache_tokens_of(line);
-    Engine engine(model_, kernels_, options_);
-    return line.work == kPrefill ? time_prompts(engine, line.tokens) : time_decoding(engine, line);
-  }
-
- private:
-  std::vector<int32_t> random_prompt(int64_t num_tokens, uint64_t seed) const {
-    const Rng rng(seed, stream_of("bench"));
-    std::vector<int32_t> prompt(static_cast<size_t>(num_tokens));
-    for (size_t i = 0; i < prompt.size(); ++i) {
-      prompt[i] = static_cast<int32_t>(rng.below(i, static_cast<uint64_t>(model_.config.vocab_size)));
-    }
-    return prompt;
-  }
-
-  /// Steps until every sequence has ended, or once.
-  static Result<int64_t> run(Engine& engine, bool to_the_end) {
-    int64_t num_tokens = 0;
-    while (engine.has_work()) {
-      const auto events = engine.step();
-      if (!events) return events.error();
-      num_tokens += static_cast<int64_t>(events->size());
-      if (interrupted()) return interrupted_error("measuring");
-      if (!to_the_end) break;
-    }
-    return num_tokens;
-  }
-
-  Result<Spread> time_prompts(Engine& engine, int64_t num_tokens) {
-    std::vector<double> speeds;
-    for (int64_t i = 0; i <= repeat_; ++i) {
-      const auto prompt = random_prompt(num_tokens, static_cast<uint64_t>(i));
-      const auto start = Clock::now();
-      const auto id = engine.submit(prompt, greedy_, 1);
-      if (!id) return id.error();
-      if (const auto done = run(engine, true); !done) return done.error();
-      if (i > 0) speeds.push_back(static_cast<double>(num_tokens) / seconds_since(start));
-      engine.remove(*id);
-    }
-    return spread_of(std::move(speeds));
-  }
-
-  /// The caches are filled once. Each run goes back to the end of the prompts: their last tokens are computed again, in
-  /// a step that is not timed, then `tokens` steps are.
-  Result<Spread> time_decoding(Engine& engine, const BenchLine& line) {
-    std::vector<std::vector<int32_t>> prompts;
-    std::vector<int64_t> ids;
-    for (int64_t b = 0; b < line.batch; ++b) {
-      prompts.push_back(random_prompt(prompt_of_depth(line.depth), static_cast<uint64_t>(b)));
-      const auto id = engine.submit(prompts.back(), greedy_, 1);
-      if (!id) return id.error();
-      ids.push_back(*id);
-    }
-    if (const auto done = run(engine, true); !done) return done.error();
-    std::vector<double> speeds;
-    for (int64_t i = 0; i <= repeat_; ++i) {
-      for (size_t b = 0; b < ids.size(); ++b) {
-        if (auto s = engine.resume(ids[b], prompts[b], line.tokens + 1); !s) return s.error();
-      }
-      if (const auto first = run(engine, false); !first) return first.error();
-      const auto start = Clock::now();
-      const auto num_tokens = run(engine, true);
-      if (!num_tokens) return num_tokens.error();
-      if (i > 0) speeds.push_back(static_cast<double>(*num_tokens) / seconds_since(start));
-    }
-    return spread_of(std::move(speeds));
-  }
-
-  const Model& model_;
-  Kernels& kernels_;
-  EngineOptions options_;
-  int64_t repeat_;
-  SamplingParams greedy_{.temperature = 0};
-};
-
+/// The limits of one count of threads, measured before and after its lines.
 struct LimitsAround {
   MachineLimits before, after;
 };
 
+struct Measured {
+  std::vector<LimitsAround> limits;
+  std::vector<BenchLine> lines;
+};
+
+/// What a step costs the model at hand.
+struct Costs {
+  ModelTraffic traffic;
+  Precision precision;
+  int64_t cache_number_bytes;
+};
+
 /// What a line's speed amounts to, and what the machine could do.
-void set_share(BenchLine& line, const ModelTraffic& traffic, Precision precision, int64_t cache_number_bytes,
-               const MachineLimits& limits) {
+void set_share(BenchLine& line, const Costs& costs, const MachineLimits& limits) {
+  constexpr double kGiga = 1e-9;
   if (line.work == kPrefill) {
-    line.reached =
-        prompt_operations(traffic, line.tokens) / static_cast<double>(line.tokens) * line.tokens_per_s.median * 1e-9;
-    line.limit = peak_ops_per_s(limits, precision) * 1e-9;
+    const double prompts_per_s = line.tokens_per_s.median / static_cast<double>(line.tokens);
+    line.reached = prompt_operations(costs.traffic, line.tokens) * prompts_per_s * kGiga;
+    line.limit = peak_ops_per_s(limits, costs.precision) * kGiga;
     return;
   }
   const double mean_depth = static_cast<double>(prompt_of_depth(line.depth)) + static_cast<double>(line.tokens) / 2;
   const double steps_per_s = line.tokens_per_s.median / static_cast<double>(line.batch);
-  line.reached = decode_step_bytes(traffic, line.batch, mean_depth, cache_number_bytes) * steps_per_s * 1e-9;
-  line.limit = limits.read_bytes_per_s * 1e-9;
+  line.reached =
+      decode_step_bytes(costs.traffic, line.batch, mean_depth, costs.cache_number_bytes) * steps_per_s * kGiga;
+  line.limit = limits.read_bytes_per_s * kGiga;
 }
 
 Json to_json(const LimitsAround& limits) {
@@ -247,7 +94,7 @@ std::string limits_table(const std::vector<LimitsAround>& all) {
   return aligned(rows, 1);
 }
 
-/// The earlier report, read before anything is measured.
+/// An earlier report, and its lines beside those of this run.
 struct Earlier {
   Json report;
   std::vector<BenchLine> lines;
@@ -269,7 +116,7 @@ Result<Earlier> read_earlier(const std::string& path, const std::vector<BenchLin
   return Earlier{std::move(*report), std::move(*lines)};
 }
 
-/// "kernels avx2, now avx512": what differs between the two runs besides the speed.
+/// "kernels "avx2", now "avx512"": what differs between two reports besides the speed.
 std::vector<std::string> differences(const Json& before, const Json& now) {
   std::vector<std::string> out;
   for (const char* key : {"model", "cpu", "kernels", "precision", "mla", "prompt_chunk"}) {
@@ -292,122 +139,133 @@ Json to_json(const std::vector<BenchComparison>& comparisons) {
   return array;
 }
 
-/// The machine for the reader's eye: whether shares can be trusted.
-void print_cache_note(const ModelTraffic& traffic, const Machine& machine) {
+Json report_of(const Session& session, const BenchOptions& options, std::string_view kernels_name, const Costs& costs,
+               const Measured& measured) {
+  Json limits = Json::array(), lines = Json::array();
+  for (const LimitsAround& around : measured.limits) limits.push(to_json(around));
+  for (const BenchLine& line : measured.lines) lines.push(fathom::to_json(line));
+  Json report = Json::object();
+  report.set("model", session.model_dir().string()).set("cpu", inspect_machine().cpu_model);
+  report.set("kernels", kernels_name).set("precision", name_of(costs.precision)).set("mla", options.compute.mla);
+  report.set("prompt_chunk", options.compute.prompt_chunk).set("repeat", options.repeat);
+  report.set("active_parameters", costs.traffic.macs_per_token + costs.traffic.head_macs);
+  report.set("decode_bytes_per_token", decode_step_bytes(costs.traffic, 1, 0, costs.cache_number_bytes));
+  report.set("limits", std::move(limits)).set("lines", std::move(lines));
+  return report;
+}
+
+void print_text(const Json& report, const Costs& costs, const Measured& measured) {
+  const Machine machine = inspect_machine();
+  std::printf("%s: %s on %s, %s, %s active parameters, medians of %lld\n\n%s\n%s",
+              report.find("model")->as_string().c_str(), report.find("kernels")->as_string().c_str(),
+              machine.cpu_model.empty() ? "this machine" : machine.cpu_model.c_str(),
+              report.find("precision")->as_string().c_str(),
+              count_text(costs.traffic.macs_per_token + costs.traffic.head_macs).c_str(),
+              static_cast<long long>(report.find("repeat")->as_int()), limits_table(measured.limits).c_str(),
+              bench_table(measured.lines).c_str());
   int64_t largest = 0;
   for (const CpuCache& cache : machine.caches) largest = std::max(largest, cache.size_bytes);
-  const auto bytes = static_cast<int64_t>(decode_step_bytes(traffic, 1, 0, 0));
+  const auto bytes = static_cast<int64_t>(decode_step_bytes(costs.traffic, 1, 0, 0));
   if (bytes > largest) return;
-  std::printf("The %s that a token reads fit the processor's cache (%s): decode is not bound by memory.\n",
+  std::printf("The %s that a decoded token reads fit the processor's cache of %s: memory is not the limit.\n",
               bytes_text(bytes).c_str(), bytes_text(largest).c_str());
 }
 
-}  // namespace
+/// Measures every plan with the pool and kernels it belongs to.
+Result<Measured> measure(const Model& model, const EngineOptions& engine_options, const BenchOptions& options,
+                         const Costs& costs, std::vector<Compute>& computes,
+                         std::vector<std::vector<BenchLine>> plans) {
+  int64_t total = 0, done = 0;
+  for (const auto& plan : plans) {
+    for (const BenchLine& line : plan) total += effort_of(line, options.repeat);
+  }
+  ConsoleProgress progress(options.json);
+  std::string note;
+  const auto advance = [&](int64_t effort) {
+    done += effort;
+    progress.update("measuring", done, total, note);
+  };
+  Measured out;
+  for (size_t i = 0; i < plans.size(); ++i) {
+    Kernels& kernels = *computes[i].kernels;
+    LimitsAround around;
+    around.before = measure_limits(kernels.name(), *computes[i].pool);
+    Stopwatch stopwatch(model, kernels, engine_options, options.repeat, advance);
+    for (BenchLine& line : plans[i]) {
+      note = line.name();
+      advance(0);
+      const auto speed = stopwatch.time(line);
+      if (!speed) return speed.error();
+      line.tokens_per_s = *speed;
+    }
+    around.after = measure_limits(kernels.name(), *computes[i].pool);
+    for (BenchLine& line : plans[i]) {
+      set_share(line, costs, larger_of(around.before, around.after));
+      out.lines.push_back(std::move(line));
+    }
+    out.limits.push_back(std::move(around));
+  }
+  return out;
+}
 
+/// 1 when --fail-below found a slower line, else 0.
 Result<int> bench_model(const BenchOptions& options) {
   auto session = Session::load(options.model, options.compute);
   if (!session) return session.error();
   const Model& model = (*session)->model();
   const EngineOptions& engine_options = (*session)->engine().options();
-  const Precision precision = engine_options.precision;
-  const int64_t cache_number_bytes = size_of((*session)->engine().cache_dtype());
-  const ModelTraffic traffic = traffic_of(model);
+  const Costs costs{.traffic = traffic_of(model),
+                    .precision = engine_options.precision,
+                    .cache_number_bytes = size_of((*session)->engine().cache_dtype())};
 
-  // One pool and its kernels per count of threads, made first: one that the system does not grant is told at once.
+  // Pools first, then whatever the flags can have wrong, so that it is told before minutes have passed.
   std::vector<Compute> computes;
   std::vector<std::vector<BenchLine>> plans;
-  std::vector<BenchLine> lines;
+  std::vector<BenchLine> planned;
   for (int64_t threads : options.threads) {
     ComputeOptions compute_options = options.compute;
     compute_options.threads = threads;
     auto compute = make_compute(compute_options);
     if (!compute) return compute.error();
     plans.push_back(plan_lines(options, compute->pool->num_threads()));
+    planned.insert(planned.end(), plans.back().begin(), plans.back().end());
     computes.push_back(std::move(*compute));
-    for (const BenchLine& line : plans.back()) {
-      for (const BenchLine& other : lines) {
-        if (other.name() == line.name()) return invalid("the flags ask twice for \"" + line.name() + "\"");
-      }
-      lines.push_back(line);
-    }
   }
-  if (auto s = check_lines(lines, model.config, options, cache_number_bytes); !s) return s.error();
+  if (auto s = check_lines(planned, model.config, options, costs.cache_number_bytes); !s) return s.error();
   std::optional<Earlier> earlier;
   if (!options.compare.empty()) {
-    auto read = read_earlier(options.compare, lines);
+    auto read = read_earlier(options.compare, planned);
     if (!read) return read.error();
     earlier = std::move(*read);
   }
 
-  ConsoleProgress progress(options.json);
-  const int64_t total =
-      std::accumulate(lines.begin(), lines.end(), int64_t{0},
-                      [&](int64_t sum, const BenchLine& line) { return sum + effort_of(line, options.repeat); });
-  int64_t done = 0;
-  lines.clear();
-  std::vector<LimitsAround> limits;
-  for (size_t i = 0; i < computes.size(); ++i) {
-    Kernels& kernels = *computes[i].kernels;
-    LimitsAround around;
-    around.before = measure_limits(kernels.name(), *computes[i].pool);
-    Stopwatch stopwatch(model, kernels, engine_options, options.repeat);
-    for (BenchLine& line : plans[i]) {
-      progress.update("measuring", done, total, line.name());
-      const auto speed = stopwatch.time(line);
-      if (!speed) return speed.error();
-      line.tokens_per_s = *speed;
-      done += effort_of(line, options.repeat);
-    }
-    progress.update("measuring", done, total, "");
-    around.after = measure_limits(kernels.name(), *computes[i].pool);
-    for (BenchLine& line : plans[i]) {
-      set_share(line, traffic, precision, cache_number_bytes, larger_of(around.before, around.after));
-      lines.push_back(std::move(line));
-    }
-    limits.push_back(std::move(around));
-  }
-  progress.finish();
-
-  const Machine machine = inspect_machine();
-  const std::string kernels_name(computes.front().kernels->name());
-  Json limits_json = Json::array(), lines_json = Json::array();
-  for (const LimitsAround& around : limits) limits_json.push(to_json(around));
-  for (const BenchLine& line : lines) lines_json.push(fathom::to_json(line));
-  Json report = Json::object();
-  report.set("model", (*session)->model_dir().string()).set("cpu", machine.cpu_model).set("kernels", kernels_name);
-  report.set("precision", name_of(precision)).set("mla", options.compute.mla);
-  report.set("prompt_chunk", options.compute.prompt_chunk).set("repeat", options.repeat);
-  report.set("active_parameters", traffic.macs_per_token + traffic.head_macs);
-  report.set("decode_bytes_per_token", decode_step_bytes(traffic, 1, 0, cache_number_bytes));
-  report.set("limits", limits_json).set("lines", lines_json);
+  const auto measured = measure(model, engine_options, options, costs, computes, std::move(plans));
+  if (!measured) return measured.error();
   std::vector<BenchComparison> comparisons;
-  if (earlier) comparisons = compare_lines(lines, earlier->lines);
-
+  if (earlier) comparisons = compare_lines(measured->lines, earlier->lines);
+  Json report = report_of(**session, options, computes.front().kernels->name(), costs, *measured);
   if (options.json) {
     if (earlier) report.set("compare", to_json(comparisons));
     std::printf("%s\n", report.dump(2).c_str());
   } else {
-    std::printf("%s: %s on %s, %s, %s active parameters, medians of %lld\n\n%s\n%s",
-                (*session)->model_dir().string().c_str(), kernels_name.c_str(),
-                machine.cpu_model.empty() ? "this machine" : machine.cpu_model.c_str(),
-                std::string(name_of(precision)).c_str(), count_text(traffic.macs_per_token + traffic.head_macs).c_str(),
-                static_cast<long long>(options.repeat), limits_table(limits).c_str(), bench_table(lines).c_str());
-    print_cache_note(traffic, machine);
-    if (earlier) {
-      std::printf("\nagainst %s\n", options.compare.c_str());
-      for (const std::string& difference : differences(earlier->report, report)) {
-        std::printf("  other %s\n", difference.c_str());
-      }
-      std::printf("%s", comparison_table(comparisons).c_str());
+    print_text(report, costs, *measured);
+  }
+  if (earlier && !options.json) {
+    std::printf("\nagainst %s\n", options.compare.c_str());
+    for (const std::string& difference : differences(earlier->report, report)) {
+      std::printf("  another %s\n", difference.c_str());
     }
+    std::printf("%s", comparison_table(comparisons).c_str());
   }
   if (!options.fail_below) return 0;
   const std::vector<std::string> slower = slower_than(comparisons, *options.fail_below);
   for (const std::string& name : slower) {
-    std::fprintf(stderr, "fathom: slower than --fail-below times the earlier run: %s\n", name.c_str());
+    std::fprintf(stderr, "fathom: below --fail-below: %s\n", name.c_str());
   }
   return slower.empty() ? 0 : 1;
 }
+
+}  // namespace
 
 Result<int> bench(const BenchOptions& options) {
   if (options.train_preset.empty()) {
