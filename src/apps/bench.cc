@@ -185,11 +185,12 @@ Result<Measured> measure(const Model& model, const EngineOptions& engine_options
     done += effort;
     progress.update("measuring", done, total, note);
   };
+  const LimitsOptions limits_options{.read_bytes = options.read_mib << 20};
   Measured out;
   for (size_t i = 0; i < plans.size(); ++i) {
     Kernels& kernels = *computes[i].kernels;
     LimitsAround around;
-    around.before = measure_limits(kernels.name(), *computes[i].pool);
+    around.before = measure_limits(kernels.name(), *computes[i].pool, limits_options);
     Stopwatch stopwatch(model, kernels, engine_options, options.repeat, advance);
     for (BenchLine& line : plans[i]) {
       note = line.name();
@@ -198,7 +199,7 @@ Result<Measured> measure(const Model& model, const EngineOptions& engine_options
       if (!speed) return speed.error();
       line.tokens_per_s = *speed;
     }
-    around.after = measure_limits(kernels.name(), *computes[i].pool);
+    around.after = measure_limits(kernels.name(), *computes[i].pool, limits_options);
     for (BenchLine& line : plans[i]) {
       set_share(line, costs, larger_of(around.before, around.after));
       out.lines.push_back(std::move(line));
@@ -230,6 +231,11 @@ Result<int> bench_model(const BenchOptions& options) {
     plans.push_back(plan_lines(options, compute->pool->num_threads()));
     planned.insert(planned.end(), plans.back().begin(), plans.back().end());
     computes.push_back(std::move(*compute));
+  }
+  const auto available = inspect_machine().memory_available_bytes;
+  if (available && options.read_mib > *available >> 20) {
+    return invalid("--read-mib " + std::to_string(options.read_mib) + " is more than the " + bytes_text(*available) +
+                   " of memory that are available");
   }
   if (auto s = check_lines(planned, model.config, options, costs.cache_number_bytes); !s) return s.error();
   std::optional<Earlier> earlier;

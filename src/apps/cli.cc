@@ -354,12 +354,9 @@ class CommandLine {
   }
 
   void add_bench() {
-    const auto [app, o] = verb<BenchOptions>(
-        app_, "bench", "speed of a model and its share of the machine's limits, or of training", bench,
-        "fathom bench models/demo\n"
-        "  fathom bench models/demo --prompt 512 --batch 1,4 --depth 0,256 --threads 1 --json > old.json\n"
-        "  fathom bench models/demo --prompt 512 --batch 1,4 --depth 0,256 --threads 1"
-        " --compare old.json --fail-below 0.5");
+    const auto [app, o] =
+        verb<BenchOptions>(app_, "bench", "speed of a model and its share of the machine's limits, or of training",
+                           bench, "fathom bench models/demo --prompt 256 --batch 1,4 --depth 0,128");
     CLI::Option* model = app->add_option("MODEL", o->model, kModelHelp);
     CLI::Option* train =
         app->add_option("--train", o->train_preset, "measure training steps of a preset instead: pico, nano, nano20")
@@ -370,6 +367,8 @@ class CommandLine {
     add_integers(*app, "--depth", o->depths, 0, kMost, "tokens in the cache of each before it generates");
     app->add_option("--only", o->only, "prefill or decode")->check(CLI::IsMember({"prefill", "decode"}));
     add_integer<int64_t>(*app, "--repeat", o->repeat, 1, 1000, "runs; the median is shown");
+    add_integer<int64_t>(*app, "--read-mib", o->read_mib, 0, 1 << 20,
+                         "MiB that are read to measure the memory; 0: 1024, or an eighth of what is free");
     CLI::Option* compare = app->add_option("--compare", o->compare, "an earlier --json report to stand beside");
     add_optional(*app, "--fail-below", o->fail_below, "exit with 1 if new/old of any line is less")
         ->check(CLI::Range(0.0, 1000.0))
@@ -379,8 +378,8 @@ class CommandLine {
     add_kernels_flag(*app, o->compute);
     add_precision_flag(*app, o->compute);
     add_generation_flags(*app, o->compute);
-    for (const char* flag : {"--prompt", "--decode", "--batch", "--depth", "--only", "--compare", "--fail-below",
-                             "--mla", "--prompt-chunk"}) {
+    for (const char* flag : {"--prompt", "--decode", "--batch", "--depth", "--only", "--read-mib", "--compare",
+                             "--fail-below", "--mla", "--prompt-chunk"}) {
       app->get_option(flag)->excludes(train);
     }
   }

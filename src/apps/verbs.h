@@ -95,6 +95,7 @@ struct BenchOptions {
   std::vector<int64_t> threads = {0};  // instead of compute.threads; 0: all CPUs
   std::string only;                    // "prefill" or "decode"; empty: both
   int64_t repeat = 5;
+  int64_t read_mib = 0;              // block whose reading is timed; 0: default_read_bytes
   std::string compare;               // an earlier report
   std::optional<double> fail_below;  // of new / old
   bool json = false;

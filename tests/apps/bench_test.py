@@ -6,7 +6,7 @@ import unittest
 import support
 from support import CommandLineCase
 
-SMALL = ("--prompt", 20, "--decode", 4, "--batch", 2, "--repeat", 2, "-t", 1)
+SMALL = ("--prompt", 20, "--decode", 4, "--batch", 2, "--repeat", 2, "-t", 1, "--read-mib", 8)
 
 
 class Bench(CommandLineCase):
@@ -18,7 +18,7 @@ class Bench(CommandLineCase):
 
     def test_lines_of_every_asked_kind(self):
         found = self.bench_json(support.tiny_model(), "--prompt", "20,7", "--decode", 4, "--batch", "1,3", "--depth", "0,70",
-                                "--threads", "1,2", "--repeat", 2)
+                                "--threads", "1,2", "--repeat", 2, "--read-mib", 8)
         self.assertEqual((found["precision"], found["repeat"]), ("f32", 2))
         work = [tuple(line[key] for key in ("work", "threads", "batch", "depth", "tokens")) for line in found["lines"]]
         one = [("prefill", 1, 0, 20), ("prefill", 1, 0, 7), ("decode", 1, 0, 4), ("decode", 1, 70, 4), ("decode", 3, 0, 4),
@@ -119,19 +119,22 @@ class Bench(CommandLineCase):
 
     def test_what_cannot_be_measured_is_refused(self):
         model = support.tiny_model()
-        for arguments, needle in (((), "MODEL"), ((model, "--prompt", 0), "--prompt"), ((model, "--decode", 0), "--decode"),
-                                  ((model, "--repeat", 0), "--repeat"), ((model, "--prompt", 1000), "512"),
-                                  ((model, "--train", "pico"), "--train"), (("--train", "micro"), "micro"),
-                                  (("--train", "pico", "--precision", "fp8"), "fp8"), (("--train", "pico", "--prompt", 3), "--prompt"),
-                                  (("--train", "pico", "--threads", "1,2"), "--threads"), (("--train", "pico", "--batch", 3), "--batch"),
-                                  ((model, "--prompt", 9223372036854775806), "--prompt"), ((model, "--decode", 2147483647), "512"),
-                                  ((model, "--batch", "1,,2"), "--batch"), ((model, "--batch", ""), "--batch"),
-                                  ((model, "--batch", "1,x"), '"x"'), ((model, "--batch", "0"), "--batch"),
-                                  ((model, "--batch", ",".join("1" * 70)), "64"), ((model, "--batch", "4,4"), "twice"),
-                                  ((model, "--batch", 600), "--prompt-chunk"), ((model, "--depth", 510), "--depth"),
-                                  ((model, "--depth", -1), "--depth"), ((model, "--threads", "1,1"), "twice"),
-                                  ((model, "--only", "both"), "--only"), ((model, "--fail-below", 0.5), "--compare"),
-                                  ((model, "--compare", "old.json", "--fail-below", "nan"), "--fail-below")):
+        short = (model, "--prompt", 20)
+        train = ("--train", "pico")
+        for arguments, needle in (((), "MODEL"), ((model, "--prompt", 0), "--prompt"), ((model, "--prompt", 1000), "512"),
+                                  ((model, "--prompt", 9223372036854775806), "--prompt"), ((*short, "--decode", 0), "--decode"),
+                                  ((*short, "--decode", 2147483647), "512"), ((*short, "--repeat", 0), "--repeat"),
+                                  ((model, *train), "--train"), (("--train", "micro"), "micro"),
+                                  ((*train, "--precision", "fp8"), "fp8"), ((*train, "--prompt", 3), "--prompt"),
+                                  ((*train, "--threads", "1,2"), "--threads"), ((*train, "--batch", 3), "--batch"),
+                                  ((*short, "--batch", "1,,2"), "--batch"), ((*short, "--batch", "1,"), "--batch"),
+                                  ((*short, "--batch", "1,x"), '"x"'), ((*short, "--batch", "0"), "--batch"),
+                                  ((*short, "--batch", ",".join("1" * 70)), "64"), ((*short, "--batch", "4,4"), "twice"),
+                                  ((*short, "--batch", 600), "--prompt-chunk"), ((*short, "--depth", 510), "--depth"),
+                                  ((*short, "--depth", -1), "--depth"), ((*short, "--threads", "1,1"), "twice"),
+                                  ((*short, "--only", "both"), "--only"), ((*short, "--fail-below", 0.5), "--compare"),
+                                  ((*short, "--read-mib", 1 << 20), "--read-mib"), ((*short, "--read-mib", -1), "--read-mib"),
+                                  ((*short, "--compare", "old.json", "--fail-below", "x"), "--fail-below")):
             with self.subTest(arguments=arguments):
                 self.refused("bench", *arguments, needles=[needle])
 
