@@ -75,6 +75,7 @@ Result<Options> parse(int argc, char** argv) {
 
 Result<Json> run(const Options& options, std::vector<OpLine>& lines) {
   ThreadPool pool(options.num_threads);
+  const auto peers = make_peers(pool.num_threads());
   Json levels = Json::array();
   for (const std::string& name : options.kernels) {
     auto kernels = make_kernels(name, pool);
@@ -83,7 +84,7 @@ Result<Json> run(const Options& options, std::vector<OpLine>& lines) {
     const OpBench bench(**kernels, limits, options.filter, lines);
     const bool is_scalar = (*kernels)->name() == "ref";  // seconds for one large product
     if (options.shapes && !is_scalar) bench_shapes(bench);
-    if (options.gemm && !is_scalar) bench_gemms(bench);
+    if (options.gemm && !is_scalar) bench_gemms(bench, peers);
     if (options.table) bench_table_of_cases(bench);
     levels.push(Json::object()
                     .set("kernels", (*kernels)->name())
@@ -91,10 +92,6 @@ Result<Json> run(const Options& options, std::vector<OpLine>& lines) {
                     .set("f32_ops_per_s", limits.f32_ops_per_s)
                     .set("bf16_ops_per_s", limits.bf16_ops_per_s)
                     .set("int8_ops_per_s", limits.int8_ops_per_s));
-  }
-  if (options.gemm) {
-    const MachineLimits limits = measure_limits("cpu", pool);
-    for (const auto& peer : make_peers(pool.num_threads())) bench_peer_gemms(*peer, limits, options.filter, lines);
   }
   return levels;
 }

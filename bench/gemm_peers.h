@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -17,9 +18,9 @@ class GemmPeer {
  public:
   virtual ~GemmPeer() = default;
   virtual std::string name() const = 0;
-  /// A call that computes the product once; empty when the library has none of this format. What a library does with
-  /// the weights beforehand (packing them) is done here, not in the call.
-  virtual std::function<void()> gemm(GemmFormat format, int64_t t, int64_t n, int64_t k) = 0;
+  /// A call that computes the product once, with the next of `num_weights` matrices w; empty when the library has none
+  /// of this format. What a library does with the weights beforehand (packing them) is done here, not in the call.
+  virtual std::function<void()> gemm(GemmFormat format, int64_t t, int64_t n, int64_t k, int64_t num_weights) = 0;
 };
 
 std::unique_ptr<GemmPeer> make_openblas(int num_threads);
@@ -28,10 +29,8 @@ std::unique_ptr<GemmPeer> make_onednn(int num_threads);
 /// Those of this build.
 std::vector<std::unique_ptr<GemmPeer>> make_peers(int num_threads);
 
-/// Products of the shapes of V2-Lite's layers in every format: ours, into the lines of `bench`.
-void bench_gemms(const OpBench& bench);
-/// The same products of a peer. INT8 is a product of unsigned by signed bytes into 32 bits.
-void bench_peer_gemms(GemmPeer& peer, const MachineLimits& limits, const std::string& filter,
-                      std::vector<OpLine>& lines);
+/// Products of the shapes of V2-Lite's layers in every format: ours and right after it the peers'. A product of one row
+/// goes round as many matrices as no cache holds. INT8 is a product of unsigned by signed bytes into 32 bits.
+void bench_gemms(const OpBench& bench, std::span<const std::unique_ptr<GemmPeer>> peers);
 
 }  // namespace fathom::bench

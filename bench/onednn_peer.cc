@@ -26,7 +26,7 @@ class OneDnn final : public GemmPeer {
 
   std::string name() const override { return "onednn"; }
 
-  std::function<void()> gemm(GemmFormat format, int64_t t, int64_t n, int64_t k) override {
+  std::function<void()> gemm(GemmFormat format, int64_t t, int64_t n, int64_t k, int64_t num_weights) override {
     using Type = memory::data_type;
     using Tag = memory::format_tag;
     const Type x_type = format == GemmFormat::kF32 ? Type::f32 : format == GemmFormat::kBF16 ? Type::bf16 : Type::u8;
@@ -37,11 +37,15 @@ class OneDnn final : public GemmPeer {
       const dnnl::matmul::primitive_desc chosen(wanted, engine_);
       memory x = random(chosen.src_desc());
       memory stored = random({{k, n}, w_type, Tag::ba});  // [n, k], as ours
-      memory w(chosen.weights_desc(), engine_);
-      dnnl::reorder(stored, w).execute(stream_, stored, w);
+      std::vector<memory> weights;
+      for (int64_t i = 0; i < num_weights; ++i) {
+        weights.emplace_back(chosen.weights_desc(), engine_);
+        dnnl::reorder(stored, weights.back()).execute(stream_, stored, weights.back());
+      }
       stream_.wait();
       memory y(chosen.dst_desc(), engine_);
-      return [this, product = dnnl::matmul(chosen), x, w, y] {
+      return [this, product = dnnl::matmul(chosen), x, weights, y, next = size_t{0}]() mutable {
+        const memory& w = weights[next++ % weights.size()];
         product.execute(stream_, {{DNNL_ARG_SRC, x}, {DNNL_ARG_WEIGHTS, w}, {DNNL_ARG_DST, y}});
         stream_.wait();
       };

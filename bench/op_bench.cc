@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstdio>
 
+#include "base/spread.h"
 #include "report/bench_lines.h"
 
 namespace fathom::bench {
@@ -14,11 +15,11 @@ std::string number(const char* format, double value) {
   return text;
 }
 
-/// How often `line` is as fast as the same operation of a peer; "-" where there is none.
-std::string ratio_to(const std::vector<OpLine>& lines, const OpLine& line, const char* peer) {
-  for (const OpLine& other : lines) {
-    if (other.kernels == peer && other.op == line.op && other.num_threads == line.num_threads && &other != &line) {
-      return number("%.2f", other.seconds / line.seconds);
+/// How many times as fast line i is as the next line of a peer with the same operation; "-" where there is none.
+std::string ratio_to(const std::vector<OpLine>& lines, size_t i, const char* peer) {
+  for (size_t j = i + 1; j < lines.size(); ++j) {
+    if (lines[j].kernels == peer && lines[j].op == lines[i].op) {
+      return number("%.2f", lines[j].seconds / lines[i].seconds);
     }
   }
   return "-";
@@ -52,15 +53,19 @@ void OpBench::time(const std::string& name, const OpWork& work, const std::funct
 }
 
 void OpBench::add(const std::string& name, const OpWork& work, double seconds) const {
-  const bool is_bf16 = work.precision != Precision::kF32;  // E4M3 codes are exact in BF16 too
-  const double peak = is_bf16 ? limits_.bf16_ops_per_s : limits_.f32_ops_per_s;
+  const bool is_f32 = work.precision == Precision::kF32;  // E4M3 codes are exact in BF16
+  add_peer(std::string(kernels_.name()), name, work, seconds, is_f32 ? limits_.f32_ops_per_s : limits_.bf16_ops_per_s);
+}
+
+void OpBench::add_peer(const std::string& peer, const std::string& name, const OpWork& work, double seconds,
+                       double peak_per_s) const {
   lines_.push_back({.op = name,
-                    .kernels = std::string(kernels_.name()),
+                    .kernels = peer,
                     .num_threads = limits_.num_threads,
                     .seconds = seconds,
                     .work = work,
                     .limit_per_s = work.bytes > 0        ? limits_.read_bytes_per_s
-                                   : work.operations > 0 ? peak
+                                   : work.operations > 0 ? peak_per_s
                                                          : 0});
 }
 
@@ -75,12 +80,13 @@ Json to_json(const OpLine& line) {
 std::string text_of(const std::vector<OpLine>& lines) {
   std::vector<std::vector<std::string>> rows = {
       {"op", "kernels", "threads", "us", "GFLOP/s", "GB/s", "share", "/OpenBLAS", "/oneDNN"}};
-  for (const OpLine& line : lines) {
+  for (size_t i = 0; i < lines.size(); ++i) {
+    const OpLine& line = lines[i];
     rows.push_back({line.op, line.kernels, std::to_string(line.num_threads), number("%.2f", line.seconds * 1e6),
                     line.work.operations > 0 ? number("%.1f", line.work.operations / line.seconds * 1e-9) : "-",
                     line.work.bytes > 0 ? number("%.1f", line.work.bytes / line.seconds * 1e-9) : "-",
-                    line.limit_per_s > 0 ? number("%.0f %%", 100 * line.share()) : "-",
-                    ratio_to(lines, line, "openblas"), ratio_to(lines, line, "onednn")});
+                    line.limit_per_s > 0 ? number("%.0f %%", 100 * line.share()) : "-", ratio_to(lines, i, "openblas"),
+                    ratio_to(lines, i, "onednn")});
   }
   return aligned(rows, 2);
 }

@@ -42,10 +42,13 @@ class OpBench {
       : kernels_(kernels), limits_(limits), filter_(std::move(filter)), lines_(lines) {}
 
   Kernels& kernels() const { return kernels_; }
+  const MachineLimits& limits() const { return limits_; }
   bool wants(const std::string& name) const { return name.find(filter_) != std::string::npos; }
   void time(const std::string& name, const OpWork& work, const std::function<void()>& body) const;
-  /// Keeps a line that was timed elsewhere.
+  /// Keeps what was timed elsewhere: of ours, or of a library whose products have the peak `peak_per_s`.
   void add(const std::string& name, const OpWork& work, double seconds) const;
+  void add_peer(const std::string& peer, const std::string& name, const OpWork& work, double seconds,
+                double peak_per_s) const;
 
  private:
   Kernels& kernels_;
@@ -60,7 +63,7 @@ void bench_shapes(const OpBench& bench);
 void bench_table_of_cases(const OpBench& bench);
 
 Json to_json(const OpLine& line);
-/// The lines as a table; products get their ratio to the same product of each peer. Errors: none.
+/// The lines as a table; products get their ratio to the same product of each peer, timed right after them.
 std::string text_of(const std::vector<OpLine>& lines);
 
 }  // namespace fathom::bench

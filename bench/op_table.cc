@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <chrono>
 
+#include "base/spread.h"
 #include "bench/op_bench.h"
 #include "kernels/op_cases.h"
-#include "report/bench_lines.h"
 
 namespace fathom::bench {
 

@@ -6,7 +6,7 @@
 #include "apps/console.h"
 #include "base/machine.h"
 #include "base/rng.h"
-#include "report/bench_lines.h"
+#include "base/spread.h"
 #include "train/objective.h"
 #include "train/optimizer.h"
 #include "train/train_config.h"

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "base/spread.h"
 #include "kernels/cpu/cpu.h"
 #include "tensor/storage.h"
 
@@ -16,11 +17,6 @@ double seconds_of(Body&& body) {
   const auto start = std::chrono::steady_clock::now();
   body();
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
 }
 
 double measure_peak(const cpu::Level& level, cpu::Peak peak, ThreadPool& pool, int num_rounds) {
@@ -40,7 +36,7 @@ double measure_peak(const cpu::Level& level, cpu::Peak peak, ThreadPool& pool, i
   const double operations = level.run_peak(peak, 1) * static_cast<double>(iterations * num_chunks);
   std::vector<double> speeds;
   for (int i = 0; i < num_rounds; ++i) speeds.push_back(operations / round());
-  return median(speeds);
+  return spread_of(std::move(speeds)).median;
 }
 
 double measure_read(const cpu::Level& level, ThreadPool& pool, int64_t num_bytes, int num_rounds) {
@@ -57,7 +53,7 @@ double measure_read(const cpu::Level& level, ThreadPool& pool, int64_t num_bytes
   round();
   std::vector<double> speeds;
   for (int i = 0; i < num_rounds; ++i) speeds.push_back(static_cast<double>(num_bytes) / round());
-  return median(speeds);
+  return spread_of(std::move(speeds)).median;
 }
 
 }  // namespace

@@ -4,8 +4,6 @@
 #include <cmath>
 #include <cstdio>
 
-#include "base/check.h"
-
 namespace fathom {
 namespace {
 
@@ -72,14 +70,6 @@ Result<BenchLine> line_of(const Json& json, const std::string& where) {
 }
 
 }  // namespace
-
-Spread spread_of(std::vector<double> values) {
-  check(!values.empty(), "a median is of at least one value");
-  std::sort(values.begin(), values.end());
-  const size_t half = values.size() / 2;
-  const double median = values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
-  return {.median = median, .lowest = values.front(), .highest = values.back()};
-}
 
 std::string BenchLine::name() const {
   return work + ", " + counted(threads, "thread", "threads") + ", batch " + std::to_string(batch) + ", depth " +

@@ -11,21 +11,9 @@
 
 #include "base/json.h"
 #include "base/result.h"
+#include "base/spread.h"
 
 namespace fathom {
-
-/// The median of several measurements and how far they lie apart.
-struct Spread {
-  double median = 0;  // of an even number: the mean of the two in the middle
-  double lowest = 0;
-  double highest = 0;
-
-  /// (highest - lowest) / median; 0 when the median is.
-  double relative() const { return median > 0 ? (highest - lowest) / median : 0; }
-};
-
-/// At least one value.
-Spread spread_of(std::vector<double> values);
 
 /// One measured piece of work.
 struct BenchLine {

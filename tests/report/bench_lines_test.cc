@@ -1,4 +1,4 @@
-// Medians, shares, the JSON round trip and the comparison of two runs.
+// Shares, the JSON round trip and the comparison of two runs.
 #include "report/bench_lines.h"
 
 #include <gtest/gtest.h>
@@ -18,17 +18,6 @@ BenchLine decode_line(int64_t batch, double speed) {
           .reached = 24,
           .limit = 32,
           .unit = "GB/s"};
-}
-
-TEST(BenchLines, TheMedianIsTheMiddle) {
-  EXPECT_EQ(spread_of({7}).median, 7);
-  EXPECT_EQ(spread_of({9, 1, 5}).median, 5);
-  EXPECT_EQ(spread_of({9, 1, 5, 4}).median, 4.5);
-  const Spread spread = spread_of({4, 2, 3});
-  EXPECT_EQ(spread.lowest, 2);
-  EXPECT_EQ(spread.highest, 4);
-  EXPECT_DOUBLE_EQ(spread.relative(), 2.0 / 3);
-  EXPECT_EQ(Spread{}.relative(), 0);
 }
 
 TEST(BenchLines, TheShareIsOfTheLimit) {
