@@ -1,248 +1,129 @@
-// Times the operations that a step spends itself in, on every level or one that is named: GFLOP/s for products and
-// attention, GB/s for what waits for memory.  bench_ops [kernels] [threads] [substring of a case]
-#include <algorithm>
-#include <array>
-#include <chrono>
+// Times single operations on the back ends of this machine: the shapes of real steps, the products beside OpenBLAS and
+// oneDNN, or the whole table of cases of the tests. Limits are measured in the same run, so each line is a share of
+// them.
+#include <charconv>
 #include <cstdio>
-#include <cstdlib>
-#include <functional>
-#include <string>
-#include <vector>
+#include <cstring>
 
-#include "base/rng.h"
+#include "base/machine.h"
+#include "bench/gemm_peers.h"
+#include "bench/op_bench.h"
 #include "kernels/registry.h"
-#include "tensor/storage.h"
 
-namespace fathom {
+namespace fathom::bench {
 namespace {
 
-/// Tensors of random values that live as long as the bench.
-class Pool {
- public:
-  Tensor make(DType dtype, std::initializer_list<int64_t> extents) {
-    Tensor t;
-    storage_.push_back(Storage::for_tensor(dtype, extents, &t));
-    const Rng rng(1, storage_.size());
-    for (int64_t i = 0; i < t.numel(); ++i) {
-      const double v = rng.uniform(static_cast<uint64_t>(i)) - 0.5;
-      if (dtype == DType::kF32) static_cast<float*>(t.data)[i] = static_cast<float>(v);
-      if (dtype == DType::kBF16) static_cast<bf16*>(t.data)[i] = to_bf16(static_cast<float>(v));
-      if (dtype == DType::kE4M3) static_cast<uint8_t*>(t.data)[i] = static_cast<uint8_t>(0x30 + i % 16);
-    }
-    return t;
-  }
-  Weight weight(DType dtype, int64_t rows, int64_t columns) {
-    Weight w{make(dtype, {rows, columns}), {}};
-    if (dtype == DType::kE4M3) w.scales = make(DType::kF32, {(rows + 127) / 128, (columns + 127) / 128});
-    return w;
-  }
+constexpr const char* kUsage =
+    "usage: bench_ops [shapes] [gemm] [table] [--kernels NAME,...|all] [--threads N] [--filter TEXT] [--json]\n"
+    "  shapes  the shapes that steps of models and of training spend themselves in (default, with gemm)\n"
+    "  gemm    products of V2-Lite's layers, beside OpenBLAS and oneDNN where the build found them\n"
+    "  table   every operation of tests/kernels/op_cases.h on its small shapes\n"
+    "  --kernels all: each level of this machine, and ref for the table; default: the best level\n"
+    "  --filter  only operations whose name contains TEXT\n";
 
- private:
-  std::vector<Storage> storage_;
-};
-
-struct Bench {
+struct Options {
+  bool shapes = false, gemm = false, table = false, json = false;
+  std::vector<std::string> kernels;
+  int num_threads = default_num_threads();
   std::string filter;
-
-  /// The best of several timed runs, each long enough to be timed.
-  void time(const std::string& name, double flops, double bytes, const std::function<void()>& body) const {
-    if (name.find(filter) == std::string::npos) return;
-    body();
-    double best = 1e30;
-    int repeats = 1;
-    for (int round = 0; round < 7; ++round) {
-      const auto start = std::chrono::steady_clock::now();
-      for (int i = 0; i < repeats; ++i) body();
-      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-      best = std::min(best, seconds / repeats);
-      if (seconds < 0.03) repeats *= 2;
-    }
-    std::printf("%-44s %10.2f us", name.c_str(), best * 1e6);
-    if (flops > 0) std::printf("  %8.1f GFLOP/s", flops / best * 1e-9);
-    if (bytes > 0) std::printf("  %8.1f GB/s", bytes / best * 1e-9);
-    std::printf("\n");
-  }
 };
 
-void bench_gemms(Kernels& k, const Bench& bench) {
-  const std::pair<Precision, const char*> precisions[] = {{Precision::kF32, "f32"}, {Precision::kBF16, "bf16"}};
-  const int64_t shapes[][3] = {{512, 256, 256}, {4096, 2048, 256}, {512, 256, 2048}};
-  for (const auto& s : shapes) {
-    const int64_t t = s[0], n = s[1], d = s[2];
-    const double flops = 2.0 * static_cast<double>(t * n * d);
-    Pool pool;
-    const Tensor x = pool.make(DType::kF32, {t, d}), y = pool.make(DType::kF32, {t, n});
-    const Tensor dw = pool.make(DType::kF32, {n, d});
-    const std::string shape = std::to_string(t) + "x" + std::to_string(n) + "x" + std::to_string(d);
-    for (const auto& [precision, label] : precisions) {
-      for (DType dtype : {DType::kF32, DType::kBF16}) {
-        const Weight w = pool.weight(dtype, n, d);
-        const std::string name = shape + " " + label + ", " + std::string(name_of(dtype)) + " weights";
-        bench.time("gemm " + name, flops, 0, [&] { k.gemm(x, w, y, precision); });
-        if (dtype == DType::kBF16) continue;
-        bench.time("backward_input " + name, flops, 0,
-                   [&] { k.gemm_backward_input(y, w, x, precision, Into::kAssign); });
-        bench.time("backward_weight " + name, flops, 0, [&] { k.gemm_backward_weight(y, x, dw, precision); });
+std::vector<std::string> split(const std::string& text) {
+  std::vector<std::string> out;
+  for (size_t begin = 0; begin <= text.size();) {
+    const size_t end = std::min(text.find(',', begin), text.size());
+    out.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return out;
+}
+
+Result<Options> parse(int argc, char** argv) {
+  Options out;
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    if (word == "shapes") {
+      out.shapes = true;
+    } else if (word == "gemm") {
+      out.gemm = true;
+    } else if (word == "table") {
+      out.table = true;
+    } else if (word == "--json") {
+      out.json = true;
+    } else if ((word == "--kernels" || word == "--threads" || word == "--filter") && i + 1 < argc) {
+      const std::string value = argv[++i];
+      if (word == "--filter") out.filter = value;
+      if (word == "--kernels") out.kernels = split(value);
+      if (word == "--threads") {
+        const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), out.num_threads);
+        if (error != std::errc{} || *end != 0 || out.num_threads < 1 || out.num_threads > 1024) {
+          return invalid("--threads \"" + value + "\" is not an integer from 1 to 1024");
+        }
       }
-    }
-    const Weight w = pool.weight(DType::kE4M3, n, d);
-    bench.time("gemm " + shape + " fp8", flops, 0, [&] { k.gemm(x, w, y, Precision::kFp8); });
-  }
-}
-
-void bench_grouped(Kernels& k, const Bench& bench) {
-  constexpr int64_t kExperts = 16, kN = 128, kK = 256, kRows = 512;
-  Pool pool;
-  const Tensor x = pool.make(DType::kF32, {kExperts * kRows, kK}), y = pool.make(DType::kF32, {kExperts * kRows, kN});
-  std::vector<Weight> w;
-  std::vector<Tensor> dw;
-  std::vector<int64_t> offsets, decode;
-  for (int64_t e = 0; e < kExperts; ++e) w.push_back(pool.weight(DType::kF32, kN, kK));
-  for (int64_t e = 0; e < kExperts; ++e) dw.push_back(pool.make(DType::kF32, {kN, kK}));
-  for (int64_t e = 0; e <= kExperts; ++e) offsets.push_back(e * kRows), decode.push_back(e / 2);
-  const double flops = 2.0 * kExperts * kN * kK * kRows;
-  for (const auto& [p, label] : {std::pair{Precision::kF32, "f32"}, std::pair{Precision::kBF16, "bf16"}}) {
-    const std::string name = std::string(" 16 x 512x128x256 ") + label;
-    bench.time("grouped" + name, flops, 0, [&] { k.grouped_gemm(x, offsets, w, y, p); });
-    bench.time("grouped_backward_input" + name, flops, 0,
-               [&] { k.grouped_gemm_backward_input(y, offsets, w, x, p, Into::kAssign); });
-    bench.time("grouped_backward_weight" + name, flops, 0,
-               [&] { k.grouped_gemm_backward_weight(y, x, offsets, dw, p); });
-  }
-  std::vector<Weight> small;
-  for (int64_t e = 0; e < kExperts; ++e) small.push_back(pool.weight(DType::kBF16, kN, kK));
-  bench.time("grouped decode 8 x 1x128x256 bf16", 2.0 * 8 * kN * kK, 8.0 * kN * kK * 2,
-             [&] { k.grouped_gemm(x.rows(0, 8), decode, small, y.rows(0, 8), Precision::kBF16); });
-}
-
-void bench_decode(Kernels& k, const Bench& bench) {
-  for (const auto& [n, d] : {std::pair<int64_t, int64_t>{256, 256}, {2048, 256}, {4096, 2048}, {32768, 2048}}) {
-    for (const auto& [p, dtype] : {std::pair{Precision::kF32, DType::kF32}, std::pair{Precision::kF32, DType::kBF16},
-                                   std::pair{Precision::kBF16, DType::kBF16}, std::pair{Precision::kF32, DType::kE4M3},
-                                   std::pair{Precision::kFp8, DType::kE4M3}}) {
-      Pool pool;
-      const Tensor x = pool.make(DType::kF32, {1, d}), y = pool.make(DType::kF32, {1, n});
-      const Weight w = pool.weight(dtype, n, d);
-      const char* label = p == Precision::kF32 ? "f32 " : p == Precision::kBF16 ? "bf16 " : "fp8 ";
-      bench.time("gemv 1x" + std::to_string(n) + "x" + std::to_string(d) + " " + label + std::string(name_of(dtype)),
-                 2.0 * static_cast<double>(n * d), static_cast<double>(n * d * size_of(dtype)),
-                 [&] { k.gemm(x, w, y, p); });
+    } else {
+      return invalid("\"" + word + "\" is not understood");
     }
   }
+  if (!out.shapes && !out.gemm && !out.table) out.shapes = out.gemm = true;
+  if (out.kernels.empty()) out.kernels = {"cpu"};
+  if (out.kernels == std::vector<std::string>{"all"}) {
+    out.kernels = available_kernels();
+    std::erase(out.kernels, "cpu");
+  }
+  return out;
 }
 
-void bench_attention(Kernels& k, const Bench& bench) {
-  for (const auto& [s, h, nope, rope, value] :
-       {std::array<int64_t, 5>{512, 8, 32, 16, 32}, {512, 8, 64, 32, 64}, {2048, 8, 128, 64, 128}}) {
-    Pool pool;
-    MlaPrefillArgs a;
-    a.q = pool.make(DType::kF32, {s, h, nope + rope});
-    a.kv = pool.make(DType::kF32, {s, h, nope + value});
-    a.k_rope = pool.make(DType::kF32, {s, rope});
-    a.qk_nope_head_dim = nope;
-    a.softmax_scale = 0.1;
-    a.out = pool.make(DType::kF32, {s, h, value});
-    a.lse = pool.make(DType::kF32, {s, h});
-    const MlaPrefillBackwardArgs b = {a, pool.make(DType::kF32, {s, h, value}),
-                                      pool.make(DType::kF32, {s, h, nope + rope}),
-                                      pool.make(DType::kF32, {s, h, nope + value}), pool.make(DType::kF32, {s, rope})};
-    const double pairs = static_cast<double>(h * s * (s + 1) / 2);
-    const std::string shape = std::to_string(s) + " tokens " + std::to_string(h) + " heads " + std::to_string(nope) +
-                              "+" + std::to_string(rope) + "/" + std::to_string(value);
-    bench.time("prefill " + shape, 2 * pairs * static_cast<double>(nope + rope + value), 0, [&] { k.mla_prefill(a); });
-    a.precision = Precision::kBF16;
-    bench.time("prefill bf16 " + shape, 2 * pairs * static_cast<double>(nope + rope + value), 0,
-               [&] { k.mla_prefill(a); });
-    bench.time("prefill_backward " + shape, 2 * pairs * static_cast<double>(3 * (nope + rope) + 2 * value), 0,
-               [&] { k.mla_prefill_backward(b); });
+Result<Json> run(const Options& options, std::vector<OpLine>& lines) {
+  ThreadPool pool(options.num_threads);
+  const auto peers = make_peers(pool.num_threads());
+  Json levels = Json::array();
+  for (const std::string& name : options.kernels) {
+    auto kernels = make_kernels(name, pool);
+    if (!kernels) return kernels.error();
+    const MachineLimits limits = measure_limits(name, pool);
+    const OpBench bench(**kernels, limits, options.filter, lines);
+    const bool is_scalar = (*kernels)->name() == "ref";  // seconds for one large product
+    if (options.shapes && !is_scalar) bench_shapes(bench);
+    if (options.gemm && !is_scalar) bench_gemms(bench, peers);
+    if (options.table) bench_table_of_cases(bench);
+    levels.push(Json::object()
+                    .set("kernels", (*kernels)->name())
+                    .set("read_bytes_per_s", limits.read_bytes_per_s)
+                    .set("f32_ops_per_s", limits.f32_ops_per_s)
+                    .set("bf16_ops_per_s", limits.bf16_ops_per_s)
+                    .set("int8_ops_per_s", limits.int8_ops_per_s));
   }
-  for (const auto& [h, latent, rope, length] :
-       {std::array<int64_t, 4>{8, 64, 16, 256}, {16, 512, 64, 4096}, {128, 512, 64, 4096}}) {
-    Pool pool;
-    const Tensor cache = pool.make(DType::kBF16, {length, latent + rope});
-    std::vector<void*> pages;
-    for (int64_t p = 0; p < length; p += 64) pages.push_back(static_cast<bf16*>(cache.data) + p * (latent + rope));
-    const std::vector<LatentPages> caches = {{pages, DType::kBF16, latent, rope}};
-    const std::vector<int64_t> positions = {length - 1};
-    MlaDecodeArgs a = {
-        pool.make(DType::kF32, {1, h, latent}), pool.make(DType::kF32, {1, h, rope}), caches, positions, 0.1,
-        pool.make(DType::kF32, {1, h, latent})};
-    bench.time("mla_decode " + std::to_string(length) + " keys " + std::to_string(h) + " heads " +
-                   std::to_string(latent) + "+" + std::to_string(rope),
-               2.0 * static_cast<double>(h * length * (2 * latent + rope)), static_cast<double>(cache.num_bytes()),
-               [&] { k.mla_decode(a); });
-    a.precision = Precision::kBF16;
-    bench.time("mla_decode bf16 " + std::to_string(length) + " keys " + std::to_string(h) + " heads " +
-                   std::to_string(latent) + "+" + std::to_string(rope),
-               2.0 * static_cast<double>(h * length * (2 * latent + rope)), static_cast<double>(cache.num_bytes()),
-               [&] { k.mla_decode(a); });
-  }
-  for (const int64_t h : {16, 128}) {
-    constexpr int64_t kNope = 128, kValue = 128, kLatent = 512;
-    Pool pool;
-    const Weight w = pool.weight(DType::kBF16, h * (kNope + kValue), kLatent);
-    const Tensor q = pool.make(DType::kF32, {1, h, kNope}), c = pool.make(DType::kF32, {1, h, kLatent});
-    const Tensor o = pool.make(DType::kF32, {1, h, kValue});
-    const double macs = static_cast<double>(h * kNope * kLatent);
-    for (const Precision p : {Precision::kF32, Precision::kBF16}) {
-      const std::string label = (p == Precision::kF32 ? "f32 " : "bf16 ") + std::to_string(h) + " heads";
-      bench.time("mla_absorb_query " + label, 2 * macs, 2 * macs, [&] { k.mla_absorb_query(q, w, c, p); });
-      bench.time("mla_expand_value " + label, 2 * macs, 2 * macs, [&] { k.mla_expand_value(c, w, o, p); });
-    }
-  }
-}
-
-void bench_rows(Kernels& k, const Bench& bench) {
-  for (int64_t t : {1, 2048}) {
-    constexpr int64_t kD = 512, kV = 8192;
-    Pool pool;
-    const Tensor x = pool.make(DType::kF32, {t, kD}), y = pool.make(DType::kF32, {t, kD});
-    const Tensor z = pool.make(DType::kF32, {t, kD}), g = pool.make(DType::kF32, {kD});
-    const auto bytes = static_cast<double>(x.num_bytes());
-    const std::string shape = " " + std::to_string(t) + "x512";
-    bench.time("rms_norm" + shape, 0, 2 * bytes, [&] { k.rms_norm(x, g, 1e-6, y); });
-    bench.time("swiglu" + shape, 0, 3 * bytes, [&] { k.swiglu(x, y, z); });
-    bench.time("add" + shape, 0, 3 * bytes, [&] { k.add(x, y); });
-    const Tensor logits = pool.make(DType::kF32, {t, kV}), loss = pool.make(DType::kF32, {t});
-    const std::vector<int32_t> targets(static_cast<size_t>(t), 5);
-    const Tensor dlogits = pool.make(DType::kF32, {t, kV});
-    bench.time("cross_entropy " + std::to_string(t) + "x8192", 0, static_cast<double>(3 * logits.num_bytes()),
-               [&] { k.cross_entropy(logits, targets, 1, loss, dlogits); });
-    const Tensor scores = pool.make(DType::kF32, {t, 64}), ids = pool.make(DType::kI32, {t, 8});
-    const Tensor weights = pool.make(DType::kF32, {t, 8}), bias = pool.make(DType::kF32, {64});
-    const RouterSpec spec = {true, true, 8, 4, 8, true, 2.5};
-    bench.time("router " + std::to_string(t) + " of 64 experts", 0, 2.0 * static_cast<double>(scores.num_bytes()), [&] {
-      k.router({scores, bias, spec, scores, ids, weights});
-    });
-  }
-  Pool pool;
-  constexpr int64_t kN = 1 << 22;
-  const AdamWArgs a = {.master = pool.make(DType::kF32, {kN}),
-                       .grad = pool.make(DType::kF32, {kN}),
-                       .first_moment = pool.make(DType::kBF16, {kN}),
-                       .second_moment = pool.make(DType::kBF16, {kN}),
-                       .learning_rate = 1e-9};
-  for (int64_t i = 0; i < kN; ++i) a.second_moment.ptr<bf16>()[i].bits &= 0x7FFF;
-  bench.time("adamw 4M", 0, 20.0 * kN, [&] { k.adamw(a); });
+  return levels;
 }
 
 }  // namespace
-}  // namespace fathom
+}  // namespace fathom::bench
 
 int main(int argc, char** argv) {
   using namespace fathom;
-  ThreadPool pool(argc > 2 ? std::max(1, std::atoi(argv[2])) : default_num_threads());
-  auto kernels = make_kernels(argc > 1 ? argv[1] : "cpu", pool);
-  if (!kernels) {
-    std::fprintf(stderr, "bench_ops: %s\n", kernels.error().text.c_str());
-    return 1;
+  using namespace fathom::bench;
+  const auto options = parse(argc, argv);
+  if (!options) {
+    std::fprintf(stderr, "bench_ops: %s\n%s", options.error().text.c_str(), kUsage);
+    return 2;
   }
-  const Bench bench{argc > 3 ? argv[3] : ""};
-  std::printf("kernels %s, %d threads\n", std::string((*kernels)->name()).c_str(), pool.num_threads());
-  bench_gemms(**kernels, bench);
-  bench_grouped(**kernels, bench);
-  bench_decode(**kernels, bench);
-  bench_attention(**kernels, bench);
-  bench_rows(**kernels, bench);
+  std::vector<OpLine> lines;
+  const auto limits = run(*options, lines);
+  if (!limits) {
+    std::fprintf(stderr, "bench_ops: %s\n", limits.error().text.c_str());
+    return 2;
+  }
+  if (!options->json) {
+    std::printf("%s", text_of(lines).c_str());
+    return 0;
+  }
+  Json json_lines = Json::array();
+  for (const OpLine& line : lines) json_lines.push(to_json(line));
+  const Json report = Json::object()
+                          .set("cpu", inspect_machine().cpu_model)
+                          .set("threads", options->num_threads)
+                          .set("limits", *limits)
+                          .set("lines", json_lines);
+  std::printf("%s\n", report.dump(2).c_str());
   return 0;
 }

@@ -1,174 +1,288 @@
-// fathom bench: how fast this machine runs a model: prompt and generation in tokens per second, medians of several
-// runs; and training steps of a preset.
+// fathom bench: how fast this machine runs a model and how much of the machine that is: prompts and generation in
+// tokens per second, medians of several runs, beside the read bandwidth and the dot-product peaks measured around them.
+#include "apps/bench.h"
+
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 
 #include "apps/console.h"
-#include "apps/verbs.h"
 #include "base/machine.h"
-#include "base/rng.h"
-#include "train/objective.h"
-#include "train/optimizer.h"
-#include "train/train_config.h"
+#include "kernels/limits.h"
+#include "model/traffic.h"
 
 namespace fathom::apps {
 namespace {
 
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
+std::string_view name_of(Precision precision) {
+  switch (precision) {
+    case Precision::kF32: return "f32";
+    case Precision::kBF16: return "bf16";
+    case Precision::kFp8: return "fp8";
+  }
+  return "?";
 }
 
-struct Timing {
-  double prompt_tokens_per_second = 0;
-  double decode_tokens_per_second = 0;
+/// The peak of the fastest dot product that takes these operands exactly. E4M3 codes are exact in BF16.
+double peak_ops_per_s(const MachineLimits& limits, Precision precision) {
+  switch (precision) {
+    case Precision::kF32: return limits.f32_ops_per_s;
+    case Precision::kBF16:
+    case Precision::kFp8: return limits.bf16_ops_per_s;
+  }
+  return 0;
+}
+
+/// The limits of one count of threads, measured before and after its lines.
+struct LimitsAround {
+  MachineLimits before, after;
 };
 
-/// One run with random token ids, greedy, never stopped.
-Result<Timing> time_once(const Model& model, Kernels& kernels, const EngineOptions& engine_options,
-                         const BenchOptions& options, uint64_t seed) {
-  Engine engine(model, kernels, engine_options);
-  const Rng rng(seed, stream_of("bench"));
-  std::vector<int32_t> prompt(static_cast<size_t>(options.prompt_tokens));
-  for (size_t i = 0; i < prompt.size(); ++i) {
-    prompt[i] = static_cast<int32_t>(rng.below(i, static_cast<uint64_t>(model.config.vocab_size)));
+struct Measured {
+  std::vector<LimitsAround> limits;
+  std::vector<BenchLine> lines;
+};
+
+/// What a step costs the model at hand.
+struct Costs {
+  ModelTraffic traffic;
+  Precision precision;
+  int64_t cache_number_bytes;
+};
+
+/// What a line's speed amounts to, and what the machine could do.
+void set_share(BenchLine& line, const Costs& costs, const MachineLimits& limits) {
+  constexpr double kGiga = 1e-9;
+  if (line.work == kPrefill) {
+    const double prompts_per_s = line.tokens_per_s.median / static_cast<double>(line.tokens);
+    line.reached = prompt_operations(costs.traffic, line.tokens) * prompts_per_s * kGiga;
+    line.limit = peak_ops_per_s(limits, costs.precision) * kGiga;
+    return;
   }
-  const SamplingParams greedy{.temperature = 0};
-  const auto id = engine.submit(prompt, greedy, options.decode_tokens + 1);
-  if (!id) return id.error();
-  using Clock = std::chrono::steady_clock;
-  const auto start = Clock::now();
-  std::optional<Clock::time_point> first;
-  int64_t num_tokens = 0;
-  while (engine.has_work()) {
-    const auto events = engine.step();
-    if (!events) return events.error();
-    num_tokens += static_cast<int64_t>(events->size());
-    if (!first && num_tokens > 0) first = Clock::now();
-    if (interrupted()) return interrupted_error("measuring");
-  }
-  const auto seconds = [](Clock::time_point a, Clock::time_point b) {
-    return std::chrono::duration<double>(b - a).count();
-  };
-  return Timing{static_cast<double>(options.prompt_tokens) / seconds(start, *first),
-                static_cast<double>(num_tokens - 1) / seconds(*first, Clock::now())};
+  const double mean_depth = static_cast<double>(prompt_of_depth(line.depth)) + static_cast<double>(line.tokens) / 2;
+  const double steps_per_s = line.tokens_per_s.median / static_cast<double>(line.batch);
+  line.reached =
+      decode_step_bytes(costs.traffic, line.batch, mean_depth, costs.cache_number_bytes) * steps_per_s * kGiga;
+  line.limit = limits.read_bytes_per_s * kGiga;
 }
 
-Status bench_model(const BenchOptions& options) {
+Json to_json(const LimitsAround& limits) {
+  const auto around = [&](double MachineLimits::*member) {
+    return Json::object().set("before", limits.before.*member).set("after", limits.after.*member);
+  };
+  return Json::object()
+      .set("threads", limits.before.num_threads)
+      .set("level", limits.before.level)
+      .set("read_bytes_per_s", around(&MachineLimits::read_bytes_per_s))
+      .set("f32_ops_per_s", around(&MachineLimits::f32_ops_per_s))
+      .set("bf16_ops_per_s", around(&MachineLimits::bf16_ops_per_s))
+      .set("int8_ops_per_s", around(&MachineLimits::int8_ops_per_s));
+}
+
+std::string limits_table(const std::vector<LimitsAround>& all) {
+  std::vector<std::vector<std::string>> rows = {
+      {"limits (before, after)", "threads", "read GB/s", "FP32 GFLOP/s", "BF16 GFLOP/s", "INT8 GOP/s"}};
+  for (const LimitsAround& limits : all) {
+    const auto around = [&](double MachineLimits::*member) {
+      char text[64];
+      std::snprintf(text, sizeof(text), "%.1f, %.1f", limits.before.*member * 1e-9, limits.after.*member * 1e-9);
+      return limits.before.*member > 0 ? std::string(text) : std::string("-");
+    };
+    rows.push_back({limits.before.level, std::to_string(limits.before.num_threads),
+                    around(&MachineLimits::read_bytes_per_s), around(&MachineLimits::f32_ops_per_s),
+                    around(&MachineLimits::bf16_ops_per_s), around(&MachineLimits::int8_ops_per_s)});
+  }
+  return aligned(rows, 1);
+}
+
+/// An earlier report, and its lines beside those of this run.
+struct Earlier {
+  Json report;
+  std::vector<BenchLine> lines;
+};
+
+Result<Earlier> read_earlier(const std::string& path, const std::vector<BenchLine>& planned) {
+  constexpr int64_t kMostBytes = int64_t{16} << 20;
+  const auto text = read_file(path, kMostBytes);
+  if (!text) return text.error();
+  auto report = Json::parse(*text, path);
+  if (!report) return report.error();
+  auto lines = bench_lines_of(*report, path);
+  if (!lines) return lines.error();
+  const auto comparisons = compare_lines(planned, *lines);
+  if (std::none_of(comparisons.begin(), comparisons.end(), [](const auto& c) { return c.before_tokens_per_s; })) {
+    return invalid("--compare " + path + " has none of the lines of this run, such as \"" + planned.front().name() +
+                   "\"; give the flags of that run");
+  }
+  return Earlier{std::move(*report), std::move(*lines)};
+}
+
+/// "kernels "avx2", now "avx512"": what differs between two reports besides the speed.
+std::vector<std::string> differences(const Json& before, const Json& now) {
+  std::vector<std::string> out;
+  for (const char* key : {"model", "cpu", "kernels", "precision", "mla", "prompt_chunk"}) {
+    const Json *old = before.find(key), *current = now.find(key);
+    if (old == nullptr || *old == *current) continue;
+    out.push_back(std::string(key) + " " + old->dump() + ", now " + current->dump());
+  }
+  return out;
+}
+
+Json to_json(const std::vector<BenchComparison>& comparisons) {
+  Json array = Json::array();
+  for (const BenchComparison& c : comparisons) {
+    Json line = Json::object();
+    line.set("line", c.now.name()).set("new_tokens_per_s", c.now.tokens_per_s.median);
+    line.set("old_tokens_per_s", c.before_tokens_per_s ? Json(*c.before_tokens_per_s) : Json());
+    line.set("ratio", c.ratio() ? Json(*c.ratio()) : Json());
+    array.push(std::move(line));
+  }
+  return array;
+}
+
+Json report_of(const Session& session, const BenchOptions& options, std::string_view kernels_name, const Costs& costs,
+               const Measured& measured) {
+  Json limits = Json::array(), lines = Json::array();
+  for (const LimitsAround& around : measured.limits) limits.push(to_json(around));
+  for (const BenchLine& line : measured.lines) lines.push(fathom::to_json(line));
+  Json report = Json::object();
+  report.set("model", session.model_dir().string()).set("cpu", inspect_machine().cpu_model);
+  report.set("kernels", kernels_name).set("precision", name_of(costs.precision)).set("mla", options.compute.mla);
+  report.set("prompt_chunk", options.compute.prompt_chunk).set("repeat", options.repeat);
+  report.set("active_parameters", costs.traffic.macs_per_token + costs.traffic.head_macs);
+  report.set("decode_bytes_per_token", decode_step_bytes(costs.traffic, 1, 0, costs.cache_number_bytes));
+  report.set("limits", std::move(limits)).set("lines", std::move(lines));
+  return report;
+}
+
+void print_text(const Json& report, const Costs& costs, const Measured& measured) {
+  const Machine machine = inspect_machine();
+  std::printf("%s: %s on %s, %s, %s active parameters, medians of %lld\n\n%s\n%s",
+              report.find("model")->as_string().c_str(), report.find("kernels")->as_string().c_str(),
+              machine.cpu_model.empty() ? "this machine" : machine.cpu_model.c_str(),
+              report.find("precision")->as_string().c_str(),
+              count_text(costs.traffic.macs_per_token + costs.traffic.head_macs).c_str(),
+              static_cast<long long>(report.find("repeat")->as_int()), limits_table(measured.limits).c_str(),
+              bench_table(measured.lines).c_str());
+  int64_t largest = 0;
+  for (const CpuCache& cache : machine.caches) largest = std::max(largest, cache.size_bytes);
+  const auto bytes = static_cast<int64_t>(decode_step_bytes(costs.traffic, 1, 0, 0));
+  if (bytes > largest) return;
+  std::printf("The %s that a decoded token reads fit the processor's cache of %s: memory is not the limit.\n",
+              bytes_text(bytes).c_str(), bytes_text(largest).c_str());
+}
+
+/// Measures every plan with the pool and kernels it belongs to.
+Result<Measured> measure(const Model& model, const EngineOptions& engine_options, const BenchOptions& options,
+                         const Costs& costs, std::vector<Compute>& computes,
+                         std::vector<std::vector<BenchLine>> plans) {
+  int64_t total = 0, done = 0;
+  for (const auto& plan : plans) {
+    for (const BenchLine& line : plan) total += effort_of(line, options.repeat);
+  }
+  ConsoleProgress progress(options.json);
+  std::string note;
+  const auto advance = [&](int64_t effort) {
+    done += effort;
+    progress.update("measuring", done, total, note);
+  };
+  const LimitsOptions limits_options{.read_bytes = options.read_mib << 20};
+  Measured out;
+  for (size_t i = 0; i < plans.size(); ++i) {
+    Kernels& kernels = *computes[i].kernels;
+    LimitsAround around;
+    around.before = measure_limits(kernels.name(), *computes[i].pool, limits_options);
+    Stopwatch stopwatch(model, kernels, engine_options, options.repeat, advance);
+    for (BenchLine& line : plans[i]) {
+      note = line.name();
+      advance(0);
+      const auto speed = stopwatch.time(line);
+      if (!speed) return speed.error();
+      line.tokens_per_s = *speed;
+    }
+    around.after = measure_limits(kernels.name(), *computes[i].pool, limits_options);
+    for (BenchLine& line : plans[i]) {
+      set_share(line, costs, larger_of(around.before, around.after));
+      out.lines.push_back(std::move(line));
+    }
+    out.limits.push_back(std::move(around));
+  }
+  return out;
+}
+
+/// 1 when --fail-below found a slower line, else 0.
+Result<int> bench_model(const BenchOptions& options) {
   auto session = Session::load(options.model, options.compute);
   if (!session) return session.error();
   const Model& model = (*session)->model();
-  const int64_t needed = options.prompt_tokens + options.decode_tokens + 1;
-  if (needed > model.config.max_context()) {
-    return invalid("--prompt plus --decode is " + std::to_string(needed) + " tokens; accepted: at most " +
-                   model.config.max_context_text());
-  }
-  auto compute = make_compute(options.compute);
-  if (!compute) return compute.error();
-  EngineOptions engine_options = (*session)->engine().options();
-  engine_options.stop_tokens.clear();
-  engine_options.max_cache_tokens = needed + LatentPages::kPageTokens;
-  std::vector<double> prompt, decode;
-  ConsoleProgress progress(options.json);
-  for (int64_t i = 0; i < options.repeat + 1; ++i) {
-    const auto timing = time_once(model, *compute->kernels, engine_options, options, static_cast<uint64_t>(i));
-    if (!timing) return timing.error();
-    progress.update("measuring", i + 1, options.repeat + 1, "");
-    if (i == 0) continue;  // the first run warms caches and scratch
-    prompt.push_back(timing->prompt_tokens_per_second);
-    decode.push_back(timing->decode_tokens_per_second);
-  }
-  progress.finish();
-  const std::string kernels(compute->kernels->name());
-  const int threads = compute->pool->num_threads();
-  if (options.json) {
-    Json json = Json::object();
-    json.set("model", (*session)->model_dir().string()).set("kernels", kernels).set("threads", threads);
-    json.set("cpu", inspect_machine().cpu_model).set("repeat", options.repeat);
-    json.set("prompt_tokens", options.prompt_tokens).set("decode_tokens", options.decode_tokens);
-    json.set("prompt_tokens_per_second", median(prompt)).set("decode_tokens_per_second", median(decode));
-    std::printf("%s\n", json.dump(2).c_str());
-  } else {
-    std::printf("%s on %d threads, median of %lld\n", kernels.c_str(), threads, static_cast<long long>(options.repeat));
-    std::printf("  prompt of %lld: %9.1f tokens/s\n", static_cast<long long>(options.prompt_tokens), median(prompt));
-    std::printf("  decode of %lld: %9.1f tokens/s\n", static_cast<long long>(options.decode_tokens), median(decode));
-  }
-  return {};
-}
+  const EngineOptions& engine_options = (*session)->engine().options();
+  const Costs costs{.traffic = traffic_of(model),
+                    .precision = engine_options.precision,
+                    .cache_number_bytes = size_of((*session)->engine().cache_dtype())};
 
-/// One optimizer step on random tokens, all of it: forward, backward, clipping, update.
-Status bench_training(const BenchOptions& options) {
-  auto config = preset_config(options.train_preset);
-  if (!config) return config.error();
-  const auto model_config = config->model_config();
-  if (!model_config) return model_config.error();
-  if (options.compute.precision != "" && options.compute.precision != "f32" && options.compute.precision != "bf16") {
-    return invalid("--precision " + options.compute.precision + " is not one of training; accepted: f32, bf16");
+  // Pools first, then whatever the flags can have wrong, so that it is told before minutes have passed.
+  std::vector<Compute> computes;
+  std::vector<std::vector<BenchLine>> plans;
+  std::vector<BenchLine> planned;
+  for (int64_t threads : options.threads) {
+    ComputeOptions compute_options = options.compute;
+    compute_options.threads = threads;
+    auto compute = make_compute(compute_options);
+    if (!compute) return compute.error();
+    plans.push_back(plan_lines(options, compute->pool->num_threads()));
+    planned.insert(planned.end(), plans.back().begin(), plans.back().end());
+    computes.push_back(std::move(*compute));
   }
-  const bool f32 = options.compute.precision == "f32";
-  auto compute = make_compute(options.compute);
-  if (!compute) return compute.error();
-  Parameters parameters(*model_config, f32 ? ComputeType::kF32 : ComputeType::kBF16);
-  parameters.initialize(1, *compute->pool);
-  const Transformer model(parameters.config(), parameters.weights());
-  constexpr int64_t kTokens = 4096;
-  const Rng rng(1, stream_of("bench"));
-  std::vector<int32_t> tokens(kTokens), targets(kTokens, -1);
-  std::vector<int64_t> offsets;
-  for (int64_t t = 0; t < kTokens; ++t) {
-    if (t % config->sequence_length == 0) offsets.push_back(t);
-    tokens[static_cast<size_t>(t)] =
-        static_cast<int32_t>(rng.below(static_cast<uint64_t>(t), static_cast<uint64_t>(model_config->vocab_size)));
+  const auto available = inspect_machine().memory_available_bytes;
+  if (available && options.read_mib > *available >> 20) {
+    return invalid("--read-mib " + std::to_string(options.read_mib) + " is more than the " + bytes_text(*available) +
+                   " of memory that are available");
   }
-  offsets.push_back(kTokens);
-  for (int64_t t = 0; t + 1 < kTokens; ++t) {
-    if ((t + 1) % config->sequence_length != 0) targets[static_cast<size_t>(t)] = tokens[static_cast<size_t>(t + 1)];
+  if (auto s = check_lines(planned, model.config, options, costs.cache_number_bytes); !s) return s.error();
+  std::optional<Earlier> earlier;
+  if (!options.compare.empty()) {
+    auto read = read_earlier(options.compare, planned);
+    if (!read) return read.error();
+    earlier = std::move(*read);
   }
-  const SlotTokens slot{.tokens = tokens, .targets = targets, .next_tokens = targets, .document_offsets = offsets};
-  BatchCounts counts;
-  counts.add(slot, model_config->num_nextn_predict_layers);
-  Arena arena;
-  std::vector<double> speed;
-  ConsoleProgress progress(options.json);
-  for (int64_t i = 0; i < options.repeat + 1; ++i) {
-    const auto start = std::chrono::steady_clock::now();
-    arena.reset();
-    parameters.zero_gradients();
-    const Run run{.k = *compute->kernels, .arena = arena, .precision = f32 ? Precision::kF32 : Precision::kBF16};
-    run_slot(run, model, slot, counts, {}, nullptr);
-    const GradientNorm norm = gradient_norm(*compute->kernels, parameters);
-    optimizer_step(*compute->kernels, *compute->pool, arena, parameters,
-                   {.adamw = {}, .muon = {}, .use_muon = config->optimizer == "muon"}, 1e-3,
-                   clip_factor(norm.norm, 1.0), i + 1);
-    parameters.refresh(*compute->pool);
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    progress.update("measuring", i + 1, options.repeat + 1, "");
-    if (interrupted()) return interrupted_error("measuring");
-    if (i > 0) speed.push_back(static_cast<double>(kTokens) / seconds);  // the first step warms up
-  }
-  progress.finish();
-  const std::string kernels(compute->kernels->name());
+
+  const auto measured = measure(model, engine_options, options, costs, computes, std::move(plans));
+  if (!measured) return measured.error();
+  std::vector<BenchComparison> comparisons;
+  if (earlier) comparisons = compare_lines(measured->lines, earlier->lines);
+  Json report = report_of(**session, options, computes.front().kernels->name(), costs, *measured);
   if (options.json) {
-    Json json = Json::object();
-    json.set("preset", options.train_preset).set("kernels", kernels).set("threads", compute->pool->num_threads());
-    json.set("precision", f32 ? "f32" : "bf16").set("cpu", inspect_machine().cpu_model).set("repeat", options.repeat);
-    json.set("tokens_per_step", kTokens).set("train_tokens_per_second", median(speed));
-    std::printf("%s\n", json.dump(2).c_str());
+    if (earlier) report.set("compare", to_json(comparisons));
+    std::printf("%s\n", report.dump(2).c_str());
   } else {
-    std::printf("%s on %d threads, median of %lld\n  training %s in %s: %.1f tokens/s (steps of %lld tokens)\n",
-                kernels.c_str(), compute->pool->num_threads(), static_cast<long long>(options.repeat),
-                options.train_preset.c_str(), f32 ? "FP32" : "BF16", median(speed), static_cast<long long>(kTokens));
+    print_text(report, costs, *measured);
   }
-  return {};
+  if (earlier && !options.json) {
+    std::printf("\nagainst %s\n", options.compare.c_str());
+    for (const std::string& difference : differences(earlier->report, report)) {
+      std::printf("  another %s\n", difference.c_str());
+    }
+    std::printf("%s", comparison_table(comparisons).c_str());
+  }
+  if (!options.fail_below) return 0;
+  const std::vector<std::string> slower = slower_than(comparisons, *options.fail_below);
+  for (const std::string& name : slower) {
+    std::fprintf(stderr, "fathom: below --fail-below: %s\n", name.c_str());
+  }
+  return slower.empty() ? 0 : 1;
 }
 
 }  // namespace
 
-Status bench(const BenchOptions& options) {
-  if (!options.train_preset.empty()) return bench_training(options);
-  if (options.model.empty()) return invalid("name a MODEL directory, or --train PRESET; see fathom bench --help");
-  return bench_model(options);
+Result<int> bench(const BenchOptions& options) {
+  if (options.train_preset.empty()) {
+    if (options.model.empty()) return invalid("name a MODEL directory, or --train PRESET; see fathom bench --help");
+    return bench_model(options);
+  }
+  if (options.threads.size() > 1) return invalid("--train measures one count of --threads at a time");
+  BenchOptions training = options;
+  training.compute.threads = options.threads.front();
+  if (auto s = bench_training(training); !s) return s.error();
+  return 0;
 }
 
 }  // namespace fathom::apps

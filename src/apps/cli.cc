@@ -14,8 +14,8 @@
 namespace fathom::apps {
 namespace {
 
-/// What the chosen verb will do.
-using Action = std::function<Status()>;
+/// What the chosen verb will do; the exit code of the process.
+using Action = std::function<Result<int>()>;
 
 constexpr int64_t kMost = int64_t{1} << 31;  // tokens, documents, ...: far above any use
 
@@ -44,6 +44,32 @@ CLI::Option* add_integer(CLI::App& app, const std::string& name, T& value, T lea
       ->default_str(std::to_string(value));
 }
 
+/// Integers with commas between them.
+CLI::Option* add_integers(CLI::App& app, const std::string& name, std::vector<int64_t>& values, int64_t least,
+                          int64_t most, const std::string& help) {
+  constexpr size_t kMostValues = 64;
+  const std::string flag = name.substr(name.find("--"));
+  std::string defaults;
+  for (int64_t value : values) defaults += (defaults.empty() ? "" : ",") + std::to_string(value);
+  return app
+      .add_option_function<std::string>(
+          name,
+          [&values, flag, least, most](const std::string& text) {
+            values.clear();
+            for (size_t begin = 0; begin <= text.size();) {
+              const size_t end = std::min(text.find(',', begin), text.size());
+              values.push_back(integer_of(flag, text.substr(begin, end - begin), least, most));
+              if (values.size() > kMostValues) {
+                throw CLI::ValidationError(flag, "has more than " + std::to_string(kMostValues) + " numbers");
+              }
+              begin = end + 1;
+            }
+          },
+          help)
+      ->type_name("INT,...")
+      ->default_str(defaults);
+}
+
 /// A number whose absence matters: empty unless given.
 CLI::Option* add_optional(CLI::App& app, const std::string& name, std::optional<double>& value,
                           const std::string& help) {
@@ -54,11 +80,15 @@ CLI::Option* add_optional(CLI::App& app, const std::string& name, std::optional<
 }
 
 // Each verb has the flags that act on it: one that would be ignored is refused as unknown.
-void add_machine_flags(CLI::App& app, ComputeOptions& options) {
-  add_integer<int64_t>(app, "-t,--threads", options.threads, 0, 1024, "threads; 0: all CPUs")->group("Computing");
+void add_kernels_flag(CLI::App& app, ComputeOptions& options) {
   app.add_option("--kernels", options.kernels,
                  "force a back end: ref, generic, neon, avx2, avx512, avx512bf16, amx (or FATHOM_KERNELS)")
       ->group("Computing");
+}
+
+void add_machine_flags(CLI::App& app, ComputeOptions& options) {
+  add_integer<int64_t>(app, "-t,--threads", options.threads, 0, 1024, "threads; 0: all CPUs")->group("Computing");
+  add_kernels_flag(app, options);
 }
 
 void add_precision_flag(CLI::App& app, ComputeOptions& options) {
@@ -149,12 +179,13 @@ class CommandLine {
       while (!verb->get_subcommands().empty()) verb = verb->get_subcommands().front();
       return report_error(invalid(parse_error_text(*verb, e) + "; see " + full_name(*verb) + " --help"));
     }
-    const Status status = action_();
-    if (!status) {
+    const Result<int> exit_code = action_();
+    if (!exit_code) {
       std::fflush(stdout);
-      return report_error(status.error());
+      return report_error(exit_code.error());
     }
-    return end_of_output();
+    const int lost = end_of_output();
+    return lost != 0 ? lost : *exit_code;
   }
 
  private:
@@ -181,13 +212,23 @@ class CommandLine {
   }
 
   /// A verb with its options; `work` does it.
-  template <class Options>
+  template <class Options, class Outcome>
   std::pair<CLI::App*, Options*> verb(CLI::App& parent, const std::string& name, const std::string& help,
-                                      Status (*work)(const Options&), const std::string& example) {
+                                      Outcome (*work)(const Options&), const std::string& example) {
     CLI::App* app = parent.add_subcommand(name, help);
     auto options = std::make_shared<Options>();
     app->footer("Example:\n  " + example);
-    app->callback([this, options, work] { action_ = [options, work] { return work(*options); }; });
+    app->callback([this, options, work] {
+      action_ = [options, work]() -> Result<int> {
+        const Outcome outcome = work(*options);
+        if (!outcome) return outcome.error();
+        if constexpr (std::is_same_v<Outcome, Status>) {
+          return 0;
+        } else {
+          return *outcome;
+        }
+      };
+    });
     return {app, options.get()};
   }
 
@@ -321,21 +362,35 @@ class CommandLine {
   }
 
   void add_bench() {
-    const auto [app, o] = verb<BenchOptions>(app_, "bench", "speed of a model, or of training, on this machine", bench,
-                                             "fathom bench models/demo --prompt 256 --decode 128");
+    const auto [app, o] =
+        verb<BenchOptions>(app_, "bench", "speed of a model and its share of the machine's limits, or of training",
+                           bench, "fathom bench models/demo --prompt 256 --batch 1,4 --depth 0,128");
     CLI::Option* model = app->add_option("MODEL", o->model, kModelHelp);
     CLI::Option* train =
         app->add_option("--train", o->train_preset, "measure training steps of a preset instead: pico, nano, nano20")
             ->excludes(model);
-    add_integer<int64_t>(*app, "--prompt", o->prompt_tokens, 1, kMost, "prompt tokens")->excludes(train);
-    add_integer<int64_t>(*app, "--decode", o->decode_tokens, 1, kMost, "generated tokens")->excludes(train);
+    add_integers(*app, "--prompt", o->prompt_tokens, 1, kMost, "prompt tokens");
+    add_integer<int64_t>(*app, "--decode", o->decode_tokens, 1, kMost, "generated tokens of each sequence");
+    add_integers(*app, "--batch", o->batches, 1, 1 << 16, "sequences that generate at once");
+    add_integers(*app, "--depth", o->depths, 0, kMost, "tokens in the cache of each before it generates");
+    app->add_option("--only", o->only, "prefill or decode")->check(CLI::IsMember({"prefill", "decode"}));
     add_integer<int64_t>(*app, "--repeat", o->repeat, 1, 1000, "runs; the median is shown");
+    add_integer<int64_t>(*app, "--read-mib", o->read_mib, 0, 1 << 20,
+                         "MiB that are read to measure the memory; 0: 1024, or an eighth of what is free");
+    CLI::Option* compare = app->add_option("--compare", o->compare, "an earlier --json report to stand beside");
+    add_optional(*app, "--fail-below", o->fail_below, "exit with 1 if new/old of any line is less")
+        ->check(CLI::Range(0.0, 1000.0))
+        ->needs(compare);
     app->add_flag("--json", o->json, "the result as JSON");
-    add_machine_flags(*app, o->compute);
+    add_integers(*app, "-t,--threads", o->threads, 0, 1024, "threads; 0: all CPUs")->group("Computing");
+    add_kernels_flag(*app, o->compute);
     add_precision_flag(*app, o->compute);
     add_quant_flag(*app, o->compute);
     add_generation_flags(*app, o->compute);
-    for (const char* flag : {"--mla", "--prompt-chunk", "--quant"}) app->get_option(flag)->excludes(train);
+    for (const char* flag : {"--prompt", "--decode", "--batch", "--depth", "--only", "--read-mib", "--compare",
+                             "--fail-below", "--mla", "--prompt-chunk", "--quant"}) {
+      app->get_option(flag)->excludes(train);
+    }
   }
 
   CLI::App app_{"fathom: run and train DeepSeek-family models (MLA, MoE, FP8, MTP)", "fathom"};

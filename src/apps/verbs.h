@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -87,13 +88,21 @@ Status data_pack(const DataPackOptions& options);
 struct BenchOptions {
   std::string model;         // a directory, or
   std::string train_preset;  // a preset to train on random tokens
-  int64_t prompt_tokens = 512;
-  int64_t decode_tokens = 128;
+  std::vector<int64_t> prompt_tokens = {512};
+  int64_t decode_tokens = 64;
+  std::vector<int64_t> batches = {1, 4, 16};
+  std::vector<int64_t> depths = {0};
+  std::vector<int64_t> threads = {0};  // instead of compute.threads; 0: all CPUs
+  std::string only;                    // "prefill" or "decode"; empty: both
   int64_t repeat = 5;
+  int64_t read_mib = 0;              // block whose reading is timed; 0: default_read_bytes
+  std::string compare;               // an earlier report
+  std::optional<double> fail_below;  // of new / old
   bool json = false;
   ComputeOptions compute;
 };
-Status bench(const BenchOptions& options);
+/// The exit code: 1 when a line is slower than --fail-below allows.
+Result<int> bench(const BenchOptions& options);
 
 struct TrainOptions {
   std::string config;

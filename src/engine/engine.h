@@ -36,6 +36,7 @@ class Engine {
   Engine(const Model& model, Kernels& kernels, EngineOptions options);
 
   const EngineOptions& options() const { return options_; }
+  DType cache_dtype() const { return cache_.dtype(); }
   /// Positions the model was made for, or max_cache_tokens if that is less.
   int64_t context_length() const;
 

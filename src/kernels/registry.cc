@@ -44,6 +44,14 @@ std::vector<const cpu::Level*> runnable_levels() {
 
 }  // namespace
 
+const cpu::Level& cpu::level_for(std::string_view name) {
+  const auto levels = runnable_levels();
+  for (const Level* level : levels) {
+    if (name == level->name) return *level;
+  }
+  return *levels.back();
+}
+
 std::vector<std::string> available_kernels() {
   std::vector<std::string> names = {"ref", "cpu"};
   for (const cpu::Level* level : runnable_levels()) names.emplace_back(level->name);

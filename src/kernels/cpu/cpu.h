@@ -15,6 +15,11 @@
 
 namespace fathom {
 
+namespace cpu {
+/// The level of that name, or the best one of this machine ("ref", "cpu", and names it cannot run). In registry.cc.
+const Level& level_for(std::string_view name);
+}  // namespace cpu
+
 class CpuKernels final : public Kernels {
  public:
   /// `pool` outlives this; one thread at a time may call the operations.

@@ -51,6 +51,8 @@ constexpr Level kLevel = {
     .adamw = adamw,
     .combine_row = combine_row,
     .weigh_row = weigh_row,
+    .run_peak = run_peak,
+    .read_all = read_all,
 };
 
 }  // namespace

@@ -28,6 +28,9 @@ struct MatrixRef {
   bool panels = false;  // BF16 or E4M3 in panels of 16 rows (numerics/panels.h), `stride` is K padded to 32
 };
 
+/// The products whose peak can be asked for. kBytes: what bytes cost without a dot instruction; kVnni needs one.
+enum class Peak : int32_t { kF32, kBF16, kBytes, kVnni };
+
 enum class Arithmetic : int32_t { kF32, kBF16, kFp8 };
 
 /// A rectangle of y[r, c] (+)= sum_k x(r, k) w(c, k), with r in [row_begin, row_end), c in [column_begin, column_end).
@@ -232,6 +235,12 @@ struct Level {
   void (*combine_row)(const CombineTask& task);
   /// Returns <dh, h>, then scales both by w.
   float (*weigh_row)(float* dh, float* h, float w, int64_t n);
+
+  /// Multiply-adds in registers; returns how many operations they were (a multiply-add is two), 0 for what the level
+  /// does not have.
+  double (*run_peak)(Peak peak, int64_t iterations);
+  /// The sum of p[0 .. n): a read of memory and nothing else.
+  float (*read_all)(const float* p, int64_t n);
 };
 
 namespace generic {

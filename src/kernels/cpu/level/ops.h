@@ -47,4 +47,7 @@ void adamw(const AdamWNumbers& numbers, const float* grad, float* master, uint16
 void combine_row(const CombineTask& task);
 float weigh_row(float* dh, float* h, float w, int64_t n);
 
+double run_peak(Peak peak, int64_t iterations);
+float read_all(const float* p, int64_t n);
+
 }  // namespace fathom::cpu::FATHOM_LEVEL

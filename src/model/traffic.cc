@@ -1,0 +1,62 @@
+#include "model/traffic.h"
+
+#include <cmath>
+
+#include "numerics/panels.h"
+
+namespace fathom {
+namespace {
+
+int64_t bytes_of(const Weight& weight) { return weight.codes ? weight_bytes(weight) : 0; }
+
+}  // namespace
+
+ModelTraffic traffic_of(const Model& model) {
+  const ModelConfig& config = model.config;
+  ModelTraffic out;
+  ModelWeights weights = model.weights;  // views; visiting takes them writable
+  visit_weights(config, weights, [&](const TensorSpec& spec, Weight& value, Tensor*) {
+    if (spec.layer < config.num_hidden_layers) out.class_bytes[spec.tensor_class] += bytes_of(value);
+  });
+  for (const auto& [tensor_class, bytes] : out.class_bytes) {
+    if (tensor_class == TensorClass::kRoutedExpert) {
+      out.routed_expert_bytes = bytes;
+    } else if (tensor_class != TensorClass::kEmbedding && tensor_class != TensorClass::kHead) {
+      out.step_bytes += bytes;
+    }
+  }
+  out.step_bytes += bytes_of(weights.head.value);
+  out.embedding_row_bytes = bytes_of(weights.embedding.value) / config.vocab_size;
+  out.cache_numbers_per_token = kv_cache_bytes_per_token(config, 1);
+  out.n_routed_experts = config.n_routed_experts;
+  out.num_experts_per_tok = config.num_experts_per_tok;
+  const ParameterCount parameters = count_parameters(config);
+  out.macs_per_token = parameters.active;
+  out.head_macs = parameters.active_with_head - parameters.active;
+  return out;
+}
+
+double expected_experts(int64_t num_experts, int64_t num_chosen, int64_t num_tokens) {
+  if (num_experts == 0) return 0;
+  const auto experts = static_cast<double>(num_experts);
+  return experts * (1 - std::pow(1 - static_cast<double>(num_chosen) / experts, static_cast<double>(num_tokens)));
+}
+
+double decode_step_bytes(const ModelTraffic& traffic, int64_t batch, double depth, int64_t cache_number_bytes) {
+  double bytes = static_cast<double>(traffic.step_bytes);
+  if (traffic.n_routed_experts > 0) {
+    bytes += static_cast<double>(traffic.routed_expert_bytes) *
+             expected_experts(traffic.n_routed_experts, traffic.num_experts_per_tok, batch) /
+             static_cast<double>(traffic.n_routed_experts);
+  }
+  const double per_sequence = static_cast<double>(traffic.embedding_row_bytes) +
+                              depth * static_cast<double>(traffic.cache_numbers_per_token * cache_number_bytes);
+  return bytes + static_cast<double>(batch) * per_sequence;
+}
+
+double prompt_operations(const ModelTraffic& traffic, int64_t num_tokens) {
+  return 2.0 * (static_cast<double>(traffic.macs_per_token) * static_cast<double>(num_tokens) +
+                static_cast<double>(traffic.head_macs));
+}
+
+}  // namespace fathom
