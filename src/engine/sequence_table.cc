@@ -108,7 +108,7 @@ void SequenceTable::change_phases(const StepPlan& plan) {
     Sequence& s = *sequences_[i];
     if (s.finish == FinishReason::kNone) {
       ++counters_.preemptions;
-      counters_.recomputed_tokens += s.num_computed;
+      counters_.preempted_tokens += s.num_computed;
     }
     s.cache.truncate(0);
     s.num_computed = 0;
@@ -153,7 +153,7 @@ void SequenceTable::add_to(EngineStats& stats) const {
   stats.prefix_miss_tokens = counters_.prefix_miss_tokens;
   stats.prompt_tokens = stats.prefix_hit_tokens + stats.prefix_miss_tokens;
   stats.preemptions = counters_.preemptions;
-  stats.recomputed_tokens = counters_.recomputed_tokens;
+  stats.preempted_tokens = counters_.preempted_tokens;
 }
 
 }  // namespace fathom

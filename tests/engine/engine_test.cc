@@ -178,7 +178,7 @@ TEST_F(EngineTest, AFullCacheMakesSequencesWaitAndChangesNoAnswer) {
     EXPECT_EQ(got, wanted[i]) << "request " << i;
   }
   EXPECT_GT(e.stats().preemptions, 0);
-  EXPECT_GT(e.stats().recomputed_tokens, 0);
+  EXPECT_GT(e.stats().preempted_tokens, 0);
   EXPECT_EQ(e.stats().generated_tokens, 400);
   EXPECT_EQ(e.stats().running + e.stats().waiting, 0);
 }
