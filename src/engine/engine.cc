@@ -94,10 +94,7 @@ Result<int64_t> Engine::submit(const Request& request) {
 
 Result<int64_t> Engine::submit(std::span<const int32_t> prompt, const SamplingParams& sampling,
                                int64_t max_new_tokens) {
-  return submit({.prompt = {prompt.begin(), prompt.end()},
-                 .sampling = sampling,
-                 .max_new_tokens = max_new_tokens,
-                 .deadline = {}});
+  return submit({.prompt = {prompt.begin(), prompt.end()}, .sampling = sampling, .max_new_tokens = max_new_tokens});
 }
 
 Status Engine::resume(int64_t sequence_id, std::span<const int32_t> prompt, int64_t max_new_tokens) {

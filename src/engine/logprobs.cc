@@ -20,9 +20,10 @@ Logprobs logprobs_of(std::span<const float> logits, const std::vector<bool>& all
   if (!std::isinf(largest)) {
     for (float z : logits) sum += std::exp(finite(z) - largest);
   }
-  // When every logit is -infinity there is no distribution: then every token is impossible.
-  const double log_total = std::isinf(largest) ? 0 : largest + std::log(sum);
-  const auto logprob = [&](int32_t v) { return finite(logits[static_cast<size_t>(v)]) - log_total; };
+  const auto logprob = [&](int32_t v) {
+    const double z = finite(logits[static_cast<size_t>(v)]);
+    return std::isinf(z) ? z : z - largest - std::log(sum);
+  };
 
   std::vector<int32_t> best;
   if (num_top > 0) {

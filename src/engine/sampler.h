@@ -21,8 +21,8 @@ struct LogitBias {
 struct DryParams {
   double multiplier = 0;  // 0: off
   double base = 1.75;
-  int64_t allowed_length = 2;     // repetitions up to less than this are free
-  std::vector<int32_t> breakers;  // tokens that no repetition goes through (ends of sentences, names of speakers)
+  int64_t allowed_length = 2;          // repetitions up to less than this are free
+  std::vector<int32_t> breakers = {};  // tokens that no repetition goes through (ends of sentences, names of speakers)
 };
 
 struct SamplingParams {

@@ -19,11 +19,11 @@ using Clock = std::chrono::steady_clock;
 enum class FinishReason { kNone, kStopToken, kMaxTokens, kContextFull, kNumericError, kDeadline };
 
 struct Request {
-  std::vector<int32_t> prompt;
-  SamplingParams sampling;
+  std::vector<int32_t> prompt = {};
+  SamplingParams sampling = {};
   int64_t max_new_tokens = 16;
-  int64_t priority = 0;                       // higher goes first
-  std::optional<Clock::time_point> deadline;  // from then on it is not worth going on
+  int64_t priority = 0;                            // higher goes first
+  std::optional<Clock::time_point> deadline = {};  // from then on it is not worth going on
   /// The log-probability of each generated token and of that many most probable ones; none when negative.
   int64_t num_logprobs = -1;
   /// The same of every prompt token but the first (num_logprobs must not be negative).

@@ -27,7 +27,7 @@ struct EngineStats {
   int64_t generated_tokens = 0;
   int64_t preemptions = 0;
   int64_t preempted_tokens = 0;  // that these had computed; some are found again
-  int64_t numeric_errors = 0;     // sequences that ended because a logit was not a number
+  int64_t numeric_errors = 0;    // sequences that ended because a logit was not a number
   int64_t deadlines_missed = 0;
 };
 

@@ -21,7 +21,8 @@ TEST(Logprobs, AreTheLogarithmsOfTheSoftmaxOverTheWholeVocabulary) {
     const auto count = static_cast<size_t>(rng.between(1, 40));
     std::vector<float> logits(count);
     std::vector<bool> allowed(count);
-    for (float& z : logits) z = static_cast<float>(trial % 2 == 0 ? rng.uniform() * 20 - 10 : rng.between(-1, 1));
+    for (float& z : logits)
+      z = trial % 2 == 0 ? static_cast<float>(rng.uniform() * 20 - 10) : static_cast<float>(rng.between(-1, 1));
     for (size_t v = 0; v < count; ++v) allowed[v] = rng.below(4) != 0;
     const auto token = static_cast<int32_t>(rng.below(count));
     const auto num_top = rng.between(-1, 8);

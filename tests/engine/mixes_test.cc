@@ -65,12 +65,12 @@ class Mixes : public ::testing::Test {
   Request random_request() {
     Request request;
     const auto& prefix = prefixes_[rng_.below(prefixes_.size())];
-    const int64_t shared = rng_.below(4) == 0 ? 0 : rng_.between(0, 200);
+    const int64_t shared = rng_.below(4) == 0 ? 0 : rng_.between(30, 200);
     request.prompt.assign(prefix.begin(), prefix.begin() + shared);
     for (int64_t n = rng_.between(shared == 0 ? 1 : 0, 20); n > 0 || request.prompt.empty(); --n) {
       request.prompt.push_back(static_cast<int32_t>(rng_.below(static_cast<uint64_t>(model_->config.vocab_size))));
     }
-    request.max_new_tokens = rng_.below(4) == 0 ? rng_.between(30, 90) : rng_.between(1, 12);
+    request.max_new_tokens = rng_.below(2) == 0 ? rng_.between(40, 140) : rng_.between(1, 12);
     request.num_logprobs = rng_.between(0, 2);
     request.prompt_logprobs = rng_.below(8) == 0;
     SamplingParams& sampling = request.sampling;
@@ -110,16 +110,15 @@ class Mixes : public ::testing::Test {
     EngineOptions options = this->options();
     constexpr int64_t kChunks[] = {1, 5, 17, 64, 200, 4096};
     options.prompt_chunk = kChunks[rng_.below(std::size(kChunks))];
-    options.max_running = rng_.below(2) == 0 ? 256 : rng_.between(1, 4);
+    options.max_running = rng_.below(3) > 0 ? 256 : rng_.between(1, 4);
     options.prefix_cache = rng_.below(5) != 0;
-    options.max_cache_tokens = rng_.below(3) == 0 ? 4096 : rng_.between(5, 9) * 64;  // the longest request has 5 pages
-    if (options.prompt_chunk == 1) options.max_cache_tokens = 320;
-    std::vector<Member> members(static_cast<size_t>(rng_.between(2, options.prompt_chunk < 17 ? 3 : 8)));
+    options.max_cache_tokens = rng_.below(4) == 0 ? 4096 : rng_.between(6, 8) * 64;  // the longest request has 6 pages
+    std::vector<Member> members(static_cast<size_t>(rng_.between(2, 8)));
     for (Member& m : members) {
       m.request = rng_.below(requests_.size());
       m.first_step = rng_.below(2) == 0 ? 0 : rng_.between(0, 30);
-      if (rng_.below(8) == 0) m.cancelled_at = m.first_step + rng_.between(0, 30);
-      if (rng_.below(8) == 0) m.deadline = m.first_step + rng_.between(0, 30);
+      if (rng_.below(8) == 0) m.cancelled_at = m.first_step + rng_.between(0, 60);
+      if (rng_.below(8) == 0) m.deadline = m.first_step + rng_.between(0, 60);
       if (rng_.below(4) == 0) m.priority = rng_.between(-1, 1);
     }
     Engine engine(*model_, *kernels_, options);

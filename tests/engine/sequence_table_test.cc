@@ -1,12 +1,13 @@
 // A recorded trace of requests through the scheduler, the sequence table and the prefix cache in virtual time, without
 // a model: what is left of the engine when the numbers are taken away.
+#include "engine/sequence_table.h"
+
 #include <gtest/gtest.h>
 
 #include <map>
 
 #include "../text/tokenizer_cases.h"
 #include "base/json.h"
-#include "engine/sequence_table.h"
 #include "shared_data.h"
 
 namespace fathom {
