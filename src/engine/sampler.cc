@@ -40,10 +40,11 @@ void penalize_repetition(std::vector<double>& z, const SamplingContext& context,
 
 /// Linear in the context, by the Z function of the context read backwards: repeated[k] is how many tokens at its end
 /// stand k tokens before the end as well.
-void penalize_dry(std::vector<double>& z, std::span<const int32_t> tokens, const DryParams& dry) {
+void penalize_dry(std::vector<double>& z, std::span<const int32_t> tokens, const SamplingParams& params) {
   const auto n = static_cast<int64_t>(tokens.size());
   const auto back = [&](int64_t k) { return tokens[static_cast<size_t>(n - 1 - k)]; };
-  const auto is_breaker = [&](int32_t token) { return std::ranges::find(dry.breakers, token) != dry.breakers.end(); };
+  const auto& breakers = params.dry_sequence_breakers;
+  const auto is_breaker = [&](int32_t token) { return std::ranges::find(breakers, token) != breakers.end(); };
   int64_t longest = 0;  // no repetition goes back to a breaker
   while (longest < n && !is_breaker(back(longest))) ++longest;
   std::vector<int64_t> repeated(tokens.size());
@@ -61,8 +62,9 @@ void penalize_dry(std::vector<double>& z, std::span<const int32_t> tokens, const
     if (next < z.size()) length_of[next] = std::max(length_of[next], std::min(length, longest));
   }
   for (size_t v = 0; v < z.size(); ++v) {
-    if (length_of[v] < dry.allowed_length || is_breaker(static_cast<int32_t>(v))) continue;
-    const double penalty = dry.multiplier * std::pow(dry.base, static_cast<double>(length_of[v] - dry.allowed_length));
+    if (length_of[v] < params.dry_allowed_length || is_breaker(static_cast<int32_t>(v))) continue;
+    const double penalty = params.dry_multiplier *
+                           std::pow(params.dry_base, static_cast<double>(length_of[v] - params.dry_allowed_length));
     z[v] -= std::min(penalty, double{std::numeric_limits<float>::max()});  // a number, whatever the length
   }
 }
@@ -121,18 +123,18 @@ Status check_sampling(const SamplingParams& params) {
     return refuse("typical_p", params.typical_p, "above 0, up to 1");
   if (!within(params.presence_penalty, -2, 2)) return refuse("presence_penalty", params.presence_penalty, "-2 to 2");
   if (!within(params.frequency_penalty, -2, 2)) return refuse("frequency_penalty", params.frequency_penalty, "-2 to 2");
-  if (!(params.dry.multiplier >= 0 && std::isfinite(params.dry.multiplier))) {
-    return refuse("dry_multiplier", params.dry.multiplier, "0 (off) and above");
+  if (!(params.dry_multiplier >= 0 && std::isfinite(params.dry_multiplier))) {
+    return refuse("dry_multiplier", params.dry_multiplier, "0 (off) and above");
   }
-  if (!(params.dry.base >= 1 && std::isfinite(params.dry.base))) {
-    return refuse("dry_base", params.dry.base, "1 and above");
+  if (!(params.dry_base >= 1 && std::isfinite(params.dry_base))) {
+    return refuse("dry_base", params.dry_base, "1 and above");
   }
-  if (params.dry.allowed_length < 1) {
-    return refuse("dry_allowed_length", static_cast<double>(params.dry.allowed_length), "1 and above");
+  if (params.dry_allowed_length < 1) {
+    return refuse("dry_allowed_length", static_cast<double>(params.dry_allowed_length), "1 and above");
   }
-  if (std::ssize(params.dry.breakers) > kMaxBreakers) {
-    return refuse("dry_sequence_breakers: a number of tokens of", static_cast<double>(params.dry.breakers.size()),
-                  "up to 1024");
+  if (std::ssize(params.dry_sequence_breakers) > kMaxBreakers) {
+    return refuse("dry_sequence_breakers: a number of tokens of",
+                  static_cast<double>(params.dry_sequence_breakers.size()), "up to 1024");
   }
   for (const LogitBias& entry : params.logit_bias) {
     if (entry.token < 0) return refuse("logit_bias of token", entry.token, "token ids, 0 and above");
@@ -153,7 +155,7 @@ std::vector<double> penalized_logits(std::span<const float> logits, const std::v
     if (const auto v = static_cast<size_t>(entry.token); v < z.size()) z[v] += entry.bias;
   }
   penalize_repetition(z, context, params);
-  if (params.dry.multiplier > 0) penalize_dry(z, context.tokens, params.dry);
+  if (params.dry_multiplier > 0) penalize_dry(z, context.tokens, params);
   return z;
 }
 

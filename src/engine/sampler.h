@@ -16,15 +16,6 @@ struct LogitBias {
   double bias = 0;  // added to the token's logit; biases of one token add up
 };
 
-/// "Don't repeat yourself" (p-e-w, text-generation-webui 2024): a token that would go on with a repetition is made less
-/// probable, the more the longer the repetition is already.
-struct DryParams {
-  double multiplier = 0;  // 0: off
-  double base = 1.75;
-  int64_t allowed_length = 2;          // repetitions up to less than this are free
-  std::vector<int32_t> breakers = {};  // tokens that no repetition goes through (ends of sentences, names of speakers)
-};
-
 struct SamplingParams {
   double temperature = 0.6;
   int64_t top_k = 0;              // 0: off
@@ -34,7 +25,12 @@ struct SamplingParams {
   double repetition_penalty = 1;  // divides positive logits of tokens in prompt and answer, multiplies negative ones
   double presence_penalty = 0;    // off the logit of every token in the answer
   double frequency_penalty = 0;   // off it once for every time the token is there
-  DryParams dry = {};
+  // "Don't repeat yourself" (p-e-w, text-generation-webui 2024): a token that would go on with a repetition is made
+  // less probable, the more the longer the repetition is already.
+  double dry_multiplier = 0;  // 0: off
+  double dry_base = 1.75;
+  int64_t dry_allowed_length = 2;                   // repetitions shorter than this are free
+  std::vector<int32_t> dry_sequence_breakers = {};  // tokens that no repetition goes through
   std::vector<LogitBias> logit_bias = {};
   uint64_t seed = 0;
 };
@@ -55,9 +51,9 @@ struct Candidate {
 
 /// The logits that choice and draws begin with: in double; rows that cannot be sampled (padding, NaN) at -infinity,
 /// +infinity at the largest float. Then in this order: logit_bias, repetition penalty (CTRL, Keskar et al. 2019),
-/// frequency and presence penalty (OpenAI: z -= count * frequency + (count > 0) * presence), DRY (z -= multiplier *
-/// base^(n - allowed_length), where n >= allowed_length is the longest end of the context that stands before an earlier
-/// occurrence of the token too, without a breaker in it).
+/// frequency and presence penalty (OpenAI: z -= count * frequency + (count > 0) * presence), DRY (z -= dry_multiplier *
+/// dry_base^(n - dry_allowed_length), where n >= dry_allowed_length is the longest end of the context that stands
+/// before an earlier occurrence of the token too, without a breaker in it).
 std::vector<double> penalized_logits(std::span<const float> logits, const std::vector<bool>& allowed,
                                      const SamplingContext& context, const SamplingParams& params);
 

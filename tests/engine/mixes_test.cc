@@ -65,12 +65,12 @@ class Mixes : public ::testing::Test {
   Request random_request() {
     Request request;
     const auto& prefix = prefixes_[rng_.below(prefixes_.size())];
-    const int64_t shared = rng_.below(4) == 0 ? 0 : rng_.between(30, 200);
+    const int64_t shared = rng_.below(4) == 0 ? 0 : rng_.between(30, 150);
     request.prompt.assign(prefix.begin(), prefix.begin() + shared);
     for (int64_t n = rng_.between(shared == 0 ? 1 : 0, 20); n > 0 || request.prompt.empty(); --n) {
       request.prompt.push_back(static_cast<int32_t>(rng_.below(static_cast<uint64_t>(model_->config.vocab_size))));
     }
-    request.max_new_tokens = rng_.below(2) == 0 ? rng_.between(40, 140) : rng_.between(1, 12);
+    request.max_new_tokens = rng_.below(2) == 0 ? rng_.between(60, 200) : rng_.between(1, 12);
     request.num_logprobs = rng_.between(0, 2);
     request.prompt_logprobs = rng_.below(8) == 0;
     SamplingParams& sampling = request.sampling;
@@ -80,7 +80,10 @@ class Mixes : public ::testing::Test {
     if (rng_.below(3) == 0) sampling.presence_penalty = 0.7;
     if (rng_.below(3) == 0) sampling.frequency_penalty = 0.2;
     if (rng_.below(3) == 0) sampling.repetition_penalty = 1.1;
-    if (rng_.below(3) == 0) sampling.dry = {.multiplier = 0.8, .breakers = {3, 4}};
+    if (rng_.below(3) == 0) {
+      sampling.dry_multiplier = 0.8;
+      sampling.dry_sequence_breakers = {3, 4};
+    }
     if (rng_.below(3) == 0) sampling.logit_bias = {{5, 2.0}, {6, -100}};
     return request;
   }

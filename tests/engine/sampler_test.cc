@@ -40,7 +40,7 @@ std::map<int32_t, int64_t> repetition_lengths(std::span<const int32_t> context, 
 std::vector<Candidate> by_definition(const std::vector<float>& logits, const std::vector<bool>& allowed,
                                      const SamplingContext& context, const SamplingParams& params) {
   std::vector<Candidate> kept;
-  const auto repeated = repetition_lengths(context.tokens, params.dry.breakers);
+  const auto repeated = repetition_lengths(context.tokens, params.dry_sequence_breakers);
   for (size_t v = 0; v < logits.size(); ++v) {
     if (!allowed[v] || std::isnan(logits[v]) || logits[v] == -kInf) continue;
     const auto token = static_cast<int32_t>(v);
@@ -54,8 +54,8 @@ std::vector<Candidate> by_definition(const std::vector<float>& logits, const std
     z -= times * params.frequency_penalty;
     z -= times > 0 ? params.presence_penalty : 0;
     const auto length = repeated.contains(token) ? repeated.at(token) : 0;
-    if (params.dry.multiplier > 0 && length >= params.dry.allowed_length) {
-      z -= params.dry.multiplier * std::pow(params.dry.base, static_cast<double>(length - params.dry.allowed_length));
+    if (params.dry_multiplier > 0 && length >= params.dry_allowed_length) {
+      z -= params.dry_multiplier * std::pow(params.dry_base, static_cast<double>(length - params.dry_allowed_length));
     }
     kept.push_back({token, z / params.temperature});
   }
@@ -155,9 +155,11 @@ TEST(Sampler, EveryFilterKeepsWhatItsDefinitionKeeps) {
     if (which == 5 || which >= 9) params.presence_penalty = rng.uniform() * 4 - 2;
     if (which == 6 || which >= 9) params.frequency_penalty = rng.uniform() * 4 - 2;
     if (which == 7 || which >= 9) {
-      params.dry = {.multiplier = rng.uniform(), .base = 1 + rng.uniform(), .allowed_length = rng.between(1, 4)};
+      params.dry_multiplier = rng.uniform();
+      params.dry_base = 1 + rng.uniform();
+      params.dry_allowed_length = rng.between(1, 4);
       for (int64_t n = rng.between(0, 2); n > 0; --n) {
-        params.dry.breakers.push_back(static_cast<int32_t>(rng.below(count)));
+        params.dry_sequence_breakers.push_back(static_cast<int32_t>(rng.below(count)));
       }
     }
     if (which == 8 || which >= 9) {
@@ -214,20 +216,20 @@ TEST(Sampler, PresenceAndFrequencyPenaltiesLookAtTheAnswerOnly) {
 
 TEST(Sampler, DryPunishesWhatWouldGoOnWithARepetition) {
   const std::vector<float> logits(6, 0);
-  const auto z = [&](std::vector<int32_t> tokens, DryParams dry) {
-    return penalized_logits(logits, all_allowed(6), {.tokens = tokens}, {.dry = dry});
+  const auto z = [&](std::vector<int32_t> tokens, const SamplingParams& params) {
+    return penalized_logits(logits, all_allowed(6), {.tokens = tokens}, params);
   };
-  const DryParams dry{.multiplier = 2, .base = 3, .allowed_length = 2};
+  const SamplingParams dry{.dry_multiplier = 2, .dry_base = 3, .dry_allowed_length = 2};
   EXPECT_EQ(z({1, 2, 3, 4, 1, 2, 3}, dry), (std::vector<double>{0, 0, 0, 0, -6, 0})) << "three tokens: 2 * 3^1";
   EXPECT_EQ(z({2, 3, 4, 1, 2, 3}, dry), (std::vector<double>{0, 0, 0, 0, -2, 0})) << "two tokens: 2 * 3^0";
   EXPECT_EQ(z({3, 4, 1, 2, 3}, dry), (std::vector<double>(6, 0))) << "one token is allowed";
-  DryParams broken = dry;
-  broken.breakers = {2};
+  SamplingParams broken = dry;
+  broken.dry_sequence_breakers = {2};
   EXPECT_EQ(z({1, 2, 3, 4, 1, 2, 3}, broken), (std::vector<double>(6, 0))) << "only the 3 is after the breaker";
-  broken.breakers = {4};
+  broken.dry_sequence_breakers = {4};
   EXPECT_EQ(z({1, 2, 3, 4, 1, 2, 3}, broken), (std::vector<double>(6, 0))) << "a breaker itself is never punished";
   // A long repetition: still numbers.
-  const auto long_one = z(std::vector<int32_t>(5000, 1), {.multiplier = 5, .base = 4});
+  const auto long_one = z(std::vector<int32_t>(5000, 1), {.dry_multiplier = 5, .dry_base = 4});
   EXPECT_TRUE(std::isfinite(long_one[1]) && long_one[1] < -1e38);
 }
 
@@ -353,12 +355,12 @@ TEST(Sampler, RefusesParametersOutOfRange) {
       {{.presence_penalty = nan}, "presence_penalty"},
       {{.frequency_penalty = -2.1}, "frequency_penalty"},
       {{.frequency_penalty = infinity}, "frequency_penalty"},
-      {{.dry = {.multiplier = -1}}, "dry_multiplier"},
-      {{.dry = {.multiplier = nan}}, "dry_multiplier"},
-      {{.dry = {.base = 0.5}}, "dry_base"},
-      {{.dry = {.base = infinity}}, "dry_base"},
-      {{.dry = {.allowed_length = 0}}, "dry_allowed_length"},
-      {{.dry = {.breakers = std::vector<int32_t>(1025)}}, "dry_sequence_breakers"},
+      {{.dry_multiplier = -1}, "dry_multiplier"},
+      {{.dry_multiplier = nan}, "dry_multiplier"},
+      {{.dry_base = 0.5}, "dry_base"},
+      {{.dry_base = infinity}, "dry_base"},
+      {{.dry_allowed_length = 0}, "dry_allowed_length"},
+      {{.dry_sequence_breakers = std::vector<int32_t>(1025)}, "dry_sequence_breakers"},
       {{.logit_bias = {{-1, 1}}}, "logit_bias"},
       {{.logit_bias = {{1, 101}}}, "logit_bias"},
       {{.logit_bias = {{1, nan}}}, "logit_bias"}};

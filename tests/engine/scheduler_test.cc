@@ -226,12 +226,12 @@ TEST(Scheduler, RandomPopulationsKeepTheRulesAndFinish) {
   SequentialRng rng(1, stream_of("scheduler"));
   int64_t preemptions = 0;
   for (int trial = 0; trial < 300; ++trial) {
-    StepLimits limits{.token_budget = rng.between(1, trial % 3 == 0 ? 5 : 100), .max_running = rng.between(1, 10)};
+    StepLimits limits{.token_budget = rng.between(1, trial % 3 == 0 ? 5 : 100), .max_running = rng.between(2, 12)};
     const int64_t num_pages = rng.between(5, 10);  // the longest sequence has 5
     std::vector<int32_t> free = pages(0, num_pages);
     std::vector<Simulated> all;
-    for (int64_t i = 0, n = rng.between(1, 12); i < n; ++i) {
-      const int64_t prompt = rng.between(1, 100), answer = rng.between(1, 200);
+    for (int64_t i = 0, n = rng.between(4, 12); i < n; ++i) {
+      const int64_t prompt = rng.between(1, 60), answer = rng.between(1, 250);
       all.push_back({.state = {.phase = kWaiting,
                                .priority = rng.between(0, 1),
                                .arrival = i,
