@@ -6,8 +6,8 @@
 
 namespace fathom {
 
-LatentCache::LatentCache(const ModelConfig& config, DType dtype, int64_t max_tokens)
-    : num_layers_(config.num_hidden_layers),
+LatentCache::LatentCache(const ModelConfig& config, DType dtype, int64_t max_tokens, int64_t num_mtp_layers)
+    : num_layers_(config.num_hidden_layers + num_mtp_layers),
       kv_lora_rank_(config.kv_lora_rank),
       qk_rope_head_dim_(config.qk_rope_head_dim),
       dtype_(dtype),

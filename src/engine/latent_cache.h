@@ -23,7 +23,8 @@ constexpr int64_t pages_for(int64_t num_tokens) {
 class LatentCache {
  public:
   /// Room for `max_tokens` (rounded up to pages) over all sequences. dtype: F32, or BF16 when the model runs in BF16.
-  LatentCache(const ModelConfig& config, DType dtype, int64_t max_tokens);
+  /// The layers of MTP modules that draft follow the model's.
+  LatentCache(const ModelConfig& config, DType dtype, int64_t max_tokens, int64_t num_mtp_layers = 0);
 
   /// A page with one user: a new one, one given back, or the known prefix page that was used least recently;
   /// kOutOfMemory when all pages are in use.

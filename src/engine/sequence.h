@@ -30,6 +30,13 @@ struct Request {
   bool prompt_logprobs = false;
 };
 
+/// How far the MTP module has followed a sequence that it drafts for. Its row at position i takes the main model's
+/// hidden state there and token i + 1.
+struct MtpProgress {
+  int64_t num_computed = 0;   // rows in the module's layer of the cache
+  std::vector<float> hidden;  // [rows, D]: hidden states of the positions from num_computed on, not yet followed
+};
+
 struct Sequence {
   Sequence(int64_t sequence_id, LatentCache& pages) : id(sequence_id), cache(pages) {}
 
@@ -58,6 +65,7 @@ struct Sequence {
   bool is_running = false;                // admitted, and not preempted since
   bool is_counted = false;                // in the statistics of the prefix cache
   FinishReason finish = FinishReason::kNone;
+  MtpProgress mtp;
   SequenceCache cache;
   std::vector<uint64_t> page_hashes;  // of the prompt's full pages
 };
