@@ -25,9 +25,10 @@ uint64_t seed_of(const EngineOptions& options) {
 Engine::Engine(const Model& model, Kernels& kernels, EngineOptions options)
     : model_(model),
       options_(std::move(options)),
-      cache_(model.config, cache_dtype(options_.precision), options_.max_cache_tokens),
+      cache_(model.config, cache_dtype(options_.precision), options_.max_cache_tokens, options_.mtp_drafts ? 1 : 0),
       transformer_(model.config, model.weights),
       runner_(transformer_, kernels, options_.precision),
+      speculator_(transformer_, kernels, options_.precision, options_.generation, options_.allowed_tokens),
       table_(cache_, {.token_budget = options_.prompt_chunk,
                       .max_running = options_.max_running,
                       .generation = options_.generation,
@@ -68,6 +69,8 @@ Status Engine::check_request(const Request& request) const {
   if (request.prompt_logprobs && request.num_logprobs < 0) {
     return invalid("prompt_logprobs needs num_logprobs of 0 or more, not " + std::to_string(request.num_logprobs));
   }
+  const int64_t num_mtp_modules = options_.mtp_drafts ? model_.config.num_nextn_predict_layers : 0;
+  if (auto s = check_speculation(request.speculation, num_mtp_modules); !s) return s;
   return check_prompt(request.prompt);
 }
 
@@ -87,6 +90,7 @@ Result<int64_t> Engine::submit(const Request& request) {
   sequence->deadline = request.deadline;
   sequence->num_logprobs = request.num_logprobs;
   sequence->wants_prompt_logprobs = request.prompt_logprobs;
+  sequence->speculation.params = request.speculation;
   set_prompt(*sequence, request.prompt, request.max_new_tokens);
   table_.add(std::move(sequence));
   return next_id_++;
@@ -107,6 +111,7 @@ Status Engine::resume(int64_t sequence_id, std::span<const int32_t> prompt, int6
       std::min({sequence->prompt_length, sequence->num_computed, static_cast<int64_t>(prompt.size()) - 1});
   const auto shared = std::mismatch(prompt.begin(), prompt.begin() + reusable, sequence->tokens.begin()).first;
   sequence->num_computed = sequence->cache.truncate(shared - prompt.begin());
+  speculator_.truncate(*sequence, sequence->num_computed);
   sequence->is_running = sequence->num_computed > 0;
   sequence->wants_prompt_logprobs = false;
   set_prompt(*sequence, prompt, max_new_tokens);
@@ -120,9 +125,16 @@ bool Engine::has_work() const {
                      [](const auto& sequence) { return sequence->finish == FinishReason::kNone; });
 }
 
+const SpeculationStats& Engine::speculation_stats(int64_t sequence_id) const {
+  const Sequence* sequence = table_.find(sequence_id);
+  check(sequence != nullptr, "the sequence asked about exists");
+  return sequence->speculation.stats;
+}
+
 EngineStats Engine::stats() const {
   EngineStats stats = counters_;
   table_.add_to(stats);
+  stats.speculation = speculator_.stats();
   return stats;
 }
 
@@ -138,8 +150,11 @@ void Engine::expire(Clock::time_point now, std::vector<TokenEvent>& events) {
 Result<std::vector<TokenEvent>> Engine::step(Clock::time_point now) {
   std::vector<TokenEvent> events;
   expire(now, events);
-  const StepPlan plan = table_.begin_step();
+  for (const auto& s : table_.sequences()) speculator_.wish(*s);
+  StepPlan plan = table_.begin_step();
   if (plan.items.empty()) return events;
+  const Clock::time_point begin = Clock::now();
+  speculator_.draft(plan, table_.sequences());
   const Batch batch(plan.items, table_.sequences());
   const Tensor logits = runner_.step(batch);
 
@@ -148,10 +163,21 @@ Result<std::vector<TokenEvent>> Engine::step(Clock::time_point now) {
     const StepItem& item = plan.items[k];
     Sequence& sequence = *table_.sequences()[item.sequence];
     table_.end_item(item);
-    if (!item.samples) continue;
-    events.push_back(sample(
-        sequence, {logits.ptr<const float>() + row++ * logits.stride(0), static_cast<size_t>(logits.extent(1))}));
+    int64_t num_accepted = 0, num_drawn = 0;
+    if (item.samples) {
+      num_accepted = verify_draft(sequence.speculation.draft, [&](int64_t guess) {
+        const float* z = logits.ptr<const float>() + (row + guess) * logits.stride(0);
+        events.push_back(sample(sequence, {z, static_cast<size_t>(logits.extent(1))}));
+        ++num_drawn;
+        return Draw{.token = events.back().token, .ends = events.back().finish != FinishReason::kNone};
+      });
+      row += 1 + item.num_draft;
+    }
+    table_.end_draft(item, num_accepted);
+    speculator_.verified(sequence, item, num_accepted, num_drawn,
+                         runner_.hidden(batch.segments[k].row, batch.segments[k].count));
   }
+  speculator_.account(std::chrono::duration<double>(Clock::now() - begin).count());
   // Scoring uses the memory behind the sampled logits: after them, in the same order.
   for (size_t k = 0; k < plan.items.size(); ++k) {
     Sequence& sequence = *table_.sequences()[plan.items[k].sequence];

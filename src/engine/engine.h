@@ -12,6 +12,7 @@
 #include "engine/runner.h"
 #include "engine/sequence.h"
 #include "engine/sequence_table.h"
+#include "engine/speculator.h"
 #include "model/model.h"
 
 namespace fathom {
@@ -23,6 +24,7 @@ struct EngineOptions {
   int64_t max_cache_tokens = 8192;   // over all sequences
   int64_t max_running = 256;         // sequences in a step at most; never more than prompt_chunk
   bool prefix_cache = true;          // full pages of prompts are kept and shared
+  bool mtp_drafts = false;           // room in the cache for the MTP module, so that requests may ask for its drafts
   std::string model_identity;        // what the pages of the prefix cache belong to, beside the dtype
   std::vector<int32_t> stop_tokens;  // end of sequence
   std::vector<bool> allowed_tokens;  // sampleable rows of the vocabulary
@@ -55,7 +57,8 @@ class Engine {
   /// Starts a sequence. For n answers to one prompt, submit it n times with n seeds: the first computes the prompt's
   /// full pages, the others wait for them and share them.
   /// Errors: empty prompt, a token id outside the vocabulary, a prompt that leaves no room for an answer in the
-  /// context, a sampling parameter out of range, num_logprobs above kMaxLogprobs.
+  /// context, a sampling parameter out of range, num_logprobs above kMaxLogprobs, speculation that the model or the
+  /// options do not provide for.
   Result<int64_t> submit(const Request& request);
   Result<int64_t> submit(std::span<const int32_t> prompt, const SamplingParams& sampling, int64_t max_new_tokens);
   /// Goes on with a finished sequence: `prompt` is its whole new prompt. What it shares with the old prompt is kept in
@@ -67,8 +70,11 @@ class Engine {
 
   bool has_work() const;
   EngineStats stats() const;
-  /// One step of the model; no events when there is no work. Sequences whose deadline is not after `now` end first.
-  /// When pages run out, sequences wait or are preempted; what they had is computed again later, to the same bits.
+  /// What guessing has brought a sequence that was not removed.
+  const SpeculationStats& speculation_stats(int64_t sequence_id) const;
+  /// One step of the model; no events when there is no work, several of a sequence whose guesses were right. Sequences
+  /// whose deadline is not after `now` end first. When pages run out, sequences wait or are preempted; what they had is
+  /// computed again later, to the same bits.
   Result<std::vector<TokenEvent>> step(Clock::time_point now = Clock::now());
 
  private:
@@ -84,6 +90,7 @@ class Engine {
   LatentCache cache_;
   Transformer transformer_;
   Runner runner_;
+  Speculator speculator_;
   SequenceTable table_;
   int64_t next_id_ = 0;
   EngineStats counters_;

@@ -23,18 +23,19 @@ void MtpDrafter::keep(Sequence& sequence, Tensor hidden) {
   const int64_t D = hidden.extent(1);
   for (int64_t t = 0; t < hidden.extent(0); ++t) {
     const float* row = hidden.ptr<const float>() + t * hidden.stride(0);
-    sequence.mtp.hidden.insert(sequence.mtp.hidden.end(), row, row + D);
+    sequence.speculation.mtp.hidden.insert(sequence.speculation.mtp.hidden.end(), row, row + D);
   }
 }
 
 void MtpDrafter::truncate(Sequence& sequence, int64_t num_tokens, int64_t hidden_size) {
-  MtpProgress& mtp = sequence.mtp;
+  MtpProgress& mtp = sequence.speculation.mtp;
   mtp.num_computed = std::min(mtp.num_computed, num_tokens);
   const int64_t kept = std::min(num_kept(sequence, hidden_size), num_tokens - mtp.num_computed);
   mtp.hidden.resize(static_cast<size_t>(kept * hidden_size));
 }
 
 void MtpDrafter::draft(std::span<DraftRequest> requests, const Choose& choose) {
+  for (DraftRequest& request : requests) request.sequence->speculation.draft.clear();
   arena_.reset();
   const Run run{.k = kernels_, .arena = arena_, .precision = precision_};
   const Mtp module(model_, 0);
@@ -47,7 +48,7 @@ void MtpDrafter::draft(std::span<DraftRequest> requests, const Choose& choose) {
   for (const MlaForm form : {MlaForm::kAbsorbed, MlaForm::kNaive}) {
     for (size_t r = 0; r < requests.size(); ++r) {
       const Sequence& s = *requests[r].sequence;
-      const int64_t begin = s.mtp.num_computed, end = begin + num_kept(s, D);
+      const int64_t begin = s.speculation.mtp.num_computed, end = begin + num_kept(s, D);
       check(end < static_cast<int64_t>(s.tokens.size()), "a followed position has a next token");
       const int64_t split = generation_ == GenerationForm::kAbsorbed ? std::clamp(s.prompt_length, begin, end) : end;
       const int64_t from = form == MlaForm::kAbsorbed ? split : begin, to = form == MlaForm::kAbsorbed ? end : split;
@@ -58,7 +59,7 @@ void MtpDrafter::draft(std::span<DraftRequest> requests, const Choose& choose) {
         if (i + 1 == end) last_row[r] = rows.size();
         rows.positions.push_back(i);
         rows.next_tokens.push_back(s.tokens[static_cast<size_t>(i + 1)]);
-        sources.push_back(s.mtp.hidden.data() + (i - begin) * D);
+        sources.push_back(s.speculation.mtp.hidden.data() + (i - begin) * D);
       }
     }
   }
@@ -69,7 +70,7 @@ void MtpDrafter::draft(std::span<DraftRequest> requests, const Choose& choose) {
   }
   const Tensor followed = module.forward(run, hidden, rows.packed());
   for (DraftRequest& request : requests) {
-    MtpProgress& mtp = request.sequence->mtp;
+    MtpProgress& mtp = request.sequence->speculation.mtp;
     mtp.num_computed += num_kept(*request.sequence, D);
     mtp.hidden.clear();
   }
@@ -104,8 +105,9 @@ void MtpDrafter::draft(std::span<DraftRequest> requests, const Choose& choose) {
       const std::span<const float> row(logits.ptr<const float>() + i * logits.stride(0),
                                        static_cast<size_t>(logits.extent(1)));
       const int32_t token = choose(*request.sequence, row, c.context);
-      request.draft.push_back(token);
-      if (static_cast<int64_t>(request.draft.size()) == request.num_draft) continue;
+      std::vector<int32_t>& draft = request.sequence->speculation.draft;
+      draft.push_back(token);
+      if (static_cast<int64_t>(draft.size()) == request.num_draft) continue;
       const auto position = static_cast<int64_t>(c.context.size()) - 1;  // of the token before the guess
       c.context.push_back(token);
       going_on.push_back(static_cast<int32_t>(i));

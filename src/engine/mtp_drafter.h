@@ -13,11 +13,10 @@
 
 namespace fathom {
 
-/// What a sequence wants of the drafter, and what it gets.
+/// What a sequence wants of the drafter; its speculation.draft gets the guesses.
 struct DraftRequest {
   Sequence* sequence = nullptr;
-  int64_t num_draft = 0;       // 0: only follow
-  std::vector<int32_t> draft;  // out
+  int64_t num_draft = 0;  // 0: only follow
 };
 
 class MtpDrafter {
@@ -36,7 +35,7 @@ class MtpDrafter {
   static void keep(Sequence& sequence, Tensor hidden);
   /// Rows of hidden states that a sequence keeps.
   static int64_t num_kept(const Sequence& sequence, int64_t hidden_size) {
-    return static_cast<int64_t>(sequence.mtp.hidden.size()) / hidden_size;
+    return static_cast<int64_t>(sequence.speculation.mtp.hidden.size()) / hidden_size;
   }
   /// After the sequence was cut to its first num_tokens positions.
   static void truncate(Sequence& sequence, int64_t num_tokens, int64_t hidden_size);

@@ -6,15 +6,21 @@ Batch::Batch(std::span<const StepItem> items, std::span<const std::unique_ptr<Se
   for (const StepItem& item : items) {
     const Sequence& sequence = *sequences[item.sequence];
     segments.push_back({.row = static_cast<int64_t>(tokens.size()),
-                        .count = item.count,
+                        .count = item.count + item.num_draft,
                         .first_position = item.first_position,
                         .form = item.form,
                         .pages = sequence.cache.layers()});
-    for (int64_t i = 0; i < item.count; ++i) {
-      tokens.push_back(sequence.tokens[static_cast<size_t>(item.first_position + i)]);
-      positions.push_back(item.first_position + i);
+    const std::span<const int32_t> known(sequence.tokens), draft(sequence.speculation.draft);
+    for (const auto part : {known.subspan(static_cast<size_t>(item.first_position), static_cast<size_t>(item.count)),
+                            draft.first(static_cast<size_t>(item.num_draft))}) {
+      for (int32_t token : part) {
+        positions.push_back(item.first_position + static_cast<int64_t>(tokens.size()) - segments.back().row);
+        tokens.push_back(token);
+      }
     }
-    if (item.samples) sampled_rows.push_back(static_cast<int64_t>(tokens.size()) - 1);
+    if (!item.samples) continue;
+    const auto end = static_cast<int64_t>(tokens.size());
+    for (int64_t row = end - 1 - item.num_draft; row < end; ++row) sampled_rows.push_back(row);
   }
 }
 

@@ -20,7 +20,7 @@ struct Batch {
   std::vector<int32_t> tokens;
   std::vector<int64_t> positions;
   std::vector<Segment> segments;
-  std::vector<int64_t> sampled_rows;  // in plan order
+  std::vector<int64_t> sampled_rows;  // in plan order: of an item its last known token and its guesses
 };
 
 class Runner {
@@ -33,6 +33,8 @@ class Runner {
   /// The logits [count, V] of rows first_row .. of the last step's batch, whether they sample or not; valid until the
   /// next call. For a few rows at a time: a vocabulary is long.
   Tensor score(int64_t first_row, int64_t count);
+  /// The hidden states [count, D] of rows of the last step's batch, after the final norm; valid until the next step.
+  Tensor hidden(int64_t first_row, int64_t count) const { return hidden_.rows(first_row, count); }
 
  private:
   const Transformer& model_;

@@ -12,7 +12,11 @@ namespace {
 class Planner {
  public:
   Planner(std::span<const SequenceState> states, const StepLimits& limits)
-      : states_(states), limits_(limits), available_(limits.available_pages), counts_(states.size()) {
+      : states_(states),
+        limits_(limits),
+        available_(limits.available_pages),
+        counts_(states.size()),
+        drafts_(states.size()) {
     for (size_t i = 0; i < states.size(); ++i) {
       const SequenceState& s = states[i];
       if (s.phase == SequencePhase::kRunning) running_.push_back(i);
@@ -29,6 +33,7 @@ class Planner {
     admit();
     share_tokens();
     claim_pages();
+    admit_drafts();
     for (const bool absorbed : {true, false}) {
       for (size_t i : running_) add_item(i, absorbed);
     }
@@ -152,6 +157,21 @@ class Planner {
     }
   }
 
+  /// No sequence gives up pages for a guess.
+  void admit_drafts() {
+    int64_t left = limits_.token_budget;
+    for (size_t i : running_) left -= counts_[i];
+    for (size_t i : running_) {
+      if (!generates(i) || counts_[i] == 0) continue;
+      const int64_t next = states_[i].num_tokens;
+      const int64_t held = std::max<int64_t>(std::ssize(states_[i].pages), pages_for(next));
+      const int64_t room = (held + available_) * LatentPages::kPageTokens - next;
+      drafts_[i] = std::max<int64_t>(0, std::min({states_[i].num_draft, left, room}));
+      left -= drafts_[i];
+      available_ -= std::max<int64_t>(0, pages_for(next + drafts_[i]) - held);
+    }
+  }
+
   void add_item(size_t i, bool absorbed) {
     const bool is_absorbed = !in_prompt(i) && limits_.generation == GenerationForm::kAbsorbed;
     if (counts_[i] == 0 || is_absorbed != absorbed) return;
@@ -159,13 +179,15 @@ class Planner {
                            .first_position = states_[i].num_computed,
                            .count = counts_[i],
                            .form = absorbed ? MlaForm::kAbsorbed : MlaForm::kNaive,
-                           .samples = counts_[i] == todo(i)});
+                           .samples = counts_[i] == todo(i),
+                           .num_draft = drafts_[i]});
   }
 
   std::span<const SequenceState> states_;
   const StepLimits& limits_;
   int64_t available_;
   std::vector<int64_t> counts_;  // tokens of each sequence in this step
+  std::vector<int64_t> drafts_;  // guesses behind them
   std::vector<size_t> running_;  // in rank order
   std::vector<size_t> waiting_;  // in rank order
   std::vector<size_t> victims_;  // finished sequences with pages; the last goes first

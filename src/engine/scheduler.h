@@ -28,6 +28,7 @@ struct SequenceState {
   int64_t num_computed = 0;  // of a waiting sequence: what cached pages will give it
   int64_t prompt_length = 0;
   std::span<const int32_t> pages = {};  // the pages it holds, some with others; of a waiting one: those it would find
+  int64_t num_draft = 0;                // tokens it would have guessed, if it generates
   bool passed_over = false;             // a waiting one that does not begin in this step, though those after it may
 };
 
@@ -36,7 +37,8 @@ struct StepItem {
   int64_t first_position = 0;
   int64_t count = 0;
   MlaForm form = MlaForm::kNaive;
-  bool samples = false;  // its last row is the last known token: its logits choose the next one
+  bool samples = false;   // its last row is the last known token: its logits choose the next one
+  int64_t num_draft = 0;  // rows of guesses behind it, which sample too
 };
 
 struct StepPlan {
@@ -65,7 +67,8 @@ struct StepLimits {
 /// generating sequences get one each. The rest of the budget goes to those who have to catch up (a prompt; what a
 /// preempted sequence had generated): half of it to the first in rank, the other half to those with the least to do
 /// within the same priority, so that a huge prompt holds up short ones for no longer than it takes to compute them at
-/// half speed, and short ones cannot hold up a huge one for good. What nobody else needs goes to the first.
+/// half speed, and short ones cannot hold up a huge one for good. What nobody else needs goes to the first. Guesses
+/// come last: in rank order, from tokens and pages that are left.
 StepPlan plan_step(std::span<const SequenceState> states, const StepLimits& limits);
 
 }  // namespace fathom

@@ -11,6 +11,7 @@
 #include "engine/latent_cache.h"
 #include "engine/logprobs.h"
 #include "engine/sampler.h"
+#include "engine/speculate.h"
 
 namespace fathom {
 
@@ -28,13 +29,7 @@ struct Request {
   int64_t num_logprobs = -1;
   /// The same of every prompt token but the first (num_logprobs must not be negative).
   bool prompt_logprobs = false;
-};
-
-/// How far the MTP module has followed a sequence that it drafts for. Its row at position i takes the main model's
-/// hidden state there and token i + 1.
-struct MtpProgress {
-  int64_t num_computed = 0;   // rows in the module's layer of the cache
-  std::vector<float> hidden;  // [rows, D]: hidden states of the positions from num_computed on, not yet followed
+  SpeculationParams speculation = {};
 };
 
 struct Sequence {
@@ -65,7 +60,7 @@ struct Sequence {
   bool is_running = false;                // admitted, and not preempted since
   bool is_counted = false;                // in the statistics of the prefix cache
   FinishReason finish = FinishReason::kNone;
-  MtpProgress mtp;
+  SequenceSpeculation speculation;
   SequenceCache cache;
   std::vector<uint64_t> page_hashes;  // of the prompt's full pages
 };

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/rng.h"
 
 namespace fathom {
 namespace {
@@ -27,7 +28,10 @@ void SequenceTable::remove(int64_t sequence_id) {
 void SequenceTable::set_prompt(Sequence& sequence, std::span<const int32_t> prompt) {
   sequence.tokens.assign(prompt.begin(), prompt.end());
   sequence.prompt_length = static_cast<int64_t>(prompt.size());
-  sequence.page_hashes = page_hashes(options_.prefix_seed, prompt, LatentPages::kPageTokens);
+  // Pages in which the MTP module's rows are missing are of no use to a sequence that drafts with it.
+  const bool follows = sequence.speculation.params.kind == SpeculationKind::kMtp;
+  const uint64_t seed = options_.prefix_seed ^ (follows ? stream_of("mtp") : 0);
+  sequence.page_hashes = page_hashes(seed, prompt, LatentPages::kPageTokens);
   sequence.arrival = next_arrival_++;
   sequence.is_counted = false;
 }
@@ -80,7 +84,8 @@ StepPlan SequenceTable::make_plan() {
                         .num_tokens = static_cast<int64_t>(s.tokens.size()),
                         .num_computed = s.num_computed,
                         .prompt_length = s.prompt_length,
-                        .pages = s.cache.pages()};
+                        .pages = s.cache.pages(),
+                        .num_draft = s.speculation.wish};
     if (s.finish != FinishReason::kNone) {
       state.phase = SequencePhase::kFinished;
     } else if (!s.is_running) {
@@ -102,6 +107,7 @@ void SequenceTable::change_phases(const StepPlan& plan) {
     Sequence& s = *sequences_[i];
     s.cache.attach(prefixes_[i]);
     s.num_computed = std::ssize(prefixes_[i]) * LatentPages::kPageTokens;
+    s.speculation.restart(s.num_computed);
     s.is_running = true;
   }
   for (size_t i : plan.preempted) {
@@ -112,6 +118,7 @@ void SequenceTable::change_phases(const StepPlan& plan) {
     }
     s.cache.truncate(0);
     s.num_computed = 0;
+    s.speculation.restart(0);
     s.is_running = false;
   }
   for (const StepItem& item : plan.items) {
@@ -127,7 +134,7 @@ StepPlan SequenceTable::begin_step() {
   StepPlan plan = make_plan();
   change_phases(plan);
   for (const StepItem& item : plan.items) {
-    const auto reserved = sequences_[item.sequence]->cache.reserve(item.first_position + item.count);
+    const auto reserved = sequences_[item.sequence]->cache.reserve(item.first_position + item.count + item.num_draft);
     check(reserved.ok(), "the scheduler plans no more pages than there are");
   }
   return plan;
@@ -139,6 +146,13 @@ void SequenceTable::end_item(const StepItem& item) {
   if (!options_.prefix_cache || item.first_position >= s.prompt_length) return;
   const auto full = static_cast<size_t>(s.num_computed / LatentPages::kPageTokens);
   s.cache.publish(s.tokens, std::span(s.page_hashes).first(full));
+}
+
+void SequenceTable::end_draft(const StepItem& item, int64_t num_accepted) {
+  Sequence& s = *sequences_[item.sequence];
+  if (s.speculation.wish == 0) return;  // then no page was taken for guesses
+  s.num_computed += num_accepted;
+  s.cache.truncate(s.num_computed);
 }
 
 void SequenceTable::add_to(EngineStats& stats) const {

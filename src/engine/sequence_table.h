@@ -29,6 +29,7 @@ struct EngineStats {
   int64_t preempted_tokens = 0;  // that these had computed; some are found again
   int64_t numeric_errors = 0;    // sequences that ended because a logit was not a number
   int64_t deadlines_missed = 0;
+  SpeculationStats speculation;
 };
 
 struct SequenceTableOptions {
@@ -57,6 +58,8 @@ class SequenceTable {
   StepPlan begin_step();
   /// The item has been computed: its tokens count, and full pages of prompt tokens are there for others.
   void end_item(const StepItem& item);
+  /// After end_item: as many of the item's guesses were right; they count, and pages of the others go.
+  void end_draft(const StepItem& item, int64_t num_accepted);
 
   /// Fills in the state, and the counts that belong to the table.
   void add_to(EngineStats& stats) const;

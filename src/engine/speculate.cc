@@ -121,9 +121,8 @@ double modelled_speedup(std::span<const double> acceptance, double draft, double
 void PlainStepCost::record(int64_t num_sequences, double seconds) {
   if (!(std::isfinite(seconds) && seconds > 0)) return;
   Figure& f = figures_[num_sequences];
-  // The first step of a size pays for cold caches; later ones move the figure by a quarter, so it follows the depth.
-  f.seconds = f.count < kWarmup ? seconds : f.seconds + (seconds - f.seconds) / 4;
-  ++f.count;
+  if (f.seconds.size() == kRemembered) f.seconds.erase(f.seconds.begin());
+  f.seconds.push_back(seconds);
   f.age = 0;
 }
 
@@ -131,18 +130,23 @@ void PlainStepCost::age(int64_t num_sequences) { ++figures_[num_sequences].age; 
 
 bool PlainStepCost::is_known(int64_t num_sequences) const {
   const auto found = figures_.find(num_sequences);
-  return found != figures_.end() && found->second.count >= kWarmup && found->second.age < kRefresh;
+  return found != figures_.end() && std::ssize(found->second.seconds) >= kWarmup && found->second.age < kRefresh;
 }
 
 double PlainStepCost::seconds(int64_t num_sequences) const {
   const auto found = figures_.find(num_sequences);
-  return found == figures_.end() ? 0 : found->second.seconds;
+  if (found == figures_.end() || found->second.seconds.empty()) return 0;
+  std::vector<double> sorted = found->second.seconds;
+  const auto middle = sorted.begin() + std::ssize(sorted) / 2;
+  std::nth_element(sorted.begin(), middle, sorted.end());
+  return *middle;
 }
 
 void DraftLedger::drafted(double extra_cost, int64_t num_draft, int64_t num_accepted, int64_t max_draft) {
-  if (!std::isfinite(extra_cost)) extra_cost = 0;
+  extra_cost = std::isnan(extra_cost) ? 0 : std::clamp(extra_cost, 0.0, kMaxGuessCost * static_cast<double>(num_draft));
   lost_ = std::max(-kMaxCredit, lost_ + extra_cost - static_cast<double>(num_accepted));
-  next_cost_ = std::max(0.0, next_cost_ == 0 ? extra_cost : next_cost_ + (extra_cost - next_cost_) / 4);
+  const double each = extra_cost / static_cast<double>(std::max<int64_t>(1, num_draft));
+  guess_cost_ = num_draft_ == 0 ? each : guess_cost_ + (each - guess_cost_) / 4;
   num_draft_ = std::min(max_draft, num_accepted >= num_draft ? 2 * num_draft : num_accepted + 1);
 }
 

@@ -85,7 +85,8 @@ struct SpeculationStats {
 /// (1 + p0 + p0 p1 + ...) / (1 + draft + extra).
 double modelled_speedup(std::span<const double> acceptance, double draft, double extra);
 
-/// Seconds of plain decoding steps by batch size: what drafted steps are compared with.
+/// Seconds of plain decoding steps by batch size: what drafted steps are compared with. The median of the last few,
+/// so that neither a cold step nor one that the system interrupted counts.
 class PlainStepCost {
  public:
   /// A step that generated one token for each of `num_sequences`, without a draft.
@@ -94,16 +95,16 @@ class PlainStepCost {
   void age(int64_t num_sequences);
   /// Whether enough recent steps of this size were seen.
   bool is_known(int64_t num_sequences) const;
-  /// Seconds per step; 0 when none was recorded.
+  /// Median seconds of the last kRemembered steps; 0 when none was recorded.
   double seconds(int64_t num_sequences) const;
 
-  static constexpr int64_t kWarmup = 2;    // steps before a figure is trusted
+  static constexpr int64_t kWarmup = 3;    // steps before a figure is trusted
   static constexpr int64_t kRefresh = 64;  // drafted steps after which one plain step is measured again
 
  private:
+  static constexpr size_t kRemembered = 5;
   struct Figure {
-    double seconds = 0;
-    int64_t count = 0;
+    std::vector<double> seconds;  // of the last steps, oldest first
     int64_t age = 0;
   };
   std::map<int64_t, Figure> figures_;
@@ -117,12 +118,16 @@ class PlainStepCost {
 class DraftLedger {
  public:
   /// After a step with a draft: what it cost beyond a plain step (in plain tokens' time) and how many draft tokens
-  /// were accepted. A cost that is not finite counts as 0.
+  /// were accepted. A draft token can cost no more than kMaxGuessCost, one plain step to guess it and one to compute
+  /// its row: what was measured beyond that, or below 0, or is not a number, is the noise of the machine.
   void drafted(double extra_cost, int64_t num_draft, int64_t num_accepted, int64_t max_draft);
   /// Tokens generated, however.
   void generated(int64_t num_tokens) { tokens_ += static_cast<double>(num_tokens); }
 
-  bool may_draft() const { return lost_ + next_cost_ <= kInitialLoss + kLossRate * tokens_; }
+  /// Whether another draft may be lost.
+  bool may_draft() const {
+    return lost_ + guess_cost_ * static_cast<double>(num_draft_) <= kInitialLoss + kLossRate * tokens_;
+  }
   /// How many tokens to guess next: doubles when a whole draft was accepted, else one more than was accepted.
   int64_t num_draft(int64_t max_draft) const;
   /// Plain tokens' time lost so far; negative: gained.
@@ -131,12 +136,34 @@ class DraftLedger {
   static constexpr double kInitialLoss = 2;
   static constexpr double kLossRate = 0.01;
   static constexpr double kMaxCredit = 16;
+  static constexpr double kMaxGuessCost = 2;
 
  private:
   double tokens_ = 0;
   double lost_ = 0;
-  double next_cost_ = 0;   // what a failed draft costs, from those seen
+  double guess_cost_ = 0;  // of one draft token, from those seen
   int64_t num_draft_ = 0;  // 0: none yet
+};
+
+/// How far the MTP module has followed a sequence that it drafts for. Its row at position i takes the main model's
+/// hidden state there and token i + 1.
+struct MtpProgress {
+  int64_t num_computed = 0;   // rows in the module's layer of the cache
+  std::vector<float> hidden;  // [rows, D]: hidden states of the positions from num_computed on, not yet followed
+};
+
+/// What a sequence has for speculation.
+struct SequenceSpeculation {
+  SpeculationParams params;
+  int64_t wish = 0;            // how many tokens it would have guessed in the next step
+  std::vector<int32_t> draft;  // of this step: the guesses for the positions after the last known token
+  MtpProgress mtp;
+  DraftLedger ledger;
+  SpeculationStats stats;
+
+  /// The sequence begins (again) with its first num_tokens positions in the cache: none, or another one's pages.
+  void restart(int64_t num_tokens) { mtp = {.num_computed = num_tokens, .hidden = {}}; }
+  int64_t max_draft() const { return params.num_draft > 0 ? params.num_draft : default_num_draft(params.kind); }
 };
 
 }  // namespace fathom

@@ -1,5 +1,5 @@
 // Batch invariance as a whole: random mixes of requests that share prefixes, arrive, are cancelled, miss deadlines,
-// wait for room and are preempted give every request the tokens and the bits it gets alone.
+// wait for room, are preempted and guess their next tokens give every request the tokens and the bits it gets alone.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -51,6 +51,7 @@ class Mixes : public ::testing::Test {
   static ModelConfig config() {
     ModelConfig config = testing::awkward_config();
     config.num_hidden_layers = 2;
+    config.num_nextn_predict_layers = 1;
     return config;
   }
   EngineOptions options() const {
@@ -59,6 +60,7 @@ class Mixes : public ::testing::Test {
     options.prompt_chunk = 4096;
     options.allowed_tokens.assign(static_cast<size_t>(model_->config.vocab_size), true);
     options.stop_tokens = {7};
+    options.mtp_drafts = true;
     return options;
   }
 
@@ -104,6 +106,7 @@ class Mixes : public ::testing::Test {
     size_t request = 0;
     int64_t first_step = 0, cancelled_at = -1, priority = 0, deadline = -1;
     int64_t id = -1;
+    SpeculationParams speculation;
     Got got;
   };
 
@@ -123,6 +126,8 @@ class Mixes : public ::testing::Test {
       if (rng_.below(8) == 0) m.cancelled_at = m.first_step + rng_.between(0, 60);
       if (rng_.below(8) == 0) m.deadline = m.first_step + rng_.between(0, 60);
       if (rng_.below(4) == 0) m.priority = rng_.between(-1, 1);
+      constexpr SpeculationKind kKinds[] = {SpeculationKind::kNone, SpeculationKind::kMtp, SpeculationKind::kLookup};
+      m.speculation = {.kind = kKinds[rng_.below(3)], .num_draft = rng_.between(1, 6), .adaptive = rng_.below(4) == 0};
     }
     Engine engine(*model_, *kernels_, options);
     const Clock::time_point start{};
@@ -138,6 +143,7 @@ class Mixes : public ::testing::Test {
         if (m.first_step == step) {
           Request request = requests_[m.request];
           request.priority = m.priority;
+          request.speculation = m.speculation;
           if (m.deadline >= 0) request.deadline = at(m.deadline);
           const auto id = engine.submit(request);
           EXPECT_TRUE(id) << id.error().text;
@@ -158,6 +164,8 @@ class Mixes : public ::testing::Test {
     const EngineStats stats = engine.stats();
     preemptions_ += stats.preemptions;
     hits_ += stats.prefix_hit_tokens;
+    accepted_ += stats.speculation.accepted;
+    rejected_ += stats.speculation.proposed - stats.speculation.accepted;
     for (const Member& m : members) {
       const Got& wanted = alone_[m.request];
       const bool ended_early = m.got.finish == FinishReason::kDeadline || m.got.finish == FinishReason::kNone;
@@ -180,7 +188,7 @@ class Mixes : public ::testing::Test {
   std::vector<std::vector<int32_t>> prefixes_;
   std::vector<Request> requests_;
   std::vector<Got> alone_;
-  int64_t preemptions_ = 0, hits_ = 0;
+  int64_t preemptions_ = 0, hits_ = 0, accepted_ = 0, rejected_ = 0;
 };
 
 TEST_F(Mixes, GiveEveryRequestWhatItGetsAlone) {
@@ -191,6 +199,8 @@ TEST_F(Mixes, GiveEveryRequestWhatItGetsAlone) {
   }
   EXPECT_GT(preemptions_, static_cast<int64_t>(num_mixes) / 4) << "too much room to show anything";
   EXPECT_GT(hits_, static_cast<int64_t>(num_mixes) * 64) << "too little in common to show anything";
+  EXPECT_GT(accepted_, static_cast<int64_t>(num_mixes) / 4) << "a random model seldom guesses right";
+  EXPECT_GT(rejected_, static_cast<int64_t>(num_mixes));
 }
 
 }  // namespace

@@ -92,7 +92,7 @@ class MtpDrafterTest : public ::testing::Test {
     requests[0].num_draft = num_draft;
     const Logits seen = draft(requests, generation);
     EXPECT_EQ(seen.size(), static_cast<size_t>(num_draft));
-    if (guesses != nullptr) *guesses = requests[0].draft;
+    if (guesses != nullptr) *guesses = s.speculation.draft;
     return seen;
   }
   std::vector<int32_t> random(int64_t count, uint64_t seed) const {
@@ -117,15 +117,15 @@ TEST_F(MtpDrafterTest, GuessesFromTheLogitsOfTheTrainingPass) {
     for (int64_t begin = 0; begin + chunk < 134; begin += chunk) {  // followed as the prompt is computed
       MtpDrafter::keep(*s, hidden.rows(begin, chunk));
       draft_one(*s, 0);
-      EXPECT_EQ(s->mtp.num_computed, begin + chunk);
-      EXPECT_TRUE(s->mtp.hidden.empty());
+      EXPECT_EQ(s->speculation.mtp.num_computed, begin + chunk);
+      EXPECT_TRUE(s->speculation.mtp.hidden.empty());
     }
-    MtpDrafter::keep(*s, hidden.rows(s->mtp.num_computed, 134 - s->mtp.num_computed));
+    MtpDrafter::keep(*s, hidden.rows(s->speculation.mtp.num_computed, 134 - s->speculation.mtp.num_computed));
     std::vector<int32_t> guesses;
     const Logits seen = draft_one(*s, 1, &guesses);
     EXPECT_TRUE(bit_equal(seen[0], wanted.back())) << "chunks of " << chunk;
     EXPECT_EQ(guesses, std::vector<int32_t>{best_of(wanted.back())});
-    EXPECT_EQ(s->mtp.num_computed, 134);
+    EXPECT_EQ(s->speculation.mtp.num_computed, 134);
   }
 }
 
@@ -175,10 +175,11 @@ TEST_F(MtpDrafterTest, TheRestOfTheBatchDoesNotMatter) {
     draft_one(*s, drafts[i], &alone.back());
     sequences.push_back(computed(tokens));
     sequences.back()->prompt_length = lengths[i] / 2;
-    together.push_back({.sequence = sequences.back().get(), .num_draft = drafts[i], .draft = {}});
+    together.push_back({.sequence = sequences.back().get(), .num_draft = drafts[i]});
   }
   draft(together);
-  for (size_t i = 0; i < std::size(lengths); ++i) EXPECT_EQ(together[i].draft, alone[i]) << "sequence " << i;
+  for (size_t i = 0; i < std::size(lengths); ++i)
+    EXPECT_EQ(sequences[i]->speculation.draft, alone[i]) << "sequence " << i;
 }
 
 TEST_F(MtpDrafterTest, RejectedGuessesLeaveNoTrace) {
@@ -209,11 +210,11 @@ TEST_F(MtpDrafterTest, ACutSequenceKeepsWhatIsBeforeTheCut) {
   MtpDrafter::keep(*s, hidden.rows(10, 19));
   EXPECT_EQ(MtpDrafter::num_kept(*s, D), 19);
   MtpDrafter::truncate(*s, 15, D);
-  EXPECT_EQ(s->mtp.num_computed, 10);
+  EXPECT_EQ(s->speculation.mtp.num_computed, 10);
   EXPECT_EQ(MtpDrafter::num_kept(*s, D), 5);
-  EXPECT_TRUE(bit_equal(s->mtp.hidden, {hidden.rows(10, 5).ptr<float>(), static_cast<size_t>(5 * D)}));
+  EXPECT_TRUE(bit_equal(s->speculation.mtp.hidden, {hidden.rows(10, 5).ptr<float>(), static_cast<size_t>(5 * D)}));
   MtpDrafter::truncate(*s, 4, D);
-  EXPECT_EQ(s->mtp.num_computed, 4);
+  EXPECT_EQ(s->speculation.mtp.num_computed, 4);
   EXPECT_EQ(MtpDrafter::num_kept(*s, D), 0);
   // From there on it goes as if it had never been further.
   MtpDrafter::keep(*s, hidden.rows(4, 25));

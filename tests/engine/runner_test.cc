@@ -65,6 +65,21 @@ TEST_F(RunnerTest, ABatchPacksThePlansRows) {
   EXPECT_EQ(packed.positions.size(), 6u);
 }
 
+TEST_F(RunnerTest, GuessesFollowTheLastKnownTokenAndSampleToo) {
+  add({10, 11, 12, 13, 14}, 3, 8);
+  add({20, 21, 22}, 3, 3);
+  sequences_[0]->speculation.draft = {30, 31, 32};
+  const std::vector<StepItem> plan{
+      {.sequence = 0, .first_position = 4, .count = 1, .form = MlaForm::kAbsorbed, .samples = true, .num_draft = 2},
+      {.sequence = 1, .first_position = 1, .count = 2, .samples = true}};
+  const Batch batch(plan, sequences_);
+  EXPECT_EQ(batch.tokens, (std::vector<int32_t>{14, 30, 31, 21, 22}));
+  EXPECT_EQ(batch.positions, (std::vector<int64_t>{4, 5, 6, 1, 2}));
+  EXPECT_EQ(batch.sampled_rows, (std::vector<int64_t>{0, 1, 2, 4}));
+  EXPECT_EQ(batch.segments[0].count, 3);
+  EXPECT_EQ(batch.segments[1].row, 3);
+}
+
 TEST_F(RunnerTest, LogitsAreTheHeadOfTheSampledRowsInPlanOrder) {
   add({10, 11, 12, 13, 14}, 5, 5);
   add({20, 21, 22}, 3, 3);

@@ -73,6 +73,42 @@ TEST(Scheduler, TheFirstPromptGetsHalfAndTheShortestTheOtherHalf) {
   EXPECT_EQ(counts_of(plan_step(std::span(states).first(1), limits), 1), (Counts{100}));
 }
 
+TEST(Scheduler, GuessesGetTheTokensAndPagesThatAreLeft) {
+  const auto has = pages(0, 1);
+  const std::vector<SequenceState> states{
+      {.num_tokens = 21, .num_computed = 20, .prompt_length = 15, .pages = has, .num_draft = 4},
+      {.arrival = 1, .num_tokens = 62, .num_computed = 61, .prompt_length = 15, .pages = has, .num_draft = 4},
+      {.arrival = 2, .num_tokens = 9, .num_computed = 8, .prompt_length = 9, .num_draft = 4},
+      {.arrival = 3, .num_tokens = 64, .num_computed = 63, .prompt_length = 15, .pages = has, .num_draft = 4}};
+  const auto drafts = [&](const StepLimits& limits) {
+    Counts counts(states.size());
+    for (const StepItem& item : plan_step(states, limits).items) {
+      EXPECT_EQ(item.count, 1);
+      counts[item.sequence] = item.num_draft;
+    }
+    return counts;
+  };
+  EXPECT_EQ(drafts({.token_budget = 100, .available_pages = kMany}), (Counts{4, 4, 0, 4})) << "a prompt has none";
+  EXPECT_EQ(drafts({.token_budget = 10, .available_pages = kMany}), (Counts{4, 2, 0, 0}));
+  EXPECT_EQ(drafts({.token_budget = 4, .available_pages = kMany}), (Counts{0, 0, 0, 0}));
+  // The prompt's token takes the first page; the second sequence has room for two more in its own.
+  EXPECT_EQ(drafts({.token_budget = 100, .available_pages = 1}), (Counts{4, 2, 0, 0}));
+  EXPECT_EQ(drafts({.token_budget = 100, .available_pages = 2}), (Counts{4, 4, 0, 0}));
+  EXPECT_EQ(drafts({.token_budget = 100, .available_pages = 3}), (Counts{4, 4, 0, 4}));
+}
+
+TEST(Scheduler, NobodyGivesUpPagesForAGuess) {
+  const auto own = pages(0, 1), others = pages(1, 1), kept = pages(2, 1);
+  const std::vector<SequenceState> states{
+      {.num_tokens = 64, .num_computed = 63, .prompt_length = 15, .pages = own, .num_draft = 4},
+      {.arrival = 1, .num_tokens = 30, .num_computed = 29, .prompt_length = 15, .pages = others},
+      {.phase = kFinished, .arrival = 2, .num_tokens = 30, .num_computed = 30, .prompt_length = 15, .pages = kept}};
+  const StepPlan plan = plan_step(states, {.token_budget = 100, .available_pages = 0});
+  EXPECT_TRUE(plan.preempted.empty());
+  ASSERT_EQ(plan.items.size(), 2u);
+  EXPECT_EQ(plan.items[0].num_draft, 0);
+}
+
 TEST(Scheduler, OneFormPerItem) {
   // Preempted after 40 generated tokens: first the prompt, in prompt form, then the others, in theirs, all together.
   SequenceState s{.num_tokens = 140, .num_computed = 70, .prompt_length = 100};
