@@ -105,8 +105,8 @@ class Run:
         self.add(name, start, passed=0 if status else 1, failures=[f"exit status {status}"] if status else [])
         return None if status else (picked or True)
 
-    def ctest(self, preset, pattern=None, timeout_s=120):
-        """The tests of a built preset; counts GoogleTest cases from their XML files."""
+    def ctest(self, preset, pattern=None, timeout_s=120, everything=False):
+        """The tests of a built preset, the long ones only with `everything`; counts GoogleTest cases from their XML files."""
         name, start = f"tests {preset}", time.monotonic()
         directory = build_directory(preset)
         results = LOGS / f"xml-{preset}"
@@ -116,7 +116,7 @@ class Run:
         command = ["ctest", "--test-dir", str(directory), "--output-on-failure", "--timeout", str(timeout_s), "-j",
                    str(self.jobs), "--output-junit", str(junit), *(["-R", pattern] if pattern else [])]
         # Memory that cannot be had is an outcome that tests look at, not a fault of the program.
-        env = {"GTEST_OUTPUT": f"xml:{results}/", "UBSAN_OPTIONS": "print_stacktrace=1",
+        env = {"FATHOM_ALL": str(int(everything)), "GTEST_OUTPUT": f"xml:{results}/", "UBSAN_OPTIONS": "print_stacktrace=1",
                "ASAN_OPTIONS": "allocator_may_return_null=1", "TSAN_OPTIONS": "allocator_may_return_null=1"}
         status, output = self.execute(command, f"tests-{preset}.log", 40 * 60, env=env)
         passed, failures, skips = count_tests(junit, results, programs_of(directory))
@@ -305,7 +305,7 @@ def main():
                                    "tests/npm/test.sh"])
     run.reference()
     if run.build("test"):
-        run.ctest("test")
+        run.ctest("test", timeout_s=600 if options.all else 120, everything=options.all)
         run.command_line(options.all)
     if options.all:
         if run.build("dev"):

@@ -131,7 +131,8 @@ class Chat {
     const int64_t max_tokens = options_.max_tokens > 0 ? options_.max_tokens : engine.context_length();
     const SamplingParams sampling = session_.sampling(options_.sampling);
     if (sequence_ < 0) {
-      const auto id = engine.submit(*ids, sampling, max_tokens);
+      const auto id = engine.submit(
+          {.prompt = *ids, .sampling = sampling, .max_new_tokens = max_tokens, .speculation = session_.speculation()});
       if (!id) return id.error();
       sequence_ = *id;
     } else if (auto s = engine.resume(sequence_, *ids, max_tokens); !s) {

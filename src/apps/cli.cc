@@ -136,11 +136,24 @@ void add_sampling_flags(CLI::App& app, SamplingFlags& flags) {
       ->group("Sampling");
 }
 
+void add_speculation_flags(CLI::App& app, ComputeOptions& options) {
+  app.add_option("--speculate", options.speculate,
+                 "guess tokens ahead, verify them together: none, mtp (the model's own module), lookup (what followed "
+                 "the same words before); the answer is the same")
+      ->capture_default_str()
+      ->group("Speculation");
+  add_integer<int64_t>(app, "--draft-tokens", options.draft_tokens, 0, kMaxDraft,
+                       "tokens guessed per step at most; 0: 1 for mtp, 4 for lookup")
+      ->group("Speculation");
+  app.add_flag("--always-draft", options.always_draft, "also where it makes generation slower")->group("Speculation");
+}
+
 void add_all_compute_flags(CLI::App& app, ComputeOptions& options) {
   add_machine_flags(app, options);
   add_precision_flag(app, options);
   add_quant_flag(app, options);
   add_generation_flags(app, options);
+  add_speculation_flags(app, options);
   add_integer<int64_t>(app, "-c,--context", options.context, 0, kMost,
                        "tokens of context; 0: the model's, 32768 at most")
       ->group("Computing");

@@ -6,6 +6,32 @@
 #include "base/file.h"
 
 namespace fathom::apps {
+namespace {
+
+Json counts(const std::vector<int64_t>& values) {
+  Json list = Json::array();
+  for (int64_t v : values) list.push(v);
+  return list;
+}
+
+Json json_of(SpeculationKind kind, const SpeculationStats& stats) {
+  Json json = Json::object();
+  json.set("kind", name_of(kind)).set("steps", stats.steps);
+  json.set("proposed", stats.proposed).set("accepted", stats.accepted);
+  json.set("proposed_by_position", counts(stats.position_proposed));
+  json.set("accepted_by_position", counts(stats.position_accepted));
+  return json;
+}
+
+void report(SpeculationKind kind, const SpeculationStats& stats) {
+  std::fprintf(stderr,
+               "speculation %s: %lld of %lld guesses right (%.1f %%), %.2f tokens in each of %lld drafted steps\n",
+               std::string(name_of(kind)).c_str(), static_cast<long long>(stats.accepted),
+               static_cast<long long>(stats.proposed), 100 * stats.acceptance(), stats.tokens_per_step(),
+               static_cast<long long>(stats.steps));
+}
+
+}  // namespace
 
 Status generate(const GenerateOptions& options) {
   std::string prompt = options.prompt;
@@ -30,7 +56,11 @@ Status generate(const GenerateOptions& options) {
     const std::string where = options.prompt_file.empty() ? "the prompt" : options.prompt_file;
     return Error{ids.error().code, where + ": " + ids.error().text};
   }
-  const auto sequence = s.engine().submit(*ids, s.sampling(options.sampling), options.max_tokens);
+  const SpeculationParams& speculation = s.speculation();
+  const auto sequence = s.engine().submit({.prompt = *ids,
+                                           .sampling = s.sampling(options.sampling),
+                                           .max_new_tokens = options.max_tokens,
+                                           .speculation = speculation});
   if (!sequence) return sequence.error();
   const bool stream = !options.json;
   const auto answer = s.run(*sequence, options.stop, [stream](std::string_view text) {
@@ -43,8 +73,12 @@ Status generate(const GenerateOptions& options) {
     if (stream) std::fputc('\n', stdout);
     return interrupted_error("generating");
   }
+  const SpeculationStats stats = s.engine().speculation_stats(*sequence);
+  const bool speculates = speculation.kind != SpeculationKind::kNone;
   if (stream) {
     std::fputc('\n', stdout);
+    std::fflush(stdout);
+    if (speculates) report(speculation.kind, stats);
     return {};
   }
   Json json = Json::object();
@@ -55,6 +89,7 @@ Status generate(const GenerateOptions& options) {
   for (int32_t id : answer->tokens) tokens.push(int64_t{id});
   json.set("tokens", std::move(tokens));
   json.set("seconds_to_first_token", answer->first_token_seconds).set("seconds", answer->seconds);
+  if (speculates) json.set("speculation", json_of(speculation.kind, stats));
   std::printf("%s\n", json.dump(2).c_str());
   return {};
 }

@@ -91,6 +91,7 @@ Result<std::unique_ptr<Session>> Session::load(std::string_view model, const Com
     return invalid("--context " + std::to_string(options.context) + " is more than " + dir->string() +
                    " allows: " + config.max_context_text());
   }
+  if (auto s = session->read_speculation(options); !s) return s.error();
   session->make_engine(options, precision);
   if (interrupted()) return interrupted_error("loading " + dir->string());
   return session;
@@ -103,6 +104,7 @@ void Session::make_engine(const ComputeOptions& options, Precision precision) {
   engine.prompt_chunk = options.prompt_chunk;
   engine.max_cache_tokens =
       options.context > 0 ? options.context : std::min(model_->config.max_context(), kDefaultContext);
+  engine.mtp_drafts = speculation_.kind == SpeculationKind::kMtp;
   engine.stop_tokens = stop_tokens_;
   // Rows of the vocabulary that no token owns are padding: never sampled.
   engine.allowed_tokens.resize(static_cast<size_t>(model_->config.vocab_size));
@@ -110,6 +112,19 @@ void Session::make_engine(const ComputeOptions& options, Precision precision) {
     engine.allowed_tokens[id] = static_cast<bool>(tokenizer_->bytes_of(static_cast<int32_t>(id)));
   }
   engine_ = std::make_unique<Engine>(*model_, *compute_.kernels, std::move(engine));
+}
+
+Status Session::read_speculation(const ComputeOptions& options) {
+  const auto kind = parse_speculation(options.speculate);
+  if (!kind) return invalid("--speculate: " + kind.error().text);
+  if (*kind == SpeculationKind::kNone && (options.draft_tokens > 0 || options.always_draft)) {
+    return invalid("--draft-tokens and --always-draft need --speculate mtp or --speculate lookup");
+  }
+  speculation_ = {.kind = *kind, .num_draft = options.draft_tokens, .adaptive = !options.always_draft};
+  if (auto s = check_speculation(speculation_, model_->config.num_nextn_predict_layers); !s) {
+    return Error{s.error().code, model_dir_.string() + ": " + s.error().text};
+  }
+  return {};
 }
 
 Status Session::read_generation_config() {
@@ -192,10 +207,12 @@ Result<Session::Answer> Session::run(int64_t sequence_id, const std::vector<std:
     auto events = engine_->step();
     if (!events) return events.error();
     for (const TokenEvent& event : *events) {
-      if (event.sequence_id != sequence_id) continue;
+      // A step may bring several tokens; those after a stop string are not the answer's.
+      if (event.sequence_id != sequence_id || scanner.stopped()) continue;
+      answer.finish = event.finish;
+      if (event.finish == FinishReason::kNumericError) return corrupt("the model's output is not a number (NaN)");
       if (answer.tokens.empty()) answer.first_token_seconds = seconds_since(start);
       answer.tokens.push_back(event.token);
-      answer.finish = event.finish;
       if (event.finish == FinishReason::kStopToken) continue;
       auto text = decoder.push(event.token);
       if (!text) return text.error();

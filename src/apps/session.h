@@ -29,6 +29,9 @@ struct ComputeOptions {
   std::string kernels;           // empty: the best of this machine
   int64_t context = 0;           // tokens of context at most; 0: what the model was made for, 32768 at most
   int64_t prompt_chunk = 512;
+  std::string speculate = "none";  // none, mtp or lookup
+  int64_t draft_tokens = 0;        // guessed per step at most; 0: the default of the kind
+  bool always_draft = false;       // also where it does not pay
 };
 
 /// Sampling flags; unset ones come from generation_config.json, then from fathom's defaults.
@@ -63,6 +66,7 @@ class Session {
   Engine& engine() { return *engine_; }
 
   SamplingParams sampling(const SamplingFlags& flags) const;
+  const SpeculationParams& speculation() const { return speculation_; }
   /// Ids of `text`, with BOS in front unless the text begins with it already.
   Result<std::vector<int32_t>> encode_prompt(std::string_view text) const;
 
@@ -82,6 +86,7 @@ class Session {
  private:
   Session() = default;
   Status read_generation_config();
+  Status read_speculation(const ComputeOptions& options);
   void make_engine(const ComputeOptions& options, Precision precision);
 
   Path model_dir_;
@@ -90,6 +95,7 @@ class Session {
   std::optional<Tokenizer> tokenizer_;
   std::optional<ChatFormat> chat_format_;
   SamplingParams defaults_;
+  SpeculationParams speculation_;
   std::vector<int32_t> stop_tokens_;
   std::unique_ptr<Engine> engine_;
 };

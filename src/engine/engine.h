@@ -1,15 +1,18 @@
-// The engine: sequences in, tokens out. Each step() lets the scheduler plan, runs the model once and samples. A
-// sequence's tokens do not depend on what else is in the batch, on chunking or on threads.
+// The engine: requests in, tokens out. Each step() lets the scheduler plan, runs the model once and samples. A
+// sequence's tokens do not depend on what else is in the batch, on chunking, threads, what the prefix cache had, or on
+// having been preempted.
 #pragma once
 
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "engine/latent_cache.h"
 #include "engine/runner.h"
-#include "engine/scheduler.h"
 #include "engine/sequence.h"
+#include "engine/sequence_table.h"
+#include "engine/speculator.h"
 #include "model/model.h"
 
 namespace fathom {
@@ -19,19 +22,31 @@ struct EngineOptions {
   GenerationForm generation = GenerationForm::kAbsorbed;
   int64_t prompt_chunk = 512;        // tokens of a step at most
   int64_t max_cache_tokens = 8192;   // over all sequences
+  int64_t max_running = 256;         // sequences in a step at most; never more than prompt_chunk
+  bool prefix_cache = true;          // full pages of prompts are kept and shared
+  bool mtp_drafts = false;           // room in the cache for the MTP module, so that requests may ask for its drafts
+  std::string model_identity;        // what the pages of the prefix cache belong to, beside the dtype
   std::vector<int32_t> stop_tokens;  // end of sequence
   std::vector<bool> allowed_tokens;  // sampleable rows of the vocabulary
 };
 
-/// A sampled token, or the end of a sequence.
+/// A generated token, or the end of a sequence. A sequence that ends without a further token says kNoToken: its
+/// deadline has passed, its logits hold a NaN (kNumericError), or no token was wanted but the prompt's
+/// log-probabilities.
 struct TokenEvent {
+  static constexpr int32_t kNoToken = -1;
+
   int64_t sequence_id = 0;
-  int32_t token = 0;
+  int32_t token = kNoToken;
   FinishReason finish = FinishReason::kNone;
+  std::optional<Logprobs> logprobs = {};       // if asked for
+  std::vector<Logprobs> prompt_logprobs = {};  // with the first event: of the prompt's tokens from the second on
 };
 
 class Engine {
  public:
+  static constexpr int64_t kMaxLogprobs = 128;
+
   /// The model and the kernels must outlive the engine.
   Engine(const Model& model, Kernels& kernels, EngineOptions options);
 
@@ -40,31 +55,46 @@ class Engine {
   /// Positions the model was made for, or max_cache_tokens if that is less.
   int64_t context_length() const;
 
-  /// Starts a sequence. Errors: empty prompt, a token id outside the vocabulary, a prompt that leaves no room for an
-  /// answer in the context, a sampling parameter out of range.
+  /// Starts a sequence. For n answers to one prompt, submit it n times with n seeds: the first computes the prompt's
+  /// full pages, the others wait for them and share them.
+  /// Errors: empty prompt, a token id outside the vocabulary, a prompt that leaves no room for an answer in the
+  /// context, a sampling parameter out of range, num_logprobs above kMaxLogprobs, speculation that the model or the
+  /// options do not provide for.
+  Result<int64_t> submit(const Request& request);
   Result<int64_t> submit(std::span<const int32_t> prompt, const SamplingParams& sampling, int64_t max_new_tokens);
   /// Goes on with a finished sequence: `prompt` is its whole new prompt. What it shares with the old prompt is kept in
   /// the cache; generated tokens become prompt tokens and are computed again in prompt form, so that the answer is the
   /// one a fresh sequence would get.
   Status resume(int64_t sequence_id, std::span<const int32_t> prompt, int64_t max_new_tokens);
+  /// Forgets a sequence, finished or not: it is not in the next step, and its pages are free at once.
   void remove(int64_t sequence_id);
 
   bool has_work() const;
-  /// One step of the model; no events when there is no work. Errors: the cache is full (then nothing was computed;
-  /// removing a sequence makes room).
-  Result<std::vector<TokenEvent>> step();
+  EngineStats stats() const;
+  /// What guessing has brought a sequence that was not removed.
+  const SpeculationStats& speculation_stats(int64_t sequence_id) const;
+  /// One step of the model; no events when there is no work, several of a sequence whose guesses were right. Sequences
+  /// whose deadline is not after `now` end first. When pages run out, sequences wait or are preempted; what they had is
+  /// computed again later, to the same bits.
+  Result<std::vector<TokenEvent>> step(Clock::time_point now = Clock::now());
 
  private:
-  Sequence* find(int64_t sequence_id);
   Status check_prompt(std::span<const int32_t> prompt) const;
+  Status check_request(const Request& request) const;
+  void set_prompt(Sequence& sequence, std::span<const int32_t> prompt, int64_t max_new_tokens);
+  void expire(Clock::time_point now, std::vector<TokenEvent>& events);
+  void score_prompt(Sequence& sequence, const StepItem& item, int64_t first_row);
+  TokenEvent sample(Sequence& sequence, std::span<const float> logits);
 
   const Model& model_;
   EngineOptions options_;
   LatentCache cache_;
   Transformer transformer_;
   Runner runner_;
-  std::vector<std::unique_ptr<Sequence>> sequences_;
+  Speculator speculator_;
+  SequenceTable table_;
   int64_t next_id_ = 0;
+  EngineStats counters_;
 };
 
 }  // namespace fathom

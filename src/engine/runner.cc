@@ -2,19 +2,25 @@
 
 namespace fathom {
 
-Batch::Batch(const StepPlan& plan, std::span<const std::unique_ptr<Sequence>> sequences) {
-  for (const StepItem& item : plan) {
+Batch::Batch(std::span<const StepItem> items, std::span<const std::unique_ptr<Sequence>> sequences) {
+  for (const StepItem& item : items) {
     const Sequence& sequence = *sequences[item.sequence];
     segments.push_back({.row = static_cast<int64_t>(tokens.size()),
-                        .count = item.count,
+                        .count = item.count + item.num_draft,
                         .first_position = item.first_position,
                         .form = item.form,
                         .pages = sequence.cache.layers()});
-    for (int64_t i = 0; i < item.count; ++i) {
-      tokens.push_back(sequence.tokens[static_cast<size_t>(item.first_position + i)]);
-      positions.push_back(item.first_position + i);
+    const std::span<const int32_t> known(sequence.tokens), draft(sequence.speculation.draft);
+    for (const auto part : {known.subspan(static_cast<size_t>(item.first_position), static_cast<size_t>(item.count)),
+                            draft.first(static_cast<size_t>(item.num_draft))}) {
+      for (int32_t token : part) {
+        positions.push_back(item.first_position + static_cast<int64_t>(tokens.size()) - segments.back().row);
+        tokens.push_back(token);
+      }
     }
-    if (item.samples) sampled_rows.push_back(static_cast<int64_t>(tokens.size()) - 1);
+    if (!item.samples) continue;
+    const auto end = static_cast<int64_t>(tokens.size());
+    for (int64_t row = end - 1 - item.num_draft; row < end; ++row) sampled_rows.push_back(row);
   }
 }
 
@@ -23,12 +29,22 @@ Tensor Runner::step(const Batch& batch) {
   const Run run{.k = kernels_, .arena = arena_, .precision = precision_};
   const auto num_sampled = static_cast<int64_t>(batch.sampled_rows.size());
   const Tensor logits = run.make({num_sampled, model_.config().vocab_size});
-  const Tensor hidden = model_.forward(run, batch.packed());
-  if (num_sampled == 0) return logits;
-  const std::vector<int32_t> rows(batch.sampled_rows.begin(), batch.sampled_rows.end());
-  const Tensor last = run.make({num_sampled, hidden.extent(1)});
-  run.k.gather_rows(hidden, rows, last);
-  model_.head().forward(run, last, logits);
+  hidden_ = model_.forward(run, batch.packed());
+  if (num_sampled > 0) {
+    const std::vector<int32_t> rows(batch.sampled_rows.begin(), batch.sampled_rows.end());
+    const Tensor last = run.make({num_sampled, hidden_.extent(1)});
+    run.k.gather_rows(hidden_, rows, last);
+    model_.head().forward(run, last, logits);
+  }
+  after_step_ = arena_.mark();
+  return logits;
+}
+
+Tensor Runner::score(int64_t first_row, int64_t count) {
+  arena_.rewind(after_step_);
+  const Run run{.k = kernels_, .arena = arena_, .precision = precision_};
+  const Tensor logits = run.make({count, model_.config().vocab_size});
+  model_.head().forward(run, hidden_.rows(first_row, count), logits);
   return logits;
 }
 

@@ -1,5 +1,5 @@
-// The runner: one step of the model. StepPlan -> packed rows with cache pages -> hidden states -> logits of the rows
-// that sample.
+// The runner: one step of the model. Items of a StepPlan -> packed rows with cache pages -> hidden states -> logits of
+// the rows that sample.
 #pragma once
 
 #include <memory>
@@ -12,15 +12,15 @@
 
 namespace fathom {
 
-/// A plan's rows as the model takes them. Pages of every sequence must have been reserved.
+/// The rows of a plan's items as the model takes them. Pages of every sequence must have been reserved.
 struct Batch {
-  Batch(const StepPlan& plan, std::span<const std::unique_ptr<Sequence>> sequences);
+  Batch(std::span<const StepItem> items, std::span<const std::unique_ptr<Sequence>> sequences);
   PackedTokens packed() const { return {.tokens = tokens, .positions = positions, .segments = segments}; }
 
   std::vector<int32_t> tokens;
   std::vector<int64_t> positions;
   std::vector<Segment> segments;
-  std::vector<int64_t> sampled_rows;  // in plan order
+  std::vector<int64_t> sampled_rows;  // in plan order: of an item its last known token and its guesses
 };
 
 class Runner {
@@ -30,12 +30,19 @@ class Runner {
 
   /// Computes the batch, filling the cache; logits [sampled rows, V] stay valid until the next call.
   Tensor step(const Batch& batch);
+  /// The logits [count, V] of rows first_row .. of the last step's batch, whether they sample or not; valid until the
+  /// next call. For a few rows at a time: a vocabulary is long.
+  Tensor score(int64_t first_row, int64_t count);
+  /// The hidden states [count, D] of rows of the last step's batch, after the final norm; valid until the next step.
+  Tensor hidden(int64_t first_row, int64_t count) const { return hidden_.rows(first_row, count); }
 
  private:
   const Transformer& model_;
   Kernels& kernels_;
   Precision precision_;
   Arena arena_;
+  Tensor hidden_;           // of the last step [T, D]
+  Arena::Mark after_step_;  // what score() computes begins here
 };
 
 }  // namespace fathom

@@ -1,18 +1,49 @@
-// Sequence: one request inside the engine: its tokens, how far they are in the cache, and how to go on.
+// Request: what a caller wants. Sequence: one request inside the engine: its tokens, how far they are in the cache, and
+// how to go on.
 #pragma once
 
+#include <algorithm>
+#include <chrono>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "engine/latent_cache.h"
+#include "engine/logprobs.h"
 #include "engine/sampler.h"
+#include "engine/speculate.h"
 
 namespace fathom {
 
-enum class FinishReason { kNone, kStopToken, kMaxTokens, kContextFull };
+using Clock = std::chrono::steady_clock;
+
+enum class FinishReason { kNone, kStopToken, kMaxTokens, kContextFull, kNumericError, kDeadline };
+
+struct Request {
+  std::vector<int32_t> prompt = {};
+  SamplingParams sampling = {};
+  int64_t max_new_tokens = 16;
+  int64_t priority = 0;                            // higher goes first
+  std::optional<Clock::time_point> deadline = {};  // from then on it is not worth going on
+  /// The log-probability of each generated token and of that many most probable ones; none when negative.
+  int64_t num_logprobs = -1;
+  /// The same of every prompt token but the first (num_logprobs must not be negative).
+  bool prompt_logprobs = false;
+  SpeculationParams speculation = {};
+};
 
 struct Sequence {
   Sequence(int64_t sequence_id, LatentCache& pages) : id(sequence_id), cache(pages) {}
+
+  /// Tokens whose pages may be another request's: of the prompt, and not the last one, whose logits are wanted; none
+  /// while the logits of the whole prompt are.
+  int64_t num_shareable() const {
+    if (prompt_logprobs_wanted()) return 0;
+    return std::min(prompt_length, static_cast<int64_t>(tokens.size()) - 1);
+  }
+  bool prompt_logprobs_wanted() const {
+    return wants_prompt_logprobs && static_cast<int64_t>(prompt_logprobs.size()) + 1 < prompt_length;
+  }
 
   int64_t id;
   std::vector<int32_t> tokens;  // prompt, then generated
@@ -20,8 +51,18 @@ struct Sequence {
   int64_t num_computed = 0;     // tokens whose latents are in the cache
   int64_t max_length = 0;       // generation ends when tokens reach this many
   SamplingParams sampling;
+  int64_t priority = 0;
+  int64_t arrival = 0;
+  std::optional<Clock::time_point> deadline;
+  int64_t num_logprobs = -1;
+  bool wants_prompt_logprobs = false;
+  std::vector<Logprobs> prompt_logprobs;  // of the prompt's tokens from the second on, as far as they are known
+  bool is_running = false;                // admitted, and not preempted since
+  bool is_counted = false;                // in the statistics of the prefix cache
   FinishReason finish = FinishReason::kNone;
+  SequenceSpeculation speculation;
   SequenceCache cache;
+  std::vector<uint64_t> page_hashes;  // of the prompt's full pages
 };
 
 }  // namespace fathom

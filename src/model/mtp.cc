@@ -30,6 +30,11 @@ Tensor Mtp::forward(const Run& run, Tensor hidden, std::span<const int32_t> next
   return out;
 }
 
+Tensor Mtp::forward(const Run& run, Tensor hidden, const PackedTokens& rows) const {
+  const RotaryTable rotary = rotary_.table(run, rows.positions);
+  return forward(run, hidden, rows.tokens, {.segments = rows.segments, .rotary = rotary, .layer = layer_}, nullptr);
+}
+
 void Mtp::backward_input(const Run& run, const AttentionContext& context, Tensor dout, MtpSaved& s,
                          Tensor dhidden) const {
   const int64_t T = dout.extent(0), D = dout.extent(1);

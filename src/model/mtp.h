@@ -21,12 +21,21 @@ struct MtpSaved {
 class Mtp {
  public:
   Mtp(const Transformer& model, int64_t module)
-      : config_(model.config()), shared_(model.weights()), w_(model.weights().mtp[static_cast<size_t>(module)]) {}
+      : config_(model.config()),
+        shared_(model.weights()),
+        rotary_(model.rotary()),
+        w_(model.weights().mtp[static_cast<size_t>(module)]),
+        layer_(model.config().num_hidden_layers + module) {}
 
   /// Hidden states after shared_head.norm [T, D], ready for the head. next_tokens[t] is the token that follows row t.
   /// context.layer is num_hidden_layers + module.
   Tensor forward(const Run& run, Tensor hidden, std::span<const int32_t> next_tokens, const AttentionContext& context,
                  MtpSaved* saved) const;
+  /// Inference over packed rows with cache pages, as Transformer::forward takes them: hidden [T, D] are the main
+  /// model's states after its final norm at rows.positions (or, to draft further, this module's own result for the
+  /// position before), rows.tokens the tokens that follow them. The latents go to page layer num_hidden_layers +
+  /// module.
+  Tensor forward(const Run& run, Tensor hidden, const PackedTokens& rows) const;
   /// Adds the gradient of the input hidden to dhidden [T, D] and the embedding's gradient to its parameter.
   void backward_input(const Run& run, const AttentionContext& context, Tensor dout, MtpSaved& saved,
                       Tensor dhidden) const;
@@ -35,7 +44,9 @@ class Mtp {
  private:
   const ModelConfig& config_;
   const ModelWeights& shared_;
+  const Rotary& rotary_;
   const MtpWeights& w_;
+  int64_t layer_;
 };
 
 }  // namespace fathom

@@ -114,6 +114,53 @@ class Output(CommandLineCase):
         self.assertEqual(self.generate_json(model, "-p", PROMPT, "-n", 1, "--temp", 0, "-t", 1)["tokens"], many[:1])
 
 
+class Speculation(CommandLineCase):
+    def test_guesses_do_not_change_an_answer(self):
+        model = support.endless_model("f32")
+        for sampling in (("--temperature", 0), ("--temperature", 0.8, "--seed", 4)):
+            arguments = ("-p", PROMPT, "-n", 40, "-t", 1, *sampling)
+            expected = self.generate_json(model, *arguments)
+            self.assertNotIn("speculation", expected)
+            for kind, draft in (("mtp", 1), ("mtp", 3), ("lookup", 4)):
+                with self.subTest(sampling=sampling, kind=kind, draft=draft):
+                    result = self.generate_json(model, *arguments, "--speculate", kind, "--draft-tokens", draft, "--always-draft")
+                    self.assertEqual(answer(result), answer(expected))
+                    counts = result["speculation"]
+                    self.assertEqual(counts["kind"], kind)
+                    self.assertGreater(counts["accepted"], 0)
+                    self.assertEqual(sum(counts["proposed_by_position"]), counts["proposed"])
+                    self.assertEqual(sum(counts["accepted_by_position"]), counts["accepted"])
+                    self.assertLessEqual(len(counts["proposed_by_position"]), draft)
+                    # Steps that draft bring one token and the right guesses; the first token comes from the prompt.
+                    self.assertLessEqual(counts["steps"] + counts["accepted"], 39)
+                    adaptive = self.generate_json(model, *arguments, "--speculate", kind)
+                    self.assertEqual(answer(adaptive), answer(expected))
+
+    def test_what_a_stop_string_cuts_off_is_not_counted(self):
+        model = support.endless_model("f32")
+        text = self.generate_json(model, *GREEDY, "-t", 1)["text"]
+        for stop in (text[10:13], text[20:21]):
+            expected = self.generate_json(model, *GREEDY, "-t", 1, "--stop", stop)
+            guessed = self.generate_json(model, *GREEDY, "-t", 1, "--stop", stop, "--speculate", "mtp", "--draft-tokens", 4,
+                                         "--always-draft")
+            self.assertEqual(answer(guessed), answer(expected))
+            self.assertEqual(guessed["completion_tokens"], expected["completion_tokens"])
+
+    def test_the_share_of_right_guesses_is_said_on_standard_error(self):
+        done = support.run("generate", support.endless_model("f32"), *GREEDY, "-t", 1, "--speculate", "mtp", "--always-draft")
+        self.assert_success(done)
+        self.assertRegex(done.stderr, r"^speculation mtp: \d+ of \d+ guesses right \(\d+\.\d %\), \d\.\d\d tokens in each of \d+ drafted steps\n$")
+
+    def test_what_cannot_be_is_refused(self):
+        model = support.tiny_model()
+        self.refused("generate", model, "-p", "a", "--speculate", "eagle", needles=["eagle", "none, mtp, lookup"])
+        self.refused("generate", model, "-p", "a", "--draft-tokens", 2, needles=["--draft-tokens", "--speculate"])
+        self.refused("generate", model, "-p", "a", "--speculate", "lookup", "--draft-tokens", 17, needles=["--draft-tokens", "17"])
+        without = support.copy_of_model()
+        support.edit_json(without / "config.json", num_nextn_predict_layers=0)
+        self.refused("generate", without, "-p", "a", "--speculate", "mtp", needles=[without, "MTP module"])
+
+
 class Refusals(CommandLineCase):
     def test_an_empty_prompt(self):
         path = support.fresh_directory() / "empty.txt"

@@ -12,10 +12,10 @@
 namespace fathom {
 namespace {
 
-using testing::Request;
 using testing::Trace;
 using testing::trace;
 using testing::trace_alone;
+using testing::TracedRequest;
 using testing::TraceOptions;
 
 struct Case {
@@ -76,7 +76,7 @@ class Determinism : public ::testing::TestWithParam<Case> {
     model_ = std::move(*model);
     options_.precision = GetParam().precision;
   }
-  Request request(int64_t prompt_length, int64_t new_tokens, uint64_t seed = 3) const {
+  TracedRequest request(int64_t prompt_length, int64_t new_tokens, uint64_t seed = 3) const {
     return {.prompt = testing::random_tokens(prompt_length, model_->config.vocab_size, seed), .new_tokens = new_tokens};
   }
   /// The instruction sets of this machine.
@@ -102,7 +102,7 @@ class DeterminismFp32 : public Determinism {};
 
 // 70 prompt tokens and 62 generated ones: pages of 64 fill up in the prompt and in the answer.
 TEST_P(Determinism, ThreadsDoNotMatter) {
-  const Request one = request(70, 62);
+  const TracedRequest one = request(70, 62);
   for (const std::string& level : levels()) {
     options_.kernels = level;
     options_.threads = 1;
@@ -115,7 +115,7 @@ TEST_P(Determinism, ThreadsDoNotMatter) {
 }
 
 TEST_P(Determinism, PromptChunksDoNotMatter) {
-  const Request one = request(150, 6);
+  const TracedRequest one = request(150, 6);
   for (const std::string& level : levels()) {
     options_.kernels = level;
     options_.chunk = 4096;
@@ -128,7 +128,7 @@ TEST_P(Determinism, PromptChunksDoNotMatter) {
 }
 
 TEST_P(Determinism, TheRestOfTheBatchDoesNotMatter) {
-  std::vector<Request> requests;
+  std::vector<TracedRequest> requests;
   const int64_t lengths[] = {1, 3, 64, 90, 17, 65, 33};
   const int64_t first_steps[] = {0, 0, 0, 2, 3, 3, 9};  // some generate while others are in their prompts
   for (size_t i = 0; i < std::size(lengths); ++i) {
@@ -140,7 +140,7 @@ TEST_P(Determinism, TheRestOfTheBatchDoesNotMatter) {
     std::vector<Trace> alone;
     options_.chunk = 4096;
     options_.threads = 1;
-    for (const Request& r : requests) alone.push_back(trace_alone(*model_, options_, r));
+    for (const TracedRequest& r : requests) alone.push_back(trace_alone(*model_, options_, r));
     options_.threads = 2;
     for (int64_t chunk : {11, 100, 4096}) {
       options_.chunk = chunk;
@@ -153,7 +153,7 @@ TEST_P(Determinism, TheRestOfTheBatchDoesNotMatter) {
 }
 
 TEST_P(Determinism, AReusedPrefixDoesNotMatter) {
-  Request one = request(100, 6);
+  TracedRequest one = request(100, 6);
   const Trace fresh = trace_alone(*model_, options_, one);
   for (size_t shared : {1u, 63u, 64u, 65u, 99u, 100u}) {
     one.earlier.assign(one.prompt.begin(), one.prompt.begin() + static_cast<std::ptrdiff_t>(shared));
@@ -165,10 +165,10 @@ TEST_P(Determinism, AReusedPrefixDoesNotMatter) {
 
 TEST_P(Determinism, NaiveGenerationIsPrefillOfOneMoreToken) {
   options_.generation = GenerationForm::kNaive;
-  Request one = request(61, 9);
+  TracedRequest one = request(61, 9);
   const Trace generated = trace_alone(*model_, options_, one);
   for (size_t i = 0; i < generated.tokens.size(); ++i) {
-    Request longer = one;
+    TracedRequest longer = one;
     longer.new_tokens = 1;
     longer.prompt.insert(longer.prompt.end(), generated.tokens.begin(),
                          generated.tokens.begin() + static_cast<std::ptrdiff_t>(i));
@@ -193,7 +193,7 @@ TEST_P(DeterminismFp32, AbsorbedAndNaiveGenerationAgree) {
 }
 
 TEST_P(DeterminismFp32, InstructionSetsAgreeBitForBit) {
-  const Request one = request(70, 20);
+  const TracedRequest one = request(70, 20);
   options_.kernels = "generic";
   const Trace generic = trace_alone(*model_, options_, one);
   for (const std::string& level : available_kernels()) {
@@ -245,7 +245,7 @@ TEST_P(Determinism, TrainingForwardIsPrefill) {
 }
 
 TEST_P(Determinism, TheEngineGeneratesTheTokensOfItsParts) {
-  std::vector<Request> requests;
+  std::vector<TracedRequest> requests;
   for (int64_t length : {1, 70, 20}) requests.push_back(request(length, 30, static_cast<uint64_t>(length)));
   ThreadPool pool(2);
   const auto kernels = make_kernels("cpu", pool);
@@ -257,7 +257,7 @@ TEST_P(Determinism, TheEngineGeneratesTheTokensOfItsParts) {
   engine_options.allowed_tokens.assign(static_cast<size_t>(model_->config.vocab_size), true);
   Engine engine(*model_, **kernels, engine_options);
   std::vector<std::vector<int32_t>> generated(requests.size());
-  for (const Request& r : requests) {
+  for (const TracedRequest& r : requests) {
     ASSERT_TRUE(engine.submit(r.prompt, {.temperature = 0}, r.new_tokens));
   }
   while (engine.has_work()) {

@@ -1,10 +1,11 @@
-// The engine's life of a sequence: how it ends, what is refused, what a follow-up keeps, and what a full cache does.
-// That its tokens are the right ones is determinism_test.cc.
+// The engine's life of a sequence: how it ends, what is refused, what a follow-up keeps, what a full cache does, and
+// what requests share. That its tokens are the right ones is determinism_test.cc.
 #include "engine/engine.h"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
 #include <map>
 #include <set>
@@ -157,7 +158,7 @@ TEST_F(EngineTest, RefusesWhatItCannotRunAndSaysWhy) {
       {{}, greedy_, "empty"},         {{1, 2, 71}, greedy_, "71"},
       {{-1}, greedy_, "-1"},          {{std::numeric_limits<int32_t>::max()}, greedy_, "2147483647"},
       {prompt(400), greedy_, "400"},  {{1}, {.temperature = -0.5}, "temperature -0.5"},
-      {{1}, {.top_p = 0}, "top_p 0"},
+      {{1}, {.top_p = 0}, "top_p 0"}, {{1}, {.logit_bias = {{71, 1}}}, "71"},
   };
   for (const Row& row : rows) {
     const auto id = e.submit(row.prompt, row.sampling, 5);
@@ -170,35 +171,233 @@ TEST_F(EngineTest, RefusesWhatItCannotRunAndSaysWhy) {
   ASSERT_TRUE(id);
   EXPECT_EQ(finish(e)[*id].tokens.size(), 1u);
   EXPECT_FALSE(e.resume(*id, {}, 5));
+  const auto many = e.submit({.prompt = {1}, .num_logprobs = Engine::kMaxLogprobs + 1});
+  ASSERT_FALSE(many);
+  EXPECT_NE(many.error().text.find("129"), std::string::npos) << many.error().text;
 }
 
-TEST_F(EngineTest, AFullCacheIsAnErrorThatRemovingASequenceCures) {
-  options_.max_cache_tokens = 192;  // three pages
+TEST_F(EngineTest, AFullCacheMakesSequencesWaitAndChangesNoAnswer) {
   options_.prompt_chunk = 64;
+  std::vector<std::vector<int32_t>> wanted;
+  for (uint64_t i = 0; i < 4; ++i) wanted.push_back(answer_of_fresh_engine(prompt(60, i), greedy_, 100).tokens);
+  options_.max_cache_tokens = 7 * 64;  // each needs three pages in the end; two begin beside each other
   Engine e = engine();
-  const auto first = e.submit(prompt(100), greedy_, 10), second = e.submit(prompt(120, 4), greedy_, 10);
-  ASSERT_TRUE(first && second);
-  std::map<int64_t, std::vector<int32_t>> answers;
-  const auto collect = [&](const std::vector<TokenEvent>& events) {
-    for (const TokenEvent& event : events) answers[event.sequence_id].push_back(event.token);
-  };
-  Result<std::vector<TokenEvent>> events = e.step();
-  for (; events; events = e.step()) collect(*events);
-  EXPECT_EQ(events.error().code, ErrorCode::kOutOfMemory);
-  EXPECT_NE(events.error().text.find("192"), std::string::npos) << events.error().text;
-  EXPECT_FALSE(e.step()) << "still full";
-  EXPECT_TRUE(e.has_work());
-  e.remove(*first);
-  while (e.has_work()) {
-    events = e.step();
-    ASSERT_TRUE(events) << events.error().text;
-    collect(*events);
+  std::vector<int64_t> ids;
+  for (uint64_t i = 0; i < 4; ++i) ids.push_back(*e.submit(prompt(60, i), greedy_, 100));
+  ASSERT_TRUE(e.step());
+  EXPECT_GT(e.stats().waiting, 0);
+  auto answers = finish(e);
+  for (size_t i = 0; i < 4; ++i) {
+    auto& got = answers[ids[i]].tokens;
+    EXPECT_EQ(got, wanted[i]) << "request " << i;
   }
-  EXPECT_EQ(answers[*second], answer_of_fresh_engine(prompt(120, 4), greedy_, 10).tokens);
-  e.remove(*second);
-  const auto third = e.submit(prompt(170, 5), greedy_, 3);  // all three pages are found again
-  ASSERT_TRUE(third);
-  EXPECT_EQ(finish(e)[*third].tokens, answer_of_fresh_engine(prompt(170, 5), greedy_, 3).tokens);
+  EXPECT_GT(e.stats().preemptions, 0);
+  EXPECT_GT(e.stats().preempted_tokens, 0);
+  EXPECT_EQ(e.stats().generated_tokens, 400);
+  EXPECT_EQ(e.stats().running + e.stats().waiting, 0);
+}
+
+TEST_F(EngineTest, PagesOfFinishedSequencesGiveWayAndAFollowUpIsComputedAgain) {
+  options_.max_cache_tokens = 4 * 64;
+  options_.prefix_cache = false;
+  Engine e = engine();
+  const auto first = e.submit(prompt(150), greedy_, 5);
+  ASSERT_TRUE(first);
+  auto history = prompt(150);
+  const auto answer = finish(e)[*first].tokens;
+  history.insert(history.end(), answer.begin(), answer.end());
+  const auto second = e.submit(prompt(200, 4), greedy_, 5);
+  ASSERT_TRUE(second);
+  EXPECT_EQ(finish(e)[*second].tokens, answer_of_fresh_engine(prompt(200, 4), greedy_, 5).tokens);
+  EXPECT_EQ(e.stats().preemptions, 0) << "nobody who was running had to go";
+  ASSERT_TRUE(e.resume(*first, history, 5));
+  EXPECT_EQ(finish(e)[*first].tokens, answer_of_fresh_engine(history, greedy_, 5).tokens);
+}
+
+TEST_F(EngineTest, ASharedPrefixIsComputedOnceAndChangesNoAnswer) {
+  auto longer = prompt(200);
+  longer.resize(150);
+  for (int32_t i = 0; i < 20; ++i) longer.push_back(i);
+  options_.prefix_cache = false;
+  const Answer wanted = answer_of_fresh_engine(prompt(200), greedy_, 10);
+  const Answer wanted_longer = answer_of_fresh_engine(longer, greedy_, 10);
+  options_.prefix_cache = true;
+  Engine e = engine();
+  const auto first = e.submit(prompt(200), greedy_, 10);
+  EXPECT_EQ(finish(e)[*first].tokens, wanted.tokens);
+  EXPECT_EQ(e.stats().prefix_hit_tokens, 0);
+  EXPECT_EQ(e.stats().prefix_miss_tokens, 200);
+  e.remove(*first);
+  EXPECT_EQ(e.stats().pages_in_use, 0);
+  EXPECT_EQ(e.stats().prefix_pages, 3) << "full pages of the prompt, not of the answer";
+  const auto again = e.submit(prompt(200), greedy_, 10), other = e.submit(longer, greedy_, 10);
+  auto answers = finish(e);
+  EXPECT_EQ(answers[*again].tokens, wanted.tokens);
+  EXPECT_EQ(answers[*other].tokens, wanted_longer.tokens);
+  EXPECT_EQ(e.stats().prefix_hit_tokens, 192 + 128);
+  EXPECT_EQ(e.stats().prompt_tokens, 200 + 200 + 170);
+  EXPECT_EQ(e.stats().pages_in_use, 3 + 2 + 1 + 1 - 2) << "two pages are both's";
+}
+
+TEST_F(EngineTest, TheLastPromptTokenIsAlwaysComputed) {
+  for (const int64_t length : {64, 128}) {
+    const Answer wanted = answer_of_fresh_engine(prompt(length), greedy_, 6);
+    Engine e = engine();
+    for (int turn = 0; turn < 2; ++turn) {
+      const auto id = e.submit(prompt(length), greedy_, 6);
+      EXPECT_EQ(finish(e)[*id].tokens, wanted.tokens) << length << " tokens, turn " << turn;
+    }
+    EXPECT_EQ(e.stats().prefix_hit_tokens, length - 64);
+  }
+}
+
+TEST_F(EngineTest, SeveralAnswersToOnePromptShareItsPages) {
+  std::vector<Answer> wanted;
+  for (uint64_t seed = 0; seed < 4; ++seed) {
+    wanted.push_back(answer_of_fresh_engine(prompt(200), {.temperature = 1, .seed = seed}, 8));
+  }
+  options_.prompt_chunk = 50;
+  Engine e = engine();
+  std::vector<int64_t> ids;
+  for (uint64_t seed = 0; seed < 4; ++seed) {
+    ids.push_back(*e.submit(prompt(200), {.temperature = 1, .seed = seed}, 8));
+  }
+  auto answers = finish(e);
+  for (size_t i = 0; i < 4; ++i) EXPECT_EQ(answers[ids[i]].tokens, wanted[i].tokens) << "seed " << i;
+  EXPECT_EQ(e.stats().prefix_hit_tokens, 3 * 192) << "the others waited for the first";
+  EXPECT_EQ(e.stats().pages_in_use, 3 + 4);
+}
+
+TEST_F(EngineTest, PagesThatANanIsInAreNotShared) {
+  options_.allowed_tokens[70] = false;
+  auto ill = prompt(150, 6);
+  std::replace(ill.begin(), ill.end(), 70, 1);
+  ill[140] = 70;
+  float* row = model_->weights.embedding.value.codes.ptr<float>() + 70 * model_->config.hidden_size;
+  std::fill(row, row + model_->config.hidden_size, std::numeric_limits<float>::quiet_NaN());
+  Engine e = engine();
+  ASSERT_TRUE(e.submit(ill, greedy_, 5));
+  finish(e);
+  EXPECT_EQ(e.stats().numeric_errors, 1);
+  EXPECT_EQ(e.stats().prefix_pages, 0);
+}
+
+TEST_F(EngineTest, ADeadlineEndsASequenceWhereverItIs) {
+  options_.max_running = 1;
+  const Clock::time_point start{};
+  const auto at = [&](int64_t ms) { return start + std::chrono::milliseconds(ms); };
+  const Answer wanted = answer_of_fresh_engine(prompt(9), greedy_, 50);
+  Engine e = engine();
+  Request request{.prompt = prompt(9), .sampling = greedy_, .max_new_tokens = 50, .deadline = at(10)};
+  const auto running = e.submit(request), waiting = e.submit(request);
+  request.deadline = {};
+  const auto patient = e.submit(request);
+  std::map<int64_t, Answer> answers;
+  for (int64_t ms = 0; e.has_work(); ++ms) {
+    const auto events = e.step(at(ms));
+    ASSERT_TRUE(events);
+    for (const TokenEvent& event : *events) {
+      if (event.token != TokenEvent::kNoToken) answers[event.sequence_id].tokens.push_back(event.token);
+      answers[event.sequence_id].finish = event.finish;
+    }
+  }
+  EXPECT_EQ(answers[*running].finish, FinishReason::kDeadline);
+  EXPECT_EQ(answers[*running].tokens, std::vector<int32_t>(wanted.tokens.begin(), wanted.tokens.begin() + 10));
+  EXPECT_EQ(answers[*waiting].finish, FinishReason::kDeadline);
+  EXPECT_TRUE(answers[*waiting].tokens.empty());
+  EXPECT_EQ(answers[*patient].tokens, wanted.tokens);
+  EXPECT_EQ(e.stats().deadlines_missed, 2);
+}
+
+TEST_F(EngineTest, PriorityGoesFirst) {
+  options_.max_running = 1;
+  Engine e = engine();
+  std::vector<int64_t> ends;
+  std::map<int64_t, int64_t> priority_of;
+  for (const int64_t priority : {0, -1, 2, 1}) {
+    const auto id = e.submit({.prompt = prompt(9), .sampling = greedy_, .max_new_tokens = 3, .priority = priority});
+    ASSERT_TRUE(id);
+    priority_of[*id] = priority;
+  }
+  while (e.has_work()) {
+    const auto events = e.step();
+    ASSERT_TRUE(events);
+    for (const TokenEvent& event : *events) {
+      if (event.finish != FinishReason::kNone) ends.push_back(priority_of[event.sequence_id]);
+    }
+  }
+  EXPECT_EQ(ends, (std::vector<int64_t>{2, 1, 0, -1}));
+}
+
+TEST_F(EngineTest, LogprobsAreTheModelsOwnWhateverTheSamplingIs) {
+  const auto events_of = [&](const SamplingParams& sampling, int64_t num_logprobs) {
+    Engine e = engine();
+    EXPECT_TRUE(
+        e.submit({.prompt = prompt(30), .sampling = sampling, .max_new_tokens = 6, .num_logprobs = num_logprobs}));
+    std::vector<TokenEvent> all;
+    while (e.has_work()) {
+      auto events = e.step();
+      std::move(events->begin(), events->end(), std::back_inserter(all));
+    }
+    return all;
+  };
+  const auto plain = events_of(greedy_, 3), none = events_of(greedy_, -1);
+  ASSERT_EQ(plain.size(), 6u);
+  for (size_t i = 0; i < 6; ++i) {
+    EXPECT_FALSE(none[i].logprobs);
+    ASSERT_TRUE(plain[i].logprobs);
+    ASSERT_EQ(plain[i].logprobs->top.size(), 3u);
+    EXPECT_EQ(plain[i].logprobs->top[0].token, plain[i].token) << "greedy takes the most probable one";
+    EXPECT_EQ(plain[i].logprobs->chosen.logprob, plain[i].logprobs->top[0].logprob);
+  }
+  // The same first distribution under other sampling.
+  const auto biased = events_of({.temperature = 0, .logit_bias = {{plain[0].token, -100}}}, 3);
+  EXPECT_EQ(biased[0].token, plain[0].logprobs->top[1].token);
+  EXPECT_EQ(biased[0].logprobs->chosen.logprob, plain[0].logprobs->top[1].logprob);
+  EXPECT_EQ(biased[0].logprobs->top[0].logprob, plain[0].logprobs->top[0].logprob);
+}
+
+// The prompt's log-probabilities are those that the tokens have as answers of --mla naive, token by token.
+TEST_F(EngineTest, PromptLogprobsAreThoseOfEachPrefix) {
+  options_.generation = GenerationForm::kNaive;
+  const auto tokens = prompt(140);
+  const auto run = [&](Engine& e, const Request& request) {
+    EXPECT_TRUE(e.submit(request));
+    std::vector<TokenEvent> all;
+    while (e.has_work()) {
+      auto events = e.step();
+      std::move(events->begin(), events->end(), std::back_inserter(all));
+    }
+    return all;
+  };
+  Engine whole = engine();
+  run(whole, {.prompt = tokens, .sampling = greedy_, .max_new_tokens = 1});  // its pages would be found
+  options_.prompt_chunk = 33;
+  Engine chunked = engine();
+  for (Engine* e : {&whole, &chunked}) {
+    const auto events = run(
+        *e, {.prompt = tokens, .sampling = greedy_, .max_new_tokens = 0, .num_logprobs = 2, .prompt_logprobs = true});
+    ASSERT_EQ(events.size(), 1u);
+    EXPECT_EQ(events[0].token, TokenEvent::kNoToken);
+    EXPECT_EQ(events[0].finish, FinishReason::kMaxTokens);
+    ASSERT_EQ(events[0].prompt_logprobs.size(), 139u);
+    for (const size_t length : {1u, 31u, 32u, 64u, 100u, 139u}) {
+      Engine fresh = engine();
+      const auto prefix = run(fresh, {.prompt = {tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(length)},
+                                      .sampling = {.temperature = 0, .logit_bias = {{tokens[length], 100}}},
+                                      .max_new_tokens = 1,
+                                      .num_logprobs = 2});
+      ASSERT_EQ(prefix[0].token, tokens[length]);
+      const Logprobs& got = events[0].prompt_logprobs[length - 1];
+      EXPECT_EQ(got.chosen.token, tokens[length]);
+      EXPECT_EQ(got.chosen.logprob, prefix[0].logprobs->chosen.logprob) << "after " << length << " tokens";
+      ASSERT_EQ(got.top.size(), 2u);
+      EXPECT_EQ(got.top[1].token, prefix[0].logprobs->top[1].token);
+    }
+  }
+  const auto refused = whole.submit({.prompt = tokens, .prompt_logprobs = true});
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().text.find("num_logprobs"), std::string::npos);
 }
 
 TEST_F(EngineTest, RemovingANeighbourChangesNothing) {
@@ -268,7 +467,11 @@ TEST_F(EngineTest, AFollowUpComputesWhatIsNewAndWhatWasGenerated) {
   finish(e);
   history[60] = (history[60] + 1) % 71;
   ASSERT_TRUE(e.resume(*id, history, 4));
-  EXPECT_EQ(steps_to_answer(), 15);
+  EXPECT_EQ(steps_to_answer(), 75) << "the first page is full: others may have it, so it cannot be changed";
+  history.back() = (history.back() + 1) % 71;
+  finish(e);
+  ASSERT_TRUE(e.resume(*id, history, 4));
+  EXPECT_EQ(steps_to_answer(), 1);
 }
 
 TEST_F(EngineTest, ARefusedFollowUpLeavesTheSequenceAsItWas) {
@@ -282,6 +485,26 @@ TEST_F(EngineTest, ARefusedFollowUpLeavesTheSequenceAsItWas) {
   history.push_back(1);
   ASSERT_TRUE(e.resume(*id, history, 4));
   EXPECT_EQ(finish(e)[*id].tokens, answer_of_fresh_engine(history, greedy_, 4).tokens);
+}
+
+// A token whose embedding is NaN: what a damaged file or a bad chip does to whoever uses it.
+TEST_F(EngineTest, NanEndsTheSequenceThatHasItAndNoOther) {
+  options_.allowed_tokens[70] = false;
+  float* row = model_->weights.embedding.value.codes.ptr<float>() + 70 * model_->config.hidden_size;
+  std::fill(row, row + model_->config.hidden_size, std::numeric_limits<float>::quiet_NaN());
+  auto healthy = prompt(30, 5), ill = prompt(20, 6);
+  std::replace(healthy.begin(), healthy.end(), 70, 1);
+  ill[10] = 70;
+  const Answer alone = answer_of_fresh_engine(healthy, greedy_, 12);
+  Engine e = engine();
+  const auto first = e.submit(ill, greedy_, 12), second = e.submit(healthy, greedy_, 12);
+  ASSERT_TRUE(first && second);
+  auto answers = finish(e);
+  EXPECT_EQ(answers[*first].finish, FinishReason::kNumericError);
+  EXPECT_EQ(answers[*first].tokens, (std::vector<int32_t>{TokenEvent::kNoToken}));
+  EXPECT_EQ(answers[*second].tokens, alone.tokens);
+  EXPECT_EQ(answers[*second].finish, FinishReason::kMaxTokens);
+  EXPECT_EQ(e.stats().numeric_errors, 1);
 }
 
 TEST_F(EngineTest, TheSeedDecidesWhatIsDrawn) {

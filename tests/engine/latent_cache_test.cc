@@ -1,4 +1,5 @@
-// Pages of the latent cache: bounded, recycled, never shared by two owners, and readable across their borders.
+// Pages of the latent cache: bounded, recycled, shared only when published and never written then, and readable across
+// their borders.
 #include "engine/latent_cache.h"
 
 #include <gtest/gtest.h>
@@ -30,11 +31,12 @@ TEST(LatentCache, HoldsLatentAndRopeKeyOfEveryLayer) {
 
 TEST(LatentCache, GivesEachPageOnceAndThenSaysItIsFull) {
   LatentCache cache(config(), DType::kF32, 3 * 64);
-  std::set<void*> pages;
+  std::set<int32_t> pages;
   for (int i = 0; i < 3; ++i) {
     const auto page = cache.take_page();
     ASSERT_TRUE(page);
-    std::memset(*page, 0xAB, static_cast<size_t>(cache.num_layers() * cache.layer_bytes()));  // all of it is ours
+    std::memset(cache.data(*page), 0xAB,
+                static_cast<size_t>(cache.num_layers() * cache.layer_bytes()));  // all of it is ours
     pages.insert(*page);
   }
   EXPECT_EQ(pages.size(), 3u);
@@ -84,25 +86,25 @@ TEST(SequenceCache, KeepsItsPagesWhenItGrowsAndWhenItMoves) {
 TEST(SequenceCache, GivesPagesBackWhenCutAndWhenItDies) {
   LatentCache cache(config(), DType::kF32, 4 * 64);
   const auto free_pages = [&cache] {
-    std::vector<void*> taken;
+    std::vector<int32_t> taken;
     while (const auto page = cache.take_page()) taken.push_back(*page);
-    for (void* page : taken) cache.give_back(page);
+    for (int32_t page : taken) cache.give_back(page);
     return taken.size();
   };
   {
     SequenceCache sequence(cache);
     ASSERT_TRUE(sequence.reserve(4 * 64));
     EXPECT_EQ(free_pages(), 0u);
-    sequence.truncate(4 * 64);
+    EXPECT_EQ(sequence.truncate(4 * 64), 256);
     EXPECT_EQ(free_pages(), 0u);
-    sequence.truncate(65);
+    EXPECT_EQ(sequence.truncate(65), 65);
     EXPECT_EQ(free_pages(), 2u);
     EXPECT_EQ(sequence.layers()[1].pages.size(), 2u);
-    sequence.truncate(64);
+    EXPECT_EQ(sequence.truncate(64), 64);
     EXPECT_EQ(free_pages(), 3u);
-    sequence.truncate(1000);  // nothing to cut
+    EXPECT_EQ(sequence.truncate(1000), 1000);  // nothing to cut
     EXPECT_EQ(free_pages(), 3u);
-    sequence.truncate(0);
+    EXPECT_EQ(sequence.truncate(0), 0);
     EXPECT_EQ(free_pages(), 4u);
     EXPECT_TRUE(sequence.layers()[0].pages.empty());
     ASSERT_TRUE(sequence.reserve(100));
@@ -123,6 +125,105 @@ TEST(SequenceCache, IsUnchangedWhenThereIsNoRoom) {
   ASSERT_TRUE(second.reserve(2 * 64)) << "a smaller wish can be granted";
   EXPECT_EQ(second.layers()[0].pages.size(), 2u);
   EXPECT_NE(first.layers()[0].pages[1], second.layers()[0].pages[1]);
+}
+
+/// The tokens 0, 1, .. times `step`, and what publish() and find_prefix() want to know of them.
+struct Prompt {
+  Prompt(int64_t length, int32_t step, size_t different_from = 1000) : tokens(static_cast<size_t>(length)) {
+    for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<int32_t>(i) * step + (i >= different_from);
+    hashes = page_hashes(7, tokens, 64);
+  }
+  std::vector<int32_t> tokens;
+  std::vector<uint64_t> hashes;
+};
+
+TEST(SequenceCache, FindsThePagesThatWerePublishedUpToTheFirstDifference) {
+  LatentCache cache(config(), DType::kF32, 1024);
+  SequenceCache first(cache), second(cache);
+  const Prompt prompt(200, 3);
+  ASSERT_TRUE(first.reserve(200));
+  EXPECT_TRUE(second.find_prefix(prompt.tokens, prompt.hashes).empty()) << "nothing is published";
+  first.publish(prompt.tokens, std::span(prompt.hashes).first(2));
+  first.publish(prompt.tokens, prompt.hashes);
+  const std::vector<int32_t> pages(first.pages().begin(), first.pages().begin() + 3);
+  EXPECT_EQ(second.find_prefix(prompt.tokens, prompt.hashes), pages);
+  for (const auto& [difference, found] : {std::pair{0u, 0u}, {63u, 0u}, {64u, 1u}, {191u, 2u}, {192u, 3u}}) {
+    const Prompt other(200, 3, difference);
+    EXPECT_EQ(second.find_prefix(other.tokens, other.hashes).size(), found) << "different from " << difference;
+  }
+  const Prompt shorter(140, 3);
+  EXPECT_EQ(second.find_prefix(shorter.tokens, shorter.hashes).size(), 2u);
+  second.attach(pages);
+  EXPECT_EQ(cache.pages_in_use(), 4) << "three shared ones and the last of the first";
+  ASSERT_TRUE(second.reserve(193));
+  EXPECT_EQ(cache.pages_in_use(), 5);
+  EXPECT_EQ(second.layers()[1].pages[2], first.layers()[1].pages[2]);
+  EXPECT_NE(second.layers()[1].pages[3], first.layers()[1].pages[3]);
+}
+
+TEST(SequenceCache, ASecondCopyOfAPageGivesWayToTheFirst) {
+  LatentCache cache(config(), DType::kF32, 1024);
+  SequenceCache first(cache), second(cache);
+  const Prompt prompt(128, 5);
+  ASSERT_TRUE(first.reserve(128));
+  ASSERT_TRUE(second.reserve(130));
+  first.publish(prompt.tokens, prompt.hashes);
+  EXPECT_EQ(cache.pages_in_use(), 5);
+  second.publish(prompt.tokens, prompt.hashes);
+  EXPECT_EQ(cache.pages_in_use(), 3);
+  EXPECT_EQ(second.pages()[0], first.pages()[0]);
+  EXPECT_EQ(second.layers()[2].pages[1], first.layers()[2].pages[1]);
+}
+
+TEST(SequenceCache, IsNotCutThroughAPageThatOthersRead) {
+  LatentCache cache(config(), DType::kF32, 1024);
+  SequenceCache sequence(cache);
+  const Prompt prompt(200, 3);
+  ASSERT_TRUE(sequence.reserve(200));
+  sequence.publish(prompt.tokens, prompt.hashes);  // three pages; the fourth is its own
+  EXPECT_EQ(sequence.truncate(195), 195);
+  EXPECT_EQ(sequence.truncate(192), 192);
+  EXPECT_EQ(sequence.truncate(130), 128);
+  EXPECT_EQ(sequence.pages().size(), 2u);
+  EXPECT_EQ(sequence.truncate(1), 0);
+  EXPECT_TRUE(sequence.pages().empty());
+}
+
+TEST(LatentCache, KeepsPublishedPagesUntilOthersNeedTheRoomAndThenDropsTheOldestEndFirst) {
+  LatentCache cache(config(), DType::kF32, 4 * 64);
+  const Prompt old(128, 3), young(64, 5);
+  for (const Prompt* prompt : {&old, &young}) {
+    SequenceCache sequence(cache);
+    ASSERT_TRUE(sequence.reserve(static_cast<int64_t>(prompt->tokens.size())));
+    sequence.publish(prompt->tokens, prompt->hashes);
+  }
+  EXPECT_EQ(cache.pages_in_use(), 0);
+  EXPECT_EQ(cache.available_pages(), 4);
+  SequenceCache probe(cache), other(cache);
+  const auto known = [&](const Prompt& prompt) { return probe.find_prefix(prompt.tokens, prompt.hashes).size(); };
+  ASSERT_TRUE(other.reserve(64));  // the page that was never used
+  EXPECT_EQ(known(old), 2u);
+  ASSERT_TRUE(other.reserve(128));
+  EXPECT_EQ(known(old), 1u) << "the second page goes before the first";
+  ASSERT_TRUE(other.reserve(192));
+  EXPECT_EQ(known(old), 0u);
+  EXPECT_EQ(known(young), 1u);
+  probe.attach(probe.find_prefix(young.tokens, young.hashes));
+  EXPECT_FALSE(other.reserve(256)) << "a page in use is nobody else's";
+  EXPECT_EQ(known(young), 1u);
+}
+
+TEST(SequenceCache, TakesBackWhatItPublishedUnlessOthersHaveIt) {
+  LatentCache cache(config(), DType::kF32, 1024);
+  SequenceCache probe(cache), sequence(cache);
+  const Prompt prompt(192, 3);
+  ASSERT_TRUE(sequence.reserve(192));
+  sequence.publish(prompt.tokens, prompt.hashes);
+  probe.attach(probe.find_prefix(std::span(prompt.tokens).first(64), std::span(prompt.hashes).first(1)));
+  sequence.unpublish();
+  EXPECT_EQ(probe.find_prefix(prompt.tokens, prompt.hashes).size(), 1u);
+  sequence.publish(prompt.tokens, prompt.hashes);
+  EXPECT_EQ(probe.find_prefix(prompt.tokens, prompt.hashes).size(), 3u);
 }
 
 TEST(SequenceCache, ReadsBackWhatWasWrittenAcrossPages) {

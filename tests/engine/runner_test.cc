@@ -41,9 +41,10 @@ class RunnerTest : public ::testing::Test {
 TEST_F(RunnerTest, ABatchPacksThePlansRows) {
   add({10, 11, 12, 13, 14}, 3, 5);
   add({20, 21, 22}, 3, 130);
-  const StepPlan plan{{.sequence = 0, .first_position = 4, .count = 1, .form = MlaForm::kAbsorbed, .samples = true},
-                      {.sequence = 1, .first_position = 0, .count = 2},
-                      {.sequence = 0, .first_position = 1, .count = 3, .samples = true}};
+  const std::vector<StepItem> plan{
+      {.sequence = 0, .first_position = 4, .count = 1, .form = MlaForm::kAbsorbed, .samples = true},
+      {.sequence = 1, .first_position = 0, .count = 2},
+      {.sequence = 0, .first_position = 1, .count = 3, .samples = true}};
   const Batch batch(plan, sequences_);
   EXPECT_EQ(batch.tokens, (std::vector<int32_t>{14, 20, 21, 11, 12, 13}));
   EXPECT_EQ(batch.positions, (std::vector<int64_t>{4, 0, 1, 1, 2, 3}));
@@ -64,12 +65,27 @@ TEST_F(RunnerTest, ABatchPacksThePlansRows) {
   EXPECT_EQ(packed.positions.size(), 6u);
 }
 
+TEST_F(RunnerTest, GuessesFollowTheLastKnownTokenAndSampleToo) {
+  add({10, 11, 12, 13, 14}, 3, 8);
+  add({20, 21, 22}, 3, 3);
+  sequences_[0]->speculation.draft = {30, 31, 32};
+  const std::vector<StepItem> plan{
+      {.sequence = 0, .first_position = 4, .count = 1, .form = MlaForm::kAbsorbed, .samples = true, .num_draft = 2},
+      {.sequence = 1, .first_position = 1, .count = 2, .samples = true}};
+  const Batch batch(plan, sequences_);
+  EXPECT_EQ(batch.tokens, (std::vector<int32_t>{14, 30, 31, 21, 22}));
+  EXPECT_EQ(batch.positions, (std::vector<int64_t>{4, 5, 6, 1, 2}));
+  EXPECT_EQ(batch.sampled_rows, (std::vector<int64_t>{0, 1, 2, 4}));
+  EXPECT_EQ(batch.segments[0].count, 3);
+  EXPECT_EQ(batch.segments[1].row, 3);
+}
+
 TEST_F(RunnerTest, LogitsAreTheHeadOfTheSampledRowsInPlanOrder) {
   add({10, 11, 12, 13, 14}, 5, 5);
   add({20, 21, 22}, 3, 3);
   Runner runner(transformer_, *kernels_, Precision::kF32);
-  const StepPlan both{{.sequence = 1, .first_position = 0, .count = 3, .samples = true},
-                      {.sequence = 0, .first_position = 0, .count = 5, .samples = true}};
+  const std::vector<StepItem> both{{.sequence = 1, .first_position = 0, .count = 3, .samples = true},
+                                   {.sequence = 0, .first_position = 0, .count = 5, .samples = true}};
   const Tensor logits = runner.step(Batch(both, sequences_));
   ASSERT_EQ(logits.extent(0), 2);
   ASSERT_EQ(logits.extent(1), model_->config.vocab_size);
@@ -88,15 +104,31 @@ TEST_F(RunnerTest, LogitsAreTheHeadOfTheSampledRowsInPlanOrder) {
   }
 }
 
+TEST_F(RunnerTest, ScoresAnyRowsOfTheLastStep) {
+  add({10, 11, 12, 13, 14}, 5, 5);
+  add({20, 21, 22}, 3, 3);
+  Runner runner(transformer_, *kernels_, Precision::kF32);
+  const std::vector<StepItem> both{{.sequence = 1, .first_position = 0, .count = 3, .samples = true},
+                                   {.sequence = 0, .first_position = 0, .count = 5, .samples = true}};
+  const Tensor logits = runner.step(Batch(both, sequences_));
+  const auto first = row(logits, 0), second = row(logits, 1);
+  const Tensor tail = runner.score(2, 4);  // the last row of sequence 1 and three of sequence 0
+  ASSERT_EQ(tail.extent(0), 4);
+  EXPECT_TRUE(bit_equal(row(tail, 0), first));
+  const auto third = row(tail, 3);
+  EXPECT_TRUE(bit_equal(row(runner.score(7, 1), 0), second));
+  EXPECT_TRUE(bit_equal(row(runner.score(5, 1), 0), third)) << "how many rows at a time does not matter";
+}
+
 TEST_F(RunnerTest, AStepThatSamplesNothingFillsTheCacheAllTheSame) {
   add({10, 11, 12, 13, 14}, 5, 5);
   add({10, 11, 12, 13, 14}, 5, 5);
   Runner runner(transformer_, *kernels_, Precision::kF32);
-  const StepPlan head{{.sequence = 0, .first_position = 0, .count = 4}};
+  const std::vector<StepItem> head{{.sequence = 0, .first_position = 0, .count = 4}};
   EXPECT_EQ(runner.step(Batch(head, sequences_)).extent(0), 0);
-  const StepPlan last{{.sequence = 0, .first_position = 4, .count = 1, .samples = true}};
+  const std::vector<StepItem> last{{.sequence = 0, .first_position = 4, .count = 1, .samples = true}};
   const auto in_two_steps = row(runner.step(Batch(last, sequences_)), 0);
-  const StepPlan whole{{.sequence = 1, .first_position = 0, .count = 5, .samples = true}};
+  const std::vector<StepItem> whole{{.sequence = 1, .first_position = 0, .count = 5, .samples = true}};
   EXPECT_TRUE(bit_equal(row(runner.step(Batch(whole, sequences_)), 0), in_two_steps));
 }
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <numeric>
 
 #include "base/rng.h"
@@ -19,18 +20,44 @@ constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
 std::vector<bool> all_allowed(size_t count) { return std::vector<bool>(count, true); }
 
+/// DRY as its author writes it down: for every earlier occurrence of the last token, how far the tokens before it agree
+/// with the end of the context; the token after it would make that longer.
+std::map<int32_t, int64_t> repetition_lengths(std::span<const int32_t> context, const std::vector<int32_t>& breakers) {
+  std::map<int32_t, int64_t> lengths;
+  const auto is_breaker = [&](int32_t t) { return std::find(breakers.begin(), breakers.end(), t) != breakers.end(); };
+  const auto n = std::ssize(context);
+  const auto at = [&](std::ptrdiff_t i) { return context[static_cast<size_t>(i)]; };
+  for (std::ptrdiff_t i = 0; i + 1 < n; ++i) {
+    int64_t length = 0;
+    while (i - length >= 0 && at(i - length) == at(n - 1 - length) && !is_breaker(at(i - length))) ++length;
+    if (length > 0 && !is_breaker(at(i + 1))) lengths[at(i + 1)] = std::max(lengths[at(i + 1)], length);
+  }
+  return lengths;
+}
+
 /// The filters by definition, each a pass over explicit probabilities that are renormalised after it. A token stays
 /// when the definition holds for it; tokens are compared by probability, then by lower id.
 std::vector<Candidate> by_definition(const std::vector<float>& logits, const std::vector<bool>& allowed,
-                                     const std::vector<int32_t>& context, const SamplingParams& params) {
+                                     const SamplingContext& context, const SamplingParams& params) {
   std::vector<Candidate> kept;
+  const auto repeated = repetition_lengths(context.tokens, params.dry_sequence_breakers);
   for (size_t v = 0; v < logits.size(); ++v) {
     if (!allowed[v] || std::isnan(logits[v]) || logits[v] == -kInf) continue;
+    const auto token = static_cast<int32_t>(v);
     double z = logits[v];
-    if (std::find(context.begin(), context.end(), static_cast<int32_t>(v)) != context.end()) {
+    for (const LogitBias& entry : params.logit_bias) z += entry.token == token ? entry.bias : 0;
+    const auto answer = context.tokens.subspan(static_cast<size_t>(context.prompt_length));
+    if (std::find(context.tokens.begin(), context.tokens.end(), token) != context.tokens.end()) {
       z = z > 0 ? z / params.repetition_penalty : z * params.repetition_penalty;
     }
-    kept.push_back({static_cast<int32_t>(v), z / params.temperature});
+    const auto times = static_cast<double>(std::count(answer.begin(), answer.end(), token));
+    z -= times * params.frequency_penalty;
+    z -= times > 0 ? params.presence_penalty : 0;
+    const auto length = repeated.contains(token) ? repeated.at(token) : 0;
+    if (params.dry_multiplier > 0 && length >= params.dry_allowed_length) {
+      z -= params.dry_multiplier * std::pow(params.dry_base, static_cast<double>(length - params.dry_allowed_length));
+    }
+    kept.push_back({token, z / params.temperature});
   }
   double largest = -std::numeric_limits<double>::infinity();
   for (const Candidate& c : kept) largest = std::max(largest, c.probability);
@@ -67,6 +94,22 @@ std::vector<Candidate> by_definition(const std::vector<float>& logits, const std
   for (const Candidate& c : kept) best = std::max(best, c.probability);
   keep_if([&](const Candidate& c) { return c.probability >= params.min_p * best; });
   normalise();
+  if (params.typical_p < 1) {
+    double entropy = 0;
+    for (const Candidate& c : kept) entropy -= c.probability * std::log(c.probability);
+    const auto distance = [&](const Candidate& c) { return std::abs(-std::log(c.probability) - entropy); };
+    // A token stays while the more typical ones have not reached the mass.
+    keep_if([&](const Candidate& c) {
+      double before = 0;
+      for (const Candidate& o : kept) {
+        const double gap = distance(o) - distance(c);
+        const bool is_equal = o.probability == c.probability;
+        if (is_equal ? o.token < c.token : gap < 0) before += o.probability;
+      }
+      return before < params.typical_p;
+    });
+  }
+  normalise();
   std::sort(kept.begin(), kept.end(), precedes);
   return kept;
 }
@@ -96,14 +139,37 @@ TEST(Sampler, EveryFilterKeepsWhatItsDefinitionKeeps) {
     allowed[sure] = true;
     logits[sure] = 1.5f;
     std::vector<int32_t> context;
-    for (int64_t n = rng.between(0, 6); n > 0; --n) context.push_back(static_cast<int32_t>(rng.below(count)));
+    for (int64_t n = rng.between(0, trial % 2 == 0 ? 6 : 40); n > 0; --n)
+      context.push_back(static_cast<int32_t>(rng.below(count)));
+    // Few tokens, often: so that sequences repeat.
+    if (trial % 3 == 0) {
+      for (int32_t& token : context) token %= 3;
+    }
     SamplingParams params{.temperature = 0.2 + 2 * rng.uniform()};
-    const int which = trial % 6;  // each filter alone, then all together
-    if (which == 0 || which >= 4) params.top_k = rng.between(1, 12);
-    if (which == 1 || which >= 4) params.top_p = 0.05 + 0.95 * rng.uniform();
-    if (which == 2 || which >= 4) params.min_p = rng.uniform();
-    if (which == 3 || which >= 4) params.repetition_penalty = 0.5 + rng.uniform() * 1.5;
-    expect_same(sampling_candidates(logits, allowed, context, params), by_definition(logits, allowed, context, params),
+    const int which = trial % 11;  // each filter alone, then all together
+    if (which == 0 || which >= 9) params.top_k = rng.between(1, 12);
+    if (which == 1 || which >= 9) params.top_p = 0.05 + 0.95 * rng.uniform();
+    if (which == 2 || which >= 9) params.min_p = rng.uniform();
+    if (which == 3 || which >= 9) params.repetition_penalty = 0.5 + rng.uniform() * 1.5;
+    if (which == 4 || which >= 9) params.typical_p = 0.05 + 0.95 * rng.uniform();
+    if (which == 5 || which >= 9) params.presence_penalty = rng.uniform() * 4 - 2;
+    if (which == 6 || which >= 9) params.frequency_penalty = rng.uniform() * 4 - 2;
+    if (which == 7 || which >= 9) {
+      params.dry_multiplier = rng.uniform();
+      params.dry_base = 1 + rng.uniform();
+      params.dry_allowed_length = rng.between(1, 4);
+      for (int64_t n = rng.between(0, 2); n > 0; --n) {
+        params.dry_sequence_breakers.push_back(static_cast<int32_t>(rng.below(count)));
+      }
+    }
+    if (which == 8 || which >= 9) {
+      for (int64_t n = rng.between(1, 4); n > 0; --n) {
+        params.logit_bias.push_back({static_cast<int32_t>(rng.below(count)), rng.uniform() * 6 - 3});
+      }
+    }
+    const SamplingContext seen{.tokens = context,
+                               .prompt_length = rng.between(0, static_cast<int64_t>(context.size()))};
+    expect_same(sampling_candidates(logits, allowed, seen, params), by_definition(logits, allowed, seen, params),
                 "trial " + std::to_string(trial));
   }
 }
@@ -124,7 +190,7 @@ TEST(Sampler, TiesGoToTheLowerId) {
 TEST(Sampler, TheRepetitionPenaltyLooksAtEachTokenOnce) {
   const std::vector<float> logits{2, -1, 1};
   const std::vector<int32_t> context{0, 0, 1, 99, -3};
-  const auto got = sampling_candidates(logits, all_allowed(3), context, {.temperature = 1, .repetition_penalty = 2});
+  const auto got = sampling_candidates(logits, all_allowed(3), {context}, {.temperature = 1, .repetition_penalty = 2});
   // Logits become 1, -2, 1.
   const double sum = 2 + std::exp(-3);
   ASSERT_EQ(got.size(), 3u);
@@ -132,10 +198,47 @@ TEST(Sampler, TheRepetitionPenaltyLooksAtEachTokenOnce) {
   EXPECT_EQ(got[0].token, 0);
   EXPECT_EQ(got[2].token, 1);
   EXPECT_NEAR(got[2].probability, std::exp(-3) / sum, 1e-12);
-  EXPECT_EQ(sample_token({std::vector<float>{2, 1.5f}}, all_allowed(2), std::vector<int32_t>{0},
+  EXPECT_EQ(sample_token({std::vector<float>{2, 1.5f}}, all_allowed(2), {std::vector<int32_t>{0}},
                          {.temperature = 0, .repetition_penalty = 2}, 0),
             1)
       << "greedy choice is penalised too";
+}
+
+TEST(Sampler, PresenceAndFrequencyPenaltiesLookAtTheAnswerOnly) {
+  const std::vector<float> logits{1, 1, 1};
+  const std::vector<int32_t> tokens{0, 0, 1, 1, 2};
+  const SamplingParams params{.presence_penalty = 0.5, .frequency_penalty = 0.25};
+  EXPECT_EQ(penalized_logits(logits, all_allowed(3), {.tokens = tokens, .prompt_length = 2}, params),
+            (std::vector<double>{1, 0, 0.25}));
+  EXPECT_EQ(penalized_logits(logits, all_allowed(3), {.tokens = tokens, .prompt_length = 5}, params),
+            (std::vector<double>{1, 1, 1}));
+}
+
+TEST(Sampler, DryPunishesWhatWouldGoOnWithARepetition) {
+  const std::vector<float> logits(6, 0);
+  const auto z = [&](std::vector<int32_t> tokens, const SamplingParams& params) {
+    return penalized_logits(logits, all_allowed(6), {.tokens = tokens}, params);
+  };
+  const SamplingParams dry{.dry_multiplier = 2, .dry_base = 3, .dry_allowed_length = 2};
+  EXPECT_EQ(z({1, 2, 3, 4, 1, 2, 3}, dry), (std::vector<double>{0, 0, 0, 0, -6, 0})) << "three tokens: 2 * 3^1";
+  EXPECT_EQ(z({2, 3, 4, 1, 2, 3}, dry), (std::vector<double>{0, 0, 0, 0, -2, 0})) << "two tokens: 2 * 3^0";
+  EXPECT_EQ(z({3, 4, 1, 2, 3}, dry), (std::vector<double>(6, 0))) << "one token is allowed";
+  SamplingParams broken = dry;
+  broken.dry_sequence_breakers = {2};
+  EXPECT_EQ(z({1, 2, 3, 4, 1, 2, 3}, broken), (std::vector<double>(6, 0))) << "only the 3 is after the breaker";
+  broken.dry_sequence_breakers = {4};
+  EXPECT_EQ(z({1, 2, 3, 4, 1, 2, 3}, broken), (std::vector<double>(6, 0))) << "a breaker itself is never punished";
+  // A long repetition: still numbers.
+  const auto long_one = z(std::vector<int32_t>(5000, 1), {.dry_multiplier = 5, .dry_base = 4});
+  EXPECT_TRUE(std::isfinite(long_one[1]) && long_one[1] < -1e38);
+}
+
+TEST(Sampler, BiasCanForbidAndForce) {
+  const std::vector<float> logits{1, 2, 3};
+  EXPECT_EQ(sample_token(logits, all_allowed(3), {}, {.temperature = 0, .logit_bias = {{2, -100}}}, 0), 1);
+  EXPECT_EQ(sample_token(logits, all_allowed(3), {}, {.temperature = 1, .logit_bias = {{0, 100}}}, 0), 0);
+  EXPECT_EQ(sample_token(logits, {true, false, true}, {}, {.temperature = 0, .logit_bias = {{1, 100}}}, 0), 2)
+      << "padding cannot be biased into being";
 }
 
 /// What must hold whatever the logits are: only allowed tokens come out.
@@ -146,7 +249,7 @@ void expect_only(const std::vector<float>& logits, const std::vector<bool>& allo
       for (const SamplingParams& params :
            {SamplingParams{.temperature = temperature},
             SamplingParams{.temperature = temperature, .top_k = 3, .top_p = 0.9, .min_p = 0.1}}) {
-        const int32_t token = sample_token(logits, allowed, std::vector<int32_t>{0, 1, 2}, params, position);
+        const int32_t token = sample_token(logits, allowed, {std::vector<int32_t>{0, 1, 2}}, params, position);
         ASSERT_NE(std::find(possible.begin(), possible.end(), token), possible.end())
             << what << ": token " << token << " at temperature " << temperature;
       }
@@ -232,18 +335,35 @@ TEST(Sampler, RefusesParametersOutOfRange) {
   EXPECT_TRUE(check_sampling({}));
   EXPECT_TRUE(check_sampling({.temperature = 0, .top_k = 0, .top_p = 1, .min_p = 0, .repetition_penalty = 0.1}));
   EXPECT_TRUE(check_sampling({.temperature = 100, .top_k = 1, .top_p = 1e-9, .min_p = 1}));
-  const std::pair<SamplingParams, const char*> rows[] = {{{.temperature = -1}, "temperature"},
-                                                         {{.temperature = nan}, "temperature"},
-                                                         {{.temperature = infinity}, "temperature"},
-                                                         {{.top_k = -1}, "top_k"},
-                                                         {{.top_p = 0}, "top_p"},
-                                                         {{.top_p = 1.01}, "top_p"},
-                                                         {{.top_p = nan}, "top_p"},
-                                                         {{.min_p = -0.1}, "min_p"},
-                                                         {{.min_p = 1.1}, "min_p"},
-                                                         {{.min_p = nan}, "min_p"},
-                                                         {{.repetition_penalty = 0}, "repetition_penalty"},
-                                                         {{.repetition_penalty = nan}, "repetition_penalty"}};
+  const std::pair<SamplingParams, const char*> rows[] = {
+      {{.temperature = -1}, "temperature"},
+      {{.temperature = nan}, "temperature"},
+      {{.temperature = infinity}, "temperature"},
+      {{.top_k = -1}, "top_k"},
+      {{.top_p = 0}, "top_p"},
+      {{.top_p = 1.01}, "top_p"},
+      {{.top_p = nan}, "top_p"},
+      {{.min_p = -0.1}, "min_p"},
+      {{.min_p = 1.1}, "min_p"},
+      {{.min_p = nan}, "min_p"},
+      {{.repetition_penalty = 0}, "repetition_penalty"},
+      {{.repetition_penalty = nan}, "repetition_penalty"},
+      {{.typical_p = 0}, "typical_p"},
+      {{.typical_p = 1.5}, "typical_p"},
+      {{.typical_p = nan}, "typical_p"},
+      {{.presence_penalty = 2.1}, "presence_penalty"},
+      {{.presence_penalty = nan}, "presence_penalty"},
+      {{.frequency_penalty = -2.1}, "frequency_penalty"},
+      {{.frequency_penalty = infinity}, "frequency_penalty"},
+      {{.dry_multiplier = -1}, "dry_multiplier"},
+      {{.dry_multiplier = nan}, "dry_multiplier"},
+      {{.dry_base = 0.5}, "dry_base"},
+      {{.dry_base = infinity}, "dry_base"},
+      {{.dry_allowed_length = 0}, "dry_allowed_length"},
+      {{.dry_sequence_breakers = std::vector<int32_t>(1025)}, "dry_sequence_breakers"},
+      {{.logit_bias = {{-1, 1}}}, "logit_bias"},
+      {{.logit_bias = {{1, 101}}}, "logit_bias"},
+      {{.logit_bias = {{1, nan}}}, "logit_bias"}};
   for (const auto& [params, name] : rows) {
     const Status status = check_sampling(params);
     ASSERT_FALSE(status) << name;

@@ -17,7 +17,7 @@
 
 namespace fathom::testing {
 
-struct Request {
+struct TracedRequest {
   std::vector<int32_t> prompt;
   int64_t new_tokens = 8;
   int64_t first_step = 0;             // it joins the batch before this step
@@ -58,7 +58,8 @@ struct TraceOptions {
   GenerationForm generation = GenerationForm::kAbsorbed;
 };
 
-inline std::vector<Trace> trace(const Model& model, const TraceOptions& options, const std::vector<Request>& requests) {
+inline std::vector<Trace> trace(const Model& model, const TraceOptions& options,
+                                const std::vector<TracedRequest>& requests) {
   ThreadPool pool(options.threads);
   const auto kernels = make_kernels(options.kernels, pool);
   EXPECT_TRUE(kernels) << kernels.error().text;
@@ -81,11 +82,17 @@ inline std::vector<Trace> trace(const Model& model, const TraceOptions& options,
       const auto length = static_cast<int64_t>(s.tokens.size());
       const bool done = static_cast<int64_t>(traces[i].tokens.size()) == requests[i].new_tokens;
       const bool waits = number < requests[i].first_step;
-      states.push_back({.num_tokens = length,
-                        .num_computed = done || waits ? length : s.num_computed,
-                        .prompt_length = s.prompt_length});
+      states.push_back({.phase = done || waits ? SequencePhase::kFinished : SequencePhase::kRunning,
+                        .arrival = static_cast<int64_t>(i),
+                        .num_tokens = length,
+                        .num_computed = s.num_computed,
+                        .prompt_length = s.prompt_length,
+                        .pages = s.cache.pages()});
     }
-    const StepPlan plan = plan_step(states, options.chunk, options.generation);
+    const auto plan = plan_step(states, {.token_budget = options.chunk,
+                                         .available_pages = cache.available_pages(),
+                                         .generation = options.generation})
+                          .items;
     for (const StepItem& item : plan) {
       const auto reserved = sequences[item.sequence]->cache.reserve(item.first_position + item.count);
       EXPECT_TRUE(reserved) << reserved.error().text;
@@ -114,7 +121,7 @@ inline std::vector<Trace> trace(const Model& model, const TraceOptions& options,
     const auto length = static_cast<int64_t>(requests[i].earlier.size());
     s.tokens = requests[i].earlier;
     EXPECT_TRUE(s.cache.reserve(length));
-    const StepPlan plan{{.sequence = i, .first_position = 0, .count = length}};
+    const std::vector<StepItem> plan{{.sequence = i, .first_position = 0, .count = length}};
     runner.step(Batch(plan, sequences));
     const auto shared = static_cast<int64_t>(std::mismatch(requests[i].earlier.begin(), requests[i].earlier.end(),
                                                            requests[i].prompt.begin(), requests[i].prompt.end())
@@ -135,7 +142,7 @@ inline std::vector<Trace> trace(const Model& model, const TraceOptions& options,
   return traces;
 }
 
-inline Trace trace_alone(const Model& model, const TraceOptions& options, const Request& request) {
+inline Trace trace_alone(const Model& model, const TraceOptions& options, const TracedRequest& request) {
   return trace(model, options, {request})[0];
 }
 

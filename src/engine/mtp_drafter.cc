@@ -1,0 +1,132 @@
+#include "engine/mtp_drafter.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace fathom {
+namespace {
+
+/// Packed rows of several sequences: tokens that follow, positions, segments; and where each row's hidden state is.
+struct Rows {
+  std::vector<int32_t> next_tokens;
+  std::vector<int64_t> positions;
+  std::vector<Segment> segments;
+
+  int64_t size() const { return static_cast<int64_t>(positions.size()); }
+  PackedTokens packed() const { return {.tokens = next_tokens, .positions = positions, .segments = segments}; }
+};
+
+}  // namespace
+
+void MtpDrafter::keep(Sequence& sequence, Tensor hidden) {
+  const int64_t D = hidden.extent(1);
+  for (int64_t t = 0; t < hidden.extent(0); ++t) {
+    const float* row = hidden.ptr<const float>() + t * hidden.stride(0);
+    sequence.speculation.mtp.hidden.insert(sequence.speculation.mtp.hidden.end(), row, row + D);
+  }
+}
+
+void MtpDrafter::truncate(Sequence& sequence, int64_t num_tokens, int64_t hidden_size) {
+  MtpProgress& mtp = sequence.speculation.mtp;
+  mtp.num_computed = std::min(mtp.num_computed, num_tokens);
+  const int64_t kept = std::min(num_kept(sequence, hidden_size), num_tokens - mtp.num_computed);
+  mtp.hidden.resize(static_cast<size_t>(kept * hidden_size));
+}
+
+void MtpDrafter::draft(std::span<DraftRequest> requests, const Choose& choose) {
+  for (DraftRequest& request : requests) request.sequence->speculation.draft.clear();
+  arena_.reset();
+  const Run run{.k = kernels_, .arena = arena_, .precision = precision_};
+  const Mtp module(model_, 0);
+  const int64_t D = model_.config().hidden_size;
+
+  // Follow: rows in the form of their tokens, absorbed ones first.
+  Rows rows;
+  std::vector<const float*> sources;
+  std::vector<int64_t> last_row(requests.size(), -1);
+  for (const MlaForm form : {MlaForm::kAbsorbed, MlaForm::kNaive}) {
+    for (size_t r = 0; r < requests.size(); ++r) {
+      const Sequence& s = *requests[r].sequence;
+      const int64_t begin = s.speculation.mtp.num_computed, end = begin + num_kept(s, D);
+      check(end < static_cast<int64_t>(s.tokens.size()), "a followed position has a next token");
+      const int64_t split = generation_ == GenerationForm::kAbsorbed ? std::clamp(s.prompt_length, begin, end) : end;
+      const int64_t from = form == MlaForm::kAbsorbed ? split : begin, to = form == MlaForm::kAbsorbed ? end : split;
+      if (from == to) continue;
+      rows.segments.push_back(
+          {.row = rows.size(), .count = to - from, .first_position = from, .form = form, .pages = s.cache.layers()});
+      for (int64_t i = from; i < to; ++i) {
+        if (i + 1 == end) last_row[r] = rows.size();
+        rows.positions.push_back(i);
+        rows.next_tokens.push_back(s.tokens[static_cast<size_t>(i + 1)]);
+        sources.push_back(s.speculation.mtp.hidden.data() + (i - begin) * D);
+      }
+    }
+  }
+  if (rows.size() == 0) return;
+  const Tensor hidden = run.make({rows.size(), D});
+  for (int64_t t = 0; t < rows.size(); ++t) {
+    std::copy_n(sources[static_cast<size_t>(t)], D, hidden.ptr<float>() + t * D);
+  }
+  const Tensor followed = module.forward(run, hidden, rows.packed());
+  for (DraftRequest& request : requests) {
+    MtpProgress& mtp = request.sequence->speculation.mtp;
+    mtp.num_computed += num_kept(*request.sequence, D);
+    mtp.hidden.clear();
+  }
+
+  // Guess: each round one row per sequence that wants another token.
+  struct Chain {
+    size_t request;
+    int32_t row;  // of the round's hidden states
+    std::vector<int32_t> context;
+  };
+  std::vector<Chain> chains;
+  for (size_t r = 0; r < requests.size(); ++r) {
+    if (requests[r].num_draft == 0) continue;
+    check(last_row[r] >= 0, "a draft begins from a kept hidden state");
+    chains.push_back({r, static_cast<int32_t>(last_row[r]), requests[r].sequence->tokens});
+  }
+  Tensor state = followed;
+  while (!chains.empty()) {
+    const auto count = static_cast<int64_t>(chains.size());
+    std::vector<int32_t> gathered;
+    for (const Chain& c : chains) gathered.push_back(c.row);
+    const Tensor last = run.make({count, D}), logits = run.make({count, model_.config().vocab_size});
+    run.k.gather_rows(state, gathered, last);
+    model_.head().forward(run, last, logits);
+
+    Rows next;
+    std::vector<int32_t> going_on;
+    std::vector<Chain> more;
+    for (int64_t i = 0; i < count; ++i) {
+      Chain& c = chains[static_cast<size_t>(i)];
+      DraftRequest& request = requests[c.request];
+      const std::span<const float> row(logits.ptr<const float>() + i * logits.stride(0),
+                                       static_cast<size_t>(logits.extent(1)));
+      const int32_t token = choose(*request.sequence, row, c.context);
+      std::vector<int32_t>& draft = request.sequence->speculation.draft;
+      draft.push_back(token);
+      if (static_cast<int64_t>(draft.size()) == request.num_draft) continue;
+      const auto position = static_cast<int64_t>(c.context.size()) - 1;  // of the token before the guess
+      c.context.push_back(token);
+      going_on.push_back(static_cast<int32_t>(i));
+      c.row = static_cast<int32_t>(next.size());
+      next.segments.push_back({.row = next.size(),
+                               .count = 1,
+                               .first_position = position,
+                               .form = generation_ == GenerationForm::kAbsorbed ? MlaForm::kAbsorbed : MlaForm::kNaive,
+                               .pages = request.sequence->cache.layers()});
+      next.positions.push_back(position);
+      next.next_tokens.push_back(token);
+      more.push_back(std::move(c));
+    }
+    chains = std::move(more);
+    if (chains.empty()) break;
+    const Tensor recycled = run.make({next.size(), D});
+    run.k.gather_rows(last, going_on, recycled);
+    state = module.forward(run, recycled, next.packed());
+  }
+}
+
+}  // namespace fathom

@@ -1,0 +1,89 @@
+#include "engine/prefix_index.h"
+
+#include <xxhash.h>
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace fathom {
+
+uint64_t page_hash(uint64_t before, std::span<const int32_t> tokens) {
+  return XXH3_64bits_withSeed(tokens.data(), tokens.size_bytes(), before);
+}
+
+std::vector<uint64_t> page_hashes(uint64_t seed, std::span<const int32_t> tokens, int64_t page_tokens) {
+  const auto size = static_cast<size_t>(page_tokens);
+  std::vector<uint64_t> hashes;
+  for (size_t first = 0; first + size <= tokens.size(); first += size) {
+    seed = page_hash(seed, tokens.subspan(first, size));
+    hashes.push_back(seed);
+  }
+  return hashes;
+}
+
+int32_t PrefixIndex::find(int32_t before, uint64_t hash, std::span<const int32_t> tokens) const {
+  const auto [first, last] = page_of_hash_.equal_range(hash);
+  for (auto it = first; it != last; ++it) {
+    const Entry& entry = entries_.at(it->second);
+    if (entry.before == before && std::ranges::equal(entry.tokens, tokens)) return it->second;
+  }
+  return kNoPage;
+}
+
+void PrefixIndex::insert(int32_t before, uint64_t hash, std::span<const int32_t> tokens, int32_t page) {
+  check(!contains(page), "a page is in the prefix index once");
+  if (before != kNoPage) {
+    const auto parent = entries_.find(before);
+    check(parent != entries_.end() && !parent->second.is_retired, "the page before is in the index and in use");
+    ++parent->second.num_following;
+  }
+  entries_.emplace(page, Entry{.before = before, .hash = hash, .tokens = {tokens.begin(), tokens.end()}, .place = {}});
+  page_of_hash_.emplace(hash, page);
+}
+
+void PrefixIndex::retire(int32_t page) {
+  Entry& entry = entries_.at(page);
+  check(!entry.is_retired, "a page retires once");
+  entry.place = retired_.insert(retired_.end(), page);
+  entry.is_retired = true;
+}
+
+void PrefixIndex::revive(int32_t page) {
+  Entry& entry = entries_.at(page);
+  check(entry.is_retired, "only a retired page is revived");
+  retired_.erase(entry.place);
+  entry.is_retired = false;
+}
+
+bool PrefixIndex::is_retired(int32_t page) const {
+  const auto it = entries_.find(page);
+  return it != entries_.end() && it->second.is_retired;
+}
+
+bool PrefixIndex::forget(int32_t page) {
+  const Entry& entry = entries_.at(page);
+  check(!entry.is_retired, "a page that is forgotten is in use");
+  if (entry.num_following > 0) return false;
+  erase(page);
+  return true;
+}
+
+int32_t PrefixIndex::evict() {
+  if (retired_.empty()) return kNoPage;
+  const int32_t page = retired_.front();
+  check(entries_.at(page).num_following == 0, "pages retire from the last to the first");
+  retired_.pop_front();
+  erase(page);
+  return page;
+}
+
+void PrefixIndex::erase(int32_t page) {
+  const auto it = entries_.find(page);
+  if (it->second.before != kNoPage) --entries_.at(it->second.before).num_following;
+  const auto [first, last] = page_of_hash_.equal_range(it->second.hash);
+  page_of_hash_.erase(std::find_if(first, last, [page](const auto& pair) { return pair.second == page; }));
+  entries_.erase(it);
+}
+
+}  // namespace fathom

@@ -1,0 +1,173 @@
+#include "engine/sequence_table.h"
+
+#include <algorithm>
+#include <unordered_map>
+#include <utility>
+
+#include "base/check.h"
+#include "base/rng.h"
+
+namespace fathom {
+namespace {
+
+constexpr size_t kMostLookedUp = 64;  // waiting sequences that may begin in one step
+
+}  // namespace
+
+Sequence* SequenceTable::find(int64_t sequence_id) const {
+  for (const auto& sequence : sequences_) {
+    if (sequence->id == sequence_id) return sequence.get();
+  }
+  return nullptr;
+}
+
+void SequenceTable::remove(int64_t sequence_id) {
+  std::erase_if(sequences_, [&](const auto& sequence) { return sequence->id == sequence_id; });
+}
+
+void SequenceTable::set_prompt(Sequence& sequence, std::span<const int32_t> prompt) {
+  sequence.tokens.assign(prompt.begin(), prompt.end());
+  sequence.prompt_length = static_cast<int64_t>(prompt.size());
+  // Pages in which the MTP module's rows are missing are of no use to a sequence that drafts with it.
+  const bool follows = sequence.speculation.params.kind == SpeculationKind::kMtp;
+  const uint64_t seed = options_.prefix_seed ^ (follows ? stream_of("mtp") : 0);
+  sequence.page_hashes = page_hashes(seed, prompt, LatentPages::kPageTokens);
+  sequence.arrival = next_arrival_++;
+  sequence.is_counted = false;
+}
+
+/// Fills prefixes_ and passed_over_. A sequence is passed over while another one of at least its priority, running or
+/// before it in rank, is computing the page it needs next: that page is then computed once.
+void SequenceTable::look_up_prefixes() {
+  prefixes_.assign(sequences_.size(), {});
+  passed_over_.assign(sequences_.size(), false);
+  std::unordered_map<uint64_t, int64_t> in_work;  // hash of a page that is being computed -> priority
+  std::vector<size_t> waiting;
+  for (size_t i = 0; i < sequences_.size(); ++i) {
+    const Sequence& s = *sequences_[i];
+    if (s.finish != FinishReason::kNone) continue;
+    const auto next = static_cast<size_t>(s.num_computed / LatentPages::kPageTokens);
+    if (!s.is_running) {
+      waiting.push_back(i);
+    } else if (next < s.page_hashes.size()) {
+      int64_t& priority = in_work.try_emplace(s.page_hashes[next], s.priority).first->second;
+      priority = std::max(priority, s.priority);
+    }
+  }
+  std::stable_sort(waiting.begin(), waiting.end(), [this](size_t a, size_t b) {
+    const Sequence &x = *sequences_[a], &y = *sequences_[b];
+    return x.priority != y.priority ? x.priority > y.priority : x.arrival < y.arrival;
+  });
+  // Who is too far behind to begin in this step is not looked up: with a long queue that would cost more than the step.
+  for (size_t k = kMostLookedUp; k < waiting.size(); ++k) passed_over_[waiting[k]] = true;
+  waiting.resize(std::min(waiting.size(), kMostLookedUp));
+  if (!options_.prefix_cache) return;
+  for (size_t i : waiting) {
+    const Sequence& s = *sequences_[i];
+    const auto most = static_cast<size_t>(s.num_shareable() / LatentPages::kPageTokens);
+    prefixes_[i] = s.cache.find_prefix(s.tokens, std::span(s.page_hashes).first(most));
+    const size_t next = prefixes_[i].size();
+    if (next >= s.page_hashes.size()) continue;
+    const auto [found, is_new] = in_work.try_emplace(s.page_hashes[next], s.priority);
+    passed_over_[i] = next < most && !is_new && found->second >= s.priority;
+  }
+}
+
+StepPlan SequenceTable::make_plan() {
+  look_up_prefixes();
+  std::vector<SequenceState> states;
+  for (size_t i = 0; i < sequences_.size(); ++i) {
+    const Sequence& s = *sequences_[i];
+    SequenceState state{.phase = s.is_running ? SequencePhase::kRunning : SequencePhase::kWaiting,
+                        .priority = s.priority,
+                        .arrival = s.arrival,
+                        .num_tokens = static_cast<int64_t>(s.tokens.size()),
+                        .num_computed = s.num_computed,
+                        .prompt_length = s.prompt_length,
+                        .pages = s.cache.pages(),
+                        .num_draft = s.speculation.wish};
+    if (s.finish != FinishReason::kNone) {
+      state.phase = SequencePhase::kFinished;
+    } else if (!s.is_running) {
+      state.num_computed = std::ssize(prefixes_[i]) * LatentPages::kPageTokens;
+      state.pages = prefixes_[i];
+      state.passed_over = passed_over_[i];
+    }
+    states.push_back(state);
+  }
+  return plan_step(states, {.token_budget = options_.token_budget,
+                            .max_running = options_.max_running,
+                            .available_pages = cache_.available_pages(),
+                            .generation = options_.generation});
+}
+
+void SequenceTable::change_phases(const StepPlan& plan) {
+  // First all prefixes, then the pages that go: so none of the found ones can be given away in between.
+  for (size_t i : plan.admitted) {
+    Sequence& s = *sequences_[i];
+    s.cache.attach(prefixes_[i]);
+    s.num_computed = std::ssize(prefixes_[i]) * LatentPages::kPageTokens;
+    s.speculation.restart(s.num_computed);
+    s.is_running = true;
+  }
+  for (size_t i : plan.preempted) {
+    Sequence& s = *sequences_[i];
+    if (s.finish == FinishReason::kNone) {
+      ++counters_.preemptions;
+      counters_.preempted_tokens += s.num_computed;
+    }
+    s.cache.truncate(0);
+    s.num_computed = 0;
+    s.speculation.restart(0);
+    s.is_running = false;
+  }
+  for (const StepItem& item : plan.items) {
+    Sequence& s = *sequences_[item.sequence];
+    if (!std::exchange(s.is_counted, true)) {
+      counters_.prefix_hit_tokens += s.num_computed;
+      counters_.prefix_miss_tokens += s.prompt_length - s.num_computed;
+    }
+  }
+}
+
+StepPlan SequenceTable::begin_step() {
+  StepPlan plan = make_plan();
+  change_phases(plan);
+  for (const StepItem& item : plan.items) {
+    const auto reserved = sequences_[item.sequence]->cache.reserve(item.first_position + item.count + item.num_draft);
+    check(reserved.ok(), "the scheduler plans no more pages than there are");
+  }
+  return plan;
+}
+
+void SequenceTable::end_item(const StepItem& item) {
+  Sequence& s = *sequences_[item.sequence];
+  s.num_computed += item.count;
+  if (!options_.prefix_cache || item.first_position >= s.prompt_length) return;
+  const auto full = static_cast<size_t>(s.num_computed / LatentPages::kPageTokens);
+  s.cache.publish(s.tokens, std::span(s.page_hashes).first(full));
+}
+
+void SequenceTable::end_draft(const StepItem& item, int64_t num_accepted) {
+  Sequence& s = *sequences_[item.sequence];
+  if (s.speculation.wish == 0) return;  // then no page was taken for guesses
+  s.num_computed += num_accepted;
+  s.cache.truncate(s.num_computed);
+}
+
+void SequenceTable::add_to(EngineStats& stats) const {
+  for (const auto& s : sequences_) {
+    if (s->finish != FinishReason::kNone) continue;
+    ++(s->is_running ? stats.running : stats.waiting);
+  }
+  stats.pages_in_use = cache_.pages_in_use();
+  stats.max_pages = cache_.max_pages();
+  stats.prefix_pages = cache_.index().num_pages();
+  stats.prefix_hit_tokens = counters_.prefix_hit_tokens;
+  stats.prefix_miss_tokens = counters_.prefix_miss_tokens;
+  stats.prompt_tokens = stats.prefix_hit_tokens + stats.prefix_miss_tokens;
+  stats.preemptions = counters_.preemptions;
+  stats.preempted_tokens = counters_.preempted_tokens;
+}
+
+}  // namespace fathom
