@@ -194,9 +194,10 @@ Result<Session::Answer> Session::run(int64_t sequence_id, const std::vector<std:
     if (!events) return events.error();
     for (const TokenEvent& event : *events) {
       if (event.sequence_id != sequence_id) continue;
+      answer.finish = event.finish;
+      if (event.finish == FinishReason::kNumericError) return corrupt("the model's output is not a number (NaN)");
       if (answer.tokens.empty()) answer.first_token_seconds = seconds_since(start);
       answer.tokens.push_back(event.token);
-      answer.finish = event.finish;
       if (event.finish == FinishReason::kStopToken) continue;
       auto text = decoder.push(event.token);
       if (!text) return text.error();

@@ -1,6 +1,7 @@
 #include "engine/engine.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace fathom {
 
@@ -104,6 +105,12 @@ Result<std::vector<TokenEvent>> Engine::step() {
     const auto position = static_cast<int64_t>(sequence.tokens.size());
     const std::span<const float> row_logits(logits.ptr<const float>() + row++ * logits.stride(0),
                                             static_cast<size_t>(logits.extent(1)));
+    if (std::any_of(row_logits.begin(), row_logits.end(), [](float z) { return std::isnan(z); })) {
+      sequence.finish = FinishReason::kNumericError;
+      ++counters_.numeric_errors;
+      events.push_back({.sequence_id = sequence.id, .finish = sequence.finish});
+      continue;
+    }
     const int32_t token =
         sample_token(row_logits, options_.allowed_tokens, sequence.tokens, sequence.sampling, position);
     sequence.tokens.push_back(token);

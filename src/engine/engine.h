@@ -23,11 +23,19 @@ struct EngineOptions {
   std::vector<bool> allowed_tokens;  // sampleable rows of the vocabulary
 };
 
-/// A sampled token, or the end of a sequence.
+/// A sampled token, or the end of a sequence. A sequence that ends without a token more (kNumericError: its logits hold
+/// a NaN) says kNoToken.
 struct TokenEvent {
+  static constexpr int32_t kNoToken = -1;
+
   int64_t sequence_id = 0;
-  int32_t token = 0;
+  int32_t token = kNoToken;
   FinishReason finish = FinishReason::kNone;
+};
+
+/// Counts since the engine was made.
+struct EngineStats {
+  int64_t numeric_errors = 0;  // sequences that ended because a logit was not a number
 };
 
 class Engine {
@@ -49,6 +57,7 @@ class Engine {
   void remove(int64_t sequence_id);
 
   bool has_work() const;
+  EngineStats stats() const { return counters_; }
   /// One step of the model; no events when there is no work. Errors: the cache is full (then nothing was computed;
   /// removing a sequence makes room).
   Result<std::vector<TokenEvent>> step();
@@ -64,6 +73,7 @@ class Engine {
   Runner runner_;
   std::vector<std::unique_ptr<Sequence>> sequences_;
   int64_t next_id_ = 0;
+  EngineStats counters_;
 };
 
 }  // namespace fathom

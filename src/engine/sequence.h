@@ -9,7 +9,7 @@
 
 namespace fathom {
 
-enum class FinishReason { kNone, kStopToken, kMaxTokens, kContextFull };
+enum class FinishReason { kNone, kStopToken, kMaxTokens, kContextFull, kNumericError };
 
 struct Sequence {
   Sequence(int64_t sequence_id, LatentCache& pages) : id(sequence_id), cache(pages) {}

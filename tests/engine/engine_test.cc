@@ -270,6 +270,26 @@ TEST_F(EngineTest, ARefusedFollowUpLeavesTheSequenceAsItWas) {
   EXPECT_EQ(finish(e)[*id].tokens, answer_of_fresh_engine(history, greedy_, 4).tokens);
 }
 
+// A token whose embedding is NaN: what a damaged file or a bad chip does to whoever uses it.
+TEST_F(EngineTest, NanEndsTheSequenceThatHasItAndNoOther) {
+  options_.allowed_tokens[70] = false;
+  float* row = model_->weights.embedding.value.codes.ptr<float>() + 70 * model_->config.hidden_size;
+  std::fill(row, row + model_->config.hidden_size, std::numeric_limits<float>::quiet_NaN());
+  auto healthy = prompt(30, 5), ill = prompt(20, 6);
+  std::replace(healthy.begin(), healthy.end(), 70, 1);
+  ill[10] = 70;
+  const Answer alone = answer_of_fresh_engine(healthy, greedy_, 12);
+  Engine e = engine();
+  const auto first = e.submit(ill, greedy_, 12), second = e.submit(healthy, greedy_, 12);
+  ASSERT_TRUE(first && second);
+  auto answers = finish(e);
+  EXPECT_EQ(answers[*first].finish, FinishReason::kNumericError);
+  EXPECT_EQ(answers[*first].tokens, (std::vector<int32_t>{TokenEvent::kNoToken}));
+  EXPECT_EQ(answers[*second].tokens, alone.tokens);
+  EXPECT_EQ(answers[*second].finish, FinishReason::kMaxTokens);
+  EXPECT_EQ(e.stats().numeric_errors, 1);
+}
+
 TEST_F(EngineTest, TheSeedDecidesWhatIsDrawn) {
   std::set<std::vector<int32_t>> answers;
   for (uint64_t seed = 0; seed < 5; ++seed) {
