@@ -27,6 +27,11 @@ struct ComputeOptions {
   std::string kernels;           // empty: the best of this machine
   int64_t context = 0;           // tokens of context at most; 0: what the model was made for, 32768 at most
   int64_t prompt_chunk = 512;
+  // The cache over all sequences: this many tokens, or (0) enough for num_sequences contexts, but no more of the
+  // available memory than its share. At least one context in any case.
+  int64_t cache_tokens = 0;
+  int64_t num_sequences = 1;
+  double cache_memory_share = 1;
 };
 
 /// Sampling flags; unset ones come from generation_config.json, then from fathom's defaults.
@@ -62,6 +67,8 @@ class Session {
   /// Empty when the model has no chat template.
   const std::optional<ChatFormat>& chat_format() const { return chat_format_; }
   Engine& engine() { return *engine_; }
+  /// Tokens of one sequence at most: --context, or what the model was made for, and never more than the cache holds.
+  int64_t context_length() const { return context_length_; }
 
   SamplingParams sampling(const SamplingFlags& flags) const;
   /// Ids of `text`, with BOS in front unless the text begins with it already.
@@ -84,6 +91,7 @@ class Session {
   Session() = default;
   Status read_generation_config();
   void make_engine(const ComputeOptions& options, Precision precision);
+  int64_t cache_tokens(const ComputeOptions& options, int64_t context, DType dtype) const;
 
   Path model_dir_;
   Compute compute_;
@@ -93,6 +101,7 @@ class Session {
   SamplingParams defaults_;
   std::vector<int32_t> stop_tokens_;
   std::unique_ptr<Engine> engine_;
+  int64_t context_length_ = 0;
 };
 
 /// "stop", "length" or "context", as APIs say it.

@@ -33,8 +33,9 @@ struct TokenEvent {
   FinishReason finish = FinishReason::kNone;
 };
 
-/// Counts since the engine was made.
+/// Counts since the engine was made, and what is in use now.
 struct EngineStats {
+  int64_t pages_in_use = 0;    // pages of the cache that sequences hold
   int64_t numeric_errors = 0;  // sequences that ended because a logit was not a number
 };
 
@@ -57,7 +58,11 @@ class Engine {
   void remove(int64_t sequence_id);
 
   bool has_work() const;
-  EngineStats stats() const { return counters_; }
+  EngineStats stats() const {
+    EngineStats now = counters_;
+    now.pages_in_use = cache_.pages_in_use();
+    return now;
+  }
   /// One step of the model; no events when there is no work. Errors: the cache is full (then nothing was computed;
   /// removing a sequence makes room).
   Result<std::vector<TokenEvent>> step();

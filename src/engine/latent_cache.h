@@ -28,6 +28,7 @@ class LatentCache {
     return LatentPages::kPageTokens * (kv_lora_rank_ + qk_rope_head_dim_) * size_of(dtype_);
   }
   int64_t max_tokens() const { return max_pages_ * LatentPages::kPageTokens; }
+  int64_t pages_in_use() const { return static_cast<int64_t>(pages_.size() - free_.size()); }
   /// Pages as one layer of one sequence sees them.
   LatentPages view(std::span<void* const> pages) const {
     return {.pages = pages, .dtype = dtype_, .kv_lora_rank = kv_lora_rank_, .qk_rope_head_dim = qk_rope_head_dim_};
