@@ -70,6 +70,8 @@ class Connection final : public Exchange, public std::enable_shared_from_this<Co
 
   void start_read();
   void set_deadline(int64_t ms, std::string_view why);
+  /// Not cancel(): a wait that is over already, but whose handler has not run, must find that it does not count.
+  void clear_deadline() { deadline_.expires_at(asio::steady_timer::time_point::max()); }
   void append_head(const HttpResponse& response, std::string_view framing);
   void mark_gone();
   bool open_to_answer() const { return !gone_ && answer_ != Answer::kComplete; }
@@ -165,7 +167,7 @@ asio::awaitable<void> Connection::serve(bool refused) {
     }
   }
   mark_gone();
-  deadline_.cancel();
+  clear_deadline();
   close();
 }
 
@@ -191,7 +193,7 @@ asio::awaitable<bool> Connection::handshake() {
   if (!tls_) co_return true;
   set_deadline(server_.options().header_timeout_ms, "timeout");
   const auto [error] = co_await tls_->async_handshake(asio::ssl::stream_base::server, kAwait);
-  deadline_.cancel();
+  clear_deadline();
   if (error) server_.hooks().dropped("tls");
   co_return !error;
 }
@@ -231,7 +233,7 @@ asio::awaitable<bool> Connection::read_request() {
     if (idle_ && server_.draining()) co_return false;
     if (!co_await wait_for_bytes()) co_return false;
   }
-  deadline_.cancel();
+  clear_deadline();
   request_ = reader.take();
   co_return true;
 }
@@ -290,12 +292,12 @@ asio::awaitable<bool> Connection::write_all(std::string bytes) {
     if (error) co_return false;
     written += count;
   }
-  deadline_.cancel();
+  clear_deadline();
   co_return !gone_;
 }
 
 asio::awaitable<void> Connection::refuse(HttpProblem problem) {
-  deadline_.cancel();
+  clear_deadline();
   close_after_ = true;
   answer_ = Answer::kNone;
   respond(server_.hooks().refuse(problem));

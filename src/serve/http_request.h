@@ -30,7 +30,7 @@ struct HttpRequest {
 
 struct HttpLimits {
   int64_t max_header_bytes = int64_t{32} << 10;  // start line and headers
-  int64_t max_body_bytes = int64_t{32} << 20;
+  int64_t max_body_bytes = int64_t{8} << 20;
 };
 
 /// Why a request is refused: 400, 413 (body), 431 (headers), 501 (transfer coding).
