@@ -5,6 +5,7 @@
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/address.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ssl.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -426,13 +427,10 @@ std::string address_text(const HttpOptions& options) { return options.host + ":"
 
 Status Server::listen() {
   error_code error;
-  tcp::resolver resolver(context_);
-  const auto found = resolver.resolve(options_.host, std::to_string(options_.port),
-                                      tcp::resolver::passive | tcp::resolver::numeric_service, error);
-  if (error || found.empty()) {
-    return io_error("--host " + options_.host + " is no address of this machine: " + error.message());
-  }
-  const tcp::endpoint endpoint = *found.begin();
+  const auto address = asio::ip::make_address(options_.host == "localhost" ? "127.0.0.1" : options_.host, error);
+  if (error)
+    return invalid("--host " + options_.host + " is no IP address; accepted: 127.0.0.1, 0.0.0.0, ::, localhost, ...");
+  const tcp::endpoint endpoint(address, static_cast<uint16_t>(options_.port));
   tcp::acceptor& listener = listener_.emplace(context_);
   listener.open(endpoint.protocol(), error);
   if (!error) listener.set_option(tcp::acceptor::reuse_address(true), error);

@@ -15,6 +15,8 @@ std::string_view view(boost::beast::string_view text) { return {text.data(), tex
 
 char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
 
+bool is_letter(char c) { return lower(c) >= 'a' && lower(c) <= 'z'; }
+
 }  // namespace
 
 struct RequestReader::Parser {
@@ -46,6 +48,11 @@ bool RequestReader::done() const { return !problem_ && parser_->request.is_done(
 
 size_t RequestReader::push(std::string_view bytes) {
   check(!problem_ && !parser_->request.is_done(), "a request is pushed to only until its end");
+  if (!begun_ && !bytes.empty()) {
+    begun_ = true;
+    // The parser looks at nothing before the header's end; another protocol should not wait for that.
+    if (!is_letter(bytes.front())) problem_ = {400, "this is no HTTP/1.1 request; HTTPS needs a server with TLS"};
+  }
   size_t taken = 0;
   while (taken < bytes.size() && !problem_ && !parser_->request.is_done()) {
     boost::system::error_code error;

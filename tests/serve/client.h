@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cctype>
 #include <chrono>
 #include <cstdlib>
 #include <functional>
@@ -121,7 +122,7 @@ class Client {
     for (size_t at = head.find("\r\n") + 2; at + 2 < head.size();) {
       const size_t end = head.find("\r\n", at), colon = head.find(": ", at);
       std::string name = head.substr(at, colon - at);
-      for (char& c : name) c = static_cast<char>(std::tolower(c));
+      for (char& c : name) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
       out.headers[name] = head.substr(colon + 2, end - colon - 2);
       at = end + 2;
     }

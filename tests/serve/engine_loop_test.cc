@@ -12,42 +12,36 @@ namespace {
 using fathom::testing::eventually;
 using fathom::testing::random_tokens;
 
-/// What a sink was told.
+/// What a sink was told. The sink may outlive the test's own copy.
 class Heard {
  public:
   std::function<void(const GenerationEvent&)> sink() {
-    return [this](const GenerationEvent& event) {
-      const std::lock_guard lock(mutex_);
-      EXPECT_FALSE(ended_) << "an event after the end";
-      ended_ = event.ends();
-      finish_ = event.finish;
-      error_ = event.error;
-      if (event.token >= 0) tokens_.push_back(event.token);
+    return [state = state_](const GenerationEvent& event) {
+      const std::lock_guard lock(state->mutex);
+      EXPECT_FALSE(state->last.ends()) << "an event after the end";
+      state->last = event;
+      if (event.token >= 0) state->tokens.push_back(event.token);
     };
   }
-  bool ended() const {
-    const std::lock_guard lock(mutex_);
-    return ended_;
-  }
+  bool ended() const { return last().ends(); }
+  FinishReason finish() const { return last().finish; }
+  std::string error() const { return last().error ? last().error->text : ""; }
   std::vector<int32_t> tokens() const {
-    const std::lock_guard lock(mutex_);
-    return tokens_;
-  }
-  FinishReason finish() const {
-    const std::lock_guard lock(mutex_);
-    return finish_;
-  }
-  std::string error() const {
-    const std::lock_guard lock(mutex_);
-    return error_ ? error_->text : "";
+    const std::lock_guard lock(state_->mutex);
+    return state_->tokens;
   }
 
  private:
-  mutable std::mutex mutex_;
-  bool ended_ = false;
-  FinishReason finish_ = FinishReason::kNone;
-  std::optional<Error> error_;
-  std::vector<int32_t> tokens_;
+  struct State {
+    std::mutex mutex;
+    GenerationEvent last;
+    std::vector<int32_t> tokens;
+  };
+  GenerationEvent last() const {
+    const std::lock_guard lock(state_->mutex);
+    return state_->last;
+  }
+  std::shared_ptr<State> state_ = std::make_shared<State>();
 };
 
 class EngineLoopTest : public fathom::testing::ServeFixture {
@@ -102,7 +96,7 @@ TEST_F(EngineLoopTest, GivesTheEnginesAnswersWhateverRunsBeside) {
 TEST_F(EngineLoopTest, QueuesAllJobsOrNone) {
   EngineLoop& l = loop({.max_running = 1, .max_waiting = 2});
   Heard heard[4];
-  submit(l, job(heard[0], 4000));
+  submit(l, job(heard[0], 100'000));
   ASSERT_TRUE(eventually([&] { return l.stats().running == 1; }));
   std::vector<GenerationJob> three;
   for (int i = 1; i < 4; ++i) three.push_back(job(heard[i], 1));
@@ -121,8 +115,8 @@ TEST_F(EngineLoopTest, QueuesAllJobsOrNone) {
 TEST_F(EngineLoopTest, CancellingFreesPagesAndLetsTheNextIn) {
   EngineLoop& l = loop({.max_running = 1});
   Heard long_one, waiting, next;
-  const int64_t first = submit(l, job(long_one, 4000));
-  const int64_t second = submit(l, job(waiting, 4000));
+  const int64_t first = submit(l, job(long_one, 100'000));
+  const int64_t second = submit(l, job(waiting, 100'000));
   submit(l, job(next, 3));
   ASSERT_TRUE(eventually([&] { return !long_one.tokens().empty(); }));
   EXPECT_GT(l.stats().pages_in_use, 0);
@@ -189,7 +183,7 @@ TEST_F(EngineLoopTest, ANaNEndsOneSequenceOnly) {
 TEST_F(EngineLoopTest, EndsInTheMiddleOfWork) {
   EngineLoop& l = loop();
   Heard heard;
-  submit(l, job(heard, 4000));
+  submit(l, job(heard, 100'000));
   ASSERT_TRUE(eventually([&] { return !heard.tokens().empty(); }));
   loop_.reset();
   EXPECT_FALSE(heard.ended());

@@ -237,7 +237,7 @@ TEST_F(HttpTest, DropsWhoDoesNotReadAtAll) {
   options_.max_buffered_bytes = int64_t{1} << 30;
   start();
   Client client(server_->port(), 4096);
-  ASSERT_TRUE(client.request("POST", "/echo", std::string(8 << 20, 'x')));
+  ASSERT_TRUE(client.request("POST", "/echo", std::string(4 << 20, 'x')));
   EXPECT_TRUE(eventually([&] { return dropped("slow_reader"); }));
 }
 

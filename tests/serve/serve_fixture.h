@@ -14,7 +14,8 @@
 namespace fathom::testing {
 
 inline constexpr int32_t kBos = 256;
-inline constexpr int64_t kContext = 4096;
+/// Longer than any test has the patience to fill: a request without max_tokens ends when its client does.
+inline constexpr int64_t kContext = 200'000;
 
 /// A token per byte, then <bos>.
 inline Tokenizer byte_tokenizer() {
