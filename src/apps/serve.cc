@@ -2,6 +2,7 @@
 // what it serves and where, and ends on Ctrl-C or SIGTERM after the requests in progress.
 #include <pthread.h>
 #include <signal.h>
+#include <sys/resource.h>
 
 #include <cstdio>
 #include <ctime>
@@ -25,6 +26,14 @@ sigset_t hold_hangups() {
   return hangup;
 }
 
+/// Every connection is an open file, and the usual soft limit is 1024.
+void allow_many_open_files() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 /// The name that clients use when none is given: ORG/NAME as it is, of a directory its last part.
 std::string default_name(const std::string& model, const Path& dir) {
   std::error_code failed;
@@ -46,6 +55,7 @@ void say(const std::string& line) {
 
 Status serve(const ServeOptions& options) {
   const sigset_t hangup = hold_hangups();
+  allow_many_open_files();
   serve::ServerOptions server_options = options.server;
   server_options.engine.max_running = options.compute.num_sequences;
   server_options.version = FATHOM_VERSION;

@@ -65,8 +65,10 @@ class Connection final : public Exchange, public std::enable_shared_from_this<Co
   asio::awaitable<bool> read_request();
   asio::awaitable<bool> wait_for_bytes();
   asio::awaitable<bool> write_answer();
-  asio::awaitable<bool> write_all(std::string bytes);
-  asio::awaitable<void> refuse(HttpProblem problem);
+  // Their arguments must live until they are done. By reference, and always a name: g++ 12 destroys temporaries of a
+  // co_await expression twice in some cases.
+  asio::awaitable<bool> write_all(std::string_view bytes);
+  asio::awaitable<void> refuse(const HttpProblem& problem);
   asio::awaitable<void> finish_politely();
 
   void start_read();
@@ -161,8 +163,9 @@ asio::awaitable<void> Connection::serve(bool refused) {
   const auto self = shared_from_this();
   if (co_await handshake()) {
     if (refused) {
-      co_await refuse({503, "the server has its most connections (" +
-                                std::to_string(server_.options().max_connections) + "); try again later"});
+      const HttpProblem full{503, "the server has its most connections (" +
+                                      std::to_string(server_.options().max_connections) + "); try again later"};
+      co_await refuse(full);
     } else {
       co_await converse();
     }
@@ -224,11 +227,13 @@ asio::awaitable<bool> Connection::read_request() {
     }
     if (reader.header_done() && !continued && in_.empty() && reader.expects_continue()) {
       continued = true;
-      if (!co_await write_all("HTTP/1.1 100 Continue\r\n\r\n")) co_return false;
+      constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+      if (!co_await write_all(kContinue)) co_return false;
       set_deadline(options.body_timeout_ms, "timeout");
     }
     if (in_.size() >= kMaxAheadBytes) {
-      co_await refuse({400, "a line of a chunk has more than " + std::to_string(kMaxAheadBytes) + " bytes"});
+      const HttpProblem endless{400, "a line of a chunk has more than " + std::to_string(kMaxAheadBytes) + " bytes"};
+      co_await refuse(endless);
       co_return false;
     }
     if (idle_ && server_.draining()) co_return false;
@@ -268,7 +273,8 @@ void Connection::start_read() {
 asio::awaitable<bool> Connection::write_answer() {
   while (true) {
     if (!out_.empty()) {
-      if (!co_await write_all(std::exchange(out_, {}))) co_return false;
+      const std::string ready = std::exchange(out_, {});
+      if (!co_await write_all(ready)) co_return false;
       continue;
     }
     if (answer_ == Answer::kComplete) co_return !gone_;
@@ -278,7 +284,7 @@ asio::awaitable<bool> Connection::write_answer() {
   }
 }
 
-asio::awaitable<bool> Connection::write_all(std::string bytes) {
+asio::awaitable<bool> Connection::write_all(std::string_view bytes) {
   size_t written = 0;
   while (written < bytes.size() && !gone_) {
     set_deadline(server_.options().write_timeout_ms, "slow_reader");
@@ -297,12 +303,13 @@ asio::awaitable<bool> Connection::write_all(std::string bytes) {
   co_return !gone_;
 }
 
-asio::awaitable<void> Connection::refuse(HttpProblem problem) {
+asio::awaitable<void> Connection::refuse(const HttpProblem& problem) {
   clear_deadline();
   close_after_ = true;
   answer_ = Answer::kNone;
   respond(server_.hooks().refuse(problem));
-  if (co_await write_all(std::exchange(out_, {}))) co_await finish_politely();
+  const std::string answer = std::exchange(out_, {});
+  if (co_await write_all(answer)) co_await finish_politely();
 }
 
 /// Ends our side and waits a moment for the client's: a socket closed with unread bytes would take the answer back.
