@@ -65,8 +65,8 @@ class Connection final : public Exchange, public std::enable_shared_from_this<Co
   asio::awaitable<bool> read_request();
   asio::awaitable<bool> wait_for_bytes();
   asio::awaitable<bool> write_answer();
-  // Their arguments must live until they are done. By reference, and always a name: g++ 12 destroys temporaries of a
-  // co_await expression twice in some cases.
+  // Arguments by reference, and always to something with a name: g++ 12 is not to be trusted with temporaries in
+  // co_await expressions.
   asio::awaitable<bool> write_all(std::string_view bytes);
   asio::awaitable<void> refuse(const HttpProblem& problem);
   asio::awaitable<void> finish_politely();
