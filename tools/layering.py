@@ -65,8 +65,10 @@ UNTESTED = {
 # Third-party headers by their first path component, and the Debian package that tools/packages-run.txt must list.
 PACKAGES = {
     "CLI": "libcli11-dev",
+    "boost": "libboost1.81-dev",
     "fmt": "libfmt-dev",
     "nlohmann": "nlohmann-json3-dev",
+    "openssl": "libssl-dev",
     "pcre2.h": "libpcre2-dev",
     "simdjson.h": "libsimdjson-dev",
     "toml++": "libtomlplusplus-dev",

@@ -102,11 +102,11 @@ void add_quant_flag(CLI::App& app, ComputeOptions& options) {
       ->group("Computing");
 }
 
-void add_generation_flags(CLI::App& app, ComputeOptions& options) {
+void add_generation_flags(CLI::App& app, ComputeOptions& options, const std::string& chunk_names = "--prompt-chunk") {
   app.add_option("--mla", options.mla, "attention of generated tokens: absorbed (fast) or naive")
       ->capture_default_str()
       ->group("Computing");
-  add_integer<int64_t>(app, "--prompt-chunk", options.prompt_chunk, 1, kMost, "prompt tokens computed at a time")
+  add_integer<int64_t>(app, chunk_names, options.prompt_chunk, 1, kMost, "prompt tokens computed at a time")
       ->group("Computing");
 }
 
@@ -171,6 +171,7 @@ class CommandLine {
         "glm4_moe_lite, as Hugging Face directories.");
     add_chat();
     add_generate();
+    add_serve();
     add_inspect();
     add_train();
     add_eval();
@@ -181,8 +182,14 @@ class CommandLine {
 
   int run(int argc, char** argv) {
     catch_interrupts();
+    // llama.cpp's -np would be -n with the value p.
+    std::vector<std::string> arguments;
+    for (int i = argc - 1; i > 0; --i) {
+      const bool serves = std::string_view(argv[1]) == "serve";
+      arguments.emplace_back(serves && std::string_view(argv[i]) == "-np" ? "--parallel" : argv[i]);
+    }
     try {
-      app_.parse(argc, argv);
+      app_.parse(arguments);
     } catch (const CLI::ParseError& e) {
       if (e.get_exit_code() == 0) {  // --help, --version
         app_.exit(e);
@@ -267,6 +274,73 @@ class CommandLine {
     app->add_flag("--json", o->json, "print the result as JSON at the end instead of streaming text");
     add_sampling_flags(*app, o->sampling);
     add_all_compute_flags(*app, o->compute);
+  }
+
+  // Names in second place are those of vLLM, SGLang and llama.cpp.
+  void add_serve() {
+    const auto [app, o] = verb<ServeOptions>(app_, "serve", "OpenAI's API over HTTP for a model", serve,
+                                             "fathom serve models/demo --port 8000");
+    serve::ServerOptions& server = o->server;
+    serve::HttpOptions& http = server.http;
+    app->add_option("MODEL,-m,--model,--model-path", o->model, kModelHelp)->required();
+    app->add_option("--served-model-name,-a,--alias", o->names,
+                    "name of the model for clients; may be given several times")
+        ->expected(1)
+        ->take_all();
+    app->add_option("--reasoning-parser,--reasoning-format", o->reasoning_parser,
+                    "how reasoning is told from the answer: auto, deepseek_r1, deepseek_v3, none")
+        ->capture_default_str();
+    app->add_option("--host", http.host, "address to listen on; 0.0.0.0: every one")
+        ->capture_default_str()
+        ->group("Network");
+    add_integer<int64_t>(*app, "--port", http.port, 0, 65535, "port; 0: any free one, which is printed")
+        ->group("Network");
+    app->add_option("--ssl-certfile", http.certificate_file, "PEM certificate chain: serve HTTPS")->group("Network");
+    app->add_option("--ssl-keyfile", http.key_file, "PEM key of the certificate")->group("Network");
+    app->add_option("--api-key", server.api_keys,
+                    "key that clients must send; may be given several times (or FATHOM_API_KEY)")
+        ->expected(1)
+        ->take_all()
+        ->envname("FATHOM_API_KEY")
+        ->group("Network");
+    app->add_option("--api-key-file", server.api_key_file,
+                    "file of keys, one a line; read again when it changes or on SIGHUP")
+        ->group("Network");
+    app->add_option("--allowed-origins", server.allowed_origins,
+                    "origins of browser pages that may use the API, by commas; *: all")
+        ->delimiter(',')
+        ->group("Network");
+    add_integer<int64_t>(*app, "--max-connections", http.max_connections, 1, 1 << 20, "open connections at most")
+        ->group("Limits");
+    add_integer<int64_t>(*app, "--max-body-bytes", http.limits.max_body_bytes, 1024, int64_t{1} << 30,
+                         "bytes of a request's body at most")
+        ->group("Limits");
+    add_integer<int64_t>(*app, "--max-num-seqs,--max-running-requests,--parallel", o->compute.num_sequences, 1, 1 << 20,
+                         "sequences computed at the same time (-np)")
+        ->group("Limits");
+    add_integer<int64_t>(*app, "--max-queue", server.engine.max_waiting, 1, 1 << 20,
+                         "sequences that wait; further requests are answered 429")
+        ->group("Limits");
+    add_integer<int64_t>(*app, "--drain-timeout", o->drain_timeout_s, 0, 86400,
+                         "seconds that requests in progress have after SIGTERM")
+        ->group("Limits");
+    app->add_flag("--log-requests", server.log_requests, "a line per request on standard error, without its text");
+    add_machine_flags(*app, o->compute);
+    add_precision_flag(*app, o->compute);
+    add_quant_flag(*app, o->compute);
+    add_generation_flags(*app, o->compute, "--prompt-chunk,--max-num-batched-tokens,--chunked-prefill-size");
+    add_integer<int64_t>(*app, "-c,--context,--max-model-len,--context-length,--ctx-size", o->compute.context, 0, kMost,
+                         "tokens of a request at most; 0: the model's, 32768 at most")
+        ->group("Computing");
+    CLI::Option* tokens = add_integer<int64_t>(*app, "--cache-tokens", o->compute.cache_tokens, 0,
+                                               INT64_MAX / (1 << 24), "tokens of KV cache; 0: by --cache-memory-share");
+    tokens->group("Computing");
+    app->add_option("--cache-memory-share", o->compute.cache_memory_share,
+                    "KV cache: share of the available memory at most")
+        ->check(CLI::Range(0.01, 0.95))
+        ->capture_default_str()
+        ->excludes(tokens)
+        ->group("Computing");
   }
 
   void add_inspect() {

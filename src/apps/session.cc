@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "apps/console.h"
+#include "base/machine.h"
 #include "checkpoint/hf_hub.h"
 #include "model/prepare_weights.h"
 
@@ -102,8 +103,9 @@ void Session::make_engine(const ComputeOptions& options, Precision precision) {
   engine.precision = precision;
   engine.generation = options.mla == "naive" ? GenerationForm::kNaive : GenerationForm::kAbsorbed;
   engine.prompt_chunk = options.prompt_chunk;
-  engine.max_cache_tokens =
+  const int64_t context =
       options.context > 0 ? options.context : std::min(model_->config.max_context(), kDefaultContext);
+  engine.max_cache_tokens = cache_tokens(options, context, precision == Precision::kBF16 ? DType::kBF16 : DType::kF32);
   engine.mtp_drafts = speculation_.kind == SpeculationKind::kMtp;
   engine.stop_tokens = stop_tokens_;
   // Rows of the vocabulary that no token owns are padding: never sampled.
@@ -112,6 +114,21 @@ void Session::make_engine(const ComputeOptions& options, Precision precision) {
     engine.allowed_tokens[id] = static_cast<bool>(tokenizer_->bytes_of(static_cast<int32_t>(id)));
   }
   engine_ = std::make_unique<Engine>(*model_, *compute_.kernels, std::move(engine));
+  context_length_ = std::min(context, engine_->context_length());
+}
+
+int64_t Session::cache_tokens(const ComputeOptions& options, int64_t context, DType dtype) const {
+  if (options.cache_tokens > 0) return options.cache_tokens;
+  if (options.num_sequences == 1) return context;
+  const ModelConfig& config = model_->config;
+  const int64_t token_bytes =
+      config.num_hidden_layers * (config.kv_lora_rank + config.qk_rope_head_dim) * size_of(dtype);
+  int64_t tokens = context * options.num_sequences;
+  if (const auto available = inspect_machine().memory_available_bytes) {
+    const double share = options.cache_memory_share * static_cast<double>(*available);
+    tokens = std::min(tokens, static_cast<int64_t>(share) / token_bytes);
+  }
+  return std::max(tokens, context);
 }
 
 Status Session::read_speculation(const ComputeOptions& options) {

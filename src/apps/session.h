@@ -32,6 +32,11 @@ struct ComputeOptions {
   std::string speculate = "none";  // none, mtp or lookup
   int64_t draft_tokens = 0;        // guessed per step at most; 0: the default of the kind
   bool always_draft = false;       // also where it does not pay
+  // The cache over all sequences: this many tokens, or (0) enough for num_sequences contexts, but no more of the
+  // available memory than its share. At least one context in any case.
+  int64_t cache_tokens = 0;
+  int64_t num_sequences = 1;
+  double cache_memory_share = 1;
 };
 
 /// Sampling flags; unset ones come from generation_config.json, then from fathom's defaults.
@@ -64,6 +69,8 @@ class Session {
   /// Empty when the model has no chat template.
   const std::optional<ChatFormat>& chat_format() const { return chat_format_; }
   Engine& engine() { return *engine_; }
+  /// Tokens of one sequence at most: --context, or what the model was made for, and never more than the cache holds.
+  int64_t context_length() const { return context_length_; }
 
   SamplingParams sampling(const SamplingFlags& flags) const;
   const SpeculationParams& speculation() const { return speculation_; }
@@ -88,6 +95,7 @@ class Session {
   Status read_generation_config();
   Status read_speculation(const ComputeOptions& options);
   void make_engine(const ComputeOptions& options, Precision precision);
+  int64_t cache_tokens(const ComputeOptions& options, int64_t context, DType dtype) const;
 
   Path model_dir_;
   Compute compute_;
@@ -98,6 +106,7 @@ class Session {
   SpeculationParams speculation_;
   std::vector<int32_t> stop_tokens_;
   std::unique_ptr<Engine> engine_;
+  int64_t context_length_ = 0;
 };
 
 /// "stop", "length" or "context", as APIs say it.

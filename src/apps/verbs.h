@@ -9,6 +9,7 @@
 
 #include "apps/session.h"
 #include "base/result.h"
+#include "serve/server.h"
 
 namespace fathom::apps {
 
@@ -32,6 +33,16 @@ struct GenerateOptions {
   SamplingFlags sampling;
 };
 Status generate(const GenerateOptions& options);
+
+struct ServeOptions {
+  std::string model;
+  std::vector<std::string> names;  // that clients use; empty: the model's own
+  std::string reasoning_parser = "auto";
+  int64_t drain_timeout_s = 60;
+  ComputeOptions compute{.num_sequences = 256, .cache_memory_share = 0.5};
+  serve::ServerOptions server;
+};
+Status serve(const ServeOptions& options);
 
 struct InspectOptions {
   std::string model;

@@ -27,10 +27,10 @@ enum class Precision {
           // the codes (exact in BF16), and the sums of 128 k times the scale; their backward is that of kF32
   kFp8,   // FP8 weights: activations quantised to E4M3 per 1x128 tile; other weights: as kF32
 };
-// Weights in integer groups (numerics/intq.h) multiply activations in INT8 groups of 32 in every precision, are assigned
-// (Into::kAssign) and have no backward; the cpu back end reads them in panels. Per group the products of codes are summed
-// exactly, and acc = fma(sum, s_x s_w, acc) in FP32, groups ascending: the same bits on every back end. Weights in BF16
-// or E4M3 panels are for kBF16.
+// Weights in integer groups (numerics/intq.h) multiply activations in INT8 groups of 32 in every precision, are
+// assigned (Into::kAssign) and have no backward; the cpu back end reads them in panels. Per group the products of codes
+// are summed exactly, and acc = fma(sum, s_x s_w, acc) in FP32, groups ascending: the same bits on every back end.
+// Weights in BF16 or E4M3 panels are for kBF16.
 
 /// Gradients are summed into parameters and the residual stream (kAccumulate) and assigned elsewhere (kAssign).
 enum class Into { kAssign, kAccumulate };

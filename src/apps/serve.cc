@@ -1,0 +1,115 @@
+// fathom serve: a model behind OpenAI's API. Listens first (503 until the model is loaded), says on standard output
+// what it serves and where, and ends on Ctrl-C or SIGTERM after the requests in progress.
+#include <pthread.h>
+#include <signal.h>
+#include <sys/resource.h>
+
+#include <cstdio>
+#include <ctime>
+
+#include "apps/console.h"
+#include "apps/verbs.h"
+#include "serve/server.h"
+
+namespace fathom::apps {
+namespace {
+
+constexpr long kPollNs = 100'000'000;
+
+/// Blocks SIGHUP in this thread and those it will start, so that it can be waited for.
+sigset_t hold_hangups() {
+  sigset_t hangup;
+  sigemptyset(&hangup);
+  sigaddset(&hangup, SIGHUP);
+  ::pthread_sigmask(SIG_BLOCK, &hangup, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);  // a reader of our log that goes is no reason to end
+  return hangup;
+}
+
+/// Every connection is an open file, and the usual soft limit is 1024.
+void allow_many_open_files() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+/// The name that clients use when none is given: ORG/NAME as it is, of a directory its last part.
+std::string default_name(const std::string& model, const Path& dir) {
+  std::error_code failed;
+  if (!std::filesystem::exists(model, failed)) return model;
+  const Path whole = std::filesystem::absolute(dir, failed).lexically_normal();
+  return whole.has_filename() ? whole.filename().string() : whole.parent_path().filename().string();
+}
+
+std::string_view dtype_name(const Model& model) {
+  return name_of(model.weights.blocks.back().attention.o.value.codes.dtype);
+}
+
+void say(const std::string& line) {
+  std::printf("%s\n", line.c_str());
+  std::fflush(stdout);
+}
+
+}  // namespace
+
+Status serve(const ServeOptions& options) {
+  const sigset_t hangup = hold_hangups();
+  allow_many_open_files();
+  serve::ServerOptions server_options = options.server;
+  server_options.engine.max_running = options.compute.num_sequences;
+  server_options.version = FATHOM_VERSION;
+  server_options.log = [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); };
+  const auto reasoning = serve::parse_reasoning_format(options.reasoning_parser);
+  if (!reasoning) return Error{reasoning.error().code, "--reasoning-parser: " + reasoning.error().text};
+
+  std::unique_ptr<Session> session;  // outlives the server
+  auto started = serve::Server::start(server_options);
+  if (!started) return started.error();
+  serve::Server& server = **started;
+  const bool tls = !server_options.http.certificate_file.empty();
+  const std::string& host = server_options.http.host;
+  const std::string address = std::string(tls ? "https://" : "http://") +
+                              (host.find(':') == std::string::npos ? host : "[" + host + "]") + ":" +
+                              std::to_string(server.port());
+  say("listening on " + address + ", loading " + options.model);
+
+  auto loaded = Session::load(options.model, options.compute);
+  if (!loaded) {
+    if (interrupted()) return {};
+    return loaded.error();
+  }
+  session = std::move(*loaded);
+  Engine& engine = session->engine();
+  serve::ServedModel model{
+      .engine = &engine,
+      .tokenizer = &session->tokenizer(),
+      .chat_format = session->chat_format() ? &*session->chat_format() : nullptr,
+      .encode_prompt = [s = session.get()](std::string_view text) { return s->encode_prompt(text); },
+      .defaults = session->sampling({}),
+      .vocab_size = session->model().config.vocab_size,
+      .max_model_len = session->context_length(),
+      .names = options.names,
+      .reasoning = *reasoning};
+  if (model.names.empty()) model.names.push_back(default_name(options.model, session->model_dir()));
+  const int64_t cache_tokens = engine.options().max_cache_tokens;
+  say("model " + model.names.front() + ": " + session->model().config.model_type + ", " +
+      std::string(dtype_name(session->model())) + " weights, context " + std::to_string(model.max_model_len) +
+      " tokens" + (model.chat_format == nullptr ? ", no chat template" : ""));
+  say("cache " + std::to_string(cache_tokens) + " tokens, " + std::to_string(cache_tokens / model.max_model_len) +
+      " full-length requests");
+  server.attach(std::move(model));
+  say("ready on " + address);
+
+  while (!interrupted()) {
+    const timespec poll{.tv_sec = 0, .tv_nsec = kPollNs};
+    if (::sigtimedwait(&hangup, nullptr, &poll) == SIGHUP) server.reload_keys();
+  }
+  say("ending: no new requests; those in progress have " + std::to_string(options.drain_timeout_s) + " s");
+  if (!server.drain(options.drain_timeout_s * 1000)) {
+    say("ended requests that were not finished after " + std::to_string(options.drain_timeout_s) + " s");
+  }
+  return {};
+}
+
+}  // namespace fathom::apps

@@ -1,0 +1,83 @@
+// Completion: a request for generated text from its prompts to the last byte of its answer. Prepared beside the
+// server's thread (JSON, template, tokens), then driven by the events of its sequences.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "serve/call.h"
+#include "serve/choice.h"
+#include "serve/engine_loop.h"
+#include "serve/openai_request.h"
+#include "serve/openai_response.h"
+#include "text/chat_template.h"
+
+namespace fathom::serve {
+
+/// A model as the API needs it. Everything pointed to outlives the server.
+struct ServedModel {
+  Engine* engine = nullptr;
+  const Tokenizer* tokenizer = nullptr;
+  const ChatFormat* chat_format = nullptr;  // nullptr: no chat
+  /// Ids of a prompt, BOS in front. Any thread.
+  std::function<Result<std::vector<int32_t>>(std::string_view)> encode_prompt;
+  SamplingParams defaults;
+  int64_t vocab_size = 0;
+  int64_t max_model_len = 0;  // tokens of prompt and answer
+  std::vector<std::string> names;
+  ReasoningFormat reasoning = ReasoningFormat::kAuto;
+};
+
+/// A request ready for the engine.
+struct PreparedRequest {
+  GenerationRequest request;
+  std::vector<std::vector<int32_t>> prompts;
+  std::vector<int64_t> max_new_tokens;  // per prompt
+  SamplingParams sampling;
+  std::string prompt_tail;  // chat: the end of the rendered prompt
+};
+
+/// The prompt of a conversation. Errors: no chat template, what the template refuses.
+ApiResult<std::string> render_chat(const ServedModel& model, const Json& messages, const Json& template_arguments);
+
+/// From the body of a completion route to token ids. Errors: what the body gets wrong, model_not_found,
+/// context_length_exceeded.
+ApiResult<PreparedRequest> prepare_request(const ServedModel& model, std::string_view body, bool chat);
+
+class Completion : public std::enable_shared_from_this<Completion> {
+ public:
+  Completion(std::shared_ptr<Call> call, const ServedModel& model, EngineLoop& loop, PreparedRequest prepared,
+             ResponseHead head);
+  /// Submits the sequences and answers, then or later. 429 when the queue is full.
+  void start();
+
+ private:
+  struct Part {
+    Choice text;
+    ChoiceResult result;
+    bool done = false;
+    double last_token_seconds = -1;
+  };
+
+  void on_event(size_t index, const GenerationEvent& event);
+  void show(size_t index, const SplitText& text);
+  void finish(size_t index, std::string_view reason);
+  void fail(size_t index, const ApiError& error);
+  void complete();
+  void abandon();
+  Usage usage() const;
+
+  std::shared_ptr<Call> call_;
+  EngineLoop& loop_;
+  PreparedRequest prepared_;
+  ResponseHead head_;
+  std::vector<Part> parts_;
+  std::vector<int64_t> job_ids_;
+  std::optional<ApiError> error_;  // of a sequence
+  size_t num_done_ = 0;
+  bool over_ = false;
+};
+
+}  // namespace fathom::serve

@@ -1,0 +1,137 @@
+#include "serve/engine_loop.h"
+
+#include <algorithm>
+
+namespace fathom::serve {
+namespace {
+
+int64_t pages_for(int64_t num_tokens) { return (num_tokens + LatentPages::kPageTokens - 1) / LatentPages::kPageTokens; }
+
+}  // namespace
+
+EngineLoop::EngineLoop(Engine& engine, EngineLoopLimits limits)
+    : engine_(engine), limits_(limits), num_pages_(pages_for(engine.options().max_cache_tokens)) {
+  stats_.num_pages = num_pages_;
+  thread_ = std::thread([this] { run(); });
+}
+
+EngineLoop::~EngineLoop() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.notify_all();
+  thread_.join();
+}
+
+std::optional<std::vector<int64_t>> EngineLoop::submit(std::vector<GenerationJob> jobs) {
+  std::vector<int64_t> ids;
+  {
+    const std::lock_guard lock(mutex_);
+    if (static_cast<int64_t>(waiting_.size() + jobs.size()) > limits_.max_waiting) return std::nullopt;
+    for (GenerationJob& job : jobs) {
+      ids.push_back(next_id_);
+      waiting_.push_back({next_id_++, std::move(job)});
+    }
+    stats_.waiting = static_cast<int64_t>(waiting_.size());
+  }
+  changed_.notify_all();
+  return ids;
+}
+
+void EngineLoop::cancel(int64_t job_id) {
+  {
+    const std::lock_guard lock(mutex_);
+    std::erase_if(waiting_, [job_id](const Waiting& w) { return w.id == job_id; });
+    stats_.waiting = static_cast<int64_t>(waiting_.size());
+    cancelled_.push_back(job_id);
+  }
+  changed_.notify_all();
+}
+
+EngineLoopStats EngineLoop::stats() const {
+  const std::lock_guard lock(mutex_);
+  return stats_;
+}
+
+void EngineLoop::run() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    changed_.wait(lock, [this] { return stopping_ || !waiting_.empty() || !cancelled_.empty() || engine_.has_work(); });
+    if (stopping_) return;
+    const std::vector<int64_t> cancelled = std::exchange(cancelled_, {});
+    drop_cancelled(cancelled);
+    admit(lock);
+    publish();
+    lock.unlock();
+    step();
+    lock.lock();
+    publish();
+  }
+}
+
+void EngineLoop::drop_cancelled(const std::vector<int64_t>& cancelled) {
+  for (const int64_t id : cancelled) {
+    const auto found =
+        std::find_if(running_.begin(), running_.end(), [id](const auto& entry) { return entry.second.id == id; });
+    if (found != running_.end()) finish(found->first);
+  }
+}
+
+/// First come, first served: a sequence starts when the pages of its longest possible answer are free, so that a
+/// running one never has to wait for memory. `lock` is held; it is let go for sinks.
+void EngineLoop::admit(std::unique_lock<std::mutex>& lock) {
+  while (!waiting_.empty() && static_cast<int64_t>(running_.size()) < limits_.max_running) {
+    const GenerationJob& front = waiting_.front().job;
+    const int64_t most = std::min(engine_.context_length(), static_cast<int64_t>(front.prompt.size()) +
+                                                                std::max<int64_t>(front.max_new_tokens, 0));
+    const int64_t pages = pages_for(most);
+    if (reserved_pages_ + pages > num_pages_) return;
+    Waiting next = std::move(waiting_.front());
+    waiting_.pop_front();
+    const auto sequence = engine_.submit(next.job.prompt, next.job.sampling, next.job.max_new_tokens);
+    if (sequence) {
+      reserved_pages_ += pages;
+      running_.emplace(*sequence, Running{next.id, std::move(next.job.sink), pages});
+      continue;
+    }
+    lock.unlock();
+    next.job.sink({.error = sequence.error()});
+    lock.lock();
+  }
+}
+
+void EngineLoop::step() {
+  if (!engine_.has_work()) return;
+  const auto events = engine_.step();
+  if (!events) {  // nothing was computed: the youngest makes room for the others
+    const auto youngest = std::prev(running_.end());
+    youngest->second.sink({.error = events.error()});
+    finish(youngest->first);
+    return;
+  }
+  for (const TokenEvent& event : *events) {
+    const auto found = running_.find(event.sequence_id);
+    if (found == running_.end()) continue;
+    found->second.sink({.token = event.token, .finish = event.finish});
+    if (event.finish != FinishReason::kNone) finish(event.sequence_id);
+  }
+}
+
+void EngineLoop::finish(int64_t sequence_id) {
+  const auto found = running_.find(sequence_id);
+  reserved_pages_ -= found->second.reserved_pages;
+  running_.erase(found);
+  engine_.remove(sequence_id);
+}
+
+/// Makes the numbers of this thread visible; mutex_ is held.
+void EngineLoop::publish() {
+  const EngineStats engine = engine_.stats();
+  stats_.running = static_cast<int64_t>(running_.size());
+  stats_.waiting = static_cast<int64_t>(waiting_.size());
+  stats_.pages_in_use = engine.pages_in_use;
+  stats_.numeric_errors = engine.numeric_errors;
+}
+
+}  // namespace fathom::serve

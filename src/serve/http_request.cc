@@ -1,0 +1,119 @@
+#include "serve/http_request.h"
+
+#include <algorithm>
+#include <boost/beast/http/parser.hpp>
+#include <boost/beast/http/string_body.hpp>
+
+#include "base/check.h"
+
+namespace fathom::serve {
+namespace {
+
+namespace http = boost::beast::http;
+
+std::string_view view(boost::beast::string_view text) { return {text.data(), text.size()}; }
+
+char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
+
+bool is_letter(char c) { return lower(c) >= 'a' && lower(c) <= 'z'; }
+
+}  // namespace
+
+struct RequestReader::Parser {
+  http::request_parser<http::string_body> request;
+};
+
+bool same_token(std::string_view a, std::string_view b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](char x, char y) { return lower(x) == lower(y); });
+}
+
+const std::string* HttpRequest::header(std::string_view name) const {
+  for (const auto& [key, value] : headers) {
+    if (same_token(key, name)) return &value;
+  }
+  return nullptr;
+}
+
+std::string_view HttpRequest::path() const { return std::string_view(target).substr(0, target.find('?')); }
+
+RequestReader::RequestReader(HttpLimits limits) : limits_(limits), parser_(std::make_unique<Parser>()) {
+  parser_->request.eager(true);
+  parser_->request.header_limit(static_cast<uint32_t>(limits.max_header_bytes));
+  parser_->request.body_limit(static_cast<uint64_t>(limits.max_body_bytes));
+}
+RequestReader::~RequestReader() = default;
+
+bool RequestReader::header_done() const { return parser_->request.is_header_done(); }
+bool RequestReader::done() const { return !problem_ && parser_->request.is_done(); }
+
+size_t RequestReader::push(std::string_view bytes) {
+  check(!problem_ && !parser_->request.is_done(), "a request is pushed to only until its end");
+  if (!begun_ && !bytes.empty()) {
+    begun_ = true;
+    // The parser looks at nothing before the header's end; another protocol should not wait for that.
+    if (!is_letter(bytes.front())) problem_ = {400, "this is no HTTP/1.1 request; HTTPS needs a server with TLS"};
+  }
+  size_t taken = 0;
+  while (taken < bytes.size() && !problem_ && !parser_->request.is_done()) {
+    boost::system::error_code error;
+    const size_t more =
+        parser_->request.put(boost::asio::const_buffer(bytes.data() + taken, bytes.size() - taken), error);
+    taken += more;
+    if (header_done() && !judged_) judge_header();
+    if (problem_ || error == http::error::need_more) break;
+    if (!error) {
+      if (more == 0) break;
+      continue;
+    }
+    if (error == http::error::body_limit) {
+      problem_ = {413, "the body has more than the accepted " + std::to_string(limits_.max_body_bytes) + " bytes"};
+    } else if (error == http::error::header_limit) {
+      problem_ = {431, "the header has more than the accepted " + std::to_string(limits_.max_header_bytes) + " bytes"};
+    } else {
+      problem_ = {400, "this is no valid HTTP/1.1 request: " + error.message()};
+    }
+  }
+  return taken;
+}
+
+/// What the parser lets pass but two readers could understand differently.
+void RequestReader::judge_header() {
+  judged_ = true;
+  const auto& request = parser_->request.get();
+  const bool old = request.version() < 11;
+  const auto count = [&](http::field name) {
+    return std::distance(request.equal_range(name).first, request.equal_range(name).second);
+  };
+  const auto codings = count(http::field::transfer_encoding);
+  if (count(http::field::content_length) > 1) {
+    problem_ = {400, "the request has Content-Length twice; send it once"};
+  } else if (codings > 0 && count(http::field::content_length) > 0) {
+    problem_ = {400, "the request has both Content-Length and Transfer-Encoding; send one of them"};
+  } else if (codings > 0 && old) {
+    problem_ = {400, "Transfer-Encoding does not exist in HTTP/1.0; send Content-Length"};
+  } else if (codings > 1 || (codings == 1 && !same_token(view(request[http::field::transfer_encoding]), "chunked"))) {
+    problem_ = {501, "Transfer-Encoding is not supported beyond \"chunked\""};
+  } else if (count(http::field::host) > 1 || (!old && count(http::field::host) == 0)) {
+    problem_ = {400, "an HTTP/1.1 request needs exactly one Host header"};
+  }
+}
+
+bool RequestReader::expects_continue() const {
+  if (!header_done()) return false;
+  return same_token(view(parser_->request.get()[http::field::expect]), "100-continue");
+}
+
+HttpRequest RequestReader::take() {
+  check(done(), "only a finished request is taken");
+  auto& parsed = parser_->request.get();
+  HttpRequest out;
+  out.method = view(parsed.method_string());
+  out.target = view(parsed.target());
+  out.keep_alive = parsed.keep_alive();
+  out.http_1_0 = parsed.version() < 11;
+  for (const auto& field : parsed) out.headers.emplace_back(view(field.name_string()), view(field.value()));
+  out.body = std::move(parsed.body());
+  return out;
+}
+
+}  // namespace fathom::serve

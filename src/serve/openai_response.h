@@ -1,0 +1,52 @@
+// Responses in OpenAI's JSON: whole completions and the chunks of a stream. Pure functions.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.h"
+#include "engine/sequence.h"
+
+namespace fathom::serve {
+
+/// What every chunk of one response repeats.
+struct ResponseHead {
+  std::string id;  // "chatcmpl-..." or "cmpl-..."
+  int64_t created = 0;
+  std::string model;
+  std::string fingerprint;
+  bool chat = false;
+};
+
+struct Usage {
+  int64_t prompt_tokens = 0;
+  int64_t completion_tokens = 0;
+  int64_t reasoning_tokens = 0;
+};
+
+/// A finished choice.
+struct ChoiceResult {
+  std::string content;
+  std::string reasoning;  // empty: none
+  std::string finish_reason;
+};
+
+/// "stop", "length", or "error" for a sequence whose logits held a NaN.
+std::string_view finish_reason(FinishReason finish, bool stopped_by_string);
+
+/// The object of a response that is not streamed; choices in order of their index.
+Json completion_json(const ResponseHead& head, const std::vector<ChoiceResult>& choices, const Usage& usage);
+
+/// Chunks of a stream. With `usage_follows` they say "usage": null, as OpenAI does when include_usage is asked for.
+Json role_chunk(const ResponseHead& head, int64_t index, bool usage_follows);
+Json text_chunk(const ResponseHead& head, int64_t index, std::string_view reasoning, std::string_view content,
+                bool usage_follows);
+Json finish_chunk(const ResponseHead& head, int64_t index, std::string_view reason, bool usage_follows);
+Json usage_chunk(const ResponseHead& head, const Usage& usage);
+
+/// One entry of /v1/models.
+Json model_json(std::string_view id, int64_t created, int64_t max_model_len);
+
+}  // namespace fathom::serve

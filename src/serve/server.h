@@ -1,0 +1,53 @@
+// The server: HTTP, keys, metrics, engine loop and routes put together. It listens at once and answers 503 until a
+// model is attached.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "serve/completion.h"
+#include "serve/engine_loop.h"
+#include "serve/http.h"
+#include "serve/keys.h"
+
+namespace fathom::serve {
+
+struct ServerOptions {
+  HttpOptions http;
+  EngineLoopLimits engine;
+  std::vector<std::string> api_keys;
+  Path api_key_file;
+  std::vector<std::string> allowed_origins;  // of browsers; "*": any
+  bool log_requests = false;
+  std::function<void(const std::string&)> log;  // a line for the operator; any thread
+  std::string version;
+};
+
+class Server {
+ public:
+  /// Errors: those of HttpServer::start and ApiKeys::create.
+  static Result<std::unique_ptr<Server>> start(ServerOptions options);
+  /// Ends at once; drain() first for a quiet end.
+  ~Server();
+
+  int64_t port() const;
+  /// Starts the engine loop; from now on requests are served. Once.
+  void attach(ServedModel model);
+  /// Reads the key file again; an error goes to the log and the old keys stay.
+  void reload_keys();
+  /// Takes no new requests and waits for the others; false when they did not end within `timeout_ms`.
+  bool drain(int64_t timeout_ms);
+  /// Zeros until a model is attached.
+  EngineLoopStats stats() const;
+  int64_t num_connections() const;
+
+ private:
+  class Impl;
+  explicit Server(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace fathom::serve

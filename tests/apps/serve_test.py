@@ -1,0 +1,187 @@
+"""fathom serve: start and end of the program, what it prints and refuses, and a conversation over HTTP."""
+
+import contextlib
+import http.client
+import json
+import signal
+import socket
+import threading
+import unittest
+
+import support
+from support import CommandLineCase
+
+CHAT = {"messages": [{"role": "user", "content": "Hello"}], "temperature": 0, "max_tokens": 8}
+
+
+class Running:
+    """A started server; lines of its standard output as they come."""
+
+    def __init__(self, *arguments, model=None, env=None):
+        self.process = support.start("serve", model or support.endless_model("f32"), "--port", 0, "-t", 1, *arguments, env=env)
+        self.lines = []
+        while not self.lines or not self.lines[-1].startswith("ready on "):
+            line = self.process.stdout.readline()
+            if not line:
+                raise AssertionError(f"the server ended: {self.process.stderr.read()}")
+            self.lines.append(line.rstrip("\n"))
+        self.port = int(self.lines[-1].rsplit(":", 1)[1])
+
+    def ask(self, method, path, body=None, headers=None):
+        """(status, headers, body)."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=support.TIMEOUT_S)
+        with contextlib.closing(connection):
+            data = json.dumps(body) if isinstance(body, dict) else body
+            connection.request(method, path, data, headers or {})
+            response = connection.getresponse()
+            return response.status, dict(response.getheaders()), response.read().decode()
+
+    def metric(self, name):
+        for line in self.ask("GET", "/metrics")[2].splitlines():
+            if line.startswith(name + " "):
+                return float(line.split()[-1])
+        return None
+
+    def end(self, number=signal.SIGTERM):
+        support.interrupt(self.process, number)
+        out, err = self.process.communicate(timeout=support.TIMEOUT_S)
+        return self.process.returncode, out, err
+
+
+@contextlib.contextmanager
+def server(*arguments, **options):
+    running = Running(*arguments, **options)
+    try:
+        yield running
+    finally:
+        if running.process.poll() is None:
+            running.process.kill()
+        running.process.communicate()
+
+
+class Life(CommandLineCase):
+    def test_it_says_what_it_serves_answers_and_ends_with_0(self):
+        with server("--served-model-name", "pet", "--served-model-name", "other") as running:
+            text = "\n".join(running.lines)
+            self.assertRegex(text, r"\Alistening on http://127\.0\.0\.1:\d+, loading ")
+            self.assertRegex(text, r"\nmodel pet: deepseek_v3, F32 weights, context 512 tokens\n")
+            self.assertRegex(text, r"\ncache \d+ tokens, \d+ full-length requests\nready on http://127\.0\.0\.1:\d+\Z")
+            self.assertEqual(running.ask("GET", "/health")[0], 200)
+            models = json.loads(running.ask("GET", "/v1/models")[2])
+            self.assertEqual([m["id"] for m in models["data"]], ["pet", "other"])
+            status, headers, body = running.ask("POST", "/v1/chat/completions", CHAT)
+            self.assertEqual(status, 200, body)
+            self.assertIn("X-Request-Id", headers)
+            answer = json.loads(body)
+            self.assertEqual(answer["usage"]["completion_tokens"], 8)
+            status, _, body = running.ask("POST", "/v1/chat/completions", CHAT | {"stream": True})
+            self.assertEqual(status, 200)
+            pieces = [json.loads(line[6:]) for line in body.splitlines() if line.startswith("data: {")]
+            self.assertEqual("".join(p["choices"][0]["delta"].get("content", "") for p in pieces),
+                             answer["choices"][0]["message"]["content"])
+            self.assertTrue(body.endswith("data: [DONE]\n\n"))
+            code, out, err = running.end()
+            self.assertEqual((code, err), (0, ""))
+            self.assertIn("ending", out)
+
+    def test_it_gives_the_answers_of_generate(self):
+        model = support.endless_model("f32")
+        expected = self.generate_json(model, "-p", "Once upon a time", "-n", 20, "--temperature", 0, "-t", 1)["text"]
+        with server() as running:
+            body = {"prompt": "Once upon a time", "max_tokens": 20, "temperature": 0}
+            answer = json.loads(running.ask("POST", "/v1/completions", body)[2])
+            self.assertEqual(answer["choices"][0]["text"], expected)
+
+    def test_sigterm_lets_requests_finish(self):
+        with server() as running:
+            answers = []
+            asking = threading.Thread(
+                target=lambda: answers.append(running.ask("POST", "/v1/chat/completions", CHAT | {"max_tokens": 400})))
+            asking.start()
+            support.wait_until(lambda: running.metric("fathom_sequences_running") or answers, "the request to run")
+            code, _, _ = running.end()
+            asking.join()
+            self.assertEqual(code, 0)
+            self.assertEqual(answers[0][0], 200)
+            self.assertEqual(json.loads(answers[0][2])["usage"]["completion_tokens"], 400)
+
+    def test_the_drain_timeout_ends_what_does_not_finish(self):
+        with server("--drain-timeout", 0) as running:
+            with socket.create_connection(("127.0.0.1", running.port)) as silent:
+                silent.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+                support.wait_until(lambda: running.metric("fathom_connections") == 2, "the connection")
+                code, out, _ = running.end()
+                self.assertEqual(code, 0)
+                self.assertIn("not finished after 0 s", out)
+
+    def test_a_client_that_leaves_frees_its_pages(self):
+        with server() as running:
+            with socket.create_connection(("127.0.0.1", running.port)) as client:
+                body = json.dumps(CHAT | {"max_tokens": 450, "n": 4, "stream": True}).encode()
+                client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+                self.assertTrue(client.recv(100).startswith(b"HTTP/1.1 200"))
+            support.wait_until(lambda: running.metric("fathom_cache_pages_in_use") == 0, "the pages")
+
+
+class Flags(CommandLineCase):
+    def test_the_names_of_other_servers_work(self):
+        for flags in (("--max-model-len", 256, "--max-num-seqs", 4), ("-c", 256, "-np", 4),
+                      ("--context-length", 256, "--max-running-requests", 4), ("--ctx-size", 256, "--parallel", 4)):
+            with self.subTest(flags=flags), server(*flags, "--alias", "x") as running:
+                self.assertIn("context 256 tokens", running.lines[1])
+                self.assertEqual(running.lines[2], "cache 1024 tokens, 4 full-length requests")
+
+    def test_cache_tokens_are_as_given(self):
+        with server("--cache-tokens", 640) as running:
+            self.assertEqual(running.lines[2], "cache 640 tokens, 1 full-length requests")
+
+    def test_keys_from_flag_environment_and_file(self):
+        keys = support.fresh_directory() / "keys"
+        keys.write_text("from-file\n")
+        env = support.environment(FATHOM_API_KEY="from-environment")
+        with server("--api-key-file", keys, env=env) as running:
+            def status(key):
+                return running.ask("GET", "/v1/models", headers={"Authorization": f"Bearer {key}"})[0]
+            self.assertEqual(running.ask("GET", "/v1/models")[0], 401)
+            self.assertEqual([status(key) for key in ("from-file", "from-environment", "x")], [200, 200, 401])
+            keys.write_text("another-one\n")
+            support.interrupt(running.process, signal.SIGHUP)
+            support.wait_until(lambda: status("another-one") == 200, "the new keys")
+            self.assertEqual(status("from-file"), 401)
+
+    def test_requests_are_logged_only_if_asked_and_without_their_text(self):
+        with server("--log-requests") as running:
+            running.ask("POST", "/v1/chat/completions", CHAT, {"X-Request-Id": "mine"})
+            code, _, err = running.end()
+            self.assertEqual(code, 0)
+            self.assertRegex(err, r"\A\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ POST /v1/chat/completions 200 \d+ bytes [\d.]+ ms mine\n\Z")
+            self.assertNotIn("Hello", err)
+
+
+class Refusals(CommandLineCase):
+    def test_a_port_that_is_taken(self):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            self.refused("serve", support.tiny_model(), "--port", port, needles=[port, "--port"])
+
+    def test_values_that_do_not_fit_name_the_flag(self):
+        model = support.tiny_model()
+        for flag, value in (("--port", "65536"), ("--port", "http"), ("--max-num-seqs", "0"), ("--max-queue", "0"),
+                            ("--max-connections", "0"), ("--max-body-bytes", "10"), ("--drain-timeout", "-1"),
+                            ("--cache-memory-share", "2"), ("--cache-tokens", "-1"), ("--reasoning-parser", "qwen"),
+                            ("--max-model-len", "513"), ("--host", "256.0.0.1"), ("--api-key-file", "/nonexistent"),
+                            ("--ssl-certfile", "/nonexistent")):
+            with self.subTest(flag=flag):
+                done = support.run("serve", model, "--port=0", f"{flag}={value}")
+                self.assertEqual(done.returncode, 2, done.stdout + done.stderr)
+                expected = {"--max-model-len": "--context", "--api-key-file": "/nonexistent"}.get(flag, flag)
+                self.check_error_line(done.stderr, expected)
+
+    def test_a_model_that_is_not_there(self):
+        done = support.run("serve", "/nonexistent", "--port", 0)
+        self.assertEqual(done.returncode, 2)
+        self.check_error_line(done.stderr, "/nonexistent")
+
+
+if __name__ == "__main__":
+    unittest.main()

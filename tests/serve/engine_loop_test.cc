@@ -1,0 +1,193 @@
+// The engine loop: answers as the engine alone gives them, a bounded queue, cancellation that frees pages, and a NaN
+// that ends one sequence only.
+#include "serve/engine_loop.h"
+
+#include <limits>
+
+#include "serve_fixture.h"
+
+namespace fathom::serve {
+namespace {
+
+using fathom::testing::eventually;
+using fathom::testing::random_tokens;
+
+/// What a sink was told. The sink may outlive the test's own copy.
+class Heard {
+ public:
+  std::function<void(const GenerationEvent&)> sink() {
+    return [state = state_](const GenerationEvent& event) {
+      const std::lock_guard lock(state->mutex);
+      EXPECT_FALSE(state->last.ends()) << "an event after the end";
+      state->last = event;
+      if (event.token >= 0) state->tokens.push_back(event.token);
+    };
+  }
+  bool ended() const { return last().ends(); }
+  FinishReason finish() const { return last().finish; }
+  std::string error() const { return last().error ? last().error->text : ""; }
+  std::vector<int32_t> tokens() const {
+    const std::lock_guard lock(state_->mutex);
+    return state_->tokens;
+  }
+
+ private:
+  struct State {
+    std::mutex mutex;
+    GenerationEvent last;
+    std::vector<int32_t> tokens;
+  };
+  GenerationEvent last() const {
+    const std::lock_guard lock(state_->mutex);
+    return state_->last;
+  }
+  std::shared_ptr<State> state_ = std::make_shared<State>();
+};
+
+class EngineLoopTest : public fathom::testing::ServeFixture {
+ protected:
+  EngineLoop& loop(EngineLoopLimits limits = {}) {
+    engine_ = std::make_unique<Engine>(*model_, *kernels_, engine_options_);
+    loop_ = std::make_unique<EngineLoop>(*engine_, limits);
+    return *loop_;
+  }
+  GenerationJob job(Heard& heard, int64_t max_new_tokens, uint64_t seed = 1) const {
+    return {.prompt = random_tokens(20, 257, seed),
+            .sampling = {.temperature = 0},
+            .max_new_tokens = max_new_tokens,
+            .sink = heard.sink()};
+  }
+  static int64_t submit(EngineLoop& loop, GenerationJob job) {
+    std::vector<GenerationJob> jobs;
+    jobs.push_back(std::move(job));
+    const auto ids = loop.submit(std::move(jobs));
+    EXPECT_TRUE(ids);
+    return ids ? ids->front() : -1;
+  }
+  std::vector<int32_t> alone(const GenerationJob& job) const {
+    Engine engine(*model_, *kernels_, engine_options_);
+    EXPECT_TRUE(engine.submit(job.prompt, job.sampling, job.max_new_tokens));
+    std::vector<int32_t> tokens;
+    while (engine.has_work()) {
+      for (const TokenEvent& event : *engine.step()) tokens.push_back(event.token);
+    }
+    return tokens;
+  }
+
+  std::unique_ptr<EngineLoop> loop_;
+};
+
+TEST_F(EngineLoopTest, GivesTheEnginesAnswersWhateverRunsBeside) {
+  EngineLoop& l = loop({.max_running = 3});
+  std::vector<std::unique_ptr<Heard>> heard;
+  for (uint64_t i = 0; i < 8; ++i) {
+    heard.push_back(std::make_unique<Heard>());
+    submit(l, job(*heard.back(), 10 + static_cast<int64_t>(i), i));
+  }
+  for (uint64_t i = 0; i < 8; ++i) {
+    ASSERT_TRUE(eventually([&] { return heard[i]->ended(); }));
+    Heard nobody;
+    EXPECT_EQ(heard[i]->tokens(), alone(job(nobody, 10 + static_cast<int64_t>(i), i))) << i;
+    EXPECT_EQ(heard[i]->finish(), FinishReason::kMaxTokens);
+  }
+  EXPECT_TRUE(eventually([&] { return l.stats().pages_in_use == 0 && l.stats().running == 0; }));
+}
+
+TEST_F(EngineLoopTest, QueuesAllJobsOrNone) {
+  EngineLoop& l = loop({.max_running = 1, .max_waiting = 2});
+  Heard heard[4];
+  submit(l, job(heard[0], 100'000));
+  ASSERT_TRUE(eventually([&] { return l.stats().running == 1; }));
+  std::vector<GenerationJob> three;
+  for (int i = 1; i < 4; ++i) three.push_back(job(heard[i], 1));
+  EXPECT_FALSE(l.submit(std::move(three)));
+  EXPECT_EQ(l.stats().waiting, 0);
+  std::vector<GenerationJob> two;
+  for (int i = 1; i < 3; ++i) two.push_back(job(heard[i], 1));
+  const auto ids = l.submit(std::move(two));
+  ASSERT_TRUE(ids);
+  EXPECT_EQ(ids->size(), 2u);
+  std::vector<GenerationJob> one;
+  one.push_back(job(heard[3], 1));
+  EXPECT_FALSE(l.submit(std::move(one)));
+}
+
+TEST_F(EngineLoopTest, CancellingFreesPagesAndLetsTheNextIn) {
+  EngineLoop& l = loop({.max_running = 1});
+  Heard long_one, waiting, next;
+  const int64_t first = submit(l, job(long_one, 100'000));
+  const int64_t second = submit(l, job(waiting, 100'000));
+  submit(l, job(next, 3));
+  ASSERT_TRUE(eventually([&] { return !long_one.tokens().empty(); }));
+  EXPECT_GT(l.stats().pages_in_use, 0);
+  l.cancel(second);
+  l.cancel(first);
+  l.cancel(12345);  // nobody
+  ASSERT_TRUE(eventually([&] { return next.ended(); }));
+  EXPECT_TRUE(waiting.tokens().empty());
+  EXPECT_FALSE(long_one.ended());
+  EXPECT_TRUE(eventually([&] { return l.stats().pages_in_use == 0 && l.stats().waiting == 0; }));
+}
+
+TEST_F(EngineLoopTest, WaitsForPagesInsteadOfRunningOutOfThem) {
+  engine_options_.max_cache_tokens = 4 * 64;
+  EngineLoop& l = loop();
+  EXPECT_EQ(l.stats().num_pages, 4);
+  std::vector<std::unique_ptr<Heard>> heard;
+  for (uint64_t i = 0; i < 6; ++i) {
+    heard.push_back(std::make_unique<Heard>());
+    submit(l, job(*heard.back(), 150, i));  // 170 tokens: three pages each
+  }
+  for (const auto& h : heard) {
+    ASSERT_TRUE(eventually([&] { return h->ended(); }));
+    EXPECT_EQ(h->error(), "");
+    EXPECT_EQ(h->tokens().size(), 150u);
+  }
+}
+
+TEST_F(EngineLoopTest, TellsWhatTheEngineRefuses) {
+  EngineLoop& l = loop();
+  Heard heard;
+  GenerationJob bad = job(heard, 5);
+  bad.prompt = {100000};
+  submit(l, std::move(bad));
+  ASSERT_TRUE(eventually([&] { return heard.ended(); }));
+  EXPECT_NE(heard.error().find("100000"), std::string::npos);
+}
+
+TEST_F(EngineLoopTest, ANaNEndsOneSequenceOnly) {
+  // Token 200 is poison: its embedding makes every logit behind it NaN.
+  visit_weights(model_->config, model_->weights, [](const TensorSpec& spec, Weight& value, Tensor*) {
+    if (spec.tensor_class == TensorClass::kEmbedding && spec.shape[0] == 257) {
+      value.codes.ptr<float>()[200 * spec.shape[1]] = std::numeric_limits<float>::quiet_NaN();
+    }
+  });
+  EngineLoop& l = loop();
+  Heard sick, healthy;
+  GenerationJob poisoned = job(sick, 50), other = job(healthy, 50);
+  std::replace(poisoned.prompt.begin(), poisoned.prompt.end(), 200, 1);
+  std::replace(other.prompt.begin(), other.prompt.end(), 200, 1);
+  poisoned.prompt[3] = 200;
+  const auto expected = alone(other);
+  std::vector<GenerationJob> both;
+  both.push_back(std::move(poisoned));
+  both.push_back(std::move(other));
+  ASSERT_TRUE(l.submit(std::move(both)));
+  ASSERT_TRUE(eventually([&] { return sick.ended() && healthy.ended(); }));
+  EXPECT_EQ(sick.finish(), FinishReason::kNumericError);
+  EXPECT_EQ(healthy.finish(), FinishReason::kMaxTokens);
+  EXPECT_EQ(healthy.tokens(), expected);
+  EXPECT_TRUE(eventually([&] { return l.stats().numeric_errors == 1 && l.stats().pages_in_use == 0; }));
+}
+
+TEST_F(EngineLoopTest, EndsInTheMiddleOfWork) {
+  EngineLoop& l = loop();
+  Heard heard;
+  submit(l, job(heard, 100'000));
+  ASSERT_TRUE(eventually([&] { return !heard.tokens().empty(); }));
+  loop_.reset();
+  EXPECT_FALSE(heard.ended());
+}
+
+}  // namespace
+}  // namespace fathom::serve
