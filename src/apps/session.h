@@ -39,6 +39,14 @@ struct ComputeOptions {
   double cache_memory_share = 1;
 };
 
+/// The defaults of a server: room for many sequences in half of the available memory.
+inline ComputeOptions for_many_sequences() {
+  ComputeOptions options;
+  options.num_sequences = 256;
+  options.cache_memory_share = 0.5;
+  return options;
+}
+
 /// Sampling flags; unset ones come from generation_config.json, then from fathom's defaults.
 struct SamplingFlags {
   std::optional<double> temperature, top_p, min_p, repetition_penalty;

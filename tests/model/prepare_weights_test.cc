@@ -106,8 +106,8 @@ TEST(PrepareWeights, LeavesEmbeddingRouterNormsAndKvB) {
   SilentProgress silent;
   ASSERT_TRUE(prepare_weights(*model, policy_of("int4"), Precision::kBF16, **kernels, silent));
   const BlockWeights& block = model->weights.blocks[1];
-  for (const Weight* w : {&model->weights.embedding.value, &block.moe.router.value, &block.attention.kv_b.value,
-                          &block.input_norm.value}) {
+  for (const Weight* w : std::initializer_list<const Weight*>{&model->weights.embedding.value, &block.moe.router.value,
+                                                              &block.attention.kv_b.value, &block.input_norm.value}) {
     EXPECT_EQ(w->layout, WeightLayout::kRows);
   }
   EXPECT_EQ(block.moe.gate.value[0].groups, GroupFormat::kInt4);

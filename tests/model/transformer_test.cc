@@ -12,6 +12,7 @@
 #include "kernels/registry.h"
 #include "model/mtp.h"
 #include "numerics/compare.h"
+#include "numerics/decode.h"
 #include "numerics/fp8.h"
 #include "test_models.h"
 

@@ -137,16 +137,18 @@ void CpuKernels::mla_absorb_query(Tensor q_nope, const Weight& kv_b, Tensor q_la
     if (kv_b.codes.dtype != DType::kBF16) {
       products_.clear();
       for (int64_t h = 0; h < heads; ++h) {
-        products_.push_back({{.x = q + h * q_head,
-                              .x_stride = q_token,
-                              .w = cpu::matrix_of(kv_b, h * rows_per_head),
-                              .w_transposed = true,
-                              .depth = nope,
-                              .y = row(q_latent, 0) + h * q_latent.stride(1),
-                              .y_stride = q_latent.stride(0),
-                              .arithmetic = cpu::Arithmetic::kBF16,
-                              .row_end = tokens,
-                              .column_end = latent}});
+        Product product;
+        product.whole = {.x = q + h * q_head,
+                         .x_stride = q_token,
+                         .w = cpu::matrix_of(kv_b, h * rows_per_head),
+                         .w_transposed = true,
+                         .depth = nope,
+                         .y = row(q_latent, 0) + h * q_latent.stride(1),
+                         .y_stride = q_latent.stride(0),
+                         .arithmetic = cpu::Arithmetic::kBF16,
+                         .row_end = tokens,
+                         .column_end = latent};
+        products_.push_back(product);
       }
       run_products();
       return;
