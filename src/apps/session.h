@@ -22,9 +22,9 @@ namespace fathom::apps {
 /// How to compute: the flags that every verb with a model has.
 struct ComputeOptions {
   int64_t threads = 0;           // 0: all usable CPUs
-  std::string precision;         // f32, bf16, fp8; empty: f32 for F32 checkpoints, else bf16
+  std::string precision{};       // f32, bf16, fp8; empty: f32 for F32 checkpoints, else bf16
   std::string mla = "absorbed";  // form of generated tokens: absorbed or naive
-  std::string kernels;           // empty: the best of this machine
+  std::string kernels{};         // empty: the best of this machine
   int64_t context = 0;           // tokens of context at most; 0: what the model was made for, 32768 at most
   int64_t prompt_chunk = 512;
   // The cache over all sequences: this many tokens, or (0) enough for num_sequences contexts, but no more of the
