@@ -23,10 +23,10 @@ namespace fathom::apps {
 /// How to compute: the flags that every verb with a model has.
 struct ComputeOptions {
   int64_t threads = 0;           // 0: all usable CPUs
-  std::string precision;         // f32, bf16, fp8; empty: f32 for F32 checkpoints, else bf16
+  std::string precision{};       // f32, bf16, fp8; empty: f32 for F32 checkpoints, else bf16
   std::string mla = "absorbed";  // form of generated tokens: absorbed or naive
-  std::string quant;             // model/quant_policy.h; empty: as stored
-  std::string kernels;           // empty: the best of this machine
+  std::string quant{};           // model/quant_policy.h; empty: as stored
+  std::string kernels{};         // empty: the best of this machine
   int64_t context = 0;           // tokens of context at most; 0: what the model was made for, 32768 at most
   int64_t prompt_chunk = 512;
   std::string speculate = "none";  // none, mtp or lookup
@@ -38,14 +38,6 @@ struct ComputeOptions {
   int64_t num_sequences = 1;
   double cache_memory_share = 1;
 };
-
-/// The defaults of a server: room for many sequences in half of the available memory.
-inline ComputeOptions for_many_sequences() {
-  ComputeOptions options;
-  options.num_sequences = 256;
-  options.cache_memory_share = 0.5;
-  return options;
-}
 
 /// Sampling flags; unset ones come from generation_config.json, then from fathom's defaults.
 struct SamplingFlags {

@@ -39,7 +39,7 @@ struct ServeOptions {
   std::vector<std::string> names;  // that clients use; empty: the model's own
   std::string reasoning_parser = "auto";
   int64_t drain_timeout_s = 60;
-  ComputeOptions compute = for_many_sequences();
+  ComputeOptions compute{.num_sequences = 256, .cache_memory_share = 0.5};
   serve::ServerOptions server;
 };
 Status serve(const ServeOptions& options);

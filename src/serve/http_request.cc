@@ -85,8 +85,9 @@ void RequestReader::judge_header() {
     return std::distance(request.equal_range(name).first, request.equal_range(name).second);
   };
   const auto codings = count(http::field::transfer_encoding);
-  if (count(http::field::content_length) > 1) {
-    problem_ = {400, "the request has Content-Length twice; send it once"};
+  const std::string_view length = view(request[http::field::content_length]);
+  if (count(http::field::content_length) > 1 || length.find_first_not_of("0123456789") != std::string_view::npos) {
+    problem_ = {400, "Content-Length must be there once and be a number"};
   } else if (codings > 0 && count(http::field::content_length) > 0) {
     problem_ = {400, "the request has both Content-Length and Transfer-Encoding; send one of them"};
   } else if (codings > 0 && old) {

@@ -12,7 +12,7 @@ namespace {
 
 struct Outcome {
   int status = 0;
-  std::optional<fathom::serve::HttpRequest> request;
+  std::optional<fathom::serve::HttpRequest> request{};
 };
 
 Outcome read(std::string_view text, size_t piece) {

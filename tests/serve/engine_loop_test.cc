@@ -69,7 +69,8 @@ class EngineLoopTest : public fathom::testing::ServeFixture {
     EXPECT_TRUE(engine.submit(job.prompt, job.sampling, job.max_new_tokens));
     std::vector<int32_t> tokens;
     while (engine.has_work()) {
-      for (const TokenEvent& event : *engine.step()) tokens.push_back(event.token);
+      const auto events = engine.step();
+      for (const TokenEvent& event : *events) tokens.push_back(event.token);
     }
     return tokens;
   }

@@ -7,7 +7,7 @@ namespace fathom::serve {
 namespace {
 
 struct Outcome {
-  std::optional<HttpRequest> request;
+  std::optional<HttpRequest> request{};
   int status = 0;  // of a problem; 0: none
   size_t left = 0;
 };
