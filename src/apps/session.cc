@@ -80,6 +80,7 @@ Result<std::unique_ptr<Session>> Session::load(std::string_view model, const Com
   {
     ConsoleProgress progress(false);
     if (auto s = prepare_weights(*session->model_, *policy, precision, *session->compute_.kernels, progress); !s) {
+      if (s.error().code == ErrorCode::kCancelled) return interrupted_error("loading " + dir->string());
       return Error{s.error().code, session->model_dir_.string() + ": " + s.error().text};
     }
     progress.finish();

@@ -127,7 +127,8 @@ class Speculation(CommandLineCase):
                     self.assertEqual(answer(result), answer(expected))
                     counts = result["speculation"]
                     self.assertEqual(counts["kind"], kind)
-                    self.assertGreater(counts["accepted"], 0)
+                    if kind == "mtp" or sampling == ("--temperature", 0):  # a random text seldom repeats itself
+                        self.assertGreater(counts["accepted"], 0)
                     self.assertEqual(sum(counts["proposed_by_position"]), counts["proposed"])
                     self.assertEqual(sum(counts["accepted_by_position"]), counts["accepted"])
                     self.assertLessEqual(len(counts["proposed_by_position"]), draft)

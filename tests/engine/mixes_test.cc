@@ -197,9 +197,10 @@ TEST_F(Mixes, GiveEveryRequestWhatItGetsAlone) {
   for (uint64_t mix = 0; mix < num_mixes; ++mix) {
     if (!run_mix(mix)) break;
   }
-  EXPECT_GT(preemptions_, static_cast<int64_t>(num_mixes) / 4) << "too much room to show anything";
-  EXPECT_GT(hits_, static_cast<int64_t>(num_mixes) * 64) << "too little in common to show anything";
-  EXPECT_GT(accepted_, static_cast<int64_t>(num_mixes) / 4) << "a random model seldom guesses right";
+  // Whether the mixes had something to show, at about half of what they have.
+  EXPECT_GT(preemptions_, static_cast<int64_t>(num_mixes) / 12) << "too much room to show anything";
+  EXPECT_GT(hits_, static_cast<int64_t>(num_mixes) * 13) << "too little in common to show anything";
+  EXPECT_GT(accepted_, static_cast<int64_t>(num_mixes) / 12) << "a random model seldom guesses right";
   EXPECT_GT(rejected_, static_cast<int64_t>(num_mixes));
 }
 
