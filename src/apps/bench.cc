@@ -55,7 +55,9 @@ void set_share(BenchLine& line, const Costs& costs, const MachineLimits& limits)
   if (line.work == kPrefill) {
     const double prompts_per_s = line.tokens_per_s.median / static_cast<double>(line.tokens);
     line.reached = prompt_operations(costs.traffic, line.tokens) * prompts_per_s * kGiga;
-    line.limit = peak_ops_per_s(limits, costs.precision) * kGiga;
+    const double peak =
+        costs.traffic.has_integer_products ? limits.int8_ops_per_s : peak_ops_per_s(limits, costs.precision);
+    line.limit = peak * kGiga;
     return;
   }
   const double mean_depth = static_cast<double>(prompt_of_depth(line.depth)) + static_cast<double>(line.tokens) / 2;

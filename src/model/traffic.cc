@@ -16,6 +16,8 @@ ModelTraffic traffic_of(const Model& model) {
   ModelTraffic out;
   ModelWeights weights = model.weights;  // views; visiting takes them writable
   visit_weights(config, weights, [&](const TensorSpec& spec, Weight& value, Tensor*) {
+    const bool is_ffn = spec.tensor_class == TensorClass::kRoutedExpert || spec.tensor_class == TensorClass::kDenseFfn;
+    out.has_integer_products |= is_ffn && value.groups != GroupFormat::kNone;
     if (spec.layer < config.num_hidden_layers) out.class_bytes[spec.tensor_class] += bytes_of(value);
   });
   for (const auto& [tensor_class, bytes] : out.class_bytes) {

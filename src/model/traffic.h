@@ -18,8 +18,9 @@ struct ModelTraffic {
   int64_t cache_numbers_per_token = 0;  // of the latent cache, over all layers
   int64_t n_routed_experts = 0;         // per layer; 0: every layer is dense
   int64_t num_experts_per_tok = 0;
-  int64_t macs_per_token = 0;  // multiply-adds with weights, without the head
-  int64_t head_macs = 0;       // for each token whose logits are wanted
+  int64_t macs_per_token = 0;         // multiply-adds with weights, without the head
+  int64_t head_macs = 0;              // for each token whose logits are wanted
+  bool has_integer_products = false;  // the feed-forward matrices, most of the work, are integer groups
 };
 
 /// Sizes from the tensors that the model holds, multiply-adds from their shapes. A tied head counts as a head.
