@@ -37,7 +37,6 @@ const std::string* HttpRequest::header(std::string_view name) const {
 std::string_view HttpRequest::path() const { return std::string_view(target).substr(0, target.find('?')); }
 
 RequestReader::RequestReader(HttpLimits limits) : limits_(limits), parser_(std::make_unique<Parser>()) {
-  parser_->request.eager(true);
   parser_->request.header_limit(static_cast<uint32_t>(limits.max_header_bytes));
   parser_->request.body_limit(static_cast<uint64_t>(limits.max_body_bytes));
 }
@@ -76,9 +75,10 @@ size_t RequestReader::push(std::string_view bytes) {
   return taken;
 }
 
-/// What the parser lets pass but two readers could understand differently.
+/// Takes the header, and judges what the parser lets pass but two readers could understand differently.
 void RequestReader::judge_header() {
   judged_ = true;
+  parser_->request.eager(true);  // not before: trailers of chunks would be judged, and taken, as headers
   const auto& request = parser_->request.get();
   const bool old = request.version() < 11;
   const auto count = [&](http::field name) {
@@ -97,24 +97,22 @@ void RequestReader::judge_header() {
   } else if (count(http::field::host) > 1 || (!old && count(http::field::host) == 0)) {
     problem_ = {400, "an HTTP/1.1 request needs exactly one Host header"};
   }
+  request_.method = view(request.method_string());
+  request_.target = view(request.target());
+  request_.keep_alive = request.keep_alive();
+  request_.http_1_0 = old;
+  for (const auto& field : request) request_.headers.emplace_back(view(field.name_string()), view(field.value()));
 }
 
 bool RequestReader::expects_continue() const {
-  if (!header_done()) return false;
-  return same_token(view(parser_->request.get()[http::field::expect]), "100-continue");
+  const std::string* expected = request_.header("Expect");
+  return expected != nullptr && same_token(*expected, "100-continue");
 }
 
 HttpRequest RequestReader::take() {
   check(done(), "only a finished request is taken");
-  auto& parsed = parser_->request.get();
-  HttpRequest out;
-  out.method = view(parsed.method_string());
-  out.target = view(parsed.target());
-  out.keep_alive = parsed.keep_alive();
-  out.http_1_0 = parsed.version() < 11;
-  for (const auto& field : parsed) out.headers.emplace_back(view(field.name_string()), view(field.value()));
-  out.body = std::move(parsed.body());
-  return out;
+  request_.body = std::move(parser_->request.get().body());
+  return std::move(request_);
 }
 
 }  // namespace fathom::serve

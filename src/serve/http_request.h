@@ -66,6 +66,7 @@ class RequestReader {
   HttpLimits limits_;
   std::unique_ptr<Parser> parser_;
   std::optional<HttpProblem> problem_;
+  HttpRequest request_;
   bool begun_ = false;
   bool judged_ = false;
 };

@@ -64,8 +64,12 @@ class EngineLoopTest : public fathom::testing::ServeFixture {
     EXPECT_TRUE(ids);
     return ids ? ids->front() : -1;
   }
+  /// The engine's answer on kernels of its own: those of the loop are at work.
   std::vector<int32_t> alone(const GenerationJob& job) const {
-    Engine engine(*model_, *kernels_, engine_options_);
+    ThreadPool pool(1);
+    const auto kernels = make_kernels("cpu", pool);
+    EXPECT_TRUE(kernels);
+    Engine engine(*model_, **kernels, engine_options_);
     EXPECT_TRUE(engine.submit(job.prompt, job.sampling, job.max_new_tokens));
     std::vector<int32_t> tokens;
     while (engine.has_work()) {

@@ -59,6 +59,18 @@ TEST(RequestReader, ReadsChunks) {
   }
 }
 
+TEST(RequestReader, TrailersAreNoHeaders) {
+  const std::string trailer = "0\r\nHost: h\r\nAuthorization: Bearer x\r\n\r\n";
+  const std::string good = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + trailer;
+  const std::string no_host = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + trailer;
+  for (const size_t piece : {size_t{1}, size_t{10}, good.size()}) {
+    const Outcome out = read(good, piece);
+    ASSERT_TRUE(out.request) << piece;
+    EXPECT_EQ(out.request->header("Authorization"), nullptr);
+    EXPECT_EQ(read(no_host, piece).status, 400) << piece;
+  }
+}
+
 TEST(RequestReader, KnowsWhenAConnectionEnds) {
   EXPECT_FALSE(read("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", 1000).request->keep_alive);
   const auto old = read("GET / HTTP/1.0\r\n\r\n", 1000).request;
