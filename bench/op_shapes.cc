@@ -124,27 +124,39 @@ void bench_attention(const OpBench& bench) {
     const double pairs = static_cast<double>(h * s * (s + 1) / 2);
     const std::string shape = std::to_string(s) + " tokens " + std::to_string(h) + " heads " + std::to_string(nope) +
                               "+" + std::to_string(rope) + "/" + std::to_string(value);
-    bench.time("prefill " + shape, {.operations = 2 * pairs * static_cast<double>(nope + rope + value)},
-               [&] { k.mla_prefill(a); });
+    for (const auto& [precision, label] :
+         {std::pair{Precision::kF32, "prefill "}, {Precision::kBF16, "prefill bf16 "}}) {
+      a.precision = precision;
+      bench.time(label + shape,
+                 {.operations = 2 * pairs * static_cast<double>(nope + rope + value), .precision = precision},
+                 [&] { k.mla_prefill(a); });
+    }
     bench.time("prefill_backward " + shape,
                {.operations = 2 * pairs * static_cast<double>(3 * (nope + rope) + 2 * value)},
                [&] { k.mla_prefill_backward(b); });
   }
-  for (const auto& [h, latent, rope, length] : {std::array<int64_t, 4>{8, 64, 16, 256}, {16, 512, 64, 4096}}) {
+  for (const auto& [h, latent, rope, length] :
+       {std::array<int64_t, 4>{8, 64, 16, 256}, {16, 512, 64, 4096}, {128, 512, 64, 4096}}) {
     Pool pool;
     const Tensor cache = pool.make(DType::kBF16, {length, latent + rope});
     std::vector<void*> pages;
     for (int64_t p = 0; p < length; p += 64) pages.push_back(static_cast<bf16*>(cache.data) + p * (latent + rope));
     const std::vector<LatentPages> caches = {{pages, DType::kBF16, latent, rope}};
     const std::vector<int64_t> positions = {length - 1};
-    const MlaDecodeArgs a = {
+    MlaDecodeArgs a = {
         pool.make(DType::kF32, {1, h, latent}), pool.make(DType::kF32, {1, h, rope}), caches, positions, 0.1,
         pool.make(DType::kF32, {1, h, latent})};
-    bench.time("mla_decode " + std::to_string(length) + " keys " + std::to_string(h) + " heads " +
-                   std::to_string(latent) + "+" + std::to_string(rope),
-               {.operations = 2.0 * static_cast<double>(h * length * (2 * latent + rope)),
-                .bytes = static_cast<double>(cache.num_bytes())},
-               [&] { k.mla_decode(a); });
+    const std::string shape = std::to_string(length) + " keys " + std::to_string(h) + " heads " +
+                              std::to_string(latent) + "+" + std::to_string(rope);
+    for (const auto& [precision, label] :
+         {std::pair{Precision::kF32, "mla_decode "}, {Precision::kBF16, "mla_decode bf16 "}}) {
+      a.precision = precision;
+      bench.time(label + shape,
+                 {.operations = 2.0 * static_cast<double>(h * length * (2 * latent + rope)),
+                  .bytes = static_cast<double>(cache.num_bytes()),
+                  .precision = precision},
+                 [&] { k.mla_decode(a); });
+    }
   }
 }
 
