@@ -1,8 +1,9 @@
 #include "bench/gemm_peers.h"
 
-#include <optional>
+#include <cstring>
 
 #include "base/rng.h"
+#include "numerics/panels.h"
 #include "tensor/storage.h"
 
 namespace fathom::bench {
@@ -24,59 +25,78 @@ std::vector<Shape> shapes() {
   return out;
 }
 
-std::string gemm_name(GemmFormat format, const Shape& s) {
-  const char* name = format == GemmFormat::kF32 ? "f32" : format == GemmFormat::kBF16 ? "bf16" : "int8";
-  return "gemm " + std::to_string(s.t) + "x" + std::to_string(s.n) + "x" + std::to_string(s.k) + " " + name;
-}
-
 struct Format {
   GemmFormat format;
-  int64_t weight_bytes;  // of a number
-  std::optional<std::pair<DType, Precision>> ours;
+  const char* name;
+  Precision precision;
+  Weight (*ours)(int64_t n, int64_t k);  // without memory, as inference keeps it: F32 in rows, the rest in panels
   double MachineLimits::*peak;
 };
 
 const Format kFormats[] = {
-    {GemmFormat::kF32, 4, std::pair{DType::kF32, Precision::kF32}, &MachineLimits::f32_ops_per_s},
-    {GemmFormat::kBF16, 2, std::pair{DType::kBF16, Precision::kBF16}, &MachineLimits::bf16_ops_per_s},
-    {GemmFormat::kInt8, 1, std::nullopt, &MachineLimits::int8_ops_per_s},
+    {GemmFormat::kF32, "f32", Precision::kF32,
+     [](int64_t n, int64_t k) {
+       Weight w;
+       w.codes = Tensor::contiguous(nullptr, DType::kF32, {n, k});
+       return w;
+     },
+     &MachineLimits::f32_ops_per_s},
+    {GemmFormat::kBF16, "bf16", Precision::kBF16, [](int64_t n, int64_t k) { return panels_of(DType::kBF16, n, k); },
+     &MachineLimits::bf16_ops_per_s},
+    {GemmFormat::kInt8, "int8", Precision::kBF16,
+     [](int64_t n, int64_t k) { return panels_of(GroupFormat::kInt8, n, k); }, &MachineLimits::int8_ops_per_s},
+    {GemmFormat::kInt4, "int4", Precision::kBF16,
+     [](int64_t n, int64_t k) { return panels_of(GroupFormat::kInt4, n, k); }, &MachineLimits::int8_ops_per_s},
 };
+
+std::string gemm_name(const Format& format, const Shape& s) {
+  return "gemm " + std::to_string(s.t) + "x" + std::to_string(s.n) + "x" + std::to_string(s.k) + " " + format.name;
+}
 
 /// One token waits for its weights, which must then come from memory: 256 MiB of them.
 int64_t num_weights_of(const Shape& s, const Format& format) {
   constexpr int64_t kBeyondCaches = int64_t{256} << 20;
-  return s.t > 1 ? 1 : kBeyondCaches / (s.n * s.k * format.weight_bytes) + 1;
+  return s.t > 1 ? 1 : kBeyondCaches / weight_bytes(format.ours(s.n, s.k)) + 1;
 }
 
 OpWork work_of(const Shape& s, const Format& format) {
-  OpWork work{.operations = s.operations()};
-  if (s.t == 1) work.bytes = static_cast<double>(s.n * s.k * format.weight_bytes);
-  if (format.ours) work.precision = format.ours->second;
+  OpWork work{.operations = s.operations(), .precision = format.precision};
+  if (s.t == 1) work.bytes = static_cast<double>(weight_bytes(format.ours(s.n, s.k)));
   return work;
 }
 
 void bench_ours(const OpBench& bench, const Shape& s, const Format& format) {
-  const auto [dtype, precision] = *format.ours;
   const int64_t num_weights = num_weights_of(s, format);
-  Tensor x, y, codes;
+  Tensor x, y;
+  Weight rows;
   const Storage storage[] = {Storage::for_tensor(DType::kF32, {s.t, s.k}, &x),
                              Storage::for_tensor(DType::kF32, {s.t, s.n}, &y),
-                             Storage::for_tensor(dtype, {num_weights * s.n, s.k}, &codes)};
+                             Storage::for_tensor(DType::kF32, {s.n, s.k}, &rows.codes)};
   const Rng rng(1, stream_of("gemm"));
   for (int64_t i = 0; i < x.numel(); ++i) {
     x.ptr<float>()[i] = static_cast<float>(rng.uniform(static_cast<uint64_t>(i)) - 0.5);
   }
-  for (int64_t i = 0; i < codes.numel(); ++i) {
-    const auto value = static_cast<float>(i % 1021 - 510) / 1021;
-    if (dtype == DType::kF32) codes.ptr<float>()[i] = value;
-    if (dtype == DType::kBF16) codes.ptr<bf16>()[i] = to_bf16(value);
+  for (int64_t i = 0; i < rows.codes.numel(); ++i) {
+    rows.codes.ptr<float>()[i] = static_cast<float>(i % 1021 - 510) / 1021;
   }
-  int64_t next = 0;
-  bench.time(gemm_name(format.format, s), work_of(s, format), [&] {
-    Weight w;
-    w.codes = codes.rows(next++ % num_weights * s.n, s.n);
-    bench.kernels().gemm(x, w, y, precision);
-  });
+  std::vector<Weight> weights;
+  const int64_t bytes = weight_bytes(format.ours(s.n, s.k));
+  const Storage memory(num_weights * bytes);  // one piece, as large as huge pages
+  for (int64_t i = 0; i < num_weights; ++i) {
+    Weight w = format.ours(s.n, s.k);
+    w.codes.data = static_cast<std::byte*>(memory.data()) + i * bytes;
+    if (w.layout == WeightLayout::kPanels) {
+      bench.kernels().pack(rows, w);
+    } else {
+      std::memcpy(w.codes.data, rows.codes.data, static_cast<size_t>(bytes));
+    }
+    weights.push_back(w);
+  }
+  size_t next = 0;
+  const double seconds =
+      median_seconds([&] { bench.kernels().gemm(x, weights[next++ % weights.size()], y, format.precision); });
+  bench.add_peer(std::string(bench.kernels().name()), gemm_name(format, s), work_of(s, format), seconds,
+                 bench.limits().*format.peak);
 }
 
 }  // namespace
@@ -96,9 +116,9 @@ std::vector<std::unique_ptr<GemmPeer>> make_peers(int num_threads) {
 void bench_gemms(const OpBench& bench, std::span<const std::unique_ptr<GemmPeer>> peers) {
   for (const Shape& s : shapes()) {
     for (const Format& format : kFormats) {
-      const std::string name = gemm_name(format.format, s);
+      const std::string name = gemm_name(format, s);
       if (!bench.wants(name)) continue;
-      if (format.ours) bench_ours(bench, s, format);
+      bench_ours(bench, s, format);
       for (const auto& peer : peers) {
         const auto call = peer->gemm(format.format, s.t, s.n, s.k, num_weights_of(s, format));
         if (!call) continue;

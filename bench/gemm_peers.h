@@ -11,7 +11,7 @@
 
 namespace fathom::bench {
 
-enum class GemmFormat { kF32, kBF16, kInt8 };
+enum class GemmFormat { kF32, kBF16, kInt8, kInt4 };
 
 /// y[t, n] = sum_k x[t, k] w[n, k] in a library of others.
 class GemmPeer {
@@ -30,7 +30,8 @@ std::unique_ptr<GemmPeer> make_onednn(int num_threads);
 std::vector<std::unique_ptr<GemmPeer>> make_peers(int num_threads);
 
 /// Products of the shapes of V2-Lite's layers in every format: ours and right after it the peers'. A product of one row
-/// goes round as many matrices as no cache holds. INT8 is a product of unsigned by signed bytes into 32 bits.
+/// goes round as many matrices as no cache holds. Ours of INT8 and INT4 are of groups of 32 with their scales; a peer's
+/// INT8 is a product of unsigned by signed bytes into 32 bits, without any.
 void bench_gemms(const OpBench& bench, std::span<const std::unique_ptr<GemmPeer>> peers);
 
 }  // namespace fathom::bench

@@ -27,6 +27,7 @@ class OneDnn final : public GemmPeer {
   std::string name() const override { return "onednn"; }
 
   std::function<void()> gemm(GemmFormat format, int64_t t, int64_t n, int64_t k, int64_t num_weights) override {
+    if (format == GemmFormat::kInt4) return {};
     using Type = memory::data_type;
     using Tag = memory::format_tag;
     const Type x_type = format == GemmFormat::kF32 ? Type::f32 : format == GemmFormat::kBF16 ? Type::bf16 : Type::u8;

@@ -3,15 +3,9 @@
 #include <algorithm>
 
 namespace fathom::serve {
-namespace {
 
-int64_t pages_for(int64_t num_tokens) { return (num_tokens + LatentPages::kPageTokens - 1) / LatentPages::kPageTokens; }
-
-}  // namespace
-
-EngineLoop::EngineLoop(Engine& engine, EngineLoopLimits limits)
-    : engine_(engine), limits_(limits), num_pages_(pages_for(engine.options().max_cache_tokens)) {
-  stats_.num_pages = num_pages_;
+EngineLoop::EngineLoop(Engine& engine, EngineLoopLimits limits) : engine_(engine), limits_(limits) {
+  stats_.num_pages = engine.stats().max_pages;
   thread_ = std::thread([this] { run(); });
 }
 
@@ -32,8 +26,8 @@ std::optional<std::vector<int64_t>> EngineLoop::submit(std::vector<GenerationJob
     for (GenerationJob& job : jobs) {
       ids.push_back(next_id_);
       waiting_.push_back({next_id_++, std::move(job)});
+      ++stats_.waiting;
     }
-    stats_.waiting = static_cast<int64_t>(waiting_.size());
   }
   changed_.notify_all();
   return ids;
@@ -42,8 +36,9 @@ std::optional<std::vector<int64_t>> EngineLoop::submit(std::vector<GenerationJob
 void EngineLoop::cancel(int64_t job_id) {
   {
     const std::lock_guard lock(mutex_);
+    stats_.waiting -= std::ssize(waiting_);
     std::erase_if(waiting_, [job_id](const Waiting& w) { return w.id == job_id; });
-    stats_.waiting = static_cast<int64_t>(waiting_.size());
+    stats_.waiting += std::ssize(waiting_);
     cancelled_.push_back(job_id);
   }
   changed_.notify_all();
@@ -78,21 +73,15 @@ void EngineLoop::drop_cancelled(const std::vector<int64_t>& cancelled) {
   }
 }
 
-/// First come, first served: a sequence starts when the pages of its longest possible answer are free, so that a
-/// running one never has to wait for memory. `lock` is held; it is let go for sinks.
+/// First come, first served, up to max_running: among these the engine shares out its pages. `lock` is held; it is let
+/// go for sinks.
 void EngineLoop::admit(std::unique_lock<std::mutex>& lock) {
   while (!waiting_.empty() && static_cast<int64_t>(running_.size()) < limits_.max_running) {
-    const GenerationJob& front = waiting_.front().job;
-    const int64_t most = std::min(engine_.context_length(), static_cast<int64_t>(front.prompt.size()) +
-                                                                std::max<int64_t>(front.max_new_tokens, 0));
-    const int64_t pages = pages_for(most);
-    if (reserved_pages_ + pages > num_pages_) return;
     Waiting next = std::move(waiting_.front());
     waiting_.pop_front();
     const auto sequence = engine_.submit(next.job.prompt, next.job.sampling, next.job.max_new_tokens);
     if (sequence) {
-      reserved_pages_ += pages;
-      running_.emplace(*sequence, Running{next.id, std::move(next.job.sink), pages});
+      running_.emplace(*sequence, Running{next.id, std::move(next.job.sink)});
       continue;
     }
     lock.unlock();
@@ -119,18 +108,17 @@ void EngineLoop::step() {
 }
 
 void EngineLoop::finish(int64_t sequence_id) {
-  const auto found = running_.find(sequence_id);
-  reserved_pages_ -= found->second.reserved_pages;
-  running_.erase(found);
+  running_.erase(sequence_id);
   engine_.remove(sequence_id);
 }
 
 /// Makes the numbers of this thread visible; mutex_ is held.
 void EngineLoop::publish() {
   const EngineStats engine = engine_.stats();
-  stats_.running = static_cast<int64_t>(running_.size());
-  stats_.waiting = static_cast<int64_t>(waiting_.size());
+  stats_.running = engine.running;
+  stats_.waiting = static_cast<int64_t>(waiting_.size()) + engine.waiting;
   stats_.pages_in_use = engine.pages_in_use;
+  stats_.num_pages = engine.max_pages;
   stats_.numeric_errors = engine.numeric_errors;
 }
 

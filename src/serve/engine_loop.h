@@ -41,7 +41,7 @@ struct EngineLoopLimits {
 /// A snapshot for metrics and tests.
 struct EngineLoopStats {
   int64_t running = 0;
-  int64_t waiting = 0;
+  int64_t waiting = 0;  // before the engine, or in it for pages
   int64_t pages_in_use = 0;
   int64_t num_pages = 0;
   int64_t numeric_errors = 0;
@@ -70,7 +70,6 @@ class EngineLoop {
   struct Running {
     int64_t id;
     std::function<void(const GenerationEvent&)> sink;
-    int64_t reserved_pages;
   };
 
   void run();
@@ -82,8 +81,6 @@ class EngineLoop {
 
   Engine& engine_;
   const EngineLoopLimits limits_;
-  int64_t num_pages_;
-  int64_t reserved_pages_ = 0;          // of the running sequences to their ends
   std::map<int64_t, Running> running_;  // by sequence id; this thread's alone
 
   mutable std::mutex mutex_;

@@ -117,7 +117,7 @@ class Output(CommandLineCase):
 class Speculation(CommandLineCase):
     def test_guesses_do_not_change_an_answer(self):
         model = support.endless_model("f32")
-        for sampling in (("--temperature", 0), ("--temperature", 0.8, "--seed", 4)):
+        for sampling in (("--temperature", 0), ("--temperature", 0.3, "--seed", 4)):
             arguments = ("-p", PROMPT, "-n", 40, "-t", 1, *sampling)
             expected = self.generate_json(model, *arguments)
             self.assertNotIn("speculation", expected)
@@ -127,8 +127,7 @@ class Speculation(CommandLineCase):
                     self.assertEqual(answer(result), answer(expected))
                     counts = result["speculation"]
                     self.assertEqual(counts["kind"], kind)
-                    if kind == "mtp" or sampling == ("--temperature", 0):  # a random text seldom repeats itself
-                        self.assertGreater(counts["accepted"], 0)
+                    self.assertGreater(counts["accepted"], 0)
                     self.assertEqual(sum(counts["proposed_by_position"]), counts["proposed"])
                     self.assertEqual(sum(counts["accepted_by_position"]), counts["accepted"])
                     self.assertLessEqual(len(counts["proposed_by_position"]), draft)

@@ -41,7 +41,7 @@ struct Got {
 class Mixes : public ::testing::Test {
  protected:
   Mixes() : model_(testing::random_model(config(), 1)), pool_(1), kernels_(std::move(*make_kernels("cpu", pool_))) {
-    for (uint64_t i = 0; i < 3; ++i)
+    for (uint64_t i = 0; i < 2; ++i)
       prefixes_.push_back(testing::random_tokens(200, model_->config.vocab_size, 50 + i));
     for (int i = 0; i < 48; ++i) {
       requests_.push_back(random_request());
@@ -67,12 +67,12 @@ class Mixes : public ::testing::Test {
   Request random_request() {
     Request request;
     const auto& prefix = prefixes_[rng_.below(prefixes_.size())];
-    const int64_t shared = rng_.below(4) == 0 ? 0 : rng_.between(30, 150);
+    const int64_t shared = rng_.below(4) == 0 ? 0 : rng_.between(64, 160);
     request.prompt.assign(prefix.begin(), prefix.begin() + shared);
     for (int64_t n = rng_.between(shared == 0 ? 1 : 0, 20); n > 0 || request.prompt.empty(); --n) {
       request.prompt.push_back(static_cast<int32_t>(rng_.below(static_cast<uint64_t>(model_->config.vocab_size))));
     }
-    request.max_new_tokens = rng_.below(2) == 0 ? rng_.between(60, 200) : rng_.between(1, 12);
+    request.max_new_tokens = rng_.below(2) == 0 ? rng_.between(60, 190) : rng_.between(1, 12);
     request.num_logprobs = rng_.between(0, 2);
     request.prompt_logprobs = rng_.below(8) == 0;
     SamplingParams& sampling = request.sampling;
@@ -87,6 +87,7 @@ class Mixes : public ::testing::Test {
       sampling.dry_sequence_breakers = {3, 4};
     }
     if (rng_.below(3) == 0) sampling.logit_bias = {{5, 2.0}, {6, -100}};
+    if (rng_.below(4) != 0) sampling.logit_bias.push_back({7, -100});  // most answers do not stop early
     return request;
   }
 
@@ -119,10 +120,10 @@ class Mixes : public ::testing::Test {
     options.max_running = rng_.below(3) > 0 ? 256 : rng_.between(1, 4);
     options.prefix_cache = rng_.below(5) != 0;
     options.max_cache_tokens = rng_.below(4) == 0 ? 4096 : rng_.between(6, 8) * 64;  // the longest request has 6 pages
-    std::vector<Member> members(static_cast<size_t>(rng_.between(2, 8)));
+    std::vector<Member> members(static_cast<size_t>(rng_.between(3, 9)));
     for (Member& m : members) {
       m.request = rng_.below(requests_.size());
-      m.first_step = rng_.below(2) == 0 ? 0 : rng_.between(0, 30);
+      m.first_step = rng_.below(2) == 0 ? 0 : rng_.between(0, 60);
       if (rng_.below(8) == 0) m.cancelled_at = m.first_step + rng_.between(0, 60);
       if (rng_.below(8) == 0) m.deadline = m.first_step + rng_.between(0, 60);
       if (rng_.below(4) == 0) m.priority = rng_.between(-1, 1);
@@ -197,10 +198,9 @@ TEST_F(Mixes, GiveEveryRequestWhatItGetsAlone) {
   for (uint64_t mix = 0; mix < num_mixes; ++mix) {
     if (!run_mix(mix)) break;
   }
-  // Whether the mixes had something to show, at about half of what they have.
-  EXPECT_GT(preemptions_, static_cast<int64_t>(num_mixes) / 12) << "too much room to show anything";
-  EXPECT_GT(hits_, static_cast<int64_t>(num_mixes) * 13) << "too little in common to show anything";
-  EXPECT_GT(accepted_, static_cast<int64_t>(num_mixes) / 12) << "a random model seldom guesses right";
+  EXPECT_GT(preemptions_, static_cast<int64_t>(num_mixes) / 4) << "too much room to show anything";
+  EXPECT_GT(hits_, static_cast<int64_t>(num_mixes) * 64) << "too little in common to show anything";
+  EXPECT_GT(accepted_, static_cast<int64_t>(num_mixes) / 4) << "a random model seldom guesses right";
   EXPECT_GT(rejected_, static_cast<int64_t>(num_mixes));
 }
 

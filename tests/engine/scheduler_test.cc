@@ -263,7 +263,7 @@ TEST(Scheduler, RandomPopulationsKeepTheRulesAndFinish) {
   int64_t preemptions = 0;
   for (int trial = 0; trial < 300; ++trial) {
     StepLimits limits{.token_budget = rng.between(1, trial % 3 == 0 ? 5 : 100), .max_running = rng.between(2, 12)};
-    const int64_t num_pages = rng.between(5, 10);  // the longest sequence has 5
+    const int64_t num_pages = rng.between(5, 8);  // the longest sequence has 5
     std::vector<int32_t> free = pages(0, num_pages);
     std::vector<Simulated> all;
     for (int64_t i = 0, n = rng.between(4, 12); i < n; ++i) {
@@ -346,7 +346,7 @@ TEST(Scheduler, RandomPopulationsKeepTheRulesAndFinish) {
     }
     for (const Simulated& s : all) EXPECT_EQ(s.state.num_tokens, s.final_length) << "starved in trial " << trial;
   }
-  EXPECT_GT(preemptions, 140) << "the populations were too easy to show anything";
+  EXPECT_GT(preemptions, 300) << "the populations were too easy to show anything";
 }
 
 }  // namespace

@@ -2,8 +2,8 @@
 // with numbers that are not finite.
 #include <gtest/gtest.h>
 
+#include "kernels/levels.h"
 #include "kernels/op_cases.h"
-#include "kernels/registry.h"
 
 namespace fathom {
 namespace {
@@ -11,17 +11,8 @@ namespace {
 using op_cases::Block;
 using op_cases::Operands;
 
-std::vector<std::string> levels() {
-  auto names = available_kernels();
-  names.erase(names.begin(), names.begin() + 2);  // "ref", "cpu"
-  return names;
-}
-
-std::unique_ptr<Kernels> make(const std::string& name, ThreadPool& pool) {
-  auto kernels = make_kernels(name, pool);
-  EXPECT_TRUE(kernels);
-  return *std::move(kernels);
-}
+using testing::levels;
+using testing::make;
 
 double largest(const Block& b) {
   double most = 0;

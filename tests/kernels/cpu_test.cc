@@ -6,8 +6,8 @@
 
 #include <cstdio>
 
+#include "kernels/levels.h"
 #include "kernels/op_cases.h"
-#include "kernels/registry.h"
 #include "numerics/panels.h"
 #include "tensor/storage.h"
 
@@ -19,17 +19,8 @@ using op_cases::Closeness;
 using op_cases::OpCase;
 using op_cases::Operands;
 
-std::vector<std::string> levels() {
-  auto names = available_kernels();
-  names.erase(names.begin(), names.begin() + 2);  // "ref", "cpu"
-  return names;
-}
-
-std::unique_ptr<Kernels> make(const std::string& name, ThreadPool& pool) {
-  auto kernels = make_kernels(name, pool);
-  EXPECT_TRUE(kernels);
-  return *std::move(kernels);
-}
+using testing::levels;
+using testing::make;
 
 Operands result(const OpCase& c, Kernels& kernels) {
   Operands ops;

@@ -99,8 +99,9 @@ void RefKernels::gemm(Tensor x, const Weight& w, Tensor y, Precision precision, 
       const Precision weights = w.scales ? Precision::kF32 : precision;  // codes are exact in BF16
       for (size_t k = 0; k < row.size(); ++k) row[k] = rounded(real_weight(w, n, static_cast<int64_t>(k)), weights);
       for (int64_t t = 0; t < xs.extent(0); ++t) {
+        const T* x_row = &xs(t, 0);
         double sum = 0;
-        for (int64_t k = 0; k < xs.extent(1); ++k) sum += rounded(xs(t, k), precision) * row[static_cast<size_t>(k)];
+        for (size_t k = 0; k < row.size(); ++k) sum += rounded(x_row[k], precision) * row[k];
         store(ys(t, n), sum, into);
       }
     }
@@ -112,12 +113,15 @@ void RefKernels::gemm_backward_input(Tensor dy, const Weight& w, Tensor dx, Prec
   on_real(dy, [&]<class T>(T) {
     const auto dys = dy.view<const T, 2>();
     const auto dxs = dx.view<T, 2>();
-    for (int64_t t = 0; t < dys.extent(0); ++t) {
-      for (int64_t k = 0; k < dxs.extent(1); ++k) {
+    std::vector<double> column(static_cast<size_t>(dys.extent(1)));
+    for (int64_t k = 0; k < dxs.extent(1); ++k) {
+      for (size_t n = 0; n < column.size(); ++n) {
+        column[n] = rounded(real_weight(w, static_cast<int64_t>(n), k), precision);
+      }
+      for (int64_t t = 0; t < dys.extent(0); ++t) {
+        const T* dy_row = &dys(t, 0);
         double sum = 0;
-        for (int64_t n = 0; n < dys.extent(1); ++n) {
-          sum += rounded(dys(t, n), precision) * rounded(real_weight(w, n, k), precision);
-        }
+        for (size_t n = 0; n < column.size(); ++n) sum += rounded(dy_row[n], precision) * column[n];
         store(dxs(t, k), sum, into);
       }
     }
