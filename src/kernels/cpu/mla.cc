@@ -53,6 +53,24 @@ cpu::MatrixRef page_rows(const LatentPages& pages, int64_t page) {
   return {pages.pages[static_cast<size_t>(page)], cpu::stored_of(pages.dtype), pages.width(), nullptr, 0, 0};
 }
 
+/// `num_heads` heads from `head` on of row t, over all of its keys, into the output.
+cpu::DecodeTask decode_task(const MlaDecodeArgs& a, int64_t t, int64_t head, int64_t num_heads) {
+  const LatentPages& pages = a.sequences[static_cast<size_t>(t)];
+  return {.q_latent = row(a.q_latent, t) + head * a.q_latent.stride(1),
+          .q_latent_head = a.q_latent.stride(1),
+          .q_rope = row(a.q_rope, t) + head * a.q_rope.stride(1),
+          .q_rope_head = a.q_rope.stride(1),
+          .num_heads = num_heads,
+          .pages = pages.pages.data(),
+          .stored = cpu::stored_of(pages.dtype),
+          .latent = a.q_latent.extent(2),
+          .rope = a.q_rope.extent(2),
+          .position = a.positions[static_cast<size_t>(t)],
+          .scale = static_cast<float>(a.softmax_scale),
+          .out = row(a.out, t) + head * a.out.stride(1),
+          .out_head = a.out.stride(1)};
+}
+
 }  // namespace
 
 void CpuKernels::mla_prefill(const MlaPrefillArgs& a) {
@@ -232,21 +250,7 @@ void CpuKernels::mla_decode(const MlaDecodeArgs& a) {
   reserve_scratch(level_.decode_scratch_floats(latent, rope, group) * 4);
   each(tokens * groups, group * keys * (2 * latent + rope) / 16 + 1, [&](int64_t i, int thread_id) {
     const int64_t t = i / groups, h = i % groups * group;
-    const LatentPages& pages = a.sequences[static_cast<size_t>(t)];
-    level_.decode_heads({.q_latent = row(a.q_latent, t) + h * a.q_latent.stride(1),
-                         .q_latent_head = a.q_latent.stride(1),
-                         .q_rope = row(a.q_rope, t) + h * a.q_rope.stride(1),
-                         .q_rope_head = a.q_rope.stride(1),
-                         .num_heads = std::min(group, heads - h),
-                         .pages = pages.pages.data(),
-                         .stored = cpu::stored_of(pages.dtype),
-                         .latent = latent,
-                         .rope = rope,
-                         .position = a.positions[static_cast<size_t>(t)],
-                         .scale = static_cast<float>(a.softmax_scale),
-                         .out = row(a.out, t) + h * a.out.stride(1),
-                         .out_head = a.out.stride(1)},
-                        static_cast<float*>(scratch(thread_id)));
+    level_.decode_heads(decode_task(a, t, h, std::min(group, heads - h)), static_cast<float*>(scratch(thread_id)));
   });
 }
 
@@ -280,26 +284,16 @@ void CpuKernels::decode_bf16(const MlaDecodeArgs& a) {
     each(parts * groups, group * most_keys * (2 * latent + rope) / 32 + 1, [&](int64_t i, int thread_id) {
       const int64_t p = i / groups, h = i % groups * group, t = part_row_[static_cast<size_t>(p)];
       const int64_t part = p - (std::lower_bound(part_row_.begin(), part_row_.end(), t) - part_row_.begin());
-      const bool is_whole = num_parts(t) == 1;
-      const LatentPages& pages = a.sequences[static_cast<size_t>(t)];
-      level_.decode_heads_bf16(
-          {.q_latent = row(a.q_latent, t) + h * a.q_latent.stride(1),
-           .q_latent_head = a.q_latent.stride(1),
-           .q_rope = row(a.q_rope, t) + h * a.q_rope.stride(1),
-           .q_rope_head = a.q_rope.stride(1),
-           .num_heads = std::min(group, heads - h),
-           .pages = pages.pages.data(),
-           .stored = cpu::stored_of(pages.dtype),
-           .latent = latent,
-           .rope = rope,
-           .begin = part * cpu::kDecodePart,
-           .position = std::min(a.positions[static_cast<size_t>(t)], (part + 1) * cpu::kDecodePart - 1),
-           .scale = static_cast<float>(a.softmax_scale),
-           .out = is_whole ? row(a.out, t) + h * a.out.stride(1) : outputs + (p * heads + h) * latent,
-           .out_head = is_whole ? a.out.stride(1) : latent,
-           .max = is_whole ? nullptr : maxima + p * heads + h,
-           .sum = is_whole ? nullptr : sums + p * heads + h},
-          scratch(thread_id));
+      cpu::DecodeTask task = decode_task(a, t, h, std::min(group, heads - h));
+      if (num_parts(t) > 1) {
+        task.begin = part * cpu::kDecodePart;
+        task.position = std::min(task.position, (part + 1) * cpu::kDecodePart - 1);
+        task.out = outputs + (p * heads + h) * latent;
+        task.out_head = latent;
+        task.max = maxima + p * heads + h;
+        task.sum = sums + p * heads + h;
+      }
+      level_.decode_heads_bf16(task, scratch(thread_id));
     });
     if (parts == last - first) continue;
     each((last - first) * heads, most_keys / 16 + latent, [&](int64_t i, int) {

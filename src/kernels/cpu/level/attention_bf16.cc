@@ -177,6 +177,39 @@ int64_t scratch_bytes(int64_t depth, int64_t value, int64_t columns) {
          16 * 64;
 }
 
+/// The pieces of a thread's scratch for `columns` queries (or heads) of `depth` numbers over values of `value`.
+struct Pieces {
+  Work work;
+  int64_t columns, panel_stride, row_stride, o_stride;
+  uint16_t* q;  // panels of the queries
+  XElement* k;  // a block's keys
+  uint16_t* v;  // and its values
+  float *o, *m, *l;
+  float* rows;  // up to 32 rows on their way into a panel
+
+  Pieces(void* scratch, int64_t depth, int64_t value, int64_t count)
+      : columns(count), panel_stride(panel_elements(depth)), row_stride(x_stride(depth)), o_stride(out_stride(value)) {
+    Cutter cutter{static_cast<uint8_t*>(scratch)};
+    const int64_t panels = num_panels(count);
+    work = cutter.work();
+    q = cutter.take<uint16_t>(panels * panel_stride);
+    k = cutter.take<XElement>((kKeyBlock + kRowsRead) * row_stride);
+    v = cutter.take<uint16_t>(num_panels(value) * kKeyPanel);
+    o = cutter.take<float>(panels * kColumns * o_stride);
+    m = cutter.take<float>(panels * kColumns);
+    l = cutter.take<float>(panels * kColumns);
+    rows = cutter.take<float>(kColumns * row_stride);
+  }
+  Queries queries(int64_t i) const {
+    return {q + i * panel_stride,
+            min_of(kColumns, columns - i * kColumns),
+            m + i * kColumns,
+            l + i * kColumns,
+            o + i * kColumns * o_stride,
+            o_stride};
+  }
+};
+
 }  // namespace
 
 int64_t prefill_bf16_scratch_bytes(int64_t nope, int64_t rope, int64_t value) {
@@ -185,36 +218,19 @@ int64_t prefill_bf16_scratch_bytes(int64_t nope, int64_t rope, int64_t value) {
 
 void prefill_tile_bf16(const PrefillTask& t, int64_t head, int64_t query_begin, int64_t query_end, void* scratch) {
   const int64_t depth = t.nope + t.rope, queries = query_end - query_begin, panels = num_panels(queries);
-  const int64_t row_stride = x_stride(depth), o_stride = out_stride(t.value);
-  Cutter cutter{static_cast<uint8_t*>(scratch)};
-  const Work work = cutter.work();
-  auto* const q = cutter.take<uint16_t>(panels * panel_elements(depth));
-  auto* const k = cutter.take<XElement>((kKeyBlock + kRowsRead) * row_stride);
-  auto* const v = cutter.take<uint16_t>(num_panels(t.value) * kKeyPanel);
-  auto* const o = cutter.take<float>(panels * kColumns * o_stride);
-  auto* const m = cutter.take<float>(panels * kColumns);
-  auto* const l = cutter.take<float>(panels * kColumns);
-  auto* const rows = cutter.take<float>(kColumns * row_stride);
+  const Pieces in(scratch, depth, t.value, queries);
   [[maybe_unused]] const Registers registers(kTileRows);
-
-  const auto panel_of = [&](int64_t i) {
-    return Queries{q + i * panel_elements(depth),
-                   min_of(kColumns, queries - i * kColumns),
-                   m + i * kColumns,
-                   l + i * kColumns,
-                   o + i * kColumns * o_stride,
-                   o_stride};
-  };
   for (int64_t i = 0; i < panels; ++i) {
-    const Queries panel = panel_of(i);
+    const Queries panel = in.queries(i);
     start(panel);
     for (int64_t n = 0; n < panel.count; ++n) {
       const float* from = t.q + (query_begin + i * kColumns + n) * t.q_token + head * t.q_head;
-      float* to = rows + n * row_stride;
+      float* to = in.rows + n * in.row_stride;
       pack(from, depth, to);
       for (int64_t d = round_up(depth, kLanes); d < round_up(depth, 32); d += kLanes) store(to + d, zero());
     }
-    fill_columns([&](int64_t n) { return rows + n * row_stride; }, panel.count, depth, q + i * panel_elements(depth));
+    fill_columns([&](int64_t n) { return in.rows + n * in.row_stride; }, panel.count, depth,
+                 in.q + i * in.panel_stride);
   }
   // The tail of the nope part is overwritten by the rope part, which starts where nope ends.
   const int64_t nope_padded = round_up(t.nope, kLanes);
@@ -225,33 +241,33 @@ void prefill_tile_bf16(const PrefillTask& t, int64_t head, int64_t query_begin, 
     const float* kv = t.kv + begin * t.kv_token + head * t.kv_head;
     const float* k_rope = t.k_rope + begin * t.k_rope_token;
     for (int64_t s = 0; s < keys; ++s) {
-      XElement* row = k + s * row_stride;
+      XElement* row = in.k + s * in.row_stride;
       if (is_aligned) {
         fill_x(kv + s * t.kv_token, t.nope, t.nope, row);
         fill_x(k_rope + s * t.k_rope_token, t.rope, round_up(depth, 32) - t.nope, row + t.nope);
       } else {
-        pack(kv + s * t.kv_token, t.nope, rows);
-        pack(k_rope + s * t.k_rope_token, t.rope, rows + t.nope);
-        fill_x(rows, depth, round_up(depth, 32), row);
+        pack(kv + s * t.kv_token, t.nope, in.rows);
+        pack(k_rope + s * t.k_rope_token, t.rope, in.rows + t.nope);
+        fill_x(in.rows, depth, round_up(depth, 32), row);
       }
     }
-    fill_values(kv + t.nope, t.kv_token, keys, t.value, v);
+    fill_values(kv + t.nope, t.kv_token, keys, t.value, in.v);
     // How many keys the tile's first query sees; all of them see the whole block unless it is fewer.
     const int64_t first_visible = t.first_position + query_begin + 1 - begin;
     const bool hide = first_visible < keys && !all_finite(kv + t.nope, t.kv_token, keys, t.value);
-    const KeyBlock block{k, row_stride, keys, pairs_of(depth), v, t.value};
+    const KeyBlock block{in.k, in.row_stride, keys, pairs_of(depth), in.v, t.value};
     for (int64_t i = panels - 1; i >= 0; --i) {
-      const Queries panel = panel_of(i);
+      const Queries panel = in.queries(i);
       const int64_t visible = first_visible + i * kColumns;
       if (visible + panel.count - 1 <= 0) break;
-      attend(block, panel, visible, hide, t.scale, work);
+      attend(block, panel, visible, hide, t.scale, in.work);
     }
   }
   for (int64_t i = 0; i < queries; ++i) {
-    finish(o + i * o_stride, l[i], t.out + (query_begin + i) * t.out_token + head * t.out_head, t.value);
+    finish(in.o + i * in.o_stride, in.l[i], t.out + (query_begin + i) * t.out_token + head * t.out_head, t.value);
     if (t.lse != nullptr) {
       t.lse[(query_begin + i) * t.lse_token + head] =
-          static_cast<float>(static_cast<double>(m[i]) + __builtin_log(static_cast<double>(l[i])));
+          static_cast<float>(static_cast<double>(in.m[i]) + __builtin_log(static_cast<double>(in.l[i])));
     }
   }
 }
@@ -262,44 +278,27 @@ int64_t decode_bf16_scratch_bytes(int64_t latent, int64_t rope, int64_t num_head
 
 void decode_heads_bf16(const DecodeTask& t, void* scratch) {
   const int64_t depth = t.latent + t.rope, panels = num_panels(t.num_heads);
-  const int64_t row_stride = x_stride(depth), o_stride = out_stride(t.latent);
-  Cutter cutter{static_cast<uint8_t*>(scratch)};
-  const Work work = cutter.work();
-  auto* const q = cutter.take<uint16_t>(panels * panel_elements(depth));
-  auto* const k = cutter.take<XElement>((kKeyBlock + kRowsRead) * row_stride);
-  auto* const v = cutter.take<uint16_t>(num_panels(t.latent) * kKeyPanel);
-  auto* const o = cutter.take<float>(panels * kColumns * o_stride);
-  auto* const m = cutter.take<float>(panels * kColumns);
-  auto* const l = cutter.take<float>(panels * kColumns);
-  auto* const rows = cutter.take<float>(kColumns * row_stride);
+  const Pieces in(scratch, depth, t.latent, t.num_heads);
   [[maybe_unused]] const Registers registers(kTileRows);
-
-  const auto panel_of = [&](int64_t i) {
-    return Queries{q + i * panel_elements(depth),
-                   min_of(kColumns, t.num_heads - i * kColumns),
-                   m + i * kColumns,
-                   l + i * kColumns,
-                   o + i * kColumns * o_stride,
-                   o_stride};
-  };
   for (int64_t i = 0; i < panels; ++i) {
-    const Queries panel = panel_of(i);
+    const Queries panel = in.queries(i);
     start(panel);
     for (int64_t n = 0; n < panel.count; ++n) {
       const int64_t h = i * kColumns + n;
-      float* to = rows + n * row_stride;
+      float* to = in.rows + n * in.row_stride;
       pack(t.q_latent + h * t.q_latent_head, t.latent, to);
       pack(t.q_rope + h * t.q_rope_head, t.rope, to + t.latent);
       each_vector(round_up(depth, 32) - depth,
                   [&](int64_t d, int64_t lanes) { store_n(to + depth + d, zero(), lanes); });
     }
-    fill_columns([&](int64_t n) { return rows + n * row_stride; }, panel.count, depth, q + i * panel_elements(depth));
+    fill_columns([&](int64_t n) { return in.rows + n * in.row_stride; }, panel.count, depth,
+                 in.q + i * in.panel_stride);
   }
   for (int64_t begin = t.begin; begin <= t.position; begin += kKeyBlock) {
     const int64_t keys = min_of(kKeyBlock, t.position + 1 - begin);
-    KeyBlock block{k, row_stride, keys, pairs_of(depth), v, t.latent};
+    KeyBlock block{in.k, in.row_stride, keys, pairs_of(depth), in.v, t.latent};
     const auto read = [&]<class T>(const T* page) {
-      fill_values(page, depth, keys, t.latent, v);
+      fill_values(page, depth, keys, t.latent, in.v);
 #if FATHOM_BF16 != 0
       if constexpr (sizeof(T) == sizeof(XElement)) {
         if (depth % (2 * kPairStep) == 0) {  // a page has all its 64 rows
@@ -309,7 +308,7 @@ void decode_heads_bf16(const DecodeTask& t, void* scratch) {
         }
       }
 #endif
-      for (int64_t s = 0; s < keys; ++s) fill_x(page + s * depth, depth, round_up(depth, 32), k + s * row_stride);
+      for (int64_t s = 0; s < keys; ++s) fill_x(page + s * depth, depth, round_up(depth, 32), in.k + s * in.row_stride);
     };
     const void* page = t.pages[begin / kKeyBlock];
     if (t.stored == Stored::kBF16) {
@@ -317,17 +316,17 @@ void decode_heads_bf16(const DecodeTask& t, void* scratch) {
     } else {
       read(static_cast<const float*>(page));
     }
-    for (int64_t i = 0; i < panels; ++i) attend(block, panel_of(i), keys, false, t.scale, work);
+    for (int64_t i = 0; i < panels; ++i) attend(block, in.queries(i), keys, false, t.scale, in.work);
   }
   for (int64_t h = 0; h < t.num_heads; ++h) {
     if (t.max == nullptr) {
-      finish(o + h * o_stride, l[h], t.out + h * t.out_head, t.latent);
+      finish(in.o + h * in.o_stride, in.l[h], t.out + h * t.out_head, t.latent);
       continue;
     }
-    t.max[h] = m[h];
-    t.sum[h] = l[h];
+    t.max[h] = in.m[h];
+    t.sum[h] = in.l[h];
     each_vector(t.latent, [&](int64_t d, int64_t lanes) {
-      store_n(t.out + h * t.out_head + d, load_n(o + h * o_stride + d, lanes), lanes);
+      store_n(t.out + h * t.out_head + d, load_n(in.o + h * in.o_stride + d, lanes), lanes);
     });
   }
 }
