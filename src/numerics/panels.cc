@@ -26,9 +26,20 @@ const uint8_t* panel_with(const Weight& w, int64_t n) {
 
 // Where the number of column n and row k of a panel is.
 int64_t pair_at(int64_t n, int64_t k) { return (k / 2 * kPanelColumns + n) * 2 + k % 2; }
-int64_t quad_at(int64_t n, int64_t k) { return (k / 4 * kPanelColumns + n) * 4 + k % 4; }
-int64_t nibble_at(int64_t n, int64_t k) { return (k / 8 * kPanelColumns + n) * 4 + k % 4; }
 bool is_high_nibble(int64_t k) { return k % 8 >= 4; }
+
+constexpr int64_t kSpanDepth = 2 * kGroupSize;  // k whose scales are a line of memory, before their codes
+constexpr int64_t kSpanScaleBytes = 2 * kPanelColumns * 2;
+int64_t span_bytes(const Weight& w) { return kSpanScaleBytes + bytes_of(w.codes.dtype, kSpanDepth * kPanelColumns); }
+int64_t num_spans(const Weight& w) { return (w.in_features() + kSpanDepth - 1) / kSpanDepth; }
+/// The byte of the code of column n and row k.
+int64_t code_at(const Weight& w, int64_t n, int64_t k) {
+  const int64_t of_byte = w.groups == GroupFormat::kInt8 ? 4 : 8;
+  return k / kSpanDepth * span_bytes(w) + kSpanScaleBytes + (k % kSpanDepth / of_byte * kPanelColumns + n) * 4 + k % 4;
+}
+int64_t scale_at(const Weight& w, int64_t n, int64_t group) {
+  return group / 2 * span_bytes(w) + (group % 2 * kPanelColumns + n) * 2;
+}
 
 /// An E8M0 scale, halved, as BF16: numbers down to 2^-133 are there, of which 2^-128 is the least.
 uint16_t halved_bf16(uint16_t e8m0_bits) {
@@ -70,19 +81,22 @@ bool pack_groups(const Weight& from, int64_t first, int64_t columns, const Weigh
   uint16_t scales[kGroups];
   const int64_t groups = num_groups(to.in_features());
   const bool is_int8 = to.groups == GroupFormat::kInt8;
-  auto* scale_out = reinterpret_cast<uint16_t*>(out + panel_code_bytes(to));
-  std::memset(out, is_int8 ? 128 : 0, static_cast<size_t>(panel_code_bytes(to)));
-  std::memset(scale_out, 0, static_cast<size_t>(panel_bytes(to) - panel_code_bytes(to)));
+  for (int64_t span = 0; span < num_spans(to); ++span) {
+    uint8_t* at = out + span * span_bytes(to);
+    std::memset(at, 0, kSpanScaleBytes);
+    std::memset(at + kSpanScaleBytes, is_int8 ? 128 : 0, static_cast<size_t>(span_bytes(to) - kSpanScaleBytes));
+  }
   bool all = true;
   for (int64_t n = 0; n < columns; ++n) {
     for (int64_t g0 = 0; g0 < groups; g0 += kGroups) {
       const int64_t count = std::min(kGroups, groups - g0), k0 = g0 * kGroupSize;
       all &= group_codes(from, first + n, g0, count, to.groups, numbers, codes, scales);
       for (int64_t g = 0; g < count; ++g) {
-        scale_out[(g0 + g) * kPanelColumns + n] = to.groups == GroupFormat::kMxfp4 ? halved_bf16(scales[g]) : scales[g];
+        const uint16_t scale = to.groups == GroupFormat::kMxfp4 ? halved_bf16(scales[g]) : scales[g];
+        std::memcpy(out + scale_at(to, n, g0 + g), &scale, sizeof(scale));
       }
       for (int64_t k = 0; k < count * kGroupSize; k += 4) {
-        uint8_t* at = out + (is_int8 ? quad_at(n, k0 + k) : nibble_at(n, k0 + k));
+        uint8_t* at = out + code_at(to, n, k0 + k);
         for (int i = 0; i < 4; ++i) {
           const int code = codes[k + i];
           at[i] = static_cast<uint8_t>(is_int8 ? code + 128 : is_high_nibble(k) ? at[i] | code << 4 : code);
@@ -129,11 +143,9 @@ Weight panels_of(GroupFormat format, int64_t n, int64_t k) {
   return shape_of(format == GroupFormat::kInt8 ? DType::kI8 : DType::kU4, format, n, k);
 }
 
-int64_t panel_code_bytes(const Weight& w) { return bytes_of(w.codes.dtype, padded(w.in_features()) * kPanelColumns); }
-
 int64_t panel_bytes(const Weight& w) {
-  const int64_t scales = w.groups == GroupFormat::kNone ? 0 : num_groups(w.in_features()) * kPanelColumns * 2;
-  return (panel_code_bytes(w) + scales + 63) / 64 * 64;
+  if (w.groups != GroupFormat::kNone) return num_spans(w) * span_bytes(w);
+  return bytes_of(w.codes.dtype, padded(w.in_features()) * kPanelColumns);
 }
 
 int64_t weight_bytes(const Weight& w) {
@@ -149,8 +161,8 @@ CodesOfGroup codes_of_group(const Weight& w, int64_t n, int64_t group) {
   const auto* codes = in_panels ? panel_with(w, n) : static_cast<const uint8_t*>(w.codes.data);
   const int64_t column = n % kPanelColumns;
   if (in_panels) {
-    const auto* scales = reinterpret_cast<const uint16_t*>(codes + panel_code_bytes(w));
-    const uint16_t bits = scales[group * kPanelColumns + column];
+    uint16_t bits;
+    std::memcpy(&bits, codes + scale_at(w, column, group), sizeof(bits));
     out.scale = w.groups == GroupFormat::kMxfp4 ? to_float(bf16{bits}) : to_float(f16{bits});
   } else {
     out.scale = group_scale(w, n, group);
@@ -160,9 +172,9 @@ CodesOfGroup codes_of_group(const Weight& w, int64_t n, int64_t group) {
     const int64_t k = begin + i, at = n * w.codes.stride(0) + k;
     int value = 0;
     if (w.groups == GroupFormat::kInt8) {
-      value = in_panels ? codes[quad_at(column, k)] - 128 : static_cast<int8_t>(codes[at]);
+      value = in_panels ? codes[code_at(w, column, k)] - 128 : static_cast<int8_t>(codes[at]);
     } else {
-      const uint8_t both = in_panels ? codes[nibble_at(column, k)] : codes[at / 2];
+      const uint8_t both = codes[in_panels ? code_at(w, column, k) : at / 2];
       const bool high = in_panels ? is_high_nibble(k) : at % 2 != 0;
       value = code_values(w.groups)[high ? both >> 4 : both & 15];
     }

@@ -1,11 +1,12 @@
 // Panels: the layout of a matrix [N, K] that products read: 16 rows together, so that a vector holds one or a few k of
 // all of them, and one stream of memory feeds a product. Row n of panel p is row 16 p + n of the matrix; N is filled up
-// to 16 and K to 32 with zeros. Within a panel:
+// to 16, K to 32 and of integers to 64 with zeros. Within a panel:
 //   BF16   [k / 2][n][k % 2]                         E4M3 the same, a byte each
-//   INT8   [k / 4][n][k % 4], code + 128 in a byte
-//   4-bit  [k / 8][n][k % 4], k % 8 < 4 in the low half of the byte, the rest in the high half
-// and behind the codes of integers their scales, [k / 32][n] as F16, or as BF16 for MXFP4 (an E8M0 scale and its half
-// are BF16 numbers).
+//   INT8   per 64 k: scales, then [k / 4][n][k % 4], code + 128 in a byte
+//   4-bit  per 64 k: scales, then [k / 8][n][k % 4], k % 8 < 4 in the low half of the byte, the rest in the high half
+// where the scales of the two groups are a line of memory, [2][n] as F16, or as BF16 for MXFP4 (an E8M0 scale and its
+// half are BF16 numbers). Scales behind all codes would be a second stream, which costs a third of the bandwidth
+// (docs/decisions/0013).
 #pragma once
 
 #include <array>
@@ -24,9 +25,8 @@ constexpr int64_t num_panels(int64_t n) { return (n + kPanelColumns - 1) / kPane
 Weight panels_of(DType dtype, int64_t n, int64_t k);
 Weight panels_of(GroupFormat format, int64_t n, int64_t k);
 
-/// Bytes of one panel, and of the codes at its head.
+/// Bytes of one panel.
 int64_t panel_bytes(const Weight& w);
-int64_t panel_code_bytes(const Weight& w);
 /// Bytes of codes and scales of any weight: what is read to use all of it once.
 int64_t weight_bytes(const Weight& w);
 

@@ -91,7 +91,6 @@ cpu::IntPanels int_panels_of(const Weight& w) {
   const bool four_bits = is_four_bit(w.groups);
   return {.data = static_cast<const uint8_t*>(w.codes.data),
           .panel_bytes = panel_bytes(w),
-          .code_bytes = panel_code_bytes(w),
           .groups = num_groups(w.in_features()),
           .four_bits = four_bits,
           .bf16_scales = w.groups == GroupFormat::kMxfp4,

@@ -3,7 +3,8 @@
 // level gives the same bits, and so do one row and many.
 //
 // Many rows: 512 k of two panels stay in the first cache (4-bit codes widened there once) while all rows of the tile
-// pass; the sums wait in y between blocks of k. Few rows: a panel is read once, from memory into registers.
+// pass; the sums wait in y between blocks of k, and the next block's lines are asked for meanwhile. Few rows: a panel
+// is read once, from memory into registers.
 #include "kernels/cpu/level/int_dot.h"
 #include "kernels/cpu/level/ops.h"
 
@@ -14,32 +15,43 @@ constexpr int64_t kGroup = 32, kQuadsOfGroup = kGroup / 4;
 constexpr int64_t kGroupBytes = kGroup * kLanes;  // widened, of one panel
 constexpr int64_t kBlockGroups = 16;
 
+// Panels lie in spans of two groups: a line of scales, then the codes (numerics/panels.h).
+constexpr int64_t kLine = 64;
+constexpr int64_t span_bytes(bool four_bits) { return kLine + (four_bits ? kGroupBytes : 2 * kGroupBytes); }
+
 F32x16 scales_of_group(const IntPanels& w, const uint8_t* panel, int64_t group) {
-  const auto* at = reinterpret_cast<const uint16_t*>(panel + w.code_bytes) + group * kLanes;
+  const uint8_t* span = panel + group / 2 * span_bytes(w.four_bits);
+  const auto* at = reinterpret_cast<const uint16_t*>(span) + group % 2 * kLanes;
   return w.bf16_scales ? load_bf16(at) : scales_of_f16(at);
 }
 
 /// The eight quads of a group, from one byte a code.
 struct Bytes {
-  const uint8_t* at;
-  explicit Bytes(const uint8_t* codes, Table) : at(codes) {}
   static constexpr int64_t kBytesOfGroup = kGroupBytes;
+  const uint8_t* panel;
+  Bytes(const uint8_t* codes, Table) : panel(codes) {}
+  const uint8_t* codes_of(int64_t group) const {
+    return panel + group / 2 * span_bytes(false) + kLine + group % 2 * kBytesOfGroup;
+  }
   template <class Body>
   [[gnu::always_inline]] void each(int64_t group, Body body) const {
-    const uint8_t* codes = at + group * kBytesOfGroup;
+    const uint8_t* codes = codes_of(group);
 #pragma GCC unroll 8
     for (int64_t j = 0; j < kQuadsOfGroup; ++j) body(j, load_bytes(codes + 64 * j));
   }
 };
 /// The same from two codes a byte.
 struct Nibbles {
-  const uint8_t* at;
-  Table table;
-  Nibbles(const uint8_t* codes, Table values) : at(codes), table(values) {}
   static constexpr int64_t kBytesOfGroup = kGroupBytes / 2;
+  const uint8_t* panel;
+  Table table;
+  Nibbles(const uint8_t* codes, Table values) : panel(codes), table(values) {}
+  const uint8_t* codes_of(int64_t group) const {
+    return panel + group / 2 * span_bytes(true) + kLine + group % 2 * kBytesOfGroup;
+  }
   template <class Body>
   [[gnu::always_inline]] void each(int64_t group, Body body) const {
-    const uint8_t* codes = at + group * kBytesOfGroup;
+    const uint8_t* codes = codes_of(group);
 #pragma GCC unroll 4
     for (int64_t j = 0; j < kQuadsOfGroup; j += 2) {
       const U8x64 both = load_bytes(codes + 32 * j);
@@ -48,6 +60,16 @@ struct Nibbles {
     }
   }
 };
+
+// One row leaves the hardware's prefetching all the time it needs; more rows do not, and lose half of the bandwidth
+// without this. Farther than a page, because at pages the hardware stops.
+constexpr int64_t kAheadBytes = 8192;
+template <class Codes>
+[[gnu::always_inline]] inline void ask_ahead(const Codes& codes, int64_t group) {
+  const uint8_t* at = codes.codes_of(group) + kAheadBytes;
+#pragma GCC unroll 9
+  for (int64_t i = -(1 - group % 2) * kLine; i < Codes::kBytesOfGroup; i += kLine) __builtin_prefetch(at + i, 0, 2);
+}
 
 I32x16 start_of(const IntRows& x, int64_t row, int64_t group) {
   return set1_i32(kStartsOffset ? x.starts[row * x.scale_stride + group] : kStart);
@@ -62,6 +84,7 @@ void multiply_direct(const IntTile& t, const uint8_t* panel, int64_t row, int64_
   for (int m = 0; m < kRows; ++m) sum[m] = zero();
   const int8_t* x = t.x.codes + row * t.x.stride;
   for (int64_t g = 0; g < t.w.groups; ++g) {
+    if constexpr (kRows > 2) ask_ahead(codes, g);
     I32x16 even[kRows], odd[kRows];
 #pragma GCC unroll 4
     for (int m = 0; m < kRows; ++m) {
@@ -94,16 +117,18 @@ constexpr int kBlockRows = 6;  // 12 sums of integers and 12 of floats in 32 reg
 constexpr int kBlockRows = 2;
 #endif
 
-/// Widened codes and scales of kBlockGroups groups of two panels.
+/// Widened codes and scales of kBlockGroups groups of two panels: spans whose scales have been taken out.
 struct Block {
   const uint8_t* codes[2];
   const float* scales[2];
   int64_t first_group, groups;
+  const uint8_t* next[2];    // what the memory is asked for while the block is used: this many bytes of each panel,
+  int64_t next_bytes, step;  // `step` of them a group and block of rows
 };
 
 /// kRows rows by two panels, the groups of one block; the sums begin at y unless the block is the first.
 template <int kRows>
-void multiply_block(const IntTile& t, const Block& b, int64_t row, int64_t column) {
+void multiply_block(const IntTile& t, const Block& b, int64_t row, int64_t column, int64_t ahead) {
   const int64_t lanes[2] = {min_of(kLanes, t.column_end - column), min_of(kLanes, t.column_end - column - kLanes)};
   float* y = t.y + row * t.y_stride + column;
   F32x16 sum[kRows][2];
@@ -120,9 +145,13 @@ void multiply_block(const IntTile& t, const Block& b, int64_t row, int64_t colum
     I32x16 acc[kRows][2];
 #pragma GCC unroll 6
     for (int m = 0; m < kRows; ++m) acc[m][0] = acc[m][1] = start_of(t.x, row + m, b.first_group + g);
+    for (const int64_t end = min_of(ahead + b.step, b.next_bytes); ahead < end; ahead += kLine) {
+      __builtin_prefetch(b.next[0] + ahead, 0, 2);
+      __builtin_prefetch(b.next[1] + ahead, 0, 2);
+    }
 #pragma GCC unroll 8
     for (int64_t j = 0; j < kQuadsOfGroup; ++j) {
-      const int64_t at = g * kGroupBytes + 64 * j;
+      const int64_t at = g / 2 * span_bytes(false) + kLine + g % 2 * kGroupBytes + 64 * j;
       const Quads low = quads_of(load_bytes(b.codes[0] + at)), high = quads_of(load_bytes(b.codes[1] + at));
 #pragma GCC unroll 6
       for (int m = 0; m < kRows; ++m) {
@@ -164,33 +193,59 @@ void multiply_few(const IntTile& t) {
 }
 
 void multiply_many(const IntTile& t, void* scratch) {
+  constexpr int64_t kBlockBytes = kBlockGroups / 2 * span_bytes(false);
   auto* const scales = static_cast<float*>(scratch);  // [2][kBlockGroups][16]
   auto* const widened = reinterpret_cast<uint8_t*>(scales + 2 * kBlockGroups * kLanes);
   const Table table = table_of(t.w.table);
-  for (int64_t g0 = 0; g0 < t.w.groups; g0 += kBlockGroups) {
-    Block b{.codes = {}, .scales = {}, .first_group = g0, .groups = min_of(kBlockGroups, t.w.groups - g0)};
-    for (int64_t n = t.column_begin; n < t.column_end; n += 2 * kLanes) {
+  const int64_t rows = t.row_end - t.row_begin, row_blocks = (rows + kBlockRows - 1) / kBlockRows;
+  for (int64_t n = t.column_begin; n < t.column_end; n += 2 * kLanes) {
+    // The last panel of a matrix may have no neighbour: it stands in for it, and its sums are not stored.
+    const uint8_t* panels[2] = {panel_of(t, n), panel_of(t, n + kLanes < t.column_end ? n + kLanes : n)};
+    for (int64_t g0 = 0; g0 < t.w.groups; g0 += kBlockGroups) {
+      Block b{.codes = {},
+              .scales = {},
+              .first_group = g0,
+              .groups = min_of(kBlockGroups, t.w.groups - g0),
+              .next = {},
+              .next_bytes = 0,
+              .step = 0};
       for (int64_t p = 0; p < 2; ++p) {
-        // The last panel of a matrix may have no neighbour: it stands in for it, and its sums are not stored.
-        const uint8_t* panel = panel_of(t, n + p * kLanes < t.column_end ? n + p * kLanes : n);
         float* scale = scales + p * kBlockGroups * kLanes;
-        for (int64_t g = 0; g < b.groups; ++g) store(scale + g * kLanes, scales_of_group(t.w, panel, g0 + g));
+        for (int64_t g = 0; g < b.groups; ++g) store(scale + g * kLanes, scales_of_group(t.w, panels[p], g0 + g));
         b.scales[p] = scale;
-        if (!t.w.four_bits) {
-          b.codes[p] = panel + g0 * kGroupBytes;
-          continue;
+        const int64_t begin = g0 / 2 * span_bytes(t.w.four_bits);
+        b.codes[p] = panels[p] + begin;
+        if (t.w.four_bits) {
+          uint8_t* out = widened + p * kBlockBytes;
+          b.codes[p] = out;
+          const Nibbles codes(panels[p] + begin, table);
+          for (int64_t g = 0; g < b.groups; ++g) {
+            uint8_t* to = out + g / 2 * span_bytes(false) + kLine + g % 2 * kGroupBytes;
+            codes.each(g, [&](int64_t j, U8x64 bytes) { store_bytes(to + 64 * j, bytes); });
+          }
         }
-        uint8_t* out = widened + p * kBlockGroups * kGroupBytes;
-        const Nibbles codes(panel + g0 * Nibbles::kBytesOfGroup, table);
-        for (int64_t g = 0; g < b.groups; ++g) {
-          codes.each(g, [&](int64_t j, U8x64 bytes) { store_bytes(out + g * kGroupBytes + 64 * j, bytes); });
-        }
-        b.codes[p] = out;
+        // Of the next block of this panel, or of the first block of the panel after the next.
+        const int64_t after = begin + kBlockGroups / 2 * span_bytes(t.w.four_bits);
+        b.next[p] = g0 + kBlockGroups < t.w.groups ? panels[p] + after : panels[p] + 2 * t.w.panel_bytes;
       }
-      int64_t m = t.row_begin;
-      for (; m + kBlockRows <= t.row_end; m += kBlockRows) multiply_block<kBlockRows>(t, b, m, n);
-      for (; kBlockRows > 2 && m + 2 <= t.row_end; m += 2) multiply_block<2>(t, b, m, n);
-      for (; m < t.row_end; ++m) multiply_block<1>(t, b, m, n);
+      b.next_bytes = min_of(kBlockGroups / 2 * span_bytes(t.w.four_bits), t.w.panel_bytes);
+      const int64_t calls = row_blocks * b.groups;
+      b.step = (b.next_bytes / kLine + calls - 1) / calls * kLine;
+      // Blocks of rows as even as can be: one row alone would wait for its own sums.
+      for (int64_t i = 0; i < row_blocks; ++i) {
+        const int64_t m = t.row_begin + rows * i / row_blocks, end = t.row_begin + rows * (i + 1) / row_blocks;
+        const int64_t ahead = i * b.groups * b.step;
+        switch (end - m) {
+#if FATHOM_SIMD_BITS == 512
+          case 6: multiply_block<6>(t, b, m, n, ahead); break;
+          case 5: multiply_block<5>(t, b, m, n, ahead); break;
+          case 4: multiply_block<4>(t, b, m, n, ahead); break;
+          case 3: multiply_block<3>(t, b, m, n, ahead); break;
+#endif
+          case 2: multiply_block<2>(t, b, m, n, ahead); break;
+          default: multiply_block<1>(t, b, m, n, ahead); break;
+        }
+      }
     }
   }
 }
@@ -213,20 +268,16 @@ void quantize_activations(const float* x, int64_t groups, int8_t* codes, float* 
     }
     scales[g] = largest / 127;
     const F32x16 inverse = set1(largest > 0 && 127 / largest < __builtin_inff() ? 127 / largest : 0);
-    float rounded[kGroup];
-    // |x| * inverse may exceed 127 by a rounding, never by enough to round to 128.
-    store(rounded, sub(add(mul(low, inverse), shift), shift));
-    store(rounded + kLanes, sub(add(mul(high, inverse), shift), shift));
-    int32_t sum = 0;
-    for (int64_t i = 0; i < kGroup; ++i) {
-      out[i] = static_cast<int8_t>(rounded[i]);
-      sum += out[i];
-    }
-    starts[g] = kStart - 128 * sum;
+    // |x| * inverse may exceed 127 by a rounding, never by enough to round to 128. Whole numbers: their sum is exact.
+    const F32x16 low_codes = sub(add(mul(low, inverse), shift), shift);
+    const F32x16 high_codes = sub(add(mul(high, inverse), shift), shift);
+    store_i8(out, low_codes);
+    store_i8(out + kLanes, high_codes);
+    starts[g] = kStart - 128 * static_cast<int32_t>(reduce_add(add(low_codes, high_codes)));
   }
 }
 
-static_assert(kIntScratchBytes >= 2 * kBlockGroups * kLanes * 4 + 2 * kBlockGroups * kGroupBytes);
+static_assert(kIntScratchBytes >= 2 * kBlockGroups * kLanes * 4 + kBlockGroups * span_bytes(false));
 
 void int_tile(const IntTile& t, void* scratch) {
   if (t.row_end - t.row_begin > kFewRows) {

@@ -43,6 +43,10 @@ static inline __m512i broadcast_quad(const int8_t* x) {
   __builtin_memcpy(&quad, x, sizeof(quad));
   return _mm512_set1_epi32(quad);
 }
+/// Whole numbers of a byte, stored as bytes.
+static inline void store_i8(int8_t* p, F32x16 a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(a.v)));
+}
 static inline F32x16 scales_of_f16(const uint16_t* p) {
   return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
 }
@@ -106,6 +110,12 @@ static inline U8x64 look_up_low(Table t, U8x64 a) {
 static inline U8x64 look_up_high(Table t, U8x64 a) {
   return look_up_low(t, {_mm256_srli_epi16(a.lo, 4), _mm256_srli_epi16(a.hi, 4)});
 }
+static inline void store_i8(int8_t* p, F32x16 a) {
+  const __m256i pairs = _mm256_packs_epi32(_mm256_cvtps_epi32(a.lo), _mm256_cvtps_epi32(a.hi));
+  const __m256i ordered = _mm256_permute4x64_epi64(pairs, 0xD8);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                   _mm_packs_epi16(_mm256_castsi256_si128(ordered), _mm256_extracti128_si256(ordered, 1)));
+}
 static inline F32x16 scales_of_f16(const uint16_t* p) { return load_f16(p); }
 
 constexpr bool kStartsOffset = false;
@@ -167,6 +177,11 @@ static inline U8x64 look_up_low(Table t, U8x64 a) {
 static inline U8x64 look_up_high(Table t, U8x64 a) {
   for (uint8_t& v : a.v) v = t.values[v >> 4];
   return a;
+}
+static inline void store_i8(int8_t* p, F32x16 a) {
+  float numbers[16];
+  store(numbers, a);
+  for (int i = 0; i < 16; ++i) p[i] = static_cast<int8_t>(numbers[i]);
 }
 static inline F32x16 scales_of_f16(const uint16_t* p) { return load_f16(p); }
 

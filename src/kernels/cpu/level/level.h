@@ -66,7 +66,7 @@ inline constexpr int64_t kGemmScratchBytes =
 /// Weights of integer groups in panels (numerics/panels.h).
 struct IntPanels {
   const uint8_t* data = nullptr;
-  int64_t panel_bytes = 0, code_bytes = 0;
+  int64_t panel_bytes = 0;
   int64_t groups = 0;
   bool four_bits = false, bf16_scales = false;
   const uint8_t* table = nullptr;  // of 4-bit codes: 16 values, + 128
@@ -91,7 +91,7 @@ struct IntTile {
   int64_t y_stride = 0;
   int64_t row_begin = 0, row_end = 0, column_begin = 0, column_end = 0;
 };
-inline constexpr int64_t kIntScratchBytes = 2 * 16 * (16 * 4 + 512);
+inline constexpr int64_t kIntScratchBytes = 2 * 16 * (16 * 4 + 512) + 1024;
 
 /// Attention in the naive form; all strides in elements.
 struct PrefillTask {
