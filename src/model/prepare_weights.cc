@@ -1,8 +1,10 @@
 #include "model/prepare_weights.h"
 
 #include <algorithm>
+#include <cstring>
 #include <vector>
 
+#include "base/check.h"
 #include "base/file.h"
 #include "base/machine.h"
 #include "numerics/decode.h"
@@ -49,6 +51,37 @@ Weight to_fp8(const Weight& from, std::vector<Storage>& storage, Storage& codes)
   return to;
 }
 
+/// Whether preparing gives the weight new memory: what becomes panels, and whatever else a BF16 step reads whole. On
+/// the pages of a file, which are small, kv_b_proj and the router cost a page walk for every 4 KB, and a walk costs
+/// more than the reading.
+bool moves(const Weight& target, const TensorSpec& spec, Precision precision) {
+  if (target.layout == WeightLayout::kPanels) return true;
+  return precision == Precision::kBF16 && target.groups == GroupFormat::kNone &&
+         spec.tensor_class != TensorClass::kEmbedding && spec.tensor_class != TensorClass::kHead;
+}
+
+int64_t code_bytes(const Weight& w) {
+  return w.layout == WeightLayout::kPanels ? num_panels(w.out_features()) * panel_bytes(w) : w.codes.num_bytes();
+}
+
+/// One piece of memory for all: huge pages, and no remainder of a page between two matrices.
+class PreparedMemory {
+ public:
+  explicit PreparedMemory(int64_t num_bytes) : memory_(Storage::uninitialized(std::max<int64_t>(num_bytes, 1))) {}
+  std::byte* take(int64_t num_bytes) {
+    std::byte* at = static_cast<std::byte*>(memory_.data()) + used_;
+    used_ += aligned(num_bytes);
+    check(used_ <= memory_.num_bytes(), "the memory was made for these matrices");
+    return at;
+  }
+  Storage release() { return std::move(memory_); }
+  static int64_t aligned(int64_t num_bytes) { return (num_bytes + 63) / 64 * 64; }
+
+ private:
+  Storage memory_;
+  int64_t used_ = 0;
+};
+
 std::string gigabytes(int64_t bytes) {
   return std::to_string(bytes / 1000000000) + "." + std::to_string(bytes / 100000000 % 10) + " GB";
 }
@@ -89,6 +122,13 @@ Status prepare_weights(Model& model, const QuantPolicy& policy, Precision precis
                                               gigabytes(*machine.memory_available_bytes) +
                                               " are available; a smaller --quant needs less"};
   }
+  int64_t prepared_memory = 0;
+  visit_matrices(model, [&](const TensorSpec& spec, Weight& value) {
+    if (!value) return;
+    const Weight target = target_of(value, spec, policy, precision);
+    if (moves(target, spec, precision)) prepared_memory += PreparedMemory::aligned(code_bytes(target));
+  });
+  PreparedMemory memory(prepared_memory);
   Status status;
   int64_t done = 0;
   visit_matrices(model, [&](const TensorSpec& spec, Weight& value) {
@@ -106,22 +146,26 @@ Status prepare_weights(Model& model, const QuantPolicy& policy, Precision precis
         target.scales = source.scales;
         target.scale_format = source.scale_format;
       }
-      Storage memory = Storage::uninitialized(num_panels(target.out_features()) * panel_bytes(target));
-      target.codes.data = memory.data();
+      target.codes.data = memory.take(code_bytes(target));
       if (!kernels.pack(source, target)) {
         status = corrupt("tensor " + spec.name + " holds a number that " +
                          std::string(name_of(policy.format_of(spec))) + " cannot hold (NaN, infinity or beyond F16)");
         return;
       }
-      model.storage.push_back(std::move(memory));
       if (spec.tensor_class != TensorClass::kHead || !model.config.tie_word_embeddings) {
         release_pages(value.codes.data, value.codes.num_bytes());
       }
+      value = target;
+    } else if (moves(target, spec, precision)) {
+      target.codes.data = memory.take(code_bytes(value));
+      std::memcpy(target.codes.data, value.codes.data, static_cast<size_t>(code_bytes(value)));
+      release_pages(value.codes.data, value.codes.num_bytes());
       value = target;
     }
     done += weight_bytes(value);
     progress.update("preparing weights", done / 1000000, bytes.prepared / 1000000, "MB");
   });
+  model.storage.push_back(memory.release());
   return status;
 }
 
