@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "numerics/panels.h"
+
 namespace fathom {
 namespace {
 
@@ -190,8 +192,26 @@ Tensor join_kv_b(const GgufTensor& k, const GgufTensor& v, const ModelConfig& c,
   return out;
 }
 
-/// Points `weight` at the tensor or at a decoded copy. Block types that a Weight can hold as they are would be handed
-/// over here.
+/// The integer groups that a type's blocks are; none for the others, which have offsets or scales of scales.
+GroupFormat groups_of(GgmlType type) {
+  switch (type) {
+    case GgmlType::kQ8_0: return GroupFormat::kInt8;
+    case GgmlType::kQ4_0: return GroupFormat::kInt4;
+    case GgmlType::kIQ4_NL: return GroupFormat::kIq4Nl;
+    case GgmlType::kMXFP4: return GroupFormat::kMxfp4;
+    default: return GroupFormat::kNone;
+  }
+}
+
+/// Whether blocks stay as they are until they are packed. The embedding, of which single rows are read, the router and
+/// kv_b_proj, which is read in two directions, are decoded (model/quant_policy.h).
+bool stays_in_blocks(const TensorSpec& spec, GgmlType type) {
+  const bool is_product = spec.tensor_class != TensorClass::kEmbedding && spec.tensor_class != TensorClass::kRouter &&
+                          spec.tensor_class != TensorClass::kNorm && !spec.name.ends_with("kv_b_proj.weight");
+  return is_product && groups_of(type) != GroupFormat::kNone;
+}
+
+/// Points `weight` at the tensor or at a decoded copy.
 Status bind(const GgufModel& file, const TensorSpec& spec, ThreadPool& pool, Model& model, Weight& weight) {
   const auto found = find_source(file, model.config, spec);
   if (!found) return found.error();
@@ -211,6 +231,10 @@ Status bind(const GgufModel& file, const TensorSpec& spec, ThreadPool& pool, Mod
     // Read-only in truth, as with safetensors: Tensor has one pointer type.
     auto* data = const_cast<std::byte*>(tensor.bytes.data() + first * tensor.row_bytes());
     weight.codes = Tensor::contiguous(data, *dtype, {rows, spec.shape[1]});
+    return {};
+  }
+  if (stays_in_blocks(spec, tensor.type)) {
+    weight = blocks_of(groups_of(tensor.type), rows, spec.shape[1], tensor.bytes.data() + first * tensor.row_bytes());
     return {};
   }
   weight.codes = decode_matrix(tensor, first, rows, pool, model.storage);
@@ -277,7 +301,8 @@ GgufBytes gguf_bytes(const TensorSpec& spec, const ModelConfig& config, const Gg
   int64_t stored = static_cast<int64_t>(found->whole->bytes.size());
   if (found->expert >= 0) stored /= config.n_routed_experts;
   if (spec.shape.size() == 1) return {stored, spec.num_elements() * 4};
-  return {stored, plain_dtype(found->whole->type) ? 0 : spec.num_elements() * 2};
+  const bool in_place = plain_dtype(found->whole->type) || stays_in_blocks(spec, found->whole->type);
+  return {stored, in_place ? 0 : spec.num_elements() * 2};
 }
 
 }  // namespace fathom

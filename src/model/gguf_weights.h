@@ -20,9 +20,10 @@ struct GgufSource {
 };
 GgufSource gguf_source(std::string_view plan_name);
 
-/// Binds a model of `config` to the file. F32, F16 and BF16 matrices are used in place. Other types are decoded to BF16
-/// (rounded once more, to nearest even), rows spread over `pool`. kv_b is assembled where the file has it split:
-/// attn_k_b [H, C, Dn] is transposed per head, attn_v_b [H, Dv, C] is not. Vectors become FP32.
+/// Binds a model of `config` to the file. F32, F16 and BF16 matrices are used in place, and so are Q8_0, Q4_0, IQ4_NL
+/// and MXFP4 where products alone read them: they are integer groups, in blocks until prepare_weights packs them. Other
+/// types are decoded to BF16 (rounded once more, to nearest even), rows spread over `pool`. kv_b is assembled where the
+/// file has it split: attn_k_b [H, C, Dn] is transposed per head, attn_v_b [H, Dv, C] is not. Vectors become FP32.
 /// Errors name the tensor: missing, of another shape, of a type without decoder.
 Result<std::unique_ptr<Model>> load_gguf(const GgufModel& file, const ModelConfig& config, ThreadPool& pool);
 

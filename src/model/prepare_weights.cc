@@ -61,6 +61,7 @@ bool moves(const Weight& target, const TensorSpec& spec, Precision precision) {
 }
 
 int64_t code_bytes(const Weight& w) {
+  if (w.layout == WeightLayout::kBlocks) return weight_bytes(w);
   return w.layout == WeightLayout::kPanels ? num_panels(w.out_features()) * panel_bytes(w) : w.codes.num_bytes();
 }
 
@@ -153,13 +154,13 @@ Status prepare_weights(Model& model, const QuantPolicy& policy, Precision precis
         return;
       }
       if (spec.tensor_class != TensorClass::kHead || !model.config.tie_word_embeddings) {
-        release_pages(value.codes.data, value.codes.num_bytes());
+        release_pages(value.codes.data, code_bytes(value));
       }
       value = target;
     } else if (moves(target, spec, precision)) {
       target.codes.data = memory.take(code_bytes(value));
       std::memcpy(target.codes.data, value.codes.data, static_cast<size_t>(code_bytes(value)));
-      release_pages(value.codes.data, value.codes.num_bytes());
+      release_pages(value.codes.data, code_bytes(value));
       value = target;
     }
     done += weight_bytes(value);

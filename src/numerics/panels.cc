@@ -46,6 +46,30 @@ uint16_t halved_bf16(uint16_t e8m0_bits) {
   return to_bf16(to_float(e8m0{static_cast<uint8_t>(e8m0_bits)}) * 0.5f).bits;
 }
 
+/// One group in blocks: its scale, the codes one a byte.
+uint16_t codes_of_block(const Weight& w, int64_t n, int64_t group, uint8_t* codes) {
+  const int64_t bytes = block_bytes(w.groups);
+  const auto* block = static_cast<const uint8_t*>(w.codes.data) + (n * num_groups(w.in_features()) + group) * bytes;
+  const int64_t scale_bytes = w.groups == GroupFormat::kMxfp4 ? 1 : 2;
+  uint16_t scale = 0;
+  std::memcpy(&scale, block, static_cast<size_t>(scale_bytes));
+  const uint8_t* at = block + scale_bytes;
+  if (w.groups == GroupFormat::kInt8) {
+    std::memcpy(codes, at, kGroupSize);
+  } else {
+    for (int64_t i = 0; i < kGroupSize / 2; ++i) {
+      codes[i] = at[i] & 15;
+      codes[i + kGroupSize / 2] = at[i] >> 4;
+    }
+  }
+  return scale;
+}
+
+float scale_of_bits(GroupFormat format, uint16_t bits) {
+  if (format == GroupFormat::kMxfp4) return to_float(e8m0{static_cast<uint8_t>(bits)}) * 0.5f;
+  return to_float(f16{bits});
+}
+
 /// Codes one a byte and scales of groups [group, group + count) of row n: taken as they are, or made from the numbers.
 bool group_codes(const Weight& from, int64_t n, int64_t group, int64_t count, GroupFormat format, float* numbers,
                  uint8_t* codes, uint16_t* scales) {
@@ -55,6 +79,10 @@ bool group_codes(const Weight& from, int64_t n, int64_t group, int64_t count, Gr
     std::fill_n(numbers, length, 0.0f);
     decode_row(from, n, k, k + there, numbers);
     return quantize_groups(numbers, count, format, codes, scales);
+  }
+  if (from.layout == WeightLayout::kBlocks) {
+    for (int64_t g = 0; g < count; ++g) scales[g] = codes_of_block(from, n, group + g, codes + g * kGroupSize);
+    return true;
   }
   for (int64_t g = 0; g < count; ++g) {
     const int64_t at = n * from.scales.stride(0) + group + g;
@@ -143,6 +171,20 @@ Weight panels_of(GroupFormat format, int64_t n, int64_t k) {
   return shape_of(format == GroupFormat::kInt8 ? DType::kI8 : DType::kU4, format, n, k);
 }
 
+int64_t block_bytes(GroupFormat format) {
+  check(format != GroupFormat::kNone, "a format of groups");
+  return format == GroupFormat::kInt8 ? 34 : format == GroupFormat::kMxfp4 ? 17 : 18;
+}
+
+Weight blocks_of(GroupFormat format, int64_t n, int64_t k, const std::byte* blocks) {
+  check(k % kGroupSize == 0, "rows in blocks are whole blocks");
+  Weight w = panels_of(format, n, k);
+  w.layout = WeightLayout::kBlocks;
+  // Read-only in truth: Tensor has one pointer type.
+  w.codes.data = const_cast<std::byte*>(blocks);
+  return w;
+}
+
 int64_t panel_bytes(const Weight& w) {
   if (w.groups != GroupFormat::kNone) return num_spans(w) * span_bytes(w);
   return bytes_of(w.codes.dtype, padded(w.in_features()) * kPanelColumns);
@@ -152,11 +194,20 @@ int64_t weight_bytes(const Weight& w) {
   const int64_t scales = w.scales.rank > 0 ? w.scales.num_bytes() : 0;
   if (w.layout == WeightLayout::kPanels) return num_panels(w.out_features()) * panel_bytes(w) + scales;
   if (w.groups == GroupFormat::kNone) return w.codes.num_bytes() + scales;
+  if (w.layout == WeightLayout::kBlocks) return w.out_features() * num_groups(w.in_features()) * block_bytes(w.groups);
   return w.out_features() * bytes_of(w.codes.dtype, w.codes.stride(0)) + scales;
 }
 
 CodesOfGroup codes_of_group(const Weight& w, int64_t n, int64_t group) {
   CodesOfGroup out;
+  if (w.layout == WeightLayout::kBlocks) {
+    uint8_t codes[kGroupSize];
+    out.scale = scale_of_bits(w.groups, codes_of_block(w, n, group, codes));
+    for (size_t i = 0; i < kGroupSize; ++i) {
+      out.values[i] = w.groups == GroupFormat::kInt8 ? static_cast<int8_t>(codes[i]) : code_values(w.groups)[codes[i]];
+    }
+    return out;
+  }
   const bool in_panels = w.layout == WeightLayout::kPanels;
   const auto* codes = in_panels ? panel_with(w, n) : static_cast<const uint8_t*>(w.codes.data);
   const int64_t column = n % kPanelColumns;
@@ -196,7 +247,7 @@ float panel_at(const Weight& w, int64_t n, int64_t k) {
 }
 
 bool pack_panel(const Weight& from, int64_t p, const Weight& to) {
-  check(from.layout == WeightLayout::kRows && to.layout == WeightLayout::kPanels, "panels are made from rows");
+  check(from.layout != WeightLayout::kPanels && to.layout == WeightLayout::kPanels, "panels are made from rows");
   check(from.out_features() == to.out_features() && from.in_features() == to.in_features(), "one shape");
   const int64_t first = p * kPanelColumns, columns = std::min(kPanelColumns, to.out_features() - first);
   const int64_t width = to.in_features();

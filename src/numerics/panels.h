@@ -10,6 +10,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 
 #include "numerics/intq.h"
@@ -25,6 +26,11 @@ constexpr int64_t num_panels(int64_t n) { return (n + kPanelColumns - 1) / kPane
 Weight panels_of(DType dtype, int64_t n, int64_t k);
 Weight panels_of(GroupFormat format, int64_t n, int64_t k);
 
+/// A matrix in the blocks of a GGUF file, at `blocks`; K is a multiple of 32.
+Weight blocks_of(GroupFormat format, int64_t n, int64_t k, const std::byte* blocks);
+/// Bytes of one group in blocks: 34 (INT8), 18, 17 (MXFP4).
+int64_t block_bytes(GroupFormat format);
+
 /// Bytes of one panel.
 int64_t panel_bytes(const Weight& w);
 /// Bytes of codes and scales of any weight: what is read to use all of it once.
@@ -33,7 +39,7 @@ int64_t weight_bytes(const Weight& w);
 /// Element [n, k] of a matrix in panels as FP32; FP8 codes times their scale.
 float panel_at(const Weight& w, int64_t n, int64_t k);
 
-/// The 32 values (table applied, zero beyond K) and the scale of one row's group, of rows or of panels: the element is
+/// The 32 values (table applied, zero beyond K) and the scale of one row's group, in any layout: the element is
 /// value * scale.
 struct CodesOfGroup {
   std::array<int8_t, kGroupSize> values{};
@@ -41,7 +47,7 @@ struct CodesOfGroup {
 };
 CodesOfGroup codes_of_group(const Weight& w, int64_t n, int64_t group);
 
-/// Fills panel p of `to` from a matrix in rows. The formats need not agree: integer groups are made from any other
+/// Fills panel p of `to` from a matrix in rows or blocks. The formats need not agree: integer groups are made from any other
 /// dtype (quantize_groups) and kept as they are if they are of the same format; BF16 from anything, with one rounding;
 /// E4M3 from E4M3 alone. False: a number that the format cannot hold (NaN, infinity, beyond F16 scales).
 bool pack_panel(const Weight& from, int64_t p, const Weight& to);

@@ -119,14 +119,16 @@ enum class ScaleFormat { kF32, kUe8m0 };
 /// table[code] * scale.
 enum class GroupFormat : uint8_t { kNone, kInt8, kInt4, kIq4Nl, kMxfp4 };
 
-/// How a matrix lies in memory: row after row, or in panels of 16 rows (numerics/panels.h), which products alone read.
-enum class WeightLayout : uint8_t { kRows, kPanels };
+/// How a matrix lies in memory: row after row; in panels of 16 rows (numerics/panels.h), which products alone read; or,
+/// of integer groups, row after row in the blocks of a GGUF file, to be packed into panels: the scale (F16, of MXFP4
+/// E8M0), then 32 codes, of 4 bits those of k and k + 16 in a byte, k low.
+enum class WeightLayout : uint8_t { kRows, kPanels, kBlocks };
 
 /// A matrix [out, in] (or vector) as stored: FP8 codes carry one FP32 scale per 128x128 block, [ceil(out/128),
 /// ceil(in/128)]; the real value is code * scale. Integer codes (groups) are I8 or U4 with one scale per row and group,
 /// [out, ceil(in/32)] F16 or E8M0; their rows are whole groups long. Other dtypes have no scales. A product in FP8
-/// quantises its activations with scales of the weight's format. In panels, codes has the shape of the matrix but its
-/// strides mean nothing, and the scales of groups lie in the panels.
+/// quantises its activations with scales of the weight's format. In panels and blocks, codes has the shape of the matrix
+/// but its strides mean nothing, and the scales of groups lie beside their codes.
 struct Weight {
   Tensor codes;
   Tensor scales;

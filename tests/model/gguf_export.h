@@ -8,6 +8,7 @@
 
 #include "gguf_builder.h"
 #include "model/model.h"
+#include "numerics/decode.h"
 
 namespace fathom::testing {
 
@@ -24,6 +25,10 @@ struct GgufExport {
 inline std::vector<float> weight_values(const Weight& weight) {
   const Tensor& t = weight.codes;
   std::vector<float> out(static_cast<size_t>(t.numel()));
+  if (weight.groups != GroupFormat::kNone) {
+    for (int64_t n = 0; n < t.extent(0); ++n) decode_row(weight, n, out.data() + n * t.extent(1));
+    return out;
+  }
   for (size_t i = 0; i < out.size(); ++i) {
     out[i] = t.dtype == DType::kF32    ? t.ptr<const float>()[i]
              : t.dtype == DType::kBF16 ? to_float(t.ptr<const bf16>()[i])

@@ -15,6 +15,7 @@
 #include "model/gguf_config.h"
 #include "model/gguf_export.h"
 #include "model/golden.h"
+#include "model/prepare_weights.h"
 #include "model/test_models.h"
 #include "model/transformer.h"
 
@@ -32,12 +33,13 @@ Path write(const TemporaryDirectory& dir, const std::string& name, const std::st
 }
 
 /// Logits of every position of a seeded text.
-std::vector<float> logits_of(const Model& model, int64_t length) {
+std::vector<float> logits_of(const Model& model, int64_t length, const char* back_end = "ref",
+                             Precision precision = Precision::kF32) {
   ThreadPool pool(1);
-  auto kernels = make_kernels("ref", pool);
+  auto kernels = make_kernels(back_end, pool);
   EXPECT_TRUE(kernels) << kernels.error().text;
   Arena arena;
-  const Run run{.k = **kernels, .arena = arena, .precision = Precision::kF32};
+  const Run run{.k = **kernels, .arena = arena, .precision = precision};
   const Transformer transformer(model.config, model.weights);
   const std::vector<int32_t> tokens = testing::random_tokens(length, model.config.vocab_size, 3);
   const std::vector<int64_t> offsets{0, length};
@@ -166,14 +168,60 @@ std::string encode_q8_0(const std::vector<float>& values) {
   return out;
 }
 
-TEST(GgufWeights, BlocksAreDecodedToBf16) {
+/// Q4_1 with the offset of Q4_0: scale, -8 scale, codes; within half a step of the values.
+std::string encode_q4_1(const std::vector<float>& values) {
+  std::string out;
+  for (size_t b = 0; b < values.size(); b += 32) {
+    float amax = 0;
+    for (size_t i = 0; i < 32; ++i) amax = std::max(amax, std::fabs(values[b + i]));
+    const f16 scale = to_f16(amax / 7);
+    out += testing::GgufBuilder::raw(scale.bits) + testing::GgufBuilder::raw(to_f16(-8 * to_float(scale)).bits);
+    const auto code = [&](size_t i) {
+      const float q = to_float(scale) > 0 ? std::round(values[b + i] / to_float(scale)) : 0;
+      return static_cast<int>(std::clamp(q + 8, 0.0f, 15.0f));
+    };
+    for (size_t i = 0; i < 16; ++i) out.push_back(static_cast<char>(code(i) | code(i + 16) << 4));
+  }
+  return out;
+}
+
+/// The blocks of one of the four types that are our integer groups, of what quantize_groups makes of the values.
+std::string encode_groups(GroupFormat format, const std::vector<float>& values) {
+  std::string out;
+  const auto groups = static_cast<int64_t>(values.size()) / kGroupSize;
+  std::vector<uint8_t> codes(values.size());
+  std::vector<uint16_t> scales(static_cast<size_t>(groups));
+  EXPECT_TRUE(quantize_groups(values.data(), groups, format, codes.data(), scales.data()));
+  for (size_t g = 0; g < scales.size(); ++g) {
+    out.push_back(static_cast<char>(scales[g] & 255));
+    if (format != GroupFormat::kMxfp4) out.push_back(static_cast<char>(scales[g] >> 8));
+    const uint8_t* block = codes.data() + 32 * g;
+    if (format == GroupFormat::kInt8) {
+      out.append(reinterpret_cast<const char*>(block), 32);
+    } else {
+      for (size_t i = 0; i < 16; ++i) out.push_back(static_cast<char>(block[i] | block[i + 16] << 4));
+    }
+  }
+  return out;
+}
+
+/// Whether a tensor of the file is a matrix that products alone read.
+bool is_product(const std::string& name) {
+  for (const char* other :
+       {"token_embd", "embed_tokens", "attn_kv_b", "attn_k_b", "attn_v_b", "ffn_gate_inp", "norm", "exp_probs_b"}) {
+    if (name.find(other) != std::string::npos) return false;
+  }
+  return true;
+}
+
+TEST(GgufWeights, BlocksWithOffsetsAreDecodedToBf16) {
   const auto original = testing::random_model(even_config(), 7);
   for (bool split : {false, true}) {
     GgufExport how{.split_kv_b = split};
     how.encode = [](const std::string& name, const std::vector<float>& values, uint32_t* type, std::string* data) {
       if (name.find("ffn_gate_inp") != std::string::npos || values.size() % 32 != 0) return false;
-      *type = 8;
-      *data = encode_q8_0(values);
+      *type = 3;
+      *data = encode_q4_1(values);
       return true;
     };
     const auto read = load_bytes(to_gguf(*original, how).build());
@@ -193,14 +241,14 @@ TEST(GgufWeights, BlocksAreDecodedToBf16) {
       EXPECT_EQ(w.codes.dtype, DType::kBF16) << spec.name;
       double amax = 0;
       for (float v : exact) amax = std::max(amax, std::fabs(double{v}));
-      // Half a step of 8 bits, and half a unit of BF16 and of the F16 scale.
-      const double bound = amax * (0.5 / 127 + 1.0 / 256 + 1.0 / 2048);
+      // Half a step of 4 bits, and half a unit of BF16 and of the F16 scale and offset.
+      const double bound = amax * (0.5 / 7 + 1.0 / 256 + 2.0 / 1024);
       for (size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], exact[i], bound) << spec.name << " " << i;
     });
   }
 }
 
-TEST(GgufWeights, Q8BlocksHaveTheirExactValueRoundedToBf16) {
+TEST(GgufWeights, Q8BlocksHaveTheirExactValue) {
   const auto original = testing::random_model(even_config(), 7);
   std::vector<float> exact;  // of blk.1.ffn_up_exps
   GgufExport how;
@@ -220,9 +268,44 @@ TEST(GgufWeights, Q8BlocksHaveTheirExactValueRoundedToBf16) {
   ASSERT_NE(read, nullptr);
   size_t at = 0;
   for (const Weight& expert : read->weights.blocks[1].moe.up.value) {
-    for (float v : testing::weight_values(expert)) ASSERT_EQ(v, to_float(to_bf16(exact[at++])));
+    EXPECT_EQ(expert.layout, WeightLayout::kBlocks);
+    for (float v : testing::weight_values(expert)) ASSERT_EQ(v, exact[at++]);
   }
   EXPECT_EQ(at, exact.size());
+}
+
+// A file whose blocks our own quantiser made gives, bit for bit, the logits of the model quantised at load.
+TEST(GgufWeights, GroupsComputeWhatQuantizingAtLoadDoes) {
+  struct Case {
+    GroupFormat format;
+    uint32_t type;
+    const char* policy;
+  };
+  for (const Case& c :
+       {Case{GroupFormat::kInt8, 8, "int8"}, Case{GroupFormat::kInt4, 2, "int4,head=int4"},
+        Case{GroupFormat::kIq4Nl, 20, "iq4_nl,head=iq4_nl"}, Case{GroupFormat::kMxfp4, 39, "mxfp4,head=mxfp4"}}) {
+    SCOPED_TRACE(c.policy);
+    const auto original = testing::random_model(even_config(), 7);
+    GgufExport how;
+    how.encode = [&](const std::string& name, const std::vector<float>& values, uint32_t* type, std::string* data) {
+      if (!is_product(name)) return false;
+      *type = c.type;
+      *data = encode_groups(c.format, values);
+      return true;
+    };
+    const auto read = load_bytes(to_gguf(*original, how).build());
+    ASSERT_NE(read, nullptr);
+    ThreadPool pool(2);
+    const auto kernels = make_kernels("cpu", pool);
+    ASSERT_TRUE(kernels);
+    SilentProgress silent;
+    const auto policy = parse_quant_policy(c.policy);
+    ASSERT_TRUE(policy);
+    ASSERT_TRUE(prepare_weights(*original, *policy, Precision::kBF16, **kernels, silent));
+    ASSERT_TRUE(prepare_weights(*read, {}, Precision::kBF16, **kernels, silent));
+    EXPECT_EQ(read->weights.blocks[1].moe.up.value[0].groups, c.format);
+    EXPECT_EQ(logits_of(*read, 12, "cpu", Precision::kBF16), logits_of(*original, 12, "cpu", Precision::kBF16));
+  }
 }
 
 std::string load_error(const std::string& bytes) {
