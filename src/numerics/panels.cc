@@ -123,12 +123,12 @@ bool pack_groups(const Weight& from, int64_t first, int64_t columns, const Weigh
         const uint16_t scale = to.groups == GroupFormat::kMxfp4 ? halved_bf16(scales[g]) : scales[g];
         std::memcpy(out + scale_at(to, n, g0 + g), &scale, sizeof(scale));
       }
-      for (int64_t k = 0; k < count * kGroupSize; k += 4) {
-        uint8_t* at = out + code_at(to, n, k0 + k);
-        for (int i = 0; i < 4; ++i) {
-          const int code = codes[k + i];
-          at[i] = static_cast<uint8_t>(is_int8 ? code + 128 : is_high_nibble(k) ? at[i] | code << 4 : code);
-        }
+      for (int64_t k = 0; k < count * kGroupSize; k += is_int8 ? 4 : 8) {  // four bytes of the panel at a time
+        uint32_t quad, high = 0;
+        std::memcpy(&quad, codes + k, sizeof(quad));
+        if (!is_int8) std::memcpy(&high, codes + k + 4, sizeof(high));
+        quad = is_int8 ? quad ^ 0x80808080u : quad | high << 4;
+        std::memcpy(out + code_at(to, n, k0 + k), &quad, sizeof(quad));
       }
     }
   }
