@@ -26,9 +26,7 @@ int open_direct(const Path& path) {
   return -1;
 }
 
-std::string at_offset(const Path& path, int64_t offset) {
-  return path.string() + " at byte " + std::to_string(offset);
-}
+std::string at_offset(const Path& path, int64_t offset) { return path.string() + " at byte " + std::to_string(offset); }
 
 }  // namespace
 

@@ -82,7 +82,8 @@ void ExpertStore::want(int32_t slot) {
   Slot& s = slots_[static_cast<size_t>(slot)];
   s.wanted = true;
   if (s.queued == 0) return;
-  const auto moved = std::stable_partition(ahead_.begin(), ahead_.end(), [=](const Piece& p) { return p.slot != slot; });
+  const auto moved =
+      std::stable_partition(ahead_.begin(), ahead_.end(), [=](const Piece& p) { return p.slot != slot; });
   wanted_.insert(wanted_.end(), moved, ahead_.end());
   ahead_.erase(moved, ahead_.end());
 }
@@ -95,7 +96,7 @@ void ExpertStore::unpin(int32_t slot) {
   cache_.drop(cache_.key_of(slot));
 }
 
-/// Takes back reads that no reader has begun.
+/// Takes back what was to be read ahead, of which no reader has begun a piece.
 void ExpertStore::cancel(int32_t slot) {
   std::erase_if(ahead_, [=](const Piece& p) { return p.slot == slot; });
   slots_[static_cast<size_t>(slot)] = {.failed = true};
@@ -130,9 +131,9 @@ void ExpertStore::release_reserved() {
   for (int32_t slot = 0; num_reserved_ > 0 && slot < std::ssize(slots_); ++slot) {
     Slot& s = slots_[static_cast<size_t>(slot)];
     if (!s.reserved) continue;
+    const bool is_idle = s.ahead && s.unread > 0 && s.queued == s.unread && !s.wanted;
     s.reserved = s.ahead = false;
     --num_reserved_;
-    const bool is_idle = s.unread > 0 && s.queued == s.unread && !s.wanted;
     unpin(slot);
     if (is_idle) cancel(slot);
   }

@@ -64,8 +64,8 @@ class ExpertStore {
   /// Returns them in the order in which they will be there: those in memory first. The order is valid until the next
   /// begin(). Empty after an error, until take_status().
   std::span<const int32_t> begin(int64_t layer, std::span<const ExpertUse> uses);
-  /// Waits for the expert order[first]; how many from there on are in memory: at least 1, or 0 after an error. They stay
-  /// until end().
+  /// Waits for the expert order[first]; how many from there on are in memory: at least 1, or 0 after an error. They
+  /// stay until end().
   int64_t wait(int64_t first);
   /// The record of an expert between wait() and end().
   std::byte* record(int64_t layer, int64_t expert) const;
@@ -121,8 +121,8 @@ class ExpertStore {
   ExpertCache cache_;
   std::vector<Slot> slots_;
   std::deque<Piece> wanted_, ahead_;
-  // The visit: of its order the first num_ended_ are done with, the first num_requested_ have a slot (and a pin, as long
-  // as they are not done with).
+  // The visit: of its order the first num_ended_ are done with, the first num_requested_ have a slot (and a pin, as
+  // long as they are not done with).
   std::vector<int32_t> order_;
   int64_t layer_ = 0;
   int64_t num_ended_ = 0, num_requested_ = 0;

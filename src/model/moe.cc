@@ -39,7 +39,8 @@ std::vector<ExpertUse> uses_of(Tensor expert_ids, int64_t num_experts) {
   std::vector<ExpertUse> uses;
   for (int32_t e = 0; e < num_experts; ++e) {
     const int32_t count = counts[static_cast<size_t>(e)];
-    if (count > 0) uses.push_back({.expert = e, .share = static_cast<float>(count) / static_cast<float>(ids.extent(0))});
+    if (count > 0)
+      uses.push_back({.expert = e, .share = static_cast<float>(count) / static_cast<float>(ids.extent(0))});
   }
   return uses;
 }
@@ -151,7 +152,8 @@ bool Moe::routed_from_store(const Run& run, Tensor out, MoeSaved& s, std::span<c
     }
     const ArenaScope scope(run.arena);
     const int64_t rows = offsets.back();
-    const Tensor x = s.rows.rows(begin, rows), g = run.make({rows, I}), u = run.make({rows, I}), h = run.make({rows, I});
+    const Tensor x = s.rows.rows(begin, rows), g = run.make({rows, I}), u = run.make({rows, I}),
+                 h = run.make({rows, I});
     run.k.grouped_gemm(x, offsets, gate, g, run.precision);
     run.k.grouped_gemm(x, offsets, up, u, run.precision);
     run.k.swiglu(g, u, h);

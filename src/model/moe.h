@@ -36,8 +36,8 @@ struct MoeLookahead {
 };
 
 /// Applies the next layer's norm and gate to the residual stream as it is before this layer's feed-forward, and has the
-/// experts that they choose read ahead. A layer adds little to the stream, so most choices are those that the layer will
-/// make; the rest costs reads. Nothing where the next layer's experts are in memory.
+/// experts that they choose read ahead. A layer adds little to the stream, so most choices are those that the layer
+/// will make; the rest costs reads. Nothing where the next layer's experts are in memory.
 void prefetch_experts(const Run& run, const ModelConfig& config, const MoeLookahead& ahead);
 
 class Moe {

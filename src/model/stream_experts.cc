@@ -129,8 +129,9 @@ Result<std::string> identity_of(const Model& model, const std::vector<Layer>& la
       for (const auto& forms : layer.forms) {
         const Weight& form = forms[e];
         identity += std::to_string(static_cast<int>(form.codes.dtype)) + "," +
-                    std::to_string(static_cast<int>(form.groups)) + "," + std::to_string(static_cast<int>(form.layout)) +
-                    "," + std::to_string(static_cast<int>(form.scale_format)) + " ";
+                    std::to_string(static_cast<int>(form.groups)) + "," +
+                    std::to_string(static_cast<int>(form.layout)) + "," +
+                    std::to_string(static_cast<int>(form.scale_format)) + " ";
       }
     }
     identity += std::to_string(layer.record_bytes) + "\n";
@@ -149,7 +150,8 @@ Result<Plan> plan_of(Model& model, const QuantPolicy& policy, Precision precisio
   plan.layers = layers_of(model, policy, precision);
   if (plan.layers.empty()) return invalid("the model has no routed experts that could be read from a file");
   if (!model.ggufs.empty()) {
-    return unsupported("experts of a GGUF file are decoded in memory; reading them as needed takes a safetensors model");
+    return unsupported(
+        "experts of a GGUF file are decoded in memory; reading them as needed takes a safetensors model");
   }
   if (model.checkpoints.empty()) return invalid("the model was not read from a checkpoint");
   place_records(plan.layers, 0);  // for the sizes
@@ -157,8 +159,7 @@ Result<Plan> plan_of(Model& model, const QuantPolicy& policy, Precision precisio
   if (!identity) return identity.error();
   plan.header = std::move(*identity);
   char name[32];
-  std::snprintf(name, sizeof(name), "%016llx.experts",
-                static_cast<unsigned long long>(stream_of(plan.header)));
+  std::snprintf(name, sizeof(name), "%016llx.experts", static_cast<unsigned long long>(stream_of(plan.header)));
   plan.header.resize(static_cast<size_t>(rounded_up(std::ssize(plan.header) + 1, DirectFile::kAlignment)), '\0');
   for (Layer& layer : plan.layers) layer.record_bytes = 0;
   plan.file.num_bytes = place_records(plan.layers, std::ssize(plan.header));
@@ -234,8 +235,8 @@ Status write_records(const Plan& plan, const QuantPolicy& policy, Kernels& kerne
   const auto space = std::filesystem::space(plan.file.path.parent_path(), failed);
   if (!failed && space.available < static_cast<uintmax_t>(plan.file.num_bytes)) {
     return io_error("the prepared experts need " + gigabytes(plan.file.num_bytes) + ", and " +
-                    plan.file.path.parent_path().string() + " has " +
-                    gigabytes(static_cast<int64_t>(space.available)) + " free; name another with --expert-dir");
+                    plan.file.path.parent_path().string() + " has " + gigabytes(static_cast<int64_t>(space.available)) +
+                    " free; name another with --expert-dir");
   }
   auto out = AtomicFile::create(plan.file.path);
   if (!out) return out.error();
