@@ -89,6 +89,7 @@ PreparedBytes prepared_bytes(const Model& model, const QuantPolicy& policy, Prec
     const Weight target = prepared_form(value, spec, policy, precision);
     bytes.stored += is_tied_head ? 0 : weight_bytes(value);
     bytes.prepared += is_tied_head && target.layout == WeightLayout::kRows ? 0 : weight_bytes(target);
+    if (spec.tensor_class == TensorClass::kRoutedExpert) bytes.prepared_experts += weight_bytes(target);
   });
   return bytes;
 }

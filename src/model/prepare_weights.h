@@ -14,6 +14,7 @@ namespace fathom {
 struct PreparedBytes {
   int64_t stored = 0;
   int64_t prepared = 0;
+  int64_t prepared_experts = 0;  // of that, routed experts
 };
 PreparedBytes prepared_bytes(const Model& model, const QuantPolicy& policy, Precision precision);
 

@@ -163,6 +163,10 @@ Result<Plan> plan_of(Model& model, const QuantPolicy& policy, Precision precisio
   plan.header.resize(static_cast<size_t>(rounded_up(std::ssize(plan.header) + 1, DirectFile::kAlignment)), '\0');
   for (Layer& layer : plan.layers) layer.record_bytes = 0;
   plan.file.num_bytes = place_records(plan.layers, std::ssize(plan.header));
+  for (const Layer& layer : plan.layers) {
+    plan.file.record_bytes = std::max(plan.file.record_bytes, layer.record_bytes);
+    plan.file.num_records += std::ssize(layer.forms[0]);
+  }
   plan.file.path = directory / name;
   std::error_code missing;
   plan.file.is_there = std::filesystem::is_regular_file(plan.file.path, missing);

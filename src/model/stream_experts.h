@@ -18,6 +18,8 @@ namespace fathom {
 struct ExpertFile {
   Path path;
   int64_t num_bytes = 0;
+  int64_t record_bytes = 0;  // of the longest record
+  int64_t num_records = 0;
   bool is_there = false;
 };
 
