@@ -44,15 +44,13 @@ Result<MemoryPlan> plan_memory(const Model& model, const QuantPolicy& policy, Pr
   if (!file) return Error{file.error().code, "--max-memory: " + file.error().text};
   const PreparedBytes bytes = prepared_bytes(model, policy, precision);
   MemoryPlan plan{
-      .max_bytes = *most,
+      .usable_bytes = std::min(*most, machine.memory_available_bytes.value_or(*most)),
       .resident_bytes = bytes.prepared - bytes.prepared_experts + working_bytes(model.config, options.prompt_chunk),
       .free_bytes = 0,
       .expert_bytes = bytes.prepared_experts,
       .least_slots = model.config.num_experts_per_tok,
       .file = *file};
-  // Never more than there is.
-  const int64_t usable = std::min(*most, machine.memory_available_bytes.value_or(*most));
-  plan.free_bytes = std::max<int64_t>(0, usable - plan.resident_bytes);
+  plan.free_bytes = std::max<int64_t>(0, plan.usable_bytes - plan.resident_bytes);
   return plan;
 }
 
@@ -61,12 +59,12 @@ Result<int64_t> MemoryPlan::slots(int64_t cache_bytes) const {
   const int64_t slots = std::max<int64_t>(0, free_bytes - cache_bytes) / file.record_bytes;
   if (slots >= least_slots) return std::min(slots, file.num_records);
   const int64_t least = resident_bytes + cache_bytes + least_slots * file.record_bytes;
-  return Error{
-      ErrorCode::kOutOfMemory,
-      "--max-memory: " + bytes_text(resident_bytes + free_bytes) + " are too little: " + bytes_text(resident_bytes) +
-          " for weights that every token needs and for computing, " + bytes_text(cache_bytes) + " for the cache and " +
-          bytes_text(least_slots * file.record_bytes) + " for the experts of a token are " + bytes_text(least) +
-          "; a shorter --context or a smaller --quant needs less"};
+  return Error{ErrorCode::kOutOfMemory,
+               "--max-memory: " + bytes_text(usable_bytes) + " are too little: " + bytes_text(resident_bytes) +
+                   " for weights that every token needs and for computing, " + bytes_text(cache_bytes) +
+                   " for the cache and " + bytes_text(least_slots * file.record_bytes) +
+                   " for the experts of a token are " + bytes_text(least) +
+                   "; a shorter --context or a smaller --quant needs less"};
 }
 
 std::string expert_report(const ExpertStore& experts) {

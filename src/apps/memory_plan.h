@@ -11,7 +11,7 @@
 namespace fathom::apps {
 
 struct MemoryPlan {
-  int64_t max_bytes = 0;       // of --max-memory
+  int64_t usable_bytes = 0;    // of --max-memory, and never more than there is
   int64_t resident_bytes = 0;  // weights that stay, and what a step computes in
   int64_t free_bytes = 0;      // for cache and experts
   int64_t expert_bytes = 0;    // of all experts
