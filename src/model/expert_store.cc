@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <iterator>
 #include <utility>
 
 #include "base/check.h"
@@ -82,10 +83,9 @@ void ExpertStore::want(int32_t slot) {
   Slot& s = slots_[static_cast<size_t>(slot)];
   s.wanted = true;
   if (s.queued == 0) return;
-  const auto moved =
-      std::stable_partition(ahead_.begin(), ahead_.end(), [=](const Piece& p) { return p.slot != slot; });
-  wanted_.insert(wanted_.end(), moved, ahead_.end());
-  ahead_.erase(moved, ahead_.end());
+  const auto is_of_slot = [=](const Piece& p) { return p.slot == slot; };
+  std::ranges::copy_if(ahead_, std::back_inserter(wanted_), is_of_slot);
+  std::erase_if(ahead_, is_of_slot);
 }
 
 void ExpertStore::unpin(int32_t slot) {
@@ -213,7 +213,9 @@ void ExpertStore::end(int64_t count) {
 
 void ExpertStore::prefetch(int64_t layer, std::span<const ExpertUse> uses) {
   std::vector<ExpertUse> by_share(uses.begin(), uses.end());
-  std::ranges::stable_sort(by_share, std::ranges::greater{}, &ExpertUse::share);
+  std::ranges::sort(by_share, [](const ExpertUse& a, const ExpertUse& b) {
+    return a.share != b.share ? a.share > b.share : a.expert < b.expert;
+  });
   const std::lock_guard lock(mutex_);
   check(layer != layer_ || num_ended_ == std::ssize(order_), "what is read ahead is of another layer");
   if (!status_) return;
