@@ -152,6 +152,7 @@ Json report_of(const Session& session, const BenchOptions& options, std::string_
   report.set("prompt_chunk", options.compute.prompt_chunk).set("repeat", options.repeat);
   report.set("active_parameters", costs.traffic.macs_per_token + costs.traffic.head_macs);
   report.set("decode_bytes_per_token", decode_step_bytes(costs.traffic, 1, 0, costs.cache_number_bytes));
+  if (session.model().experts) report.set("experts", json_of(*session.model().experts));
   report.set("limits", std::move(limits)).set("lines", std::move(lines));
   return report;
 }
@@ -257,6 +258,7 @@ Result<int> bench_model(const BenchOptions& options) {
     std::printf("%s\n", report.dump(2).c_str());
   } else {
     print_text(report, costs, *measured);
+    if (model.experts) std::printf("%s\n", expert_report(*model.experts).c_str());
   }
   if (earlier && !options.json) {
     std::printf("\nagainst %s\n", options.compare.c_str());

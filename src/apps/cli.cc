@@ -96,9 +96,23 @@ void add_precision_flag(CLI::App& app, ComputeOptions& options) {
       ->group("Computing");
 }
 
-void add_quant_flag(CLI::App& app, ComputeOptions& options) {
+/// What form the weights have and where they are.
+void add_weight_flags(CLI::App& app, ComputeOptions& options) {
   app.add_option("--quant", options.quant,
                  "keep weights as bf16, fp8, int8, int4, iq4_nl or mxfp4; classes may differ: int8,experts=int4")
+      ->group("Computing");
+  CLI::Option* most = app.add_option("--max-memory", options.max_memory,
+                                     "memory to use at most, as 8GB or 50%: experts that do not fit are read from a "
+                                     "file as they are needed");
+  most->group("Computing");
+  app.add_option("--expert-dir", options.expert_dir,
+                 "where prepared experts are kept for --max-memory; default: fathom/ in the user's cache directory")
+      ->needs(most)
+      ->group("Computing");
+  app.add_flag("--in-place", options.in_place,
+               "use weights where the checkpoint has them, mapped: nothing to prepare, slower products")
+      ->excludes(most)
+      ->excludes("--quant")
       ->group("Computing");
 }
 
@@ -151,7 +165,7 @@ void add_speculation_flags(CLI::App& app, ComputeOptions& options) {
 void add_all_compute_flags(CLI::App& app, ComputeOptions& options) {
   add_machine_flags(app, options);
   add_precision_flag(app, options);
-  add_quant_flag(app, options);
+  add_weight_flags(app, options);
   add_generation_flags(app, options);
   add_speculation_flags(app, options);
   add_integer<int64_t>(app, "-c,--context", options.context, 0, kMost,
@@ -327,7 +341,7 @@ class CommandLine {
     app->add_flag("--log-requests", server.log_requests, "a line per request on standard error, without its text");
     add_machine_flags(*app, o->compute);
     add_precision_flag(*app, o->compute);
-    add_quant_flag(*app, o->compute);
+    add_weight_flags(*app, o->compute);
     add_generation_flags(*app, o->compute, "--prompt-chunk,--max-num-batched-tokens,--chunked-prefill-size");
     add_integer<int64_t>(*app, "-c,--context,--max-model-len,--context-length,--ctx-size", o->compute.context, 0, kMost,
                          "tokens of a request at most; 0: the model's, 32768 at most")
@@ -381,7 +395,7 @@ class CommandLine {
     app->add_flag("--json", o->json, "the result as JSON");
     add_machine_flags(*app, o->compute);
     add_precision_flag(*app, o->compute);
-    add_quant_flag(*app, o->compute);
+    add_weight_flags(*app, o->compute);
   }
 
   void add_tokenizer() {
@@ -472,10 +486,10 @@ class CommandLine {
     add_integers(*app, "-t,--threads", o->threads, 0, 1024, "threads; 0: all CPUs")->group("Computing");
     add_kernels_flag(*app, o->compute);
     add_precision_flag(*app, o->compute);
-    add_quant_flag(*app, o->compute);
+    add_weight_flags(*app, o->compute);
     add_generation_flags(*app, o->compute);
     for (const char* flag : {"--prompt", "--decode", "--batch", "--depth", "--only", "--read-mib", "--compare",
-                             "--fail-below", "--mla", "--prompt-chunk", "--quant"}) {
+                             "--fail-below", "--mla", "--prompt-chunk", "--quant", "--max-memory", "--in-place"}) {
       app->get_option(flag)->excludes(train);
     }
   }

@@ -22,14 +22,14 @@ struct Score {
   int64_t num_tokens = 0;
 };
 
-/// Adds -log p of ids[1..] given what is before them, window by window, and reports the share that is done; false when
-/// the user interrupts.
-bool score_document(const Run& run, const Transformer& model, std::span<const int32_t> ids, int64_t window,
-                    Score& score, const std::function<void(double)>& report_share) {
+/// Adds -log p of ids[1..] given what is before them, window by window, and reports the share that is done. Errors:
+/// the user interrupts, or an expert cannot be read (`experts` may be absent).
+Status score_document(const Run& run, const Transformer& model, ExpertStore* experts, std::span<const int32_t> ids,
+                      int64_t window, Score& score, const std::function<void(double)>& report_share) {
   const auto length = static_cast<int64_t>(ids.size());
   int64_t scored = 1;  // ids[0] is BOS: given
   for (int64_t begin = 0; scored < length;) {
-    if (interrupted()) return false;
+    if (interrupted()) return interrupted_error("scoring");
     const ArenaScope scope(run.arena);
     const int64_t end = std::min(length, begin + window), count = end - begin;
     const std::vector<int64_t> offsets{0, count};
@@ -37,6 +37,9 @@ bool score_document(const Run& run, const Transformer& model, std::span<const in
     const auto tokens = ids.subspan(static_cast<size_t>(begin), static_cast<size_t>(count));
     const Tensor hidden =
         model.forward(run, {.tokens = tokens, .positions = layout.positions, .segments = layout.segments});
+    if (experts != nullptr) {
+      if (auto s = experts->take_status(); !s) return s;
+    }
     std::vector<int32_t> targets(static_cast<size_t>(count), -1);
     for (int64_t i = scored; i < end; ++i) targets[static_cast<size_t>(i - 1 - begin)] = ids[static_cast<size_t>(i)];
     score.nats += model.head().loss(run, hidden, targets, 1.0, Tensor{});
@@ -45,7 +48,7 @@ bool score_document(const Run& run, const Transformer& model, std::span<const in
     begin = end - window / 2;
     report_share(static_cast<double>(scored) / static_cast<double>(length));
   }
-  return true;
+  return {};
 }
 
 /// Text of the greedy answer to one user message in a fresh conversation.
@@ -119,8 +122,8 @@ Status eval_text(Session& session, const EvalOptions& options) {
       const int64_t done = num_bytes + static_cast<int64_t>(share * static_cast<double>(document.size()));
       progress.update("scoring", done, static_cast<int64_t>(text->size()), "");
     };
-    if (!score_document(run, transformer, *ids, window, total, report_share)) {
-      return interrupted_error("scoring " + options.text);
+    if (auto s = score_document(run, transformer, model.experts.get(), *ids, window, total, report_share); !s) {
+      return s.error().code == ErrorCode::kCancelled ? interrupted_error("scoring " + options.text) : s.error();
     }
     num_bytes += static_cast<int64_t>(document.size());
   }

@@ -79,6 +79,7 @@ Status generate(const GenerateOptions& options) {
     std::fputc('\n', stdout);
     std::fflush(stdout);
     if (speculates) report(speculation.kind, stats);
+    if (s.model().experts) std::fprintf(stderr, "%s\n", expert_report(*s.model().experts).c_str());
     return {};
   }
   Json json = Json::object();
@@ -90,6 +91,7 @@ Status generate(const GenerateOptions& options) {
   json.set("tokens", std::move(tokens));
   json.set("seconds_to_first_token", answer->first_token_seconds).set("seconds", answer->seconds);
   if (speculates) json.set("speculation", json_of(speculation.kind, stats));
+  if (s.model().experts) json.set("experts", json_of(*s.model().experts));
   std::printf("%s\n", json.dump(2).c_str());
   return {};
 }

@@ -2,17 +2,22 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
 #include <cstdlib>
 
 #include "apps/console.h"
+#include "apps/memory_plan.h"
 #include "base/machine.h"
 #include "checkpoint/hf_hub.h"
 #include "model/prepare_weights.h"
+#include "model/stream_experts.h"
 
 namespace fathom::apps {
 namespace {
 
 constexpr int64_t kDefaultContext = 32768;
+
+DType cache_dtype(Precision precision) { return precision == Precision::kBF16 ? DType::kBF16 : DType::kF32; }
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -75,16 +80,6 @@ Result<std::unique_ptr<Session>> Session::load(std::string_view model, const Com
     if (!parsed) return parsed.error();
     precision = *parsed;
   }
-  const auto policy = parse_quant_policy(options.quant);
-  if (!policy) return Error{policy.error().code, "--quant: " + policy.error().text};
-  {
-    ConsoleProgress progress(false);
-    if (auto s = prepare_weights(*session->model_, *policy, precision, *session->compute_.kernels, progress); !s) {
-      if (s.error().code == ErrorCode::kCancelled) return interrupted_error("loading " + dir->string());
-      return Error{s.error().code, session->model_dir_.string() + ": " + s.error().text};
-    }
-    progress.finish();
-  }
   if (options.mla != "absorbed" && options.mla != "naive") {
     return invalid("--mla " + options.mla + " is unknown; accepted: absorbed, naive");
   }
@@ -94,9 +89,52 @@ Result<std::unique_ptr<Session>> Session::load(std::string_view model, const Com
                    " allows: " + config.max_context_text());
   }
   if (auto s = session->read_speculation(options); !s) return s.error();
+  if (auto s = session->prepare(options, precision); !s) {
+    if (s.error().code == ErrorCode::kCancelled) return interrupted_error("loading " + dir->string());
+    return s.error();
+  }
   session->make_engine(options, precision);
   if (interrupted()) return interrupted_error("loading " + dir->string());
   return session;
+}
+
+Status Session::prepare(const ComputeOptions& options, Precision precision) {
+  const auto policy = parse_quant_policy(options.quant);
+  if (!policy) return Error{policy.error().code, "--quant: " + policy.error().text};
+  const auto of_model = [this](const Error& error) {
+    return Error{error.code, model_dir_.string() + ": " + error.text};
+  };
+  ConsoleProgress progress(false);
+  // Products of other precisions than BF16 read rows; so do all of them where weights stay in place.
+  const Precision layout = options.in_place ? Precision::kF32 : precision;
+  std::optional<int64_t> memory = inspect_machine().memory_available_bytes;
+  int64_t num_slots = 0;
+  if (!options.max_memory.empty()) {
+    auto plan = plan_memory(*model_, *policy, precision, options);
+    if (!plan) return plan.error();
+    memory = memory ? std::min(*memory, plan->free_bytes) : plan->free_bytes;
+    cache_tokens_ = cache_tokens(options, precision, memory);
+    const int64_t token_bytes = kv_cache_bytes_per_token(model_->config, size_of(cache_dtype(precision)));
+    const auto slots = plan->slots(cache_tokens_ * token_bytes);
+    if (!slots) return slots.error();
+    num_slots = *slots;
+    if (num_slots > 0) {
+      if (!plan->file.is_there) {
+        std::fprintf(stderr, "preparing experts, once: %s in %s\n", bytes_text(plan->file.num_bytes).c_str(),
+                     plan->file.path.string().c_str());
+      }
+      const Path directory = plan->file.path.parent_path();
+      if (auto s = stream_experts(*model_, *policy, precision, *compute_.kernels, directory, progress); !s) {
+        return of_model(s.error());
+      }
+    }
+  } else {
+    cache_tokens_ = cache_tokens(options, precision, memory);
+  }
+  if (auto s = prepare_weights(*model_, *policy, layout, *compute_.kernels, progress); !s) return of_model(s.error());
+  if (num_slots > 0) model_->experts->allocate(num_slots);
+  progress.finish();
+  return {};
 }
 
 void Session::make_engine(const ComputeOptions& options, Precision precision) {
@@ -104,9 +142,7 @@ void Session::make_engine(const ComputeOptions& options, Precision precision) {
   engine.precision = precision;
   engine.generation = options.mla == "naive" ? GenerationForm::kNaive : GenerationForm::kAbsorbed;
   engine.prompt_chunk = options.prompt_chunk;
-  const int64_t context =
-      options.context > 0 ? options.context : std::min(model_->config.max_context(), kDefaultContext);
-  engine.max_cache_tokens = cache_tokens(options, context, precision == Precision::kBF16 ? DType::kBF16 : DType::kF32);
+  engine.max_cache_tokens = cache_tokens_;
   engine.mtp_drafts = speculation_.kind == SpeculationKind::kMtp;
   engine.stop_tokens = stop_tokens_;
   // Rows of the vocabulary that no token owns are padding: never sampled.
@@ -115,18 +151,21 @@ void Session::make_engine(const ComputeOptions& options, Precision precision) {
     engine.allowed_tokens[id] = static_cast<bool>(tokenizer_->bytes_of(static_cast<int32_t>(id)));
   }
   engine_ = std::make_unique<Engine>(*model_, *compute_.kernels, std::move(engine));
-  context_length_ = std::min(context, engine_->context_length());
+  context_length_ = std::min(context_of(options), engine_->context_length());
 }
 
-int64_t Session::cache_tokens(const ComputeOptions& options, int64_t context, DType dtype) const {
+int64_t Session::context_of(const ComputeOptions& options) const {
+  return options.context > 0 ? options.context : std::min(model_->config.max_context(), kDefaultContext);
+}
+
+int64_t Session::cache_tokens(const ComputeOptions& options, Precision precision, std::optional<int64_t> memory) const {
+  const int64_t context = context_of(options);
   if (options.cache_tokens > 0) return options.cache_tokens;
   if (options.num_sequences == 1) return context;
-  const ModelConfig& config = model_->config;
-  const int64_t token_bytes =
-      config.num_hidden_layers * (config.kv_lora_rank + config.qk_rope_head_dim) * size_of(dtype);
   int64_t tokens = context * options.num_sequences;
-  if (const auto available = inspect_machine().memory_available_bytes) {
-    const double share = options.cache_memory_share * static_cast<double>(*available);
+  if (memory) {
+    const int64_t token_bytes = kv_cache_bytes_per_token(model_->config, size_of(cache_dtype(precision)));
+    const double share = options.cache_memory_share * static_cast<double>(*memory);
     tokens = std::min(tokens, static_cast<int64_t>(share) / token_bytes);
   }
   return std::max(tokens, context);

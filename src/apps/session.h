@@ -27,6 +27,9 @@ struct ComputeOptions {
   std::string mla = "absorbed";  // form of generated tokens: absorbed or naive
   std::string quant{};           // model/quant_policy.h; empty: as stored
   std::string kernels{};         // empty: the best of this machine
+  bool in_place = false;         // weights stay where the checkpoint has them, in rows
+  std::string max_memory{};      // base/machine.h parse_memory; empty: everything in memory
+  std::string expert_dir{};      // of prepared experts; empty: the user's cache directory
   int64_t context = 0;           // tokens of context at most; 0: what the model was made for, 32768 at most
   int64_t prompt_chunk = 512;
   std::string speculate = "none";  // none, mtp or lookup
@@ -58,6 +61,10 @@ Result<Compute> make_compute(const ComputeOptions& options);
 
 /// f32 for a checkpoint whose matrices are F32, else bf16.
 Precision default_precision(const Model& model);
+
+/// A line on what reading experts cost, and the same as JSON.
+std::string expert_report(const ExpertStore& experts);
+Json json_of(const ExpertStore& experts);
 
 class Session {
  public:
@@ -94,8 +101,10 @@ class Session {
   Session() = default;
   Status read_generation_config();
   Status read_speculation(const ComputeOptions& options);
+  Status prepare(const ComputeOptions& options, Precision precision);
   void make_engine(const ComputeOptions& options, Precision precision);
-  int64_t cache_tokens(const ComputeOptions& options, int64_t context, DType dtype) const;
+  int64_t context_of(const ComputeOptions& options) const;
+  int64_t cache_tokens(const ComputeOptions& options, Precision precision, std::optional<int64_t> memory) const;
 
   Path model_dir_;
   Compute compute_;
@@ -107,6 +116,7 @@ class Session {
   std::vector<int32_t> stop_tokens_;
   std::unique_ptr<Engine> engine_;
   int64_t context_length_ = 0;
+  int64_t cache_tokens_ = 0;
 };
 
 /// "stop", "length" or "context", as APIs say it.

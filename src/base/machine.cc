@@ -291,6 +291,43 @@ int count_affinity_cpus() {
   return 1;
 }
 
+Result<int64_t> parse_memory(std::string_view text, std::optional<int64_t> total) {
+  struct Unit {
+    std::string_view name;
+    double bytes;
+  };
+  constexpr double kKilo = 1000, kKibi = 1024;
+  static constexpr Unit kUnits[] = {{"", 1},
+                                    {"B", 1},
+                                    {"kB", kKilo},
+                                    {"KB", kKilo},
+                                    {"MB", kKilo * kKilo},
+                                    {"GB", kKilo * kKilo * kKilo},
+                                    {"TB", kKilo * kKilo * kKilo * kKilo},
+                                    {"KiB", kKibi},
+                                    {"MiB", kKibi * kKibi},
+                                    {"GiB", kKibi * kKibi * kKibi},
+                                    {"TiB", kKibi * kKibi * kKibi * kKibi}};
+  const Error wrong = invalid("\"" + std::string(text.substr(0, 100)) +
+                              "\" is not an amount of memory; accepted: as 8GB, 512MiB or, of the machine's, 50%");
+  double number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc{} || !(number > 0)) return wrong;
+  std::string_view unit = text.substr(static_cast<size_t>(end - text.data()));
+  while (unit.starts_with(' ')) unit.remove_prefix(1);
+  if (unit == "%") {
+    if (number > 100 || !total) return wrong;
+    return static_cast<int64_t>(number / 100 * static_cast<double>(*total));
+  }
+  for (const Unit& known : kUnits) {
+    if (known.name != unit) continue;
+    constexpr double kMost = 1e18;
+    if (number * known.bytes < 1 || number * known.bytes > kMost) return wrong;
+    return static_cast<int64_t>(number * known.bytes);
+  }
+  return wrong;
+}
+
 Machine inspect_machine(const Path& root) {
   Machine out;
   out.features = detect_cpu_features();

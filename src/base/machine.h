@@ -5,9 +5,11 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/file.h"
+#include "base/result.h"
 
 namespace fathom {
 
@@ -63,6 +65,11 @@ std::string to_string(const CpuFeatures& features);
 
 /// CPUs in this process's affinity mask, at least 1.
 int count_affinity_cpus();
+
+/// Bytes of memory as people write them: "8GB", "512 MiB", "1.5e9", or "50%" of `total`. Errors name the text and what
+/// is accepted: a number above 0 with B, kB, MB, GB, TB (powers of 1000), KiB, MiB, GiB, TiB (of 1024) or, if the total
+/// is known, % up to 100.
+Result<int64_t> parse_memory(std::string_view text, std::optional<int64_t> total);
 
 /// Reads the machine. `root` is where /proc and /sys are looked up; instruction sets and the affinity mask are always
 /// those of this process. Costs some small file reads; never fails.

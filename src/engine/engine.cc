@@ -157,6 +157,9 @@ Result<std::vector<TokenEvent>> Engine::step(Clock::time_point now) {
   speculator_.draft(plan, table_.sequences());
   const Batch batch(plan.items, table_.sequences());
   const Tensor logits = runner_.step(batch);
+  if (model_.experts) {
+    if (auto s = model_.experts->take_status(); !s) return s.error();
+  }
 
   int64_t row = 0;
   for (size_t k = 0; k < plan.items.size(); ++k) {

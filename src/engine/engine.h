@@ -75,7 +75,8 @@ class Engine {
   const SpeculationStats& speculation_stats(int64_t sequence_id) const;
   /// One step of the model; no events when there is no work, several of a sequence whose guesses were right. Sequences
   /// whose deadline is not after `now` end first. When pages run out, sequences wait or are preempted; what they had is
-  /// computed again later, to the same bits.
+  /// computed again later, to the same bits. Error: an expert could not be read from its file (model/stream_experts);
+  /// nothing was computed, and the next step tries again.
   Result<std::vector<TokenEvent>> step(Clock::time_point now = Clock::now());
 
  private:

@@ -20,8 +20,10 @@ Tensor Block::forward(const Run& run, Tensor h, const AttentionContext& context,
   run.k.rms_norm(h_mid, w_.post_attention_norm.value.codes, config_.rms_norm_eps, z);
   if (w_.is_moe) {
     MoeSaved step_only;
-    Moe(config_, w_.moe).forward(run, z, out, saved != nullptr ? saved->moe : step_only);
+    Moe(config_, w_.moe)
+        .forward(run, z, out, saved != nullptr ? saved->moe : step_only, {.next = next_, .h_mid = h_mid});
   } else {
+    prefetch_experts(run, config_, {.next = next_, .h_mid = h_mid});
     DenseFfn(w_.dense).forward(run, z, out, saved != nullptr ? &saved->dense : nullptr);
   }
   run.k.add(h_mid, out);

@@ -17,7 +17,9 @@ struct BlockSaved {
 
 class Block {
  public:
-  Block(const ModelConfig& config, const BlockWeights& weights) : config_(config), w_(weights) {}
+  /// `next` is the layer after this one, whose experts may have to be read from a file ahead of time.
+  Block(const ModelConfig& config, const BlockWeights& weights, const BlockWeights* next = nullptr)
+      : config_(config), w_(weights), next_(next) {}
 
   /// Returns the residual stream [T, D] after the layer. Without `saved`, everything else it allocated is given back.
   Tensor forward(const Run& run, Tensor h, const AttentionContext& context, BlockSaved* saved) const;
@@ -28,6 +30,7 @@ class Block {
  private:
   const ModelConfig& config_;
   const BlockWeights& w_;
+  const BlockWeights* next_;
 };
 
 }  // namespace fathom

@@ -9,6 +9,7 @@
 #include "checkpoint/gguf_model.h"
 #include "checkpoint/hf_index.h"
 #include "model/config.h"
+#include "model/expert_store.h"
 #include "model/weights.h"
 #include "tensor/storage.h"
 
@@ -21,6 +22,7 @@ struct Model {
   std::vector<Storage> storage;
   std::vector<Checkpoint> checkpoints;
   std::vector<GgufModel> ggufs;
+  std::unique_ptr<ExpertStore> experts;  // if they are read from a file (model/stream_experts)
 };
 
 /// How a checkpoint differs from what its config asks for; empty lists for a whole one.

@@ -14,32 +14,12 @@
 namespace fathom {
 namespace {
 
-/// The weight, without memory, that `from` becomes; the same layout as `from` if it stays.
-Weight target_of(const Weight& from, const TensorSpec& spec, const QuantPolicy& policy, Precision precision) {
-  Weight stays = from;
-  if (spec.shape.size() != 2 || spec.name.ends_with("kv_b_proj.weight")) return stays;
-  switch (spec.tensor_class) {
-    case TensorClass::kEmbedding:
-    case TensorClass::kRouter:
-    case TensorClass::kNorm: return stays;
-    default: break;
-  }
-  const WeightFormat format = policy.format_of(spec);
-  const int64_t n = from.out_features(), k = from.in_features();
-  if (groups_of(format) != GroupFormat::kNone) return panels_of(groups_of(format), n, k);
-  if (format == WeightFormat::kStored && from.groups != GroupFormat::kNone) return panels_of(from.groups, n, k);
-  if (precision != Precision::kBF16) return stays;
-  const bool is_fp8 =
-      format == WeightFormat::kFp8 || (format == WeightFormat::kStored && from.codes.dtype == DType::kE4M3);
-  return panels_of(is_fp8 ? DType::kE4M3 : DType::kBF16, n, k);
-}
-
 /// E4M3 codes and scales of a matrix in rows, 128 rows at a time.
-Weight to_fp8(const Weight& from, std::vector<Storage>& storage, Storage& codes) {
+Weight to_fp8(const Weight& from, Storage& codes, Storage& scales) {
   Weight to;
   const int64_t n = from.out_features(), k = from.in_features();
   codes = Storage::for_tensor(DType::kE4M3, {n, k}, &to.codes);
-  storage.push_back(Storage::for_tensor(DType::kF32, {num_scale_blocks(n), num_scale_blocks(k)}, &to.scales));
+  scales = Storage::for_tensor(DType::kF32, {num_scale_blocks(n), num_scale_blocks(k)}, &to.scales);
   std::vector<float> rows(static_cast<size_t>(kScaleBlock * k));
   for (int64_t first = 0; first < n; first += kScaleBlock) {
     const int64_t count = std::min(kScaleBlock, n - first);
@@ -101,15 +81,49 @@ void visit_matrices(Model& model, const std::function<void(const TensorSpec&, We
 
 }  // namespace
 
+Weight prepared_form(const Weight& from, const TensorSpec& spec, const QuantPolicy& policy, Precision precision) {
+  Weight stays = from;
+  if (spec.shape.size() != 2 || spec.name.ends_with("kv_b_proj.weight")) return stays;
+  switch (spec.tensor_class) {
+    case TensorClass::kEmbedding:
+    case TensorClass::kRouter:
+    case TensorClass::kNorm: return stays;
+    default: break;
+  }
+  const WeightFormat format = policy.format_of(spec);
+  const int64_t n = from.out_features(), k = from.in_features();
+  if (groups_of(format) != GroupFormat::kNone) return panels_of(groups_of(format), n, k);
+  if (format == WeightFormat::kStored && from.groups != GroupFormat::kNone) return panels_of(from.groups, n, k);
+  if (precision != Precision::kBF16) return stays;
+  const bool is_fp8 =
+      format == WeightFormat::kFp8 || (format == WeightFormat::kStored && from.codes.dtype == DType::kE4M3);
+  return panels_of(is_fp8 ? DType::kE4M3 : DType::kBF16, n, k);
+}
+
+Status pack_weight(const Weight& from, const TensorSpec& spec, const QuantPolicy& policy, Kernels& kernels,
+                   Weight& target, Storage& scales) {
+  Storage codes;  // of an FP8 copy in rows, until it is in panels
+  Weight source = from;
+  if (target.codes.dtype == DType::kE4M3) {
+    if (from.codes.dtype != DType::kE4M3) source = to_fp8(from, codes, scales);
+    target.scales = source.scales;
+    target.scale_format = source.scale_format;
+  }
+  if (kernels.pack(source, target)) return {};
+  return corrupt("tensor " + spec.name + " holds a number that " + std::string(name_of(policy.format_of(spec))) +
+                 " cannot hold (NaN, infinity or beyond F16)");
+}
+
 PreparedBytes prepared_bytes(const Model& model, const QuantPolicy& policy, Precision precision) {
   PreparedBytes bytes;
   // Visiting does not change the weights; the signature serves loading too.
   visit_matrices(const_cast<Model&>(model), [&](const TensorSpec& spec, Weight& value) {
     if (!value) return;
     const bool is_tied_head = model.config.tie_word_embeddings && spec.tensor_class == TensorClass::kHead;
-    const Weight target = target_of(value, spec, policy, precision);
+    const Weight target = prepared_form(value, spec, policy, precision);
     bytes.stored += is_tied_head ? 0 : weight_bytes(value);
     bytes.prepared += is_tied_head && target.layout == WeightLayout::kRows ? 0 : weight_bytes(target);
+    if (spec.tensor_class == TensorClass::kRoutedExpert) bytes.prepared_experts += weight_bytes(target);
   });
   return bytes;
 }
@@ -126,7 +140,7 @@ Status prepare_weights(Model& model, const QuantPolicy& policy, Precision precis
   int64_t prepared_memory = 0;
   visit_matrices(model, [&](const TensorSpec& spec, Weight& value) {
     if (!value) return;
-    const Weight target = target_of(value, spec, policy, precision);
+    const Weight target = prepared_form(value, spec, policy, precision);
     if (moves(target, spec, precision)) prepared_memory += PreparedMemory::aligned(code_bytes(target));
   });
   PreparedMemory memory(prepared_memory);
@@ -138,21 +152,13 @@ Status prepare_weights(Model& model, const QuantPolicy& policy, Precision precis
       status = Error{ErrorCode::kCancelled, "stopped while preparing the weights"};
       return;
     }
-    Weight target = target_of(value, spec, policy, precision);
+    Weight target = prepared_form(value, spec, policy, precision);
     if (target.layout == WeightLayout::kPanels) {
-      Storage codes;  // of an FP8 copy in rows, until it is in panels
-      Weight source = value;
-      if (target.codes.dtype == DType::kE4M3) {
-        if (value.codes.dtype != DType::kE4M3) source = to_fp8(value, model.storage, codes);
-        target.scales = source.scales;
-        target.scale_format = source.scale_format;
-      }
+      Storage scales;
       target.codes.data = memory.take(code_bytes(target));
-      if (!kernels.pack(source, target)) {
-        status = corrupt("tensor " + spec.name + " holds a number that " +
-                         std::string(name_of(policy.format_of(spec))) + " cannot hold (NaN, infinity or beyond F16)");
-        return;
-      }
+      status = pack_weight(value, spec, policy, kernels, target, scales);
+      if (!status) return;
+      if (scales.num_bytes() > 0) model.storage.push_back(std::move(scales));
       if (spec.tensor_class != TensorClass::kHead || !model.config.tie_word_embeddings) {
         release_pages(value.codes.data, code_bytes(value));
       }

@@ -14,11 +14,21 @@ namespace fathom {
 struct PreparedBytes {
   int64_t stored = 0;
   int64_t prepared = 0;
+  int64_t prepared_experts = 0;  // of that, routed experts
 };
 PreparedBytes prepared_bytes(const Model& model, const QuantPolicy& policy, Precision precision);
 
+/// The weight, without memory, that `from` becomes; `from` itself if it stays.
+Weight prepared_form(const Weight& from, const TensorSpec& spec, const QuantPolicy& policy, Precision precision);
+
+/// Fills the panels `target` (of prepared_form, with memory for the codes) from `from`. Scales of E4M3 become `from`'s,
+/// or, where the codes are made here, are put into `scales`. Errors: a number that the format cannot hold.
+Status pack_weight(const Weight& from, const TensorSpec& spec, const QuantPolicy& policy, Kernels& kernels,
+                   Weight& target, Storage& scales);
+
 /// Puts the matrices of `model` into panels: those that the policy names in its formats, with Precision::kBF16 also the
-/// others, as they are (F32 and F16 rounded to BF16, as their product would). One matrix at a time is in memory twice.
+/// others, as they are (F32 and F16 rounded to BF16, as their product would). Experts that are read from a file
+/// (model/stream_experts) are left alone. One matrix at a time is in memory twice.
 /// Errors: a number that a format cannot hold, by tensor; FP8 of a K that E4M3 blocks do not know; not enough memory,
 /// before anything is done; cancelled.
 Status prepare_weights(Model& model, const QuantPolicy& policy, Precision precision, Kernels& kernels,

@@ -7,7 +7,8 @@
 namespace fathom {
 namespace {
 
-int64_t bytes_of(const Weight& weight) { return weight.codes ? weight_bytes(weight) : 0; }
+/// Also of experts that have no memory of their own (model/expert_store).
+int64_t bytes_of(const Weight& weight) { return weight.codes.rank > 0 ? weight_bytes(weight) : 0; }
 
 }  // namespace
 

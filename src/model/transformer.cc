@@ -30,7 +30,9 @@ Tensor Transformer::forward(const Run& run, const PackedTokens& batch, Transform
   if (saved != nullptr) saved->blocks.resize(w_.blocks.size());
   for (size_t layer = 0; layer < w_.blocks.size(); ++layer) {
     const AttentionContext context{.segments = batch.segments, .rotary = rotary, .layer = static_cast<int64_t>(layer)};
-    h = Block(config_, w_.blocks[layer]).forward(run, h, context, saved != nullptr ? &saved->blocks[layer] : nullptr);
+    const BlockWeights* next = layer + 1 < w_.blocks.size() ? &w_.blocks[layer + 1] : nullptr;
+    h = Block(config_, w_.blocks[layer], next)
+            .forward(run, h, context, saved != nullptr ? &saved->blocks[layer] : nullptr);
     if (layer_hidden != nullptr) layer_hidden->push_back(h);
   }
   run.k.rms_norm(h, w_.norm.value.codes, config_.rms_norm_eps, out);

@@ -35,11 +35,16 @@ struct ExpertMatrices {
   std::vector<Tensor> grad;
 };
 
+class ExpertStore;
+
 struct MoeWeights {
   Param router;  // [E, D]
   Tensor bias;   // [E] FP32, e_score_correction_bias; empty unless noaux_tc. No gradient: see model/router.h.
   ExpertMatrices gate, up, down;
   FfnWeights shared;
+  // If the experts are read from a file (model/stream_experts): gate, up, down have form but no memory.
+  ExpertStore* store = nullptr;
+  int64_t store_layer = 0;
 };
 
 struct BlockWeights {

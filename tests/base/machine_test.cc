@@ -155,5 +155,25 @@ TEST(Machine, NamesThePresentFeatures) {
   EXPECT_EQ(to_string(CpuFeatures{.avx2 = true, .avx512_bf16 = true}), "avx2 avx512_bf16");
 }
 
+TEST(ParseMemory, ReadsAmountsAsPeopleWriteThem) {
+  const auto bytes = [](std::string_view text) { return *parse_memory(text, int64_t{16'000'000'000}); };
+  EXPECT_EQ(bytes("8GB"), 8'000'000'000);
+  EXPECT_EQ(bytes("1.5 GiB"), int64_t{3} << 29);
+  EXPECT_EQ(bytes("512MiB"), int64_t{512} << 20);
+  EXPECT_EQ(bytes("123456"), 123456);
+  EXPECT_EQ(bytes("50%"), 8'000'000'000);
+  EXPECT_EQ(bytes("100 %"), 16'000'000'000);
+}
+
+TEST(ParseMemory, NamesWhatIsNoAmount) {
+  for (const char* text :
+       {"", "GB", "-1GB", "0", "0%", "101%", "8XB", "8GB ", "nan", "inf", "1e30GB", "0.1B", "8GB8"}) {
+    const auto parsed = parse_memory(text, int64_t{1} << 34);
+    ASSERT_FALSE(parsed) << text << " is " << *parsed;
+    EXPECT_NE(parsed.error().text.find("\"" + std::string(text) + "\""), std::string::npos) << parsed.error().text;
+  }
+  EXPECT_FALSE(parse_memory("50%", std::nullopt)) << "of what?";
+}
+
 }  // namespace
 }  // namespace fathom

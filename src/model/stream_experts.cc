@@ -1,0 +1,324 @@
+#include "model/stream_experts.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <thread>
+#include <vector>
+
+#include "base/check.h"
+#include "base/rng.h"
+#include "model/prepare_weights.h"
+#include "numerics/panels.h"
+
+namespace fathom {
+namespace {
+
+constexpr std::string_view kMagic = "fathom experts 1\n";
+
+int64_t rounded_up(int64_t bytes, int64_t to) { return (bytes + to - 1) / to * to; }
+
+int64_t code_bytes(const Weight& w) {
+  return w.layout == WeightLayout::kPanels ? num_panels(w.out_features()) * panel_bytes(w) : w.codes.num_bytes();
+}
+int64_t scale_bytes(const Weight& w) { return w.scales.rank > 0 ? w.scales.num_bytes() : 0; }
+
+/// Where codes and scales of the three matrices are in a record, and where it ends.
+struct Places {
+  int64_t codes[3];
+  int64_t scales[3];
+  int64_t end = 0;
+};
+Places places_in(const Weight* const (&matrices)[3]) {
+  constexpr int64_t kLine = 64;
+  Places places{};
+  for (int i = 0; i < 3; ++i) {
+    places.codes[i] = places.end;
+    places.end += rounded_up(code_bytes(*matrices[i]), kLine);
+  }
+  for (int i = 0; i < 3; ++i) {
+    places.scales[i] = places.end;
+    places.end += rounded_up(scale_bytes(*matrices[i]), kLine);
+  }
+  places.end = rounded_up(places.end, DirectFile::kAlignment);
+  return places;
+}
+
+/// A layer of experts: its weights, the specs of their tensors and the forms that they become.
+struct Layer {
+  MoeWeights* moe = nullptr;
+  std::vector<TensorSpec> specs[3];  // of gate, up and down, by expert
+  std::vector<Weight> forms[3];
+  int64_t offset = 0;
+  int64_t record_bytes = 0;
+};
+
+const Weight& source_of(const Layer& layer, int matrix, size_t expert) {
+  const ExpertMatrices* matrices[3] = {&layer.moe->gate, &layer.moe->up, &layer.moe->down};
+  return matrices[matrix]->value[expert];
+}
+
+/// The form with the shape of scales that it will have.
+Weight form_of(const Weight& from, const TensorSpec& spec, const QuantPolicy& policy, Precision precision) {
+  Weight form = prepared_form(from, spec, policy, precision);
+  form.codes.data = form.scales.data = nullptr;
+  if (form.codes.dtype != DType::kE4M3 || form.scales.rank > 0) return form;
+  const bool has_scales = from.codes.dtype == DType::kE4M3;
+  const auto shape = scale_shape(spec.shape);
+  form.scales = Tensor::contiguous(nullptr, DType::kF32, {shape[0], shape[1]});
+  form.scale_format = has_scales ? from.scale_format : ScaleFormat::kF32;
+  return form;
+}
+
+std::vector<Layer> layers_of(Model& model, const QuantPolicy& policy, Precision precision) {
+  std::vector<Layer> layers;
+  int64_t layer_number = -1;
+  visit_weights(model.config, model.weights, [&](const TensorSpec& spec, Weight& value, Tensor*) {
+    if (spec.tensor_class != TensorClass::kRoutedExpert) return;
+    if (spec.layer != layer_number) {
+      layer_number = spec.layer;
+      const int64_t module = layer_number - model.config.num_hidden_layers;
+      BlockWeights& block = module >= 0 ? model.weights.mtp[static_cast<size_t>(module)].block
+                                        : model.weights.blocks[static_cast<size_t>(layer_number)];
+      layers.emplace_back().moe = &block.moe;
+    }
+    const int matrix = spec.name.ends_with("gate_proj.weight") ? 0 : spec.name.ends_with("up_proj.weight") ? 1 : 2;
+    layers.back().forms[matrix].push_back(form_of(value, spec, policy, precision));
+    layers.back().specs[matrix].push_back(spec);
+  });
+  return layers;
+}
+
+/// Offsets and sizes of the records; returns where the file ends. A checkpoint may keep some tensors in another dtype:
+/// records of a layer are as long as its longest.
+int64_t place_records(std::vector<Layer>& layers, int64_t header_bytes) {
+  int64_t at = header_bytes;
+  for (Layer& layer : layers) {
+    for (size_t e = 0; e < layer.forms[0].size(); ++e) {
+      const Places places = places_in({&layer.forms[0][e], &layer.forms[1][e], &layer.forms[2][e]});
+      layer.record_bytes = std::max(layer.record_bytes, places.end);
+    }
+    layer.offset = at;
+    at += layer.record_bytes * std::ssize(layer.forms[0]);
+  }
+  return at;
+}
+
+/// What the records are made of, a line each.
+Result<std::string> identity_of(const Model& model, const std::vector<Layer>& layers) {
+  std::string identity(kMagic);
+  for (const Checkpoint& checkpoint : model.checkpoints) {
+    for (const SafetensorsFile& shard : checkpoint.shards()) {
+      std::error_code failed;
+      const Path path = std::filesystem::canonical(shard.path(), failed);
+      struct stat info {};
+      if (failed || ::stat(path.c_str(), &info) != 0) return io_error("cannot stat " + shard.path().string());
+      identity += path.string() + " " + std::to_string(info.st_size) + " " + std::to_string(info.st_mtim.tv_sec) + "." +
+                  std::to_string(info.st_mtim.tv_nsec) + "\n";
+    }
+  }
+  for (const Layer& layer : layers) {
+    for (size_t e = 0; e < layer.forms[0].size(); ++e) {
+      for (const auto& forms : layer.forms) {
+        const Weight& form = forms[e];
+        identity += std::to_string(static_cast<int>(form.codes.dtype)) + "," +
+                    std::to_string(static_cast<int>(form.groups)) + "," +
+                    std::to_string(static_cast<int>(form.layout)) + "," +
+                    std::to_string(static_cast<int>(form.scale_format)) + " ";
+      }
+    }
+    identity += std::to_string(layer.record_bytes) + "\n";
+  }
+  return identity;
+}
+
+struct Plan {
+  std::vector<Layer> layers;
+  std::string header;  // identity, filled up to a block
+  ExpertFile file;
+};
+
+Result<Plan> plan_of(Model& model, const QuantPolicy& policy, Precision precision, const Path& directory) {
+  Plan plan;
+  plan.layers = layers_of(model, policy, precision);
+  if (plan.layers.empty()) return invalid("the model has no routed experts that could be read from a file");
+  if (!model.ggufs.empty()) {
+    return unsupported(
+        "experts of a GGUF file are decoded in memory; reading them as needed takes a safetensors model");
+  }
+  if (model.checkpoints.empty()) return invalid("the model was not read from a checkpoint");
+  place_records(plan.layers, 0);  // for the sizes
+  auto identity = identity_of(model, plan.layers);
+  if (!identity) return identity.error();
+  plan.header = std::move(*identity);
+  char name[32];
+  std::snprintf(name, sizeof(name), "%016llx.experts", static_cast<unsigned long long>(stream_of(plan.header)));
+  plan.header.resize(static_cast<size_t>(rounded_up(std::ssize(plan.header) + 1, DirectFile::kAlignment)), '\0');
+  for (Layer& layer : plan.layers) layer.record_bytes = 0;
+  plan.file.num_bytes = place_records(plan.layers, std::ssize(plan.header));
+  for (const Layer& layer : plan.layers) {
+    plan.file.record_bytes = std::max(plan.file.record_bytes, layer.record_bytes);
+    plan.file.num_records += std::ssize(layer.forms[0]);
+  }
+  plan.file.path = directory / name;
+  std::error_code missing;
+  plan.file.is_there = std::filesystem::is_regular_file(plan.file.path, missing);
+  return plan;
+}
+
+/// Whether the file is whole and says what this model would write. False: it is to be made again.
+bool is_ours(const Plan& plan) {
+  const auto file = DirectFile::open(plan.file.path);
+  if (!file || (*file)->num_bytes() != plan.file.num_bytes) return false;
+  const Storage block = Storage::uninitialized(int64_t{2} << 20);
+  for (size_t at = 0; at < plan.header.size(); at += DirectFile::kAlignment) {
+    auto* bytes = static_cast<std::byte*>(block.data());
+    if (!(*file)->read(static_cast<int64_t>(at), {bytes, static_cast<size_t>(DirectFile::kAlignment)})) return false;
+    if (std::memcmp(bytes, plan.header.data() + at, DirectFile::kAlignment) != 0) return false;
+  }
+  return true;
+}
+
+/// Held by the process that makes the file.
+class FileLock {
+ public:
+  explicit FileLock(const Path& path)
+      : fd_(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644)), error_(fd_ < 0 ? errno : 0) {}
+  ~FileLock() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  FileLock(const FileLock&) = delete;
+  FileLock& operator=(const FileLock&) = delete;
+
+  int error() const { return error_; }
+  bool try_lock() const { return ::flock(fd_, LOCK_EX | LOCK_NB) == 0; }
+
+ private:
+  int fd_;
+  int error_;
+};
+
+std::string gigabytes(int64_t bytes) {
+  return std::to_string(bytes / 1000000000) + "." + std::to_string(bytes / 100000000 % 10) + " GB";
+}
+
+/// One expert into the zeroed memory of its record.
+Status fill_record(const Layer& layer, size_t expert, const QuantPolicy& policy, Kernels& kernels, std::byte* record) {
+  const Places places = places_in({&layer.forms[0][expert], &layer.forms[1][expert], &layer.forms[2][expert]});
+  for (int i = 0; i < 3; ++i) {
+    const Weight& from = source_of(layer, i, expert);
+    Weight to = layer.forms[i][expert];
+    to.codes.data = record + places.codes[i];
+    Storage made;  // scales
+    Tensor scales = from.scales;
+    if (to.layout == WeightLayout::kPanels) {
+      if (auto s = pack_weight(from, layer.specs[i][expert], policy, kernels, to, made); !s) return s;
+      scales = to.scales;
+    } else {
+      check(from.codes.is_contiguous(), "rows of a checkpoint follow each other");
+      std::memcpy(to.codes.data, from.codes.data, static_cast<size_t>(from.codes.num_bytes()));
+    }
+    if (scale_bytes(layer.forms[i][expert]) > 0) {
+      check(scales.is_contiguous() && scales.num_bytes() == scale_bytes(layer.forms[i][expert]), "scales of the form");
+      std::memcpy(record + places.scales[i], scales.data, static_cast<size_t>(scales.num_bytes()));
+    }
+    release_pages(from.codes.data, from.codes.num_bytes());
+  }
+  return {};
+}
+
+Status write_records(const Plan& plan, const QuantPolicy& policy, Kernels& kernels, Progress& progress) {
+  std::error_code failed;
+  const auto space = std::filesystem::space(plan.file.path.parent_path(), failed);
+  if (!failed && space.available < static_cast<uintmax_t>(plan.file.num_bytes)) {
+    return io_error("the prepared experts need " + gigabytes(plan.file.num_bytes) + ", and " +
+                    plan.file.path.parent_path().string() + " has " + gigabytes(static_cast<int64_t>(space.available)) +
+                    " free; name another with --expert-dir");
+  }
+  auto out = AtomicFile::create(plan.file.path);
+  if (!out) return out.error();
+  if (auto s = out->write(plan.header); !s) return s;
+  int64_t done = std::ssize(plan.header);
+  for (const Layer& layer : plan.layers) {
+    Storage record(layer.record_bytes);
+    for (size_t e = 0; e < layer.forms[0].size(); ++e) {
+      if (progress.stop_requested()) return cancelled("stopped while preparing the experts");
+      std::memset(record.data(), 0, static_cast<size_t>(layer.record_bytes));
+      if (auto s = fill_record(layer, e, policy, kernels, static_cast<std::byte*>(record.data())); !s) return s;
+      if (auto s = out->write(record.data(), static_cast<size_t>(layer.record_bytes)); !s) return s;
+      done += layer.record_bytes;
+      progress.update("preparing experts", done / 1000000, plan.file.num_bytes / 1000000, "MB");
+    }
+  }
+  return out->commit();
+}
+
+Status make_file(const Plan& plan, const QuantPolicy& policy, Kernels& kernels, Progress& progress) {
+  const Path directory = plan.file.path.parent_path();
+  std::error_code failed;
+  std::filesystem::create_directories(directory, failed);
+  if (failed) return io_error("cannot create " + directory.string() + ": " + failed.message());
+  Path lock_path = plan.file.path;
+  lock_path += ".lock";
+  const FileLock lock(lock_path);
+  if (lock.error() != 0) return io_error("cannot create " + lock_path.string() + ": " + std::strerror(lock.error()));
+  while (!lock.try_lock()) {
+    if (progress.stop_requested()) return cancelled("stopped while another process prepares the experts");
+    progress.update("waiting for another process that prepares the experts", 0, 1, "");
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+  return is_ours(plan) ? Status{} : write_records(plan, policy, kernels, progress);
+}
+
+}  // namespace
+
+Result<ExpertFile> expert_file(const Model& model, const QuantPolicy& policy, Precision precision,
+                               const Path& directory) {
+  // Visiting does not change the weights; the signature serves loading too.
+  auto plan = plan_of(const_cast<Model&>(model), policy, precision, directory);
+  if (!plan) return plan.error();
+  plan->file.is_there = plan->file.is_there && is_ours(*plan);
+  return plan->file;
+}
+
+Status stream_experts(Model& model, const QuantPolicy& policy, Precision precision, Kernels& kernels,
+                      const Path& directory, Progress& progress) {
+  auto plan = plan_of(model, policy, precision, directory);
+  if (!plan) return plan.error();
+  if (auto s = make_file(*plan, policy, kernels, progress); !s) return s;
+  std::vector<ExpertLayer> places;
+  for (const Layer& layer : plan->layers) places.push_back({layer.offset, layer.record_bytes});
+  auto store = ExpertStore::open(plan->file.path, std::move(places), model.config.n_routed_experts);
+  if (!store) return store.error();
+  model.experts = std::move(*store);
+  for (size_t l = 0; l < plan->layers.size(); ++l) {
+    Layer& layer = plan->layers[l];
+    layer.moe->store = model.experts.get();
+    layer.moe->store_layer = static_cast<int64_t>(l);
+    layer.moe->gate.value = std::move(layer.forms[0]);
+    layer.moe->up.value = std::move(layer.forms[1]);
+    layer.moe->down.value = std::move(layer.forms[2]);
+  }
+  return {};
+}
+
+ExpertWeights expert_weights(const MoeWeights& moe, int64_t expert, std::byte* record) {
+  const auto e = static_cast<size_t>(expert);
+  ExpertWeights out{.gate = moe.gate.value[e], .up = moe.up.value[e], .down = moe.down.value[e]};
+  Weight* const matrices[3] = {&out.gate, &out.up, &out.down};
+  const Places places = places_in({&out.gate, &out.up, &out.down});
+  for (int i = 0; i < 3; ++i) {
+    matrices[i]->codes.data = record + places.codes[i];
+    if (matrices[i]->scales.rank > 0) matrices[i]->scales.data = record + places.scales[i];
+  }
+  return out;
+}
+
+}  // namespace fathom
