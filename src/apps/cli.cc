@@ -173,6 +173,7 @@ class CommandLine {
     add_generate();
     add_serve();
     add_inspect();
+    add_quantize();
     add_train();
     add_eval();
     add_tokenizer();
@@ -348,6 +349,23 @@ class CommandLine {
                                                inspect, "fathom inspect models/demo");
     app->add_option("MODEL", o->model, kModelHelp)->required();
     app->add_flag("--json", o->json, "everything as JSON");
+  }
+
+  void add_quantize() {
+    const auto [app, o] = verb<QuantizeVerbOptions>(
+        app_, "quantize", "write a model directory anew with smaller weights; goes on where it was interrupted",
+        quantize, "fathom quantize models/demo demo-int4 --quant int4");
+    app->add_option("MODEL", o->model, "model directory, or ORG/NAME in the Hugging Face cache")->required();
+    app->add_option("OUT", o->output, "directory to write; it must not exist")->required();
+    app->add_option(
+           "--quant", o->quant,
+           "bf16, fp8, int8, int4, iq4_nl or mxfp4; classes (attention, dense, shared, experts, head, mtp) and "
+           "their layers may differ: int8,experts=int4,experts.3=int8")
+        ->required();
+    app->add_option("--max-shard-bytes", o->max_shard_bytes, "size of a file at most, and what an interruption loses")
+        ->capture_default_str();
+    app->add_flag("--json", o->json, "the result as JSON");
+    add_machine_flags(*app, o->compute);
   }
 
   void add_train() {

@@ -50,6 +50,16 @@ struct InspectOptions {
 };
 Status inspect(const InspectOptions& options);
 
+struct QuantizeVerbOptions {
+  std::string model;
+  std::string output;  // directory
+  std::string quant;
+  std::string max_shard_bytes = "5GB";
+  bool json = false;
+  ComputeOptions compute;
+};
+Status quantize(const QuantizeVerbOptions& options);
+
 struct EvalOptions {
   std::string model;
   std::string text;

@@ -1,11 +1,11 @@
 #include "model/prepare_weights.h"
 
-#include <algorithm>
 #include <vector>
 
 #include "base/file.h"
 #include "base/machine.h"
-#include "numerics/decode.h"
+#include "model/tensor_plan.h"
+#include "numerics/convert.h"
 #include "numerics/fp8.h"
 #include "numerics/panels.h"
 
@@ -32,20 +32,13 @@ Weight target_of(const Weight& from, const TensorSpec& spec, const QuantPolicy& 
   return panels_of(is_fp8 ? DType::kE4M3 : DType::kBF16, n, k);
 }
 
-/// E4M3 codes and scales of a matrix in rows, 128 rows at a time.
+/// A matrix in rows as E4M3 codes and scales.
 Weight to_fp8(const Weight& from, std::vector<Storage>& storage, Storage& codes) {
   Weight to;
   const int64_t n = from.out_features(), k = from.in_features();
   codes = Storage::for_tensor(DType::kE4M3, {n, k}, &to.codes);
   storage.push_back(Storage::for_tensor(DType::kF32, {num_scale_blocks(n), num_scale_blocks(k)}, &to.scales));
-  std::vector<float> rows(static_cast<size_t>(kScaleBlock * k));
-  for (int64_t first = 0; first < n; first += kScaleBlock) {
-    const int64_t count = std::min(kScaleBlock, n - first);
-    for (int64_t i = 0; i < count; ++i) decode_row(from, first + i, rows.data() + i * k);
-    const Tensor block = Tensor::contiguous(rows.data(), DType::kF32, {count, k});
-    quantize_blocks(block.view<const float, 2>(), ScaleFormat::kF32, to.codes.rows(first, count).view<e4m3, 2>(),
-                    to.scales.rows(first / kScaleBlock, 1).view<float, 2>());
-  }
+  convert_rows(from, 0, to);
   return to;
 }
 
@@ -53,16 +46,16 @@ std::string gigabytes(int64_t bytes) {
   return std::to_string(bytes / 1000000000) + "." + std::to_string(bytes / 100000000 % 10) + " GB";
 }
 
+/// A tied head that has no quantised copy of its own.
+bool is_same_matrix(const Param& embedding, const Weight& head) {
+  return embedding.value.codes.data == head.codes.data;
+}
+
 /// Visits every matrix with its spec; a tied head, which is the embedding's matrix, comes last under the head's spec.
 void visit_matrices(Model& model, const std::function<void(const TensorSpec&, Weight&)>& visit) {
-  TensorSpec embedding;
-  visit_weights(model.config, model.weights, [&](const TensorSpec& spec, Weight& value, Tensor*) {
-    if (spec.tensor_class == TensorClass::kEmbedding) embedding = spec;
-    visit(spec, value);
-  });
-  if (!model.config.tie_word_embeddings) return;
-  embedding.tensor_class = TensorClass::kHead;
-  visit(embedding, model.weights.head.value);
+  visit_weights(model.config, model.weights,
+                [&](const TensorSpec& spec, Weight& value, Tensor*) { visit(spec, value); });
+  if (model.config.tie_word_embeddings) visit(tied_head(model.config), model.weights.head.value);
 }
 
 }  // namespace
@@ -72,16 +65,17 @@ PreparedBytes prepared_bytes(const Model& model, const QuantPolicy& policy, Prec
   // Visiting does not change the weights; the signature serves loading too.
   visit_matrices(const_cast<Model&>(model), [&](const TensorSpec& spec, Weight& value) {
     if (!value) return;
-    const bool is_tied_head = model.config.tie_word_embeddings && spec.tensor_class == TensorClass::kHead;
+    const bool is_embedding = spec.tensor_class == TensorClass::kHead && is_same_matrix(model.weights.embedding, value);
     const Weight target = target_of(value, spec, policy, precision);
-    bytes.stored += is_tied_head ? 0 : weight_bytes(value);
-    bytes.prepared += is_tied_head && target.layout == WeightLayout::kRows ? 0 : weight_bytes(target);
+    bytes.stored += is_embedding ? 0 : weight_bytes(value);
+    bytes.prepared += is_embedding && target.layout == WeightLayout::kRows ? 0 : weight_bytes(target);
   });
   return bytes;
 }
 
 Status prepare_weights(Model& model, const QuantPolicy& policy, Precision precision, Kernels& kernels,
                        Progress& progress) {
+  if (auto s = check_layers(policy, model.config); !s) return s;
   const PreparedBytes bytes = prepared_bytes(model, policy, precision);
   const Machine machine = inspect_machine();
   if (machine.memory_available_bytes && bytes.prepared > *machine.memory_available_bytes) {
@@ -114,7 +108,7 @@ Status prepare_weights(Model& model, const QuantPolicy& policy, Precision precis
         return;
       }
       model.storage.push_back(std::move(memory));
-      if (spec.tensor_class != TensorClass::kHead || !model.config.tie_word_embeddings) {
+      if (spec.tensor_class != TensorClass::kHead || !is_same_matrix(model.weights.embedding, value)) {
         release_pages(value.codes.data, value.codes.num_bytes());
       }
       value = target;
