@@ -396,6 +396,9 @@ class CommandLine {
                          "ask this many sums that `data synth` never shows, greedily");
     add_integer<uint64_t>(*app, "-s,--seed", o->seed, 0, UINT64_MAX, "seed of the sums");
     add_integer<int64_t>(*app, "--window", o->window, 0, kMost, "tokens of context; 0: the model's, 2048 at most");
+    CLI::Option* against = app->add_option(
+        "--kl-against", o->kl_against, "compare the predictions with those of this model: KL, first choices, logits");
+    app->add_option("--kl-quant", o->kl_quant, "--quant of that model")->needs(against);
     app->add_flag("--json", o->json, "the result as JSON");
     add_machine_flags(*app, o->compute);
     add_precision_flag(*app, o->compute);

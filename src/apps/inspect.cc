@@ -11,6 +11,7 @@
 #include "model/gguf_config.h"
 #include "model/gguf_weights.h"
 #include "model/model.h"
+#include "model/stored_groups.h"
 #include "model/tensor_plan.h"
 
 namespace fathom::apps {
@@ -129,7 +130,7 @@ Status inspect_dir(const Path& dir, Inspection& in) {
   }
   for (const TensorSpec& spec : expected_tensors(in.config)) {
     int64_t bytes = 0;
-    for (const std::string& name : {spec.name, scale_name(spec.name)}) {
+    for (const std::string& name : {spec.name, scale_name(spec.name), group_scale_name(spec.name)}) {
       const StoredTensor* stored = checkpoint->find(name);
       if (stored != nullptr) bytes += static_cast<int64_t>(stored->bytes.size());
     }

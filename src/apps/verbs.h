@@ -66,6 +66,8 @@ struct EvalOptions {
   int64_t sums = 0;    // held-out sums to ask; 0: none
   uint64_t seed = 0;   // of the sums
   int64_t window = 0;  // tokens of context; 0: the model's, 2048 at most
+  std::string kl_against;  // a model to compare with
+  std::string kl_quant;    // its --quant
   bool json = false;
   ComputeOptions compute;
 };

@@ -31,8 +31,7 @@ constexpr std::string_view kCopiedFiles[] = {"generation_config.json",
                                              "tiktoken.model",
                                              "chat_template.jinja",
                                              "chat_template.json",
-                                             "LICENSE",
-                                             "README.md"};
+                                             "LICENSE"};
 
 /// A tensor to write: bytes of the checkpoint as they are, or a matrix in another format.
 struct Item {

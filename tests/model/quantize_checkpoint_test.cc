@@ -199,13 +199,13 @@ TEST_F(QuantizeCheckpoint, WritesTheFormThatIsDescribed) {
 }
 
 TEST_F(QuantizeCheckpoint, GoesOnBehindTheShardsOfAnInterruptedRun) {
-  constexpr int64_t kShard = 1500;  // codes and scales of a matrix fall into different shards
+  constexpr int64_t kShard = 3000;  // codes and scales of a matrix fall into different shards
   ASSERT_TRUE(quantize("int4", kShard));
   std::map<std::string, std::string> whole;
   for (const auto& entry : fs::directory_iterator(out())) whole[entry.path().filename()] = file_text(entry.path());
   const auto num_shards = static_cast<int64_t>(Checkpoint::open(out())->shards().size());
-  ASSERT_GT(num_shards, 20);
-  for (int64_t cut : {1, 2, 7, 8, 9, 20, 40, 80}) {
+  ASSERT_GT(num_shards, 10);
+  for (int64_t cut : {1, 8, 9, 40, 80}) {
     fs::remove_all(out());
     fs::remove_all(partial());
     StopsAfter stops(cut);
@@ -227,44 +227,44 @@ TEST_F(QuantizeCheckpoint, GoesOnBehindTheShardsOfAnInterruptedRun) {
 
 TEST_F(QuantizeCheckpoint, WritesABrokenShardAgain) {
   StopsAfter stops(40);
-  ASSERT_FALSE(quantize("int4", 1500, stops));
+  ASSERT_FALSE(quantize("int4", 3000, stops));
   Path last;
   for (const auto& entry : fs::directory_iterator(partial())) {
     if (entry.path().extension() == ".safetensors") last = std::max(last, entry.path());
   }
   ASSERT_FALSE(last.empty());
   fs::resize_file(last, fs::file_size(last) - 1);
-  ASSERT_TRUE(quantize("int4", 1500));
+  ASSERT_TRUE(quantize("int4", 3000));
   EXPECT_TRUE(load_model(out()));
 }
 
 TEST_F(QuantizeCheckpoint, ResumesNothingOfAnotherRun) {
   const auto interrupt = [&] {
     StopsAfter stops(40);
-    ASSERT_FALSE(quantize("int4", 1500, stops));
+    ASSERT_FALSE(quantize("int4", 3000, stops));
   };
   interrupt();
-  expect_error(quantize("int8", 1500), "another source or other settings");
-  expect_error(quantize("int4", 1600), "another source or other settings");
+  expect_error(quantize("int8", 3000), "another source or other settings");
+  expect_error(quantize("int4", 3100), "another source or other settings");
   ASSERT_TRUE(fs::exists(partial())) << "what is another run's is left alone";
   write(testing::awkward_config(), DType::kF32);  // a source that changed
-  expect_error(quantize("int4", 1500), "another source or other settings");
+  expect_error(quantize("int4", 3000), "another source or other settings");
   fs::remove_all(partial());
   fs::create_directory(partial());
   std::ofstream(partial() / "notes.txt") << "mine";
-  expect_error(quantize("int4", 1500), "remove it");
+  expect_error(quantize("int4", 3000), "remove it");
   EXPECT_TRUE(fs::exists(partial() / "notes.txt"));
 }
 
 TEST_F(QuantizeCheckpoint, RefusesASecondWriter) {
   StopsAfter stops(40);
-  ASSERT_FALSE(quantize("int4", 1500, stops));
+  ASSERT_FALSE(quantize("int4", 3000, stops));
   {
     const auto lock = FileLock::try_acquire(partial() / "lock");
     ASSERT_TRUE(lock && *lock);
-    expect_error(quantize("int4", 1500), "another run is writing");
+    expect_error(quantize("int4", 3000), "another run is writing");
   }
-  EXPECT_TRUE(quantize("int4", 1500));
+  EXPECT_TRUE(quantize("int4", 3000));
 }
 
 TEST_F(QuantizeCheckpoint, RefusesPlacesAndSourcesThatCannotBe) {

@@ -28,8 +28,10 @@ class StoredGroups : public ::testing::Test {
     testing::write_model(*testing::random_model(testing::awkward_config(), 5, DType::kBF16), dir_.path() / "model");
   }
 
+  /// The quantised form of the model, made once.
   Path quantized(const std::string& policy) {
-    const Path out = dir_.path() / ("out" + std::to_string(count_++));
+    const Path out = dir_.path() / policy;
+    if (fs::exists(out)) return out;
     SilentProgress silent;
     ThreadPool pool(1);
     const auto report =
@@ -38,7 +40,7 @@ class StoredGroups : public ::testing::Test {
     return out;
   }
 
-  /// The error of loading `model` after `edit` saw every tensor; one that it returns false for is left out.
+  /// The error of loading a copy of `model` after `edit` saw every tensor; one that it returns false for is left out.
   std::string error_after(const Path& model, const std::function<bool(Editable&)>& edit) {
     std::vector<Editable> tensors;
     {
@@ -51,12 +53,14 @@ class StoredGroups : public ::testing::Test {
     }
     std::vector<TensorDecl> decls;
     for (const Editable& t : tensors) decls.push_back(t.decl);
-    fs::remove(model / "model.safetensors");
-    auto writer = SafetensorsWriter::create(model / "model.safetensors", decls);
+    const Path broken = dir_.path() / "broken";
+    fs::create_directory(broken);
+    fs::copy_file(model / "config.json", broken / "config.json", fs::copy_options::overwrite_existing);
+    auto writer = SafetensorsWriter::create(broken / "model.safetensors", decls);
     EXPECT_TRUE(writer);
     for (const Editable& t : tensors) EXPECT_TRUE(writer->append(t.decl.name, t.bytes));
     EXPECT_TRUE(writer->commit());
-    const auto loaded = load_model(model);
+    const auto loaded = load_model(broken);
     return loaded ? std::string() : loaded.error().text;
   }
 
@@ -66,7 +70,6 @@ class StoredGroups : public ::testing::Test {
   }
 
   testing::TemporaryDirectory dir_;
-  int count_ = 0;
 };
 
 TEST_F(StoredGroups, LoadInPlaceAsTheyWereMade) {
