@@ -358,10 +358,20 @@ class CommandLine {
     app->add_option("MODEL", o->model, "model directory, or ORG/NAME in the Hugging Face cache")->required();
     app->add_option("OUT", o->output, "directory to write; it must not exist")->required();
     app->add_option(
-           "--quant", o->quant,
-           "bf16, fp8, int8, int4, iq4_nl or mxfp4; classes (attention, dense, shared, experts, head, mtp) and "
-           "their layers may differ: int8,experts=int4,experts.3=int8")
-        ->required();
+        "--quant", o->quant,
+        "bf16, fp8, int8, int4, iq4_nl or mxfp4; classes (attention, dense, shared, experts, head, mtp) and "
+        "their layers may differ: int8,experts=int4,experts.3=int8");
+    app->add_option("--target-bytes", o->target_bytes,
+                    "choose the formats, least error within this size: 4.5GB, 800MiB")
+        ->group("Choosing formats");
+    add_optional(*app, "--max-kl", o->max_kl,
+                 "choose the smallest formats whose KL to the model in BF16, in nats per token of --calibration, is at "
+                 "most this")
+        ->check(CLI::Range(0.0, 1000.0))
+        ->group("Choosing formats");
+    app->add_option("--calibration", o->calibration,
+                    "UTF-8 text that the model is run on: errors count by what their inputs carry")
+        ->group("Choosing formats");
     app->add_option("--max-shard-bytes", o->max_shard_bytes, "size of a file at most, and what an interruption loses")
         ->capture_default_str();
     app->add_flag("--json", o->json, "the result as JSON");

@@ -53,7 +53,10 @@ Status inspect(const InspectOptions& options);
 struct QuantizeVerbOptions {
   std::string model;
   std::string output;  // directory
-  std::string quant;
+  std::string quant;         // or the formats are chosen:
+  std::string target_bytes;  // "4.5GB"
+  std::optional<double> max_kl;
+  std::string calibration;  // text
   std::string max_shard_bytes = "5GB";
   bool json = false;
   ComputeOptions compute;

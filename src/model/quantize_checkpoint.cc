@@ -215,22 +215,6 @@ bool lies_inside(const Path& inner, const Path& outer) {
   return std::mismatch(b.begin(), b.end(), a.begin(), a.end()).first == b.end();
 }
 
-Status check_places(const Path& source, const Path& out) {
-  const auto gguf = find_gguf(source);
-  if (!gguf) return gguf.error();
-  if (*gguf) {
-    return unsupported((*gguf)->string() + " is a GGUF file; fathom quantize reads Hugging Face directories");
-  }
-  if (lies_inside(out, source)) {
-    return invalid(out.string() + " lies inside the model directory " + source.string() + "; name another place");
-  }
-  std::error_code ignored;  // unreadable counts as there: creating it will fail and say why
-  if (fs::symlink_status(out, ignored).type() != fs::file_type::not_found) {
-    return invalid(out.string() + " exists; choose another directory");
-  }
-  return {};
-}
-
 Status copy_files(const Path& source, CheckpointWriter& writer) {
   for (std::string_view name : kCopiedFiles) {
     const auto text = read_file(source / std::string(name), kMaxTextBytes);
@@ -249,15 +233,34 @@ int64_t bytes_to_write(const Item& item) {
 
 }  // namespace
 
+Status check_quantize_places(const Path& source, const Path& out) {
+  const auto gguf = find_gguf(source);
+  if (!gguf) return gguf.error();
+  if (*gguf) {
+    return unsupported((*gguf)->string() + " is a GGUF file; fathom quantize reads Hugging Face directories");
+  }
+  if (lies_inside(out, source)) {
+    return invalid(out.string() + " lies inside the model directory " + source.string() + "; name another place");
+  }
+  std::error_code ignored;  // unreadable counts as there: creating it will fail and say why
+  if (fs::symlink_status(out, ignored).type() != fs::file_type::not_found) {
+    return invalid(out.string() + " exists; choose another directory");
+  }
+  return {};
+}
+
+Status check_quantizable(const Model& model, const Path& source) {
+  if (!model.config.stored_formats) return {};
+  return invalid(source.string() + " is quantised already (" + model.config.stored_formats->text() +
+                 "); quantise the model that it was made from");
+}
+
 Result<QuantizeReport> quantize_checkpoint(const Path& source, const Path& out, const QuantizeOptions& options,
                                            ThreadPool& pool, Progress& progress) {
-  if (auto s = check_places(source, out); !s) return s.error();
+  if (auto s = check_quantize_places(source, out); !s) return s.error();
   const auto model = load_model(source);
   if (!model) return model.error();
-  if ((*model)->config.stored_formats) {
-    return invalid(source.string() + " is quantised already (" + (*model)->config.stored_formats->text() +
-                   "); quantise the model that it was made from");
-  }
+  if (auto s = check_quantizable(**model, source); !s) return s.error();
   if (auto s = check_layers(options.policy, (*model)->config); !s) return s.error();
   const Checkpoint& checkpoint = (*model)->checkpoints.front();
   const std::vector<Item> items = items_of(**model, options.policy);

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/progress.h"
 #include "base/threads.h"
+#include "model/model.h"
 #include "model/quant_policy.h"
 
 namespace fathom {
@@ -21,6 +22,11 @@ struct QuantizeReport {
   int64_t num_tensors = 0;
   int64_t num_resumed = 0;  // of them from an interrupted run
 };
+
+/// Whether `out` can be made from `source`: it is a directory of its own that does not exist, and no GGUF file.
+Status check_quantize_places(const Path& source, const Path& out);
+/// Whether the model can be quantised: it is not yet.
+Status check_quantizable(const Model& model, const Path& source);
 
 /// Writes the directory `out` from the Hugging Face directory `source`: config.json with a quantization_config that
 /// names the formats, the tokenizer's files, and every tensor: integer matrices as model/stored_groups says, FP8 as
