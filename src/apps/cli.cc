@@ -348,6 +348,10 @@ class CommandLine {
     const auto [app, o] = verb<InspectOptions>(app_, "inspect", "what a model is and whether it fits this machine",
                                                inspect, "fathom inspect models/demo");
     app->add_option("MODEL", o->model, kModelHelp)->required();
+    app->add_option(
+        "--quant", o->quant,
+        "also the memory that weights kept so would need: bf16, fp8, int8, int4, iq4_nl, mxfp4; classes may "
+        "differ: int8,experts=int4; none: as stored");
     app->add_flag("--json", o->json, "everything as JSON");
   }
 

@@ -46,6 +46,7 @@ Status serve(const ServeOptions& options);
 
 struct InspectOptions {
   std::string model;
+  std::string quant;  // model/quant_policy.h: also what memory would hold
   bool json = false;
 };
 Status inspect(const InspectOptions& options);

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 
+#include "model/config_reader.h"
 #include "model/stored_groups.h"
 #include "numerics/convert.h"
 #include "numerics/decode.h"
@@ -324,8 +325,8 @@ Result<double> choose_below(double max_kl, int64_t most_bytes, int rounds, Forma
     }
   }
   if (best.groups.empty()) {
-    return invalid("no choice of formats with a KL of at most " + std::to_string(max_kl) + " was found in " +
-                   std::to_string(round) + " measurements; the closest has " + std::to_string(closest_kl) + " at " +
+    return invalid("no choice of formats with a KL of at most " + number_text(max_kl) + " was found in " +
+                   std::to_string(round) + " measurements; the closest has " + number_text(closest_kl) + " at " +
                    std::to_string(closest.groups.empty() ? low : closest.bytes()) + " bytes");
   }
   choice = std::move(best);

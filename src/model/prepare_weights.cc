@@ -29,7 +29,9 @@ Weight target_of(const Weight& from, const TensorSpec& spec, const QuantPolicy& 
   if (precision != Precision::kBF16) return stays;
   const bool is_fp8 =
       format == WeightFormat::kFp8 || (format == WeightFormat::kStored && from.codes.dtype == DType::kE4M3);
-  return panels_of(is_fp8 ? DType::kE4M3 : DType::kBF16, n, k);
+  Weight target = panels_of(is_fp8 ? DType::kE4M3 : DType::kBF16, n, k);
+  if (is_fp8) target.scales = Tensor::contiguous(nullptr, DType::kF32, {num_scale_blocks(n), num_scale_blocks(k)});
+  return target;
 }
 
 /// A matrix in rows as E4M3 codes and scales.
@@ -71,6 +73,22 @@ PreparedBytes prepared_bytes(const Model& model, const QuantPolicy& policy, Prec
     bytes.prepared += is_embedding && target.layout == WeightLayout::kRows ? 0 : weight_bytes(target);
   });
   return bytes;
+}
+
+int64_t prepared_bytes(const TensorSpec& spec, DType stored, GroupFormat groups, const QuantPolicy& policy,
+                       Precision precision) {
+  if (spec.shape.size() == 1) return 4 * spec.shape[0];
+  const int64_t n = spec.shape[0], k = spec.shape[1];
+  Weight from;
+  if (groups != GroupFormat::kNone) {
+    from = group_rows(groups, n, k);
+  } else {
+    from.codes = Tensor::contiguous(nullptr, stored, {n, k});
+    if (stored == DType::kE4M3) {
+      from.scales = Tensor::contiguous(nullptr, DType::kF32, {num_scale_blocks(n), num_scale_blocks(k)});
+    }
+  }
+  return weight_bytes(target_of(from, spec, policy, precision));
 }
 
 Status prepare_weights(Model& model, const QuantPolicy& policy, Precision precision, Kernels& kernels,

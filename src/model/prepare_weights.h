@@ -17,6 +17,11 @@ struct PreparedBytes {
 };
 PreparedBytes prepared_bytes(const Model& model, const QuantPolicy& policy, Precision precision);
 
+/// The same of one tensor of the plan, before anything is loaded: of a matrix that a file has as `stored` (integer
+/// groups, E4M3 with scales, or a plain dtype), or of a vector, which becomes FP32.
+int64_t prepared_bytes(const TensorSpec& spec, DType stored, GroupFormat groups, const QuantPolicy& policy,
+                       Precision precision);
+
 /// Puts the matrices of `model` into panels: those that the policy names in its formats, with Precision::kBF16 also the
 /// others, as they are (F32 and F16 rounded to BF16, as their product would). One matrix at a time is in memory twice.
 /// Errors: a number that a format cannot hold, by tensor; FP8 of a K that E4M3 blocks do not know; not enough memory,
