@@ -145,7 +145,7 @@ class Eval(CommandLineCase):
             self.refused(*base, "--kl-against", support.ROOT / "models" / "demo", needles=["models/demo", "vocabulary of 4096"])
 
     def test_the_demo_model_in_int4_errs_as_documented(self):
-        """docs/numerics.md has the table. A kernel's order of sums may move a choice, so a tenth is allowed."""
+        """docs/numerics.md has the table. The levels' orders of sums move the KL by 0.2 %."""
         demo = support.ROOT / "models" / "demo"
         if not demo.exists():
             self.skipTest("models/demo is not part of this checkout")
@@ -158,8 +158,8 @@ class Eval(CommandLineCase):
         found = json.loads(done.stdout)["against"]
         documented = re.search(r"^\| int4 \| ([0-9.]+) \| ([0-9.]+) %", (support.ROOT / "docs" / "numerics.md").read_text(),
                                re.MULTILINE)
-        self.assertAlmostEqual(found["kl_per_token"] / float(documented.group(1)), 1, delta=0.1)
-        self.assertAlmostEqual(100 * found["top1_agreement"], float(documented.group(2)), delta=0.5)
+        self.assertAlmostEqual(found["kl_per_token"] / float(documented.group(1)), 1, delta=0.02)
+        self.assertAlmostEqual(100 * found["top1_agreement"], float(documented.group(2)), delta=0.2)
 
     def test_ctrl_c_ends_a_long_text(self):
         (self.directory / "long.txt").write_text("\n".join(self.stories) * 200)  # one document
