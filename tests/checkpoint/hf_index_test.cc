@@ -218,8 +218,12 @@ TEST(CheckpointWriter, GoesOnBehindCompleteShardsOfTheSameIdentity) {
   ASSERT_TRUE(writer) << writer.error().text;
   EXPECT_EQ(writer->num_resumed(), 2u);
   ASSERT_TRUE(writer->append("c", bytes_of("cccccc")));
-  ASSERT_TRUE(writer->add_file("config.json", "{}"));
-  ASSERT_TRUE(writer->commit());
+  { const CheckpointWriter ends = std::move(*writer); }  // between the last shard and the commit
+  auto last = CheckpointWriter::create(target, kDecls, options);
+  ASSERT_TRUE(last) << last.error().text;
+  EXPECT_EQ(last->num_resumed(), 3u);
+  ASSERT_TRUE(last->add_file("config.json", "{}"));
+  ASSERT_TRUE(last->commit());
   EXPECT_FALSE(std::filesystem::exists(partial));
   std::set<std::string> names;
   for (const auto& entry : std::filesystem::directory_iterator(target)) names.insert(entry.path().filename());

@@ -4,8 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <fstream>
 #include <functional>
 
+#include "base/rng.h"
 #include "checkpoint_dir.h"
 #include "model/quantize_checkpoint.h"
 
@@ -142,6 +144,33 @@ TEST_F(StoredGroups, OfAnotherFormatThanTheConfigSaysAreErrors) {
   expect_names(with_formats("int4", "mxfp4"), {"q_a_proj.weight_scale", "F16", "F8_E8M0"});
   expect_names(with_formats("int4", "none"), {"q_a_proj.weight", "shape"});
   expect_names(with_formats("bf16,head=int8", "int8"), {"q_a_proj.weight"});
+}
+
+// Whatever a file says: it loads, or it is an error of one line that names the directory.
+TEST_F(StoredGroups, WithAnyByteOfTheHeaderChangedLoadOrAreOneLine) {
+  const Path model = quantized("int4,attention=int8,dense=mxfp4");
+  const auto bytes = read_file(model / "model.safetensors");
+  ASSERT_TRUE(bytes);
+  uint64_t header = 0;
+  std::memcpy(&header, bytes->data(), sizeof header);
+  const Path broken = dir_.path() / "broken";
+  fs::create_directory(broken);
+  fs::copy_file(model / "config.json", broken / "config.json");
+  const Rng rng(7, stream_of("header"));
+  int errors = 0;
+  for (uint64_t i = 0; i < 150; ++i) {
+    std::string changed = *bytes;
+    for (uint64_t b = 0; b < 3; ++b) {
+      const char* const likely = "0123456789,[]{}\"UIF_ -";
+      changed[8 + rng.below(6 * i + 2 * b, header)] = likely[rng.below(6 * i + 2 * b + 1, 23)];
+    }
+    std::ofstream(broken / "model.safetensors", std::ios::binary) << changed;
+    const auto loaded = load_model(broken);
+    if (loaded) continue;
+    ++errors;
+    expect_names(loaded.error().text, {broken.string()});
+  }
+  EXPECT_GT(errors, 100);
 }
 
 TEST_F(StoredGroups, OfAConfigThatDoesNotSayItWellAreErrors) {
