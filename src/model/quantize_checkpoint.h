@@ -32,11 +32,10 @@ Status check_quantizable(const Model& model, const Path& source);
 /// names the formats, the tokenizer's files, and every tensor: integer matrices as model/stored_groups says, FP8 as
 /// E4M3 with _scale_inv, BF16 rounded; what the policy leaves alone, and tensors that fathom does not use, byte by
 /// byte. A tied head that the policy quantises becomes lm_head.weight beside the embedding. Rows are spread over
-/// `pool`; of a
-/// matrix a chunk of rows (16 MB as FP32) and its scales are in memory. An interrupted run continues behind its last
-/// complete shard (checkpoint_writer). Errors: a policy that changes nothing; a GGUF file; a source that is quantised
-/// already, or does not load; `out` exists or lies inside `source`; a number that a format cannot hold, by tensor; no
-/// space; kCancelled.
+/// `pool`; of a matrix a chunk of rows (16 MB as FP32) and its scales are in memory. An interrupted run continues
+/// behind its last complete shard (checkpoint_writer). Errors: a policy that changes nothing; a GGUF file; a source
+/// that is quantised already, or does not load; `out` exists or lies inside `source`; a number that a format cannot
+/// hold, by tensor; no space; kCancelled.
 Result<QuantizeReport> quantize_checkpoint(const Path& source, const Path& out, const QuantizeOptions& options,
                                            ThreadPool& pool, Progress& progress);
 
