@@ -131,6 +131,7 @@ class Quantize(CommandLineCase):
         refuse(self.model, out, "--max-kl", "0.1", "--calibration", self.work / "empty.txt", needles=["empty.txt", "no text"])
         refuse(self.model, self.model / "out", "--quant", "int8", needles=["lies inside"])
         refuse(self.model, self.work, "--quant", "int8", needles=[self.work, "exists"])
+        self.refused("generate", self.model, "-p", "a", "--quant", "experts.77=int4", needles=["layer 77"])
         (self.work / "a.gguf").write_bytes(b"GGUF")
         refuse(self.work / "a.gguf", out, "--quant", "int8", needles=["a.gguf is a GGUF file"])
         os.remove(self.work / "a.gguf")
