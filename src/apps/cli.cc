@@ -366,7 +366,7 @@ class CommandLine {
         "bf16, fp8, int8, int4, iq4_nl or mxfp4; classes (attention, dense, shared, experts, head, mtp) and "
         "their layers may differ: int8,experts=int4,experts.3=int8");
     app->add_option("--target-bytes", o->target_bytes,
-                    "choose the formats, least error within this size: 4.5GB, 800MiB")
+                    "choose the formats, least error within this size of all tensors: 4.5GB, 800MiB")
         ->group("Choosing formats");
     add_optional(*app, "--max-kl", o->max_kl,
                  "choose the smallest formats whose KL to the model in BF16, in nats per token of --calibration, is at "

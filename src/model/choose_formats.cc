@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <tuple>
 
 #include "model/config_reader.h"
 #include "model/stored_groups.h"
@@ -115,14 +116,15 @@ std::array<double, kCandidates.size()> errors_of(const Weight& w, const InputSta
   return errors;
 }
 
-/// Drops what another format undercuts in bytes and error.
+/// Drops what cannot hold the numbers, and what another format undercuts in bytes and error.
 std::vector<FormatCost> undominated(std::vector<FormatCost> costs) {
-  std::stable_sort(costs.begin(), costs.end(), [](const FormatCost& a, const FormatCost& b) {
-    return a.bytes != b.bytes ? a.bytes < b.bytes : a.error < b.error;
+  std::erase_if(costs, [](const FormatCost& cost) { return !std::isfinite(cost.error); });
+  std::sort(costs.begin(), costs.end(), [](const FormatCost& a, const FormatCost& b) {
+    return std::tie(a.bytes, a.error, a.format) < std::tie(b.bytes, b.error, b.format);
   });
   std::vector<FormatCost> out;
   for (const FormatCost& cost : costs) {
-    if (std::isfinite(cost.error) && (out.empty() || cost.error < out.back().error)) out.push_back(cost);
+    if (out.empty() || cost.error < out.back().error) out.push_back(cost);
   }
   return out;
 }
@@ -300,6 +302,7 @@ Result<double> choose_below(double max_kl, int64_t most_bytes, int rounds, Forma
   for (FormatGroup& group : choice.groups) high += group.costs.back().bytes;
   const bool is_bounded = most_bytes > 0 && most_bytes < high;
   if (is_bounded) high = most_bytes;
+  if (auto s = choose_within(high, choice); !s) return s.error();
   for (FormatGroup& group : choice.groups) group.chosen = 0;
   low = choice.bytes();
   FormatChoice best, closest;

@@ -96,6 +96,9 @@ TEST(ChooseBelow, SaysWhenThereIsNone) {
       choose_below(1, 0, 8, choice, [](const QuantPolicy&) -> Result<double> { return invalid("no"); });
   ASSERT_FALSE(failing);
   EXPECT_EQ(failing.error().text, "no");
+  const auto small = choose_below(1, 120, 8, choice, std::ref(measurement));
+  ASSERT_FALSE(small);
+  EXPECT_NE(small.error().text.find("smallest formats make 130 bytes"), std::string::npos) << small.error().text;
   const auto never = choose_below(0.1, 0, 8, choice, [](const QuantPolicy&) -> Result<double> { return 1.0; });
   EXPECT_FALSE(never);
 }
@@ -137,6 +140,18 @@ TEST(MeasureFormats, FindsTheErrorsThatTheFormatsHave) {
   const auto coarse = std::find_if(experts->costs.begin(), experts->costs.end(),
                                    [](const FormatCost& c) { return c.format == WeightFormat::kInt8; });
   EXPECT_LT(std::sqrt(coarse->error / 3), 0.007);
+}
+
+TEST(MeasureFormats, OffersNoFormatThatCannotHoldTheNumbers) {
+  const auto model = testing::random_model(testing::awkward_config(), 5, DType::kBF16);
+  model->weights.blocks[1].moe.up.value[9].codes.ptr<bf16>()[0] = {0x7FC0};
+  const auto choice = measured(*model, {});
+  ASSERT_TRUE(choice);
+  for (const FormatGroup& group : choice->groups) {
+    const bool is_broken = group.tensor_class == TensorClass::kRoutedExpert && group.layer == 1;
+    EXPECT_EQ(group.costs.size() == 1, is_broken);
+    EXPECT_EQ(group.costs.back().format, WeightFormat::kStored);
+  }
 }
 
 TEST(MeasureFormats, DoesNotDependOnThreads) {
