@@ -187,6 +187,7 @@ class CommandLine {
     add_generate();
     add_serve();
     add_inspect();
+    add_quantize();
     add_train();
     add_eval();
     add_tokenizer();
@@ -361,7 +362,38 @@ class CommandLine {
     const auto [app, o] = verb<InspectOptions>(app_, "inspect", "what a model is and whether it fits this machine",
                                                inspect, "fathom inspect models/demo");
     app->add_option("MODEL", o->model, kModelHelp)->required();
+    app->add_option(
+        "--quant", o->quant,
+        "also the memory that weights kept so would need: bf16, fp8, int8, int4, iq4_nl, mxfp4; classes may "
+        "differ: int8,experts=int4; none: as stored");
     app->add_flag("--json", o->json, "everything as JSON");
+  }
+
+  void add_quantize() {
+    const auto [app, o] = verb<QuantizeVerbOptions>(
+        app_, "quantize", "write a model directory anew with smaller weights; goes on where it was interrupted",
+        quantize, "fathom quantize models/demo demo-int4 --quant int4");
+    app->add_option("MODEL", o->model, "model directory, or ORG/NAME in the Hugging Face cache")->required();
+    app->add_option("OUT", o->output, "directory to write; it must not exist")->required();
+    app->add_option(
+        "--quant", o->quant,
+        "bf16, fp8, int8, int4, iq4_nl or mxfp4; classes (attention, dense, shared, experts, head, mtp) and "
+        "their layers may differ: int8,experts=int4,experts.3=int8");
+    app->add_option("--target-bytes", o->target_bytes,
+                    "choose the formats, least error within this size of all tensors: 4.5GB, 800MiB")
+        ->group("Choosing formats");
+    add_optional(*app, "--max-kl", o->max_kl,
+                 "choose the smallest formats whose KL to the model in BF16, in nats per token of --calibration, is at "
+                 "most this")
+        ->check(CLI::Range(0.0, 1000.0))
+        ->group("Choosing formats");
+    app->add_option("--calibration", o->calibration,
+                    "UTF-8 text that the model is run on: errors count by what their inputs carry")
+        ->group("Choosing formats");
+    app->add_option("--max-shard-bytes", o->max_shard_bytes, "size of a file at most, and what an interruption loses")
+        ->capture_default_str();
+    app->add_flag("--json", o->json, "the result as JSON");
+    add_machine_flags(*app, o->compute);
   }
 
   void add_train() {
@@ -392,6 +424,9 @@ class CommandLine {
                          "ask this many sums that `data synth` never shows, greedily");
     add_integer<uint64_t>(*app, "-s,--seed", o->seed, 0, UINT64_MAX, "seed of the sums");
     add_integer<int64_t>(*app, "--window", o->window, 0, kMost, "tokens of context; 0: the model's, 2048 at most");
+    CLI::Option* against = app->add_option(
+        "--kl-against", o->kl_against, "compare the predictions with those of this model: KL, first choices, logits");
+    app->add_option("--kl-quant", o->kl_quant, "--quant of that model")->needs(against);
     app->add_flag("--json", o->json, "the result as JSON");
     add_machine_flags(*app, o->compute);
     add_precision_flag(*app, o->compute);

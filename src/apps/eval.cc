@@ -1,6 +1,5 @@
-// fathom eval: bits per byte and perplexity of a text. Documents (separated by lines "<|endoftext|>") are scored in
-// windows: the first window of a document whole, later ones start half a window back and score their second half, so
-// that every token is scored once and, but for the first ones, with at least half a window of context.
+// fathom eval: bits per byte and perplexity of a text, beside another model's; exact answers to sums. Documents
+// (separated by lines "<|endoftext|>") are scored in the windows of model/divergence.
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -10,6 +9,7 @@
 #include "apps/console.h"
 #include "apps/verbs.h"
 #include "base/file.h"
+#include "model/divergence.h"
 #include "model/transformer.h"
 #include "train/arithmetic.h"
 #include "train/pack.h"
@@ -17,36 +17,17 @@
 namespace fathom::apps {
 namespace {
 
-struct Score {
-  double nats = 0;
-  int64_t num_tokens = 0;
-};
-
-/// Adds -log p of ids[1..] given what is before them, window by window, and reports the share that is done. Errors:
-/// the user interrupts, or an expert cannot be read (`experts` may be absent).
-Status score_document(const Run& run, const Transformer& model, ExpertStore* experts, std::span<const int32_t> ids,
-                      int64_t window, Score& score, const std::function<void(double)>& report_share) {
-  const auto length = static_cast<int64_t>(ids.size());
-  int64_t scored = 1;  // ids[0] is BOS: given
-  for (int64_t begin = 0; scored < length;) {
-    if (interrupted()) return interrupted_error("scoring");
-    const ArenaScope scope(run.arena);
-    const int64_t end = std::min(length, begin + window), count = end - begin;
-    const std::vector<int64_t> offsets{0, count};
-    const DocumentLayout layout(offsets);
-    const auto tokens = ids.subspan(static_cast<size_t>(begin), static_cast<size_t>(count));
-    const Tensor hidden =
-        model.forward(run, {.tokens = tokens, .positions = layout.positions, .segments = layout.segments});
-    if (experts != nullptr) {
-      if (auto s = experts->take_status(); !s) return s;
-    }
-    std::vector<int32_t> targets(static_cast<size_t>(count), -1);
-    for (int64_t i = scored; i < end; ++i) targets[static_cast<size_t>(i - 1 - begin)] = ids[static_cast<size_t>(i)];
-    score.nats += model.head().loss(run, hidden, targets, 1.0, Tensor{});
-    score.num_tokens += end - scored;
-    scored = end;
-    begin = end - window / 2;
-    report_share(static_cast<double>(scored) / static_cast<double>(length));
+/// Adds -log p of ids[1..] given what is before them and reports the share that is done; false when the user
+/// interrupts.
+bool score_document(const ScoredModel& scored, std::span<const int32_t> ids, int64_t window, Divergence& sum,
+                    const std::function<bool(double)>& report) {
+  for (const ScoredWindow& w : score_windows(static_cast<int64_t>(ids.size()), window)) {
+    if (!report(static_cast<double>(w.begin) / static_cast<double>(ids.size()))) return false;
+    const ArenaScope scope(scored.run.arena);
+    const auto tokens = ids.subspan(static_cast<size_t>(w.begin), static_cast<size_t>(w.end - w.begin));
+    const std::vector<int32_t> targets = targets_of(w, ids);
+    sum.nats += scored.model.head().loss(scored.run, scored.forward(tokens), targets, 1.0, Tensor{});
+    sum.num_tokens += w.end - w.first_scored;
   }
   return {};
 }
@@ -96,53 +77,111 @@ Status eval_sums(Session& session, const EvalOptions& options) {
   return {};
 }
 
-Status eval_text(Session& session, const EvalOptions& options) {
+/// What eval_text prints.
+struct TextScore {
+  Divergence sum;
+  int64_t num_bytes = 0;
+  int64_t window = 0;
+  double seconds = 0;
+
+  double bits_per_byte(double nats) const { return nats / std::numbers::ln2 / static_cast<double>(num_bytes); }
+  double perplexity() const { return std::exp(sum.nats / static_cast<double>(sum.num_tokens)); }
+  double tokens_per_second() const { return static_cast<double>(sum.num_tokens) / seconds; }
+};
+
+void print_score(const EvalOptions& options, const TextScore& score) {
+  const bool has_reference = !options.kl_against.empty();
+  const Divergence& sum = score.sum;
+  if (options.json) {
+    Json json = Json::object();
+    json.set("text", options.text).set("bytes", score.num_bytes).set("tokens", sum.num_tokens);
+    json.set("bits_per_byte", score.bits_per_byte(sum.nats)).set("perplexity", score.perplexity());
+    json.set("window", score.window).set("tokens_per_second", score.tokens_per_second());
+    if (has_reference) {
+      json.set("against", Json::object()
+                              .set("model", options.kl_against)
+                              .set("quant", options.kl_quant)
+                              .set("bits_per_byte", score.bits_per_byte(sum.reference_nats))
+                              .set("kl_per_token", sum.kl_per_token())
+                              .set("top1_agreement", sum.top_agreement())
+                              .set("logits_relative_l2", sum.relative_l2()));
+    }
+    std::printf("%s\n", json.dump(2).c_str());
+    return;
+  }
+  std::printf("%.4f bits per byte, perplexity %.3f per token (%s bytes, %s tokens, window %lld, %.0f tokens/s)\n",
+              score.bits_per_byte(sum.nats), score.perplexity(), count_text(score.num_bytes).c_str(),
+              count_text(sum.num_tokens).c_str(), static_cast<long long>(score.window), score.tokens_per_second());
+  if (!has_reference) return;
+  std::printf(
+      "against %s%s%s: KL %.6f nats per token, same first choice %.2f %%, logits differ by %.4f (relative L2), "
+      "%.4f bits per byte\n",
+      options.kl_against.c_str(), options.kl_quant.empty() ? "" : " as ", options.kl_quant.c_str(), sum.kl_per_token(),
+      100 * sum.top_agreement(), sum.relative_l2(), score.bits_per_byte(sum.reference_nats));
+}
+
+/// `reference`: the model to compare with, or nullptr.
+Status eval_text(Session& session, Session* reference, const EvalOptions& options) {
   auto text = read_file(options.text);
   if (!text) return text.error();
   const Model& model = session.model();
-  const int64_t window = options.window > 0 ? options.window : std::min<int64_t>(2048, model.config.max_context());
-  if (window < 2 || window > model.config.max_context()) {
+  const Model& other = reference == nullptr ? model : reference->model();
+  const ModelConfig& shorter = other.config.max_context() < model.config.max_context() ? other.config : model.config;
+  const int64_t window = options.window > 0 ? options.window : std::min<int64_t>(2048, shorter.max_context());
+  if (window < 2 || window > shorter.max_context()) {
     return invalid("--window " + std::to_string(window) + " is out of range; accepted: 2 to " +
-                   model.config.max_context_text());
+                   shorter.max_context_text());
+  }
+  if (other.config.vocab_size != model.config.vocab_size) {
+    return invalid(options.kl_against + " has a vocabulary of " + std::to_string(other.config.vocab_size) + ", " +
+                   options.model + " of " + std::to_string(model.config.vocab_size) +
+                   "; models of one tokenizer can be compared");
   }
   auto compute = make_compute(options.compute);
   if (!compute) return compute.error();
-  const Transformer transformer(model.config, model.weights);
-  Arena arena;
+  const Transformer transformer(model.config, model.weights), other_transformer(other.config, other.weights);
+  Arena arena, other_arena;
   const Run run{.k = *compute->kernels, .arena = arena, .precision = session.engine().options().precision};
+  const Run other_run{.k = *compute->kernels,
+                      .arena = other_arena,
+                      .precision = (reference == nullptr ? session : *reference).engine().options().precision};
 
   ConsoleProgress progress(false);
-  Score total;
-  int64_t num_bytes = 0;
+  TextScore score;
+  score.window = window;
   const auto start = std::chrono::steady_clock::now();
   for (std::string_view document : split_documents(*text)) {
     const auto ids = session.encode_prompt(document);
     if (!ids) return Error{ids.error().code, options.text + ": " + ids.error().text};
-    const auto report_share = [&](double share) {
-      const int64_t done = num_bytes + static_cast<int64_t>(share * static_cast<double>(document.size()));
+    const auto report = [&](double share) {
+      const int64_t done = score.num_bytes + static_cast<int64_t>(share * static_cast<double>(document.size()));
       progress.update("scoring", done, static_cast<int64_t>(text->size()), "");
+      return !interrupted();
     };
-    if (auto s = score_document(run, transformer, model.experts.get(), *ids, window, total, report_share); !s) {
-      return s.error().code == ErrorCode::kCancelled ? interrupted_error("scoring " + options.text) : s.error();
+    bool finished = false;
+    if (reference == nullptr) {
+      finished = score_document({run, transformer}, *ids, window, score.sum, report);
+    } else {
+      const auto other_ids = reference->encode_prompt(document);
+      if (!other_ids) return Error{other_ids.error().code, options.text + ": " + other_ids.error().text};
+      if (*other_ids != *ids) {
+        return invalid(options.kl_against + " and " + options.model + " split " + options.text +
+                       " into different tokens; models of one tokenizer can be compared");
+      }
+      finished = measure_divergence({other_run, other_transformer}, {run, transformer}, *ids, window, *compute->pool,
+                                    score.sum, report);
     }
-    num_bytes += static_cast<int64_t>(document.size());
+    for (Session* one : {&session, reference}) {  // an expert that could not be read leaves numbers that mean nothing
+      if (one == nullptr || one->model().experts == nullptr) continue;
+      if (auto s = one->model().experts->take_status(); !s) return s;
+    }
+    if (!finished) return interrupted_error("scoring " + options.text);
+    score.num_bytes += static_cast<int64_t>(document.size());
   }
   progress.finish();
-  if (num_bytes == 0 || total.num_tokens == 0) return invalid(options.text + " holds no text to score");
-  const double bits_per_byte = total.nats / std::numbers::ln2 / static_cast<double>(num_bytes);
-  const double perplexity = std::exp(total.nats / static_cast<double>(total.num_tokens));
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  if (options.json) {
-    Json json = Json::object();
-    json.set("text", options.text).set("bytes", num_bytes).set("tokens", total.num_tokens);
-    json.set("bits_per_byte", bits_per_byte).set("perplexity", perplexity).set("window", window);
-    json.set("tokens_per_second", static_cast<double>(total.num_tokens) / seconds);
-    std::printf("%s\n", json.dump(2).c_str());
-  } else {
-    std::printf("%.4f bits per byte, perplexity %.3f per token (%s bytes, %s tokens, window %lld, %.0f tokens/s)\n",
-                bits_per_byte, perplexity, count_text(num_bytes).c_str(), count_text(total.num_tokens).c_str(),
-                static_cast<long long>(window), static_cast<double>(total.num_tokens) / seconds);
-  }
+  if (score.num_bytes == 0 || score.sum.num_tokens == 0) return invalid(options.text + " holds no text to score");
+  score.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  print_score(options, score);
   return {};
 }
 
@@ -152,9 +191,21 @@ Status eval(const EvalOptions& options) {
   if (options.text.empty() == (options.sums == 0) || options.sums < 0 || options.sums > 10000) {
     return invalid("give either --text FILE or --sums COUNT (at most 10000); see fathom eval --help");
   }
+  if (!options.kl_against.empty() && options.text.empty()) return invalid("--kl-against needs --text FILE");
+  if (!options.kl_quant.empty() && options.kl_against.empty()) return invalid("--kl-quant needs --kl-against MODEL");
   auto session = Session::load(options.model, options.compute);
   if (!session) return session.error();
-  return options.text.empty() ? eval_sums(**session, options) : eval_text(**session, options);
+  if (options.kl_against.empty()) {
+    return options.text.empty() ? eval_sums(**session, options) : eval_text(**session, nullptr, options);
+  }
+  ComputeOptions compute = options.compute;
+  compute.quant = options.kl_quant;
+  auto reference = Session::load(options.kl_against, compute);
+  if (!reference) {
+    const bool is_quant = reference.error().text.starts_with("--quant: ");
+    return is_quant ? invalid("--kl-" + reference.error().text.substr(2)) : reference.error();
+  }
+  return eval_text(**session, reference->get(), options);
 }
 
 }  // namespace fathom::apps

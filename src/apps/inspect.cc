@@ -2,6 +2,7 @@
 #include <array>
 #include <cstdio>
 #include <map>
+#include <optional>
 
 #include "apps/console.h"
 #include "apps/verbs.h"
@@ -11,6 +12,8 @@
 #include "model/gguf_config.h"
 #include "model/gguf_weights.h"
 #include "model/model.h"
+#include "model/prepare_weights.h"
+#include "model/stored_groups.h"
 #include "model/tensor_plan.h"
 
 namespace fathom::apps {
@@ -63,6 +66,9 @@ struct Inspection {
   int64_t decoded_bytes = 0;  // of copies in memory, for GGUF types that are not used in place
   int64_t mapped_bytes = 0;   // used in place
   std::map<TensorClass, int64_t> class_bytes;
+  std::optional<QuantPolicy> policy;  // of --quant; then also:
+  Precision precision = Precision::kBF16;
+  std::map<TensorClass, int64_t> memory_bytes;
   std::map<std::string, int64_t> dtype_bytes;
   CheckpointDifference difference;
   int64_t kv_bytes_per_token = 0;
@@ -70,9 +76,14 @@ struct Inspection {
 
   /// Tokens of the cache that the need is told with.
   int64_t cache_tokens() const { return std::min<int64_t>(4096, config.max_context()); }
+  int64_t all_memory_bytes() const {
+    int64_t sum = 0;
+    for (const auto& [tensor_class, bytes] : memory_bytes) sum += bytes;
+    return sum;
+  }
   /// The weights, that cache and a tenth of slack.
   int64_t needed_bytes() const {
-    const int64_t weights = mapped_bytes + decoded_bytes;
+    const int64_t weights = policy ? all_memory_bytes() : mapped_bytes + decoded_bytes;
     return weights + weights / 10 + kv_bytes_per_token * cache_tokens();
   }
 };
@@ -80,6 +91,10 @@ struct Inspection {
 /// Without weights the sizes are those of the dtype that the config says.
 int64_t planned_bytes(const ModelConfig& config, const TensorSpec& spec) {
   if (spec.is_optional) return 0;
+  if (const auto& formats = config.stored_formats;
+      formats && groups_of(formats->format_of(spec)) != GroupFormat::kNone) {
+    return prepared_bytes(spec, DType::kI8, groups_of(formats->format_of(spec)), {}, Precision::kF32);
+  }
   if (config.quantization && spec.fp8_when_quantized) {
     const auto scales = scale_shape(spec.shape);
     return spec.num_elements() + scales[0] * scales[1] * 4;
@@ -91,6 +106,22 @@ void add_tensor(Inspection& in, const TensorSpec& spec, int64_t stored, int64_t 
   in.class_bytes[spec.tensor_class] += stored;
   in.weight_bytes += stored;
   (decoded > 0 ? in.decoded_bytes : in.mapped_bytes) += decoded > 0 ? decoded : stored;
+}
+
+/// Memory of a tensor that a file has as `stored`, and of the copy that a tied head becomes.
+void add_memory(Inspection& in, const TensorSpec& spec, DType stored) {
+  if (!in.policy || spec.is_optional) return;
+  const auto bytes = [&](const TensorSpec& s) {
+    const GroupFormat groups =
+        in.config.stored_formats ? groups_of(in.config.stored_formats->format_of(s)) : GroupFormat::kNone;
+    return prepared_bytes(s, stored, groups, *in.policy, in.precision);
+  };
+  if (spec.tensor_class == TensorClass::kEmbedding && stored == DType::kF32) in.precision = Precision::kF32;
+  in.memory_bytes[spec.tensor_class] += bytes(spec);
+  if (spec.tensor_class != TensorClass::kEmbedding || !in.config.tie_word_embeddings) return;
+  const TensorSpec head = tied_head(in.config);
+  const bool is_packed = in.precision == Precision::kBF16 || in.policy->format_of(head) != WeightFormat::kStored;
+  if (is_packed) in.memory_bytes[head.tensor_class] += bytes(head);
 }
 
 Status inspect_gguf(const Path& path, Inspection& in) {
@@ -107,6 +138,8 @@ Status inspect_gguf(const Path& path, Inspection& in) {
   for (const TensorSpec& spec : expected_tensors(in.config)) {
     const GgufBytes bytes = gguf_bytes(spec, in.config, *file);
     add_tensor(in, spec, bytes.stored, bytes.decoded);
+    const int64_t in_place = bytes.decoded > 0 ? bytes.decoded : bytes.stored;
+    add_memory(in, spec, in_place == 4 * spec.num_elements() ? DType::kF32 : DType::kBF16);
   }
   return {};
 }
@@ -117,7 +150,10 @@ Status inspect_dir(const Path& dir, Inspection& in) {
   in.config = *std::move(config);
   in.has_weights = std::filesystem::exists(dir / kSingleFileName) || std::filesystem::exists(dir / kIndexFileName);
   if (!in.has_weights) {
-    for (const TensorSpec& spec : expected_tensors(in.config)) add_tensor(in, spec, planned_bytes(in.config, spec), 0);
+    for (const TensorSpec& spec : expected_tensors(in.config)) {
+      add_tensor(in, spec, planned_bytes(in.config, spec), 0);
+      add_memory(in, spec, in.config.quantization && spec.fp8_when_quantized ? DType::kE4M3 : DType::kBF16);
+    }
     return {};
   }
   const auto checkpoint = Checkpoint::open(dir);
@@ -129,20 +165,25 @@ Status inspect_dir(const Path& dir, Inspection& in) {
   }
   for (const TensorSpec& spec : expected_tensors(in.config)) {
     int64_t bytes = 0;
-    for (const std::string& name : {spec.name, scale_name(spec.name)}) {
+    for (const std::string& name : {spec.name, scale_name(spec.name), group_scale_name(spec.name)}) {
       const StoredTensor* stored = checkpoint->find(name);
       if (stored != nullptr) bytes += static_cast<int64_t>(stored->bytes.size());
     }
     add_tensor(in, spec, bytes, 0);
+    if (const StoredTensor* stored = checkpoint->find(spec.name)) add_memory(in, spec, stored->dtype);
   }
   return {};
 }
 
-Result<Inspection> inspect_model(const Path& model) {
+Result<Inspection> inspect_model(const Path& model, const std::optional<QuantPolicy>& policy) {
   const auto gguf = find_gguf(model);
   if (!gguf) return gguf.error();
   Inspection in;
+  in.policy = policy;
   if (auto s = *gguf ? inspect_gguf(**gguf, in) : inspect_dir(model, in); !s) return s.error();
+  if (policy) {
+    if (auto s = check_layers(*policy, in.config); !s) return s.error();
+  }
   in.parameters = count_parameters(in.config);
   in.kv_bytes_per_token = kv_cache_bytes_per_token(in.config);
   in.available_bytes = inspect_machine().memory_available_bytes;
@@ -162,6 +203,14 @@ void print_json(const Path& dir, const Inspection& in) {
   for (const auto& [tensor_class, name] : kClassNames) {
     const auto found = in.class_bytes.find(tensor_class);
     if (found != in.class_bytes.end()) classes.set(name, found->second);
+  }
+  if (in.policy) {
+    Json memory = Json::object();
+    for (const auto& [tensor_class, name] : kClassNames) {
+      const auto found = in.memory_bytes.find(tensor_class);
+      if (found != in.memory_bytes.end()) memory.set(name, found->second);
+    }
+    json.set("quant", in.policy->text()).set("memory_by_class", memory).set("memory_bytes", in.all_memory_bytes());
   }
   json.set("bytes_by_class", classes).set("weight_bytes", in.weight_bytes);
   Json types = Json::object();
@@ -209,14 +258,19 @@ void print_text(const Path& dir, const Inspection& in) {
   print_row("weights", bytes_text(in.weight_bytes) + (in.has_weights ? "" : " expected (no weights in the directory)"));
   for (const auto& [tensor_class, name] : kClassNames) {
     const auto found = in.class_bytes.find(tensor_class);
-    if (found != in.class_bytes.end() && found->second > 0)
-      print_row("  " + std::string(name), bytes_text(found->second));
+    if (found == in.class_bytes.end() || found->second == 0) continue;
+    const auto memory = in.memory_bytes.find(tensor_class);
+    print_row("  " + std::string(name),
+              bytes_text(found->second) +
+                  (memory == in.memory_bytes.end() ? "" : ", in memory " + bytes_text(memory->second)));
   }
   std::string dtypes;
   for (const auto& [name, bytes] : in.dtype_bytes)
     dtypes += (dtypes.empty() ? "" : ", ") + name + " " + bytes_text(bytes);
   if (!dtypes.empty()) print_row("stored as", dtypes);
-  if (in.decoded_bytes > 0) {
+  if (in.policy) {
+    print_row("in memory", bytes_text(in.all_memory_bytes()) + " as " + in.policy->text());
+  } else if (in.decoded_bytes > 0) {
     print_row("in memory", bytes_text(in.decoded_bytes) + " decoded, " + bytes_text(in.mapped_bytes) + " in place");
   }
   if (in.available_bytes) {
@@ -237,7 +291,13 @@ void print_text(const Path& dir, const Inspection& in) {
 Status inspect(const InspectOptions& options) {
   const auto dir = resolve_model_dir(options.model, HubEnvironment::of_process());
   if (!dir) return dir.error();
-  const auto inspection = inspect_model(*dir);
+  std::optional<QuantPolicy> policy;
+  if (!options.quant.empty()) {
+    const auto parsed = parse_quant_policy(options.quant);
+    if (!parsed) return Error{parsed.error().code, "--quant: " + parsed.error().text};
+    policy = *parsed;
+  }
+  const auto inspection = inspect_model(*dir, policy);
   if (!inspection) return inspection.error();
   options.json ? print_json(*dir, *inspection) : print_text(*dir, *inspection);
   return {};

@@ -46,16 +46,32 @@ Status serve(const ServeOptions& options);
 
 struct InspectOptions {
   std::string model;
+  std::string quant;  // model/quant_policy.h: also what memory would hold
   bool json = false;
 };
 Status inspect(const InspectOptions& options);
 
+struct QuantizeVerbOptions {
+  std::string model;
+  std::string output;        // directory
+  std::string quant;         // or the formats are chosen:
+  std::string target_bytes;  // "4.5GB"
+  std::optional<double> max_kl;
+  std::string calibration;  // text
+  std::string max_shard_bytes = "5GB";
+  bool json = false;
+  ComputeOptions compute;
+};
+Status quantize(const QuantizeVerbOptions& options);
+
 struct EvalOptions {
   std::string model;
   std::string text;
-  int64_t sums = 0;    // held-out sums to ask; 0: none
-  uint64_t seed = 0;   // of the sums
-  int64_t window = 0;  // tokens of context; 0: the model's, 2048 at most
+  int64_t sums = 0;        // held-out sums to ask; 0: none
+  uint64_t seed = 0;       // of the sums
+  int64_t window = 0;      // tokens of context; 0: the model's, 2048 at most
+  std::string kl_against;  // a model to compare with
+  std::string kl_quant;    // its --quant
   bool json = false;
   ComputeOptions compute;
 };

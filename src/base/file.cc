@@ -1,6 +1,7 @@
 #include "base/file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -131,6 +132,25 @@ Status AtomicFile::commit() {
     return error;
   }
   return sync_directory(path_.has_parent_path() ? path_.parent_path() : Path("."));
+}
+
+Result<std::optional<FileLock>> FileLock::try_acquire(const Path& path) {
+  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (fd < 0) return system_error("create", path);
+  FileLock lock(fd);
+  if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    if (errno == EWOULDBLOCK) return std::optional<FileLock>();
+    return system_error("lock", path);
+  }
+  struct stat held {
+  }, named{};
+  if (::fstat(fd, &held) != 0) return system_error("stat", path);
+  const bool is_same = ::stat(path.c_str(), &named) == 0 && held.st_ino == named.st_ino && held.st_dev == named.st_dev;
+  return is_same ? std::optional<FileLock>(std::move(lock)) : std::nullopt;
+}
+
+FileLock::~FileLock() {
+  if (fd_ >= 0) ::close(fd_);
 }
 
 Status write_file(const Path& path, std::string_view text) {

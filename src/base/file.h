@@ -5,9 +5,11 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "base/result.h"
 
@@ -54,6 +56,21 @@ class AtomicFile {
   AtomicFile(Path path, Path partial, int fd) : path_(std::move(path)), partial_(std::move(partial)), fd_(fd) {}
   Path path_;
   Path partial_;
+  int fd_ = -1;
+};
+
+/// A lock that one holder in the system has at a time: flock on a file that is created for it and stays. It ends with
+/// its holder, also with a process that is killed.
+class FileLock {
+ public:
+  /// Nothing when somebody else holds it, or when the file of that name was replaced or removed while we took it.
+  static Result<std::optional<FileLock>> try_acquire(const Path& path);
+  FileLock(FileLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  FileLock& operator=(FileLock&&) = delete;
+  ~FileLock();
+
+ private:
+  explicit FileLock(int fd) : fd_(fd) {}
   int fd_ = -1;
 };
 

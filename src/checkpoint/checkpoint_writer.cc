@@ -11,6 +11,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// In the partial directory of a writing that can be resumed: its identity and its lock.
+constexpr std::string_view kResumeFile = "resume.txt";
+constexpr std::string_view kLockFile = "lock";
+constexpr int64_t kMaxIdentityBytes = int64_t{64} << 20;
+
 Error file_error(const std::string& what, const Path& path, const std::error_code& code) {
   return io_error("cannot " + what + " " + path.string() + ": " + code.message());
 }
@@ -60,6 +65,23 @@ Status clear_leftover(const Path& path, bool overwrite) {
   return {};
 }
 
+// Whether a directory holds nothing but what begins a writing that can be resumed.
+bool is_just_begun(const Path& path) {
+  std::error_code code;
+  for (fs::directory_iterator it(path, code), end; !code && it != end; it.increment(code)) {
+    const Path name = it->path().filename();
+    if (name != kLockFile && name != std::string(kResumeFile) + ".partial") return false;
+  }
+  return !code;
+}
+
+bool same_declarations(const std::vector<TensorDecl>& declared, const std::vector<StoredTensor>& stored) {
+  return std::equal(declared.begin(), declared.end(), stored.begin(), stored.end(),
+                    [](const TensorDecl& d, const StoredTensor& s) {
+                      return d.name == s.name && d.dtype == s.dtype && d.shape == s.shape;
+                    });
+}
+
 }  // namespace
 
 std::vector<CheckpointWriter::Shard> CheckpointWriter::cut_into_shards(std::vector<TensorDecl> tensors,
@@ -94,7 +116,11 @@ Result<CheckpointWriter> CheckpointWriter::create(const Path& model_dir, std::ve
   }
   if (auto s = check_declarations(tensors, target.string()); !s) return s.error();
   Path partial = with_suffix(target, ".partial");
-  if (auto s = clear_leftover(partial, options.overwrite); !s) return s.error();
+  const bool resumes = !options.resume_identity.empty();
+  check(!resumes || !options.overwrite, "a writing that can be resumed replaces nothing");
+  if (!resumes) {
+    if (auto s = clear_leftover(partial, options.overwrite); !s) return s.error();
+  }
   const Path replaced = with_suffix(target, ".replaced");
   if (!exists && is_there(replaced)) {
     return invalid(replaced.string() + " is the older checkpoint of an interrupted save; rename it to " +
@@ -102,11 +128,44 @@ Result<CheckpointWriter> CheckpointWriter::create(const Path& model_dir, std::ve
   }
   if (auto s = clear_leftover(replaced, options.overwrite); !s) return s.error();
   std::error_code code;
-  if (!fs::create_directory(partial, code) || code) return file_error("create", partial, code);
+  if ((!fs::create_directory(partial, code) && !resumes) || code) return file_error("create", partial, code);
   CheckpointWriter out(std::move(target), std::move(partial),
                        cut_into_shards(std::move(tensors), options.max_shard_bytes), options.overwrite);
+  if (resumes) {
+    if (auto s = out.resume(options.resume_identity); !s) {
+      out.partial_.clear();  // it may be somebody else's
+      return s.error();
+    }
+  }
   if (auto s = out.finish_shard(); !s) return s.error();
   return out;
+}
+
+// Takes the partial directory: locks it, and counts the shards that are complete in it.
+Status CheckpointWriter::resume(const std::string& identity) {
+  if (!holds_only_files(partial_)) return invalid(partial_.string() + " is in the way and not a checkpoint; remove it");
+  const Path resume_file = partial_ / std::string(kResumeFile);
+  std::error_code ignored;  // absent and unreadable are the same here: reading says why
+  if (!fs::exists(resume_file, ignored) && !is_just_begun(partial_)) {
+    return invalid(partial_.string() + " is not of an interrupted run that can be resumed; remove it");
+  }
+  auto lock = FileLock::try_acquire(partial_ / std::string(kLockFile));
+  if (!lock) return lock.error();
+  if (!*lock) return invalid("another run is writing " + target_.string() + "; wait for it or stop it");
+  lock_.emplace(std::move(**lock));
+  const auto begun = read_file(resume_file, kMaxIdentityBytes);
+  if (!begun && begun.error().code != ErrorCode::kNotFound) return begun.error();
+  if (!begun) return write_file(resume_file, identity);
+  if (*begun != identity) {
+    return invalid(partial_.string() +
+                   " was begun by a run with another source or other settings; finish that one, or remove it");
+  }
+  for (; shard_ < shards_.size(); ++shard_) {
+    const auto file = SafetensorsFile::open(partial_ / shard_name(shard_));
+    if (!file || !same_declarations(shards_[shard_].tensors, file->tensors())) break;
+    num_resumed_ += shards_[shard_].tensors.size();
+  }
+  return {};
 }
 
 CheckpointWriter::CheckpointWriter(CheckpointWriter&& other) noexcept
@@ -114,6 +173,8 @@ CheckpointWriter::CheckpointWriter(CheckpointWriter&& other) noexcept
       partial_(std::exchange(other.partial_, Path())),
       shards_(std::move(other.shards_)),
       overwrite_(other.overwrite_),
+      lock_(std::move(other.lock_)),
+      num_resumed_(other.num_resumed_),
       shard_(other.shard_),
       tensor_(other.tensor_),
       written_bytes_(other.written_bytes_),
@@ -122,7 +183,8 @@ CheckpointWriter::CheckpointWriter(CheckpointWriter&& other) noexcept
 CheckpointWriter::~CheckpointWriter() {
   if (partial_.empty()) return;
   file_.reset();
-  std::error_code ignored;  // nobody to tell; the next save names what is left
+  if (lock_ && shard_ > 0) return;  // complete shards stay for the next run
+  std::error_code ignored;          // nobody to tell; the next save names what is left
   fs::remove_all(partial_, ignored);
 }
 
@@ -193,9 +255,9 @@ Status CheckpointWriter::commit() {
   if (shards_.size() > 1) {
     if (auto s = write_index(); !s) return s;
   }
+  std::error_code code;
   if (auto s = sync_directory(partial_); !s) return s;
   const Path replaced = with_suffix(target_, ".replaced");
-  std::error_code code;
   const bool exists = is_there(target_);
   if (exists) {
     if (!overwrite_ || !is_replaceable(target_)) {
@@ -212,6 +274,12 @@ Status CheckpointWriter::commit() {
     return error;
   }
   partial_.clear();
+  if (lock_) {  // after the renaming: until then the directory can be resumed
+    for (std::string_view name : {kResumeFile, kLockFile}) {
+      fs::remove(target_ / std::string(name), code);
+      if (code) return file_error("remove", target_ / std::string(name), code);
+    }
+  }
   if (auto s = sync_directory(target_.has_parent_path() ? target_.parent_path() : Path(".")); !s) return s;
   if (exists) {
     fs::remove_all(replaced, code);

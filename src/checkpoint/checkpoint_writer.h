@@ -18,22 +18,31 @@ namespace fathom {
 struct CheckpointWriterOptions {
   int64_t max_shard_bytes = 5'000'000'000;  // a larger tensor gets a shard of its own
   bool overwrite = false;                   // replace an existing checkpoint of that name
+  /// Not empty: the writing can be resumed. It says everything that the content follows from (sources, settings); a
+  /// NAME.partial that another text began is refused.
+  std::string resume_identity = {};
 };
 
 /// Everything goes to NAME.partial beside the target; commit() syncs it and renames it to NAME. Destroyed without a
-/// commit it leaves nothing behind. When an existing directory is replaced, it is moved to NAME.replaced first and
-/// deleted last: a crash in between leaves one complete directory under each of the two other names.
+/// commit it leaves nothing behind; with resume_identity it leaves the shards that are complete, and the next writer of
+/// the same identity goes on behind them. Such a writer holds a lock in NAME.partial, so that there is only one. When
+/// an existing directory is replaced, it is moved to NAME.replaced first and deleted last: a crash in between leaves
+/// one complete directory under each of the two other names.
 class CheckpointWriter {
  public:
   /// Tensors are laid out in the given order. Errors: a bad declaration (check_declarations); max_shard_bytes
   /// below 1; the target exists and overwrite is off, or it is something that is not a checkpoint directory;
   /// NAME.partial exists (left by a crash, or in use) and overwrite is off; NAME.replaced exists and NAME does not (a
-  /// crash in between: it is the only good copy).
+  /// crash in between: it is the only good copy). With resume_identity: the target exists; NAME.partial is not of this
+  /// identity, or another writer is at it.
   static Result<CheckpointWriter> create(const Path& model_dir, std::vector<TensorDecl> tensors,
                                          const CheckpointWriterOptions& options = {});
   CheckpointWriter(CheckpointWriter&& other) noexcept;
   CheckpointWriter& operator=(CheckpointWriter&&) = delete;
   ~CheckpointWriter();
+
+  /// Declared tensors, from the first on, that an interrupted writer has written: they are not to be appended.
+  size_t num_resumed() const { return num_resumed_; }
 
   /// Appends bytes in declared order (SafetensorsWriter::append).
   Status append(std::string_view name, std::span<const std::byte> bytes);
@@ -54,6 +63,7 @@ class CheckpointWriter {
   CheckpointWriter(Path target, Path partial, std::vector<Shard> shards, bool overwrite)
       : target_(std::move(target)), partial_(std::move(partial)), shards_(std::move(shards)), overwrite_(overwrite) {}
   Status finish_shard();
+  Status resume(const std::string& identity);
   Status write_index() const;
   std::string shard_name(size_t shard) const;
 
@@ -61,6 +71,8 @@ class CheckpointWriter {
   Path partial_;  // empty once moved from or committed
   std::vector<Shard> shards_;
   bool overwrite_ = false;
+  std::optional<FileLock> lock_;  // of a writing that can be resumed
+  size_t num_resumed_ = 0;
   size_t shard_ = 0;           // the shard being written
   size_t tensor_ = 0;          // in that shard
   int64_t written_bytes_ = 0;  // of that tensor

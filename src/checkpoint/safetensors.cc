@@ -61,7 +61,7 @@ Result<Placed> parse_entry(const std::string& name, const Json& entry, int64_t d
   const auto known = dtype_from_name(dtype->as_string());
   if (!known) {
     return unsupported(at + "dtype " + in_quotes(dtype->as_string()) +
-                       " is not supported; accepted: F64, F32, F16, BF16, F8_E4M3, I64, I32, U8");
+                       " is not supported; accepted: F64, F32, F16, BF16, F8_E4M3, F8_E8M0, I64, I32, I8, U8");
   }
   out.tensor.dtype = *known;
   if (shape->items().size() > kMaxShapeRank) {

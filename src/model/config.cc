@@ -7,6 +7,7 @@
 
 #include "kernels/expert_tree.h"
 #include "model/config_reader.h"
+#include "numerics/intq.h"
 #include "tensor/tensor.h"
 
 namespace fathom {
@@ -201,11 +202,38 @@ void parse_rope(ConfigReader& r, ModelConfig* config) {
   r.finish(s);
 }
 
+constexpr std::string_view kOwnQuantMethod = "fathom";
+
+// What model/quantize_checkpoint wrote: {"formats": {"experts": "int4", "experts.3": "int8", ...}}.
+void parse_own_quantization(ConfigReader& r, ConfigReader& q, ModelConfig* config) {
+  q.integer("group_size", kGroupSize, kGroupSize);
+  q.only("scale_fmt", {"ue8m0"}, true);
+  if (q.get("scale_fmt")) config->quantization = Fp8Quantization{.ue8m0_scales = true};
+  const Json* formats = q.get("formats");
+  if (!formats) q.missing("formats");
+  std::string text;
+  if (formats && !formats->is_object()) q.fail(corrupt(q.where() + ": formats must be an object of class to format"));
+  if (!q.error()) {
+    for (const auto& [name, format] : formats->members()) {
+      if (!format.is_string()) {
+        q.fail(corrupt(q.where() + ": formats: " + ConfigReader::quoted(name) + " must be the name of a format"));
+        break;
+      }
+      text += (text.empty() ? "" : ",") + name + "=" + format.as_string();
+    }
+  }
+  const auto policy = parse_quant_policy(text);
+  if (!policy) q.fail(corrupt(q.where() + ": formats: " + policy.error().text));
+  if (policy && !q.error()) config->stored_formats = *policy;
+  r.finish(q);
+}
+
 void parse_quantization(ConfigReader& r, ModelConfig* config) {
   const Json* json = r.get("quantization_config");
   if (!json) return;
   ConfigReader q(*json, r.where() + ": quantization_config");
-  q.only("quant_method", {"fp8"}, false);
+  q.only("quant_method", {"fp8", kOwnQuantMethod}, false);
+  if (q.text_or_empty("quant_method") == kOwnQuantMethod) return parse_own_quantization(r, q, config);
   q.only("fmt", {"e4m3"}, true);
   q.only("activation_scheme", {"dynamic"}, false);
   q.only("scale_fmt", {"ue8m0"}, true);
@@ -468,7 +496,14 @@ Json ModelConfig::to_json() const {
   out.set("tie_word_embeddings", tie_word_embeddings);
   out.set("initializer_range", initializer_range);
   out.set("aux_loss_alpha", aux_loss_alpha);
-  if (quantization) {
+  if (stored_formats) {
+    Json formats = Json::object();
+    for (const auto& [name, format] : stored_formats->entries()) formats.set(name, name_of(format));
+    Json q = Json::object();
+    q.set("quant_method", kOwnQuantMethod).set("group_size", kGroupSize).set("formats", std::move(formats));
+    if (quantization && quantization->ue8m0_scales) q.set("scale_fmt", "ue8m0");
+    out.set("quantization_config", std::move(q));
+  } else if (quantization) {
     Json q = Json::object();
     q.set("quant_method", "fp8");
     q.set("fmt", "e4m3");

@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/result.h"
+#include "model/quant_policy.h"
 
 namespace fathom {
 
@@ -72,6 +73,9 @@ struct ModelConfig {
   double initializer_range = 0.02;
   double aux_loss_alpha = 1e-4;  // training only; released configs may omit it
   std::optional<Fp8Quantization> quantization;
+  /// The formats that `fathom quantize` wrote the matrices in (quant_method "fathom"); of such a model `quantization`
+  /// only keeps the UE8M0 scales of E4M3 matrices.
+  std::optional<QuantPolicy> stored_formats;
   std::optional<int64_t> bos_token_id;
   std::vector<int64_t> eos_token_id;
 

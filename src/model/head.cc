@@ -11,7 +11,7 @@ constexpr int64_t kChunkTokens = 512;
 }  // namespace
 
 void Head::forward(const Run& run, Tensor hidden, Tensor logits) const {
-  run.k.gemm(hidden, w_.value, logits, run.unquantized());
+  run.product(hidden, w_.value, logits, run.unquantized());
 }
 
 double Head::loss(const Run& run, Tensor hidden, std::span<const int32_t> targets, double gradient_scale,

@@ -6,7 +6,7 @@
 
 namespace fathom {
 
-inline void linear(const Run& run, Tensor x, const Param& p, Tensor y) { run.k.gemm(x, p.value, y, run.precision); }
+inline void linear(const Run& run, Tensor x, const Param& p, Tensor y) { run.product(x, p.value, y, run.precision); }
 inline void linear_backward_input(const Run& run, Tensor dy, const Param& p, Tensor dx, Into into = Into::kAssign) {
   run.k.gemm_backward_input(dy, p.value, dx, run.precision, into);
 }

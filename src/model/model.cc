@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <set>
 
 #include "model/gguf_config.h"
 #include "model/gguf_weights.h"
+#include "model/stored_groups.h"
 #include "numerics/decode.h"
 #include "numerics/fp8.h"
 
@@ -58,8 +60,24 @@ Status check_stored(const Checkpoint& checkpoint, const std::string& name, std::
   return corrupt(name + " has shape " + shape_text(stored->shape) + ", config.json asks for " + shape_text(shape));
 }
 
+/// The integer format that config.json gives a tensor of the plan.
+GroupFormat stored_groups(const ModelConfig& config, const TensorSpec& spec) {
+  return config.stored_formats ? groups_of(config.stored_formats->format_of(spec)) : GroupFormat::kNone;
+}
+
+/// The head of a checkpoint whose tied head was quantised: the embedding is not.
+std::optional<TensorSpec> own_tied_head(const ModelConfig& config) {
+  if (!config.tie_word_embeddings) return std::nullopt;
+  TensorSpec head = tied_head(config);
+  if (stored_groups(config, head) == GroupFormat::kNone) return std::nullopt;
+  return head;
+}
+
 /// Whether a tensor of the plan, with its scales, can be used. Errors begin with the tensor's name.
-Status check_tensor(const Checkpoint& checkpoint, const TensorSpec& spec) {
+Status check_tensor(const ModelConfig& config, const Checkpoint& checkpoint, const TensorSpec& spec) {
+  if (const GroupFormat groups = stored_groups(config, spec); groups != GroupFormat::kNone) {
+    return check_groups(checkpoint, spec, groups);
+  }
   if (auto s = check_stored(checkpoint, spec.name, spec.shape); !s) return s;
   const DType dtype = checkpoint.find(spec.name)->dtype;
   if (dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16) return {};
@@ -74,7 +92,13 @@ Status check_tensor(const Checkpoint& checkpoint, const TensorSpec& spec) {
 
 /// Points `value` at the stored tensor, or at a copy in FP32 where the code needs one.
 Status bind(const Checkpoint& checkpoint, const TensorSpec& spec, Model& model, Weight& value) {
-  if (auto s = check_tensor(checkpoint, spec); !s) return s;
+  if (const GroupFormat groups = stored_groups(model.config, spec); groups != GroupFormat::kNone) {
+    const auto weight = bind_groups(checkpoint, spec, groups);
+    if (!weight) return weight.error();
+    value = *weight;
+    return {};
+  }
+  if (auto s = check_tensor(model.config, checkpoint, spec); !s) return s;
   const auto stored = checkpoint.tensor(spec.name);
   if (!stored) return stored.error();
   if (is_vector(spec)) {
@@ -118,6 +142,9 @@ Result<std::unique_ptr<Model>> load_directory(const Path& model_dir) {
   visit_weights(model->config, model->weights, [&](const TensorSpec& spec, Weight& value, Tensor*) {
     if (status) status = bind(*checkpoint, spec, *model, value);
   });
+  if (const auto head = own_tied_head(model->config); status && head) {
+    status = bind(*checkpoint, *head, *model, model->weights.head.value);
+  }
   if (!status) return Error{status.error().code, model_dir.string() + ": tensor " + status.error().text};
   return model;
 }
@@ -136,8 +163,11 @@ Result<std::unique_ptr<Model>> load_gguf_file(const Path& path) {
 CheckpointDifference compare_with_plan(const ModelConfig& config, const Checkpoint& checkpoint) {
   CheckpointDifference difference;
   std::set<std::string, std::less<>> known;
-  for (const TensorSpec& spec : expected_tensors(config)) {
+  std::vector<TensorSpec> plan = expected_tensors(config);
+  if (auto head = own_tied_head(config)) plan.push_back(std::move(*head));
+  for (const TensorSpec& spec : plan) {
     known.insert(spec.name);
+    if (stored_groups(config, spec) != GroupFormat::kNone) known.insert(group_scale_name(spec.name));
     const StoredTensor* stored = checkpoint.find(spec.name);
     if (stored == nullptr) {
       if (!spec.is_optional) difference.missing.push_back(spec.name);
@@ -150,7 +180,7 @@ CheckpointDifference compare_with_plan(const ModelConfig& config, const Checkpoi
         continue;
       }
     }
-    if (auto s = check_tensor(checkpoint, spec); !s) difference.wrong.push_back(s.error().text);
+    if (auto s = check_tensor(config, checkpoint, spec); !s) difference.wrong.push_back(s.error().text);
   }
   for (std::string_view name : checkpoint.names()) {
     if (known.find(name) != known.end()) continue;

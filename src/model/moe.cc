@@ -99,10 +99,10 @@ Tensor Moe::experts(const Run& run, MoeSaved& s) const {
   s.up = run.make({M, I});
   s.h = run.make({M, I});
   const Tensor y = run.make({M, s.rows.extent(1)});
-  run.k.grouped_gemm(s.rows, s.plan.offsets, w_.gate.value, s.gate, run.precision);
-  run.k.grouped_gemm(s.rows, s.plan.offsets, w_.up.value, s.up, run.precision);
+  run.grouped_product(s.rows, s.plan.offsets, w_.gate.value, s.gate);
+  run.grouped_product(s.rows, s.plan.offsets, w_.up.value, s.up);
   run.k.swiglu(s.gate, s.up, s.h);
-  run.k.grouped_gemm(s.h, s.plan.offsets, w_.down.value, y, run.precision);
+  run.grouped_product(s.h, s.plan.offsets, w_.down.value, y);
   return y;
 }
 

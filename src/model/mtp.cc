@@ -17,7 +17,7 @@ Tensor Mtp::forward(const Run& run, Tensor hidden, std::span<const int32_t> next
   run.k.embed(tokens, shared_.embedding.value, embedded);
   run.k.rms_norm(embedded, w_.embedding_norm.value.codes, config_.rms_norm_eps, joined.slice(1, 0, D));
   run.k.rms_norm(hidden, w_.hidden_norm.value.codes, config_.rms_norm_eps, joined.slice(1, D, D));
-  run.k.gemm(joined, w_.projection.value, u, run.unquantized());  // eq. 21
+  run.product(joined, w_.projection.value, u, run.unquantized());  // eq. 21
   const Tensor h = Block(config_, w_.block).forward(run, u, context, saved != nullptr ? &saved->block : nullptr);
   run.k.rms_norm(h, w_.head_norm.value.codes, config_.rms_norm_eps, out);
   if (saved != nullptr) {

@@ -7,27 +7,21 @@
 #include "base/check.h"
 #include "base/file.h"
 #include "base/machine.h"
-#include "numerics/decode.h"
+#include "model/tensor_plan.h"
+#include "numerics/convert.h"
 #include "numerics/fp8.h"
 #include "numerics/panels.h"
 
 namespace fathom {
 namespace {
 
-/// E4M3 codes and scales of a matrix in rows, 128 rows at a time.
+/// A matrix in rows as E4M3 codes and scales.
 Weight to_fp8(const Weight& from, Storage& codes, Storage& scales) {
   Weight to;
   const int64_t n = from.out_features(), k = from.in_features();
   codes = Storage::for_tensor(DType::kE4M3, {n, k}, &to.codes);
   scales = Storage::for_tensor(DType::kF32, {num_scale_blocks(n), num_scale_blocks(k)}, &to.scales);
-  std::vector<float> rows(static_cast<size_t>(kScaleBlock * k));
-  for (int64_t first = 0; first < n; first += kScaleBlock) {
-    const int64_t count = std::min(kScaleBlock, n - first);
-    for (int64_t i = 0; i < count; ++i) decode_row(from, first + i, rows.data() + i * k);
-    const Tensor block = Tensor::contiguous(rows.data(), DType::kF32, {count, k});
-    quantize_blocks(block.view<const float, 2>(), ScaleFormat::kF32, to.codes.rows(first, count).view<e4m3, 2>(),
-                    to.scales.rows(first / kScaleBlock, 1).view<float, 2>());
-  }
+  convert_rows(from, 0, to);
   return to;
 }
 
@@ -67,16 +61,16 @@ std::string gigabytes(int64_t bytes) {
   return std::to_string(bytes / 1000000000) + "." + std::to_string(bytes / 100000000 % 10) + " GB";
 }
 
+/// A tied head that has no quantised copy of its own.
+bool is_same_matrix(const Param& embedding, const Weight& head) {
+  return embedding.value.codes.data == head.codes.data;
+}
+
 /// Visits every matrix with its spec; a tied head, which is the embedding's matrix, comes last under the head's spec.
 void visit_matrices(Model& model, const std::function<void(const TensorSpec&, Weight&)>& visit) {
-  TensorSpec embedding;
-  visit_weights(model.config, model.weights, [&](const TensorSpec& spec, Weight& value, Tensor*) {
-    if (spec.tensor_class == TensorClass::kEmbedding) embedding = spec;
-    visit(spec, value);
-  });
-  if (!model.config.tie_word_embeddings) return;
-  embedding.tensor_class = TensorClass::kHead;
-  visit(embedding, model.weights.head.value);
+  visit_weights(model.config, model.weights,
+                [&](const TensorSpec& spec, Weight& value, Tensor*) { visit(spec, value); });
+  if (model.config.tie_word_embeddings) visit(tied_head(model.config), model.weights.head.value);
 }
 
 }  // namespace
@@ -97,7 +91,9 @@ Weight prepared_form(const Weight& from, const TensorSpec& spec, const QuantPoli
   if (precision != Precision::kBF16) return stays;
   const bool is_fp8 =
       format == WeightFormat::kFp8 || (format == WeightFormat::kStored && from.codes.dtype == DType::kE4M3);
-  return panels_of(is_fp8 ? DType::kE4M3 : DType::kBF16, n, k);
+  Weight target = panels_of(is_fp8 ? DType::kE4M3 : DType::kBF16, n, k);
+  if (is_fp8) target.scales = Tensor::contiguous(nullptr, DType::kF32, {num_scale_blocks(n), num_scale_blocks(k)});
+  return target;
 }
 
 Status pack_weight(const Weight& from, const TensorSpec& spec, const QuantPolicy& policy, Kernels& kernels,
@@ -119,17 +115,34 @@ PreparedBytes prepared_bytes(const Model& model, const QuantPolicy& policy, Prec
   // Visiting does not change the weights; the signature serves loading too.
   visit_matrices(const_cast<Model&>(model), [&](const TensorSpec& spec, Weight& value) {
     if (!value) return;
-    const bool is_tied_head = model.config.tie_word_embeddings && spec.tensor_class == TensorClass::kHead;
+    const bool is_embedding = spec.tensor_class == TensorClass::kHead && is_same_matrix(model.weights.embedding, value);
     const Weight target = prepared_form(value, spec, policy, precision);
-    bytes.stored += is_tied_head ? 0 : weight_bytes(value);
-    bytes.prepared += is_tied_head && target.layout == WeightLayout::kRows ? 0 : weight_bytes(target);
+    bytes.stored += is_embedding ? 0 : weight_bytes(value);
+    bytes.prepared += is_embedding && target.layout == WeightLayout::kRows ? 0 : weight_bytes(target);
     if (spec.tensor_class == TensorClass::kRoutedExpert) bytes.prepared_experts += weight_bytes(target);
   });
   return bytes;
 }
 
+int64_t prepared_bytes(const TensorSpec& spec, DType stored, GroupFormat groups, const QuantPolicy& policy,
+                       Precision precision) {
+  if (spec.shape.size() == 1) return 4 * spec.shape[0];
+  const int64_t n = spec.shape[0], k = spec.shape[1];
+  Weight from;
+  if (groups != GroupFormat::kNone) {
+    from = group_rows(groups, n, k);
+  } else {
+    from.codes = Tensor::contiguous(nullptr, stored, {n, k});
+    if (stored == DType::kE4M3) {
+      from.scales = Tensor::contiguous(nullptr, DType::kF32, {num_scale_blocks(n), num_scale_blocks(k)});
+    }
+  }
+  return weight_bytes(prepared_form(from, spec, policy, precision));
+}
+
 Status prepare_weights(Model& model, const QuantPolicy& policy, Precision precision, Kernels& kernels,
                        Progress& progress) {
+  if (auto s = check_layers(policy, model.config); !s) return s;
   const PreparedBytes bytes = prepared_bytes(model, policy, precision);
   const Machine machine = inspect_machine();
   if (machine.memory_available_bytes && bytes.prepared > *machine.memory_available_bytes) {
@@ -159,7 +172,7 @@ Status prepare_weights(Model& model, const QuantPolicy& policy, Precision precis
       status = pack_weight(value, spec, policy, kernels, target, scales);
       if (!status) return;
       if (scales.num_bytes() > 0) model.storage.push_back(std::move(scales));
-      if (spec.tensor_class != TensorClass::kHead || !model.config.tie_word_embeddings) {
+      if (spec.tensor_class != TensorClass::kHead || !is_same_matrix(model.weights.embedding, value)) {
         release_pages(value.codes.data, code_bytes(value));
       }
       value = target;

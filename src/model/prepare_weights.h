@@ -18,6 +18,11 @@ struct PreparedBytes {
 };
 PreparedBytes prepared_bytes(const Model& model, const QuantPolicy& policy, Precision precision);
 
+/// The same of one tensor of the plan, before anything is loaded: of a matrix that a file has as `stored` (integer
+/// groups, E4M3 with scales, or a plain dtype), or of a vector, which becomes FP32.
+int64_t prepared_bytes(const TensorSpec& spec, DType stored, GroupFormat groups, const QuantPolicy& policy,
+                       Precision precision);
+
 /// The weight, without memory, that `from` becomes; `from` itself if it stays.
 Weight prepared_form(const Weight& from, const TensorSpec& spec, const QuantPolicy& policy, Precision precision);
 

@@ -1,6 +1,11 @@
 #include "model/quant_policy.h"
 
 #include <algorithm>
+#include <array>
+#include <charconv>
+
+#include "model/tensor_plan.h"
+#include "numerics/intq.h"
 
 namespace fathom {
 namespace {
@@ -19,14 +24,22 @@ constexpr std::array<NamedFormat, 7> kFormats{{{"none", WeightFormat::kStored},
 
 struct NamedClass {
   std::string_view name;
+  TensorClass tensor_class;
   WeightFormat QuantPolicy::*format;
 };
-constexpr std::array<NamedClass, 6> kClasses{{{"attention", &QuantPolicy::attention},
-                                              {"dense", &QuantPolicy::dense},
-                                              {"shared", &QuantPolicy::shared},
-                                              {"experts", &QuantPolicy::experts},
-                                              {"head", &QuantPolicy::head},
-                                              {"mtp", &QuantPolicy::mtp}}};
+constexpr std::array<NamedClass, 6> kClasses{{{"attention", TensorClass::kAttention, &QuantPolicy::attention},
+                                              {"dense", TensorClass::kDenseFfn, &QuantPolicy::dense},
+                                              {"shared", TensorClass::kSharedExpert, &QuantPolicy::shared},
+                                              {"experts", TensorClass::kRoutedExpert, &QuantPolicy::experts},
+                                              {"head", TensorClass::kHead, &QuantPolicy::head},
+                                              {"mtp", TensorClass::kMtp, &QuantPolicy::mtp}}};
+constexpr int64_t kMaxLayer = 1 << 16;  // above any layer of a config
+
+const NamedClass* class_of(TensorClass tensor_class) {
+  const auto found = std::find_if(kClasses.begin(), kClasses.end(),
+                                  [&](const NamedClass& known) { return known.tensor_class == tensor_class; });
+  return found == kClasses.end() ? nullptr : found;
+}
 
 template <class Named>
 std::string names_in(const Named& table) {
@@ -55,9 +68,20 @@ Status apply(std::string_view part, bool is_first, QuantPolicy& policy) {
   const std::string_view name = part.substr(0, equals);
   const auto format = parse_format(part.substr(equals + 1));
   if (!format) return format.error();
+  const size_t dot = std::min(name.find('.'), name.size());
   for (const NamedClass& known : kClasses) {
-    if (known.name != name) continue;
-    policy.*known.format = *format;
+    if (known.name != name.substr(0, dot)) continue;
+    if (dot == name.size()) {
+      policy.*known.format = *format;
+      return {};
+    }
+    const std::string_view digits = name.substr(dot + 1);
+    int64_t layer = -1;
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), layer);
+    if (error != std::errc{} || end != digits.data() + digits.size() || layer < 0 || layer > kMaxLayer) {
+      return invalid("\"" + std::string(name) + "\" does not name a layer; accepted: CLASS.NUMBER, as in experts.3");
+    }
+    policy.layers[{known.tensor_class, layer}] = *format;
     return {};
   }
   return invalid("class \"" + std::string(name) + "\" is unknown; accepted: " + names_in(kClasses));
@@ -79,20 +103,36 @@ GroupFormat groups_of(WeightFormat format) {
   }
 }
 
+std::string_view quant_class_name(TensorClass tensor_class) {
+  const NamedClass* known = class_of(tensor_class);
+  return known == nullptr ? std::string_view() : known->name;
+}
+
 WeightFormat QuantPolicy::format_of(const TensorSpec& spec) const {
   if (spec.shape.size() != 2 || spec.name.ends_with("kv_b_proj.weight")) return WeightFormat::kStored;
-  switch (spec.tensor_class) {
-    case TensorClass::kAttention: return attention;
-    case TensorClass::kDenseFfn: return dense;
-    case TensorClass::kSharedExpert: return shared;
-    case TensorClass::kRoutedExpert: return experts;
-    case TensorClass::kHead: return head;
-    case TensorClass::kMtp: return mtp;
-    case TensorClass::kEmbedding:
-    case TensorClass::kRouter:
-    case TensorClass::kNorm: return WeightFormat::kStored;
+  const NamedClass* known = class_of(spec.tensor_class);
+  if (known == nullptr) return WeightFormat::kStored;
+  const auto own = layers.find({spec.tensor_class, spec.layer});
+  return own != layers.end() ? own->second : this->*known->format;
+}
+
+std::vector<std::pair<std::string, WeightFormat>> QuantPolicy::entries() const {
+  std::vector<std::pair<std::string, WeightFormat>> out;
+  for (const NamedClass& known : kClasses) {
+    if (this->*known.format != WeightFormat::kStored) out.emplace_back(known.name, this->*known.format);
   }
-  return WeightFormat::kStored;
+  for (const auto& [place, format] : layers) {
+    out.emplace_back(std::string(quant_class_name(place.first)) + "." + std::to_string(place.second), format);
+  }
+  return out;
+}
+
+std::string QuantPolicy::text() const {
+  std::string out;
+  for (const auto& [name, format] : entries()) {
+    out += (out.empty() ? "" : ",") + name + "=" + std::string(name_of(format));
+  }
+  return out.empty() ? "none" : out;
 }
 
 Result<QuantPolicy> parse_quant_policy(std::string_view text) {
@@ -105,6 +145,17 @@ Result<QuantPolicy> parse_quant_policy(std::string_view text) {
     text.remove_prefix(std::min(comma + 1, text.size()));
   }
   return policy;
+}
+
+Status check_layers(const QuantPolicy& policy, const ModelConfig& config) {
+  const int64_t layers = config.num_hidden_layers + config.num_nextn_predict_layers;
+  for (const auto& [place, format] : policy.layers) {
+    if (place.second < layers) continue;
+    return invalid("quantisation of layer " + std::to_string(place.second) + " (" +
+                   std::string(quant_class_name(place.first)) + "): the model has layers 0 to " +
+                   std::to_string(layers - 1));
+  }
+  return {};
 }
 
 }  // namespace fathom

@@ -1,21 +1,29 @@
 // Quantisation policy: which format the matrices of each class of a model are kept in, as `--quant` says it.
 #pragma once
 
-#include <array>
+#include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "base/result.h"
-#include "model/tensor_plan.h"
-#include "numerics/intq.h"
+#include "tensor/tensor.h"
 
 namespace fathom {
+
+enum class TensorClass;  // model/tensor_plan.h, which knows configs, which hold a policy
+struct TensorSpec;
+struct ModelConfig;
 
 /// kStored: as the checkpoint has it.
 enum class WeightFormat { kStored, kBF16, kFp8, kInt8, kInt4, kIq4Nl, kMxfp4 };
 
 std::string_view name_of(WeightFormat format);
 GroupFormat groups_of(WeightFormat format);
+/// The name of a class that may be quantised ("experts"), empty for the others.
+std::string_view quant_class_name(TensorClass tensor_class);
 
 /// The classes that may be quantised. Embedding, router, norms and biases stay as stored: a token reads one row of the
 /// first, the second decides by small differences, the rest is small. So does kv_b_proj, which the two forms of
@@ -27,14 +35,26 @@ struct QuantPolicy {
   WeightFormat experts = WeightFormat::kStored;
   WeightFormat head = WeightFormat::kStored;
   WeightFormat mtp = WeightFormat::kStored;
+  /// Single layers of a class that differ from it.
+  std::map<std::pair<TensorClass, int64_t>, WeightFormat> layers = {};
 
   /// The format of one tensor of the plan.
   WeightFormat format_of(const TensorSpec& spec) const;
+  /// What the policy says, class by class and then layer by layer: {"experts", int4}, {"experts.3", int8}. Classes as
+  /// stored are left out. Joined as NAME=FORMAT by commas it is what parse_quant_policy reads.
+  std::vector<std::pair<std::string, WeightFormat>> entries() const;
+  std::string text() const;
+
+  bool operator==(const QuantPolicy&) const = default;
 };
 
 /// Parses "int8", "experts=int4", "int8,experts=int4,head=bf16": first the format of all classes, if there is one, then
-/// those of single classes. With a 4-bit format for all, the head is INT8 unless it is named: it decides between many
+/// those of single classes, and of single layers of a class ("experts.3=int8"; MTP module k is layer
+/// num_hidden_layers + k). With a 4-bit format for all, the head is INT8 unless it is named: it decides between many
 /// near tokens. Errors name the part that is not understood and what is accepted. Empty and "none": as stored.
 Result<QuantPolicy> parse_quant_policy(std::string_view text);
+
+/// Whether the model has the layers that the policy names. The error names one that it has not.
+Status check_layers(const QuantPolicy& policy, const ModelConfig& config);
 
 }  // namespace fathom

@@ -115,6 +115,11 @@ int64_t TensorSpec::num_elements() const {
 
 std::vector<TensorSpec> expected_tensors(const ModelConfig& config) { return Planner(config).run(); }
 
+TensorSpec tied_head(const ModelConfig& config) {
+  return {
+      .name = "lm_head.weight", .shape = {config.vocab_size, config.hidden_size}, .tensor_class = TensorClass::kHead};
+}
+
 std::string scale_name(const std::string& weight_name) { return weight_name + "_scale_inv"; }
 
 std::vector<int64_t> scale_shape(const std::vector<int64_t>& weight_shape) {

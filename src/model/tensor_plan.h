@@ -37,6 +37,9 @@ struct TensorSpec {
 /// FP8 scales are not listed: a tensor that is stored as E4M3 has one (scale_name, scale_shape).
 std::vector<TensorSpec> expected_tensors(const ModelConfig& config);
 
+/// The head of a model whose head is the embedding's matrix, as a tensor of its own: what a quantised copy is called.
+TensorSpec tied_head(const ModelConfig& config);
+
 /// The name of the FP32 scales of an E4M3 weight: NAME_scale_inv (they multiply, despite the name).
 std::string scale_name(const std::string& weight_name);
 /// One scale per 128x128 block: [ceil(out / 128), ceil(in / 128)] for a matrix shape [out, in].

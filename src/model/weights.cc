@@ -129,7 +129,10 @@ void visit_weights(const ModelConfig& config, ModelWeights& weights,
     check(slot.value != nullptr, "every planned tensor has a slot");
     bind(spec, *slot.value, slot.grad);
   }
-  if (config.tie_word_embeddings) weights.head = weights.embedding;
+  // A tied head that was packed or quantised is a copy of its own.
+  const bool is_copy =
+      weights.head.value.layout == WeightLayout::kPanels || weights.head.value.groups != GroupFormat::kNone;
+  if (config.tie_word_embeddings && !is_copy) weights.head = weights.embedding;
 }
 
 }  // namespace fathom

@@ -69,7 +69,7 @@ struct ModelWeights {
   Param embedding;  // [V, D]
   std::vector<BlockWeights> blocks;
   Param norm;  // [D]
-  Param head;  // [V, D]; the embedding's value and gradient when tied
+  Param head;  // [V, D]; when tied the embedding's value and gradient, or a quantised copy
   std::vector<MtpWeights> mtp;
 };
 

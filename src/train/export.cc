@@ -56,6 +56,7 @@ Status append_entry(CheckpointWriter& writer, const Parameters::Entry& entry, Ex
 std::string config_text(const ModelConfig& config, ExportFormat format) {
   ModelConfig out = config;
   out.quantization.reset();
+  out.stored_formats.reset();
   if (format == ExportFormat::kFp8) out.quantization = Fp8Quantization{};
   Json json = out.to_json();
   json.set("torch_dtype", format == ExportFormat::kF32 ? "float32" : "bfloat16");

@@ -65,6 +65,7 @@ void TrainConfig::set_shape(const ModelConfig& config) {
 
 Result<ModelConfig> TrainConfig::model_config() const {
   ModelConfig c = shape;
+  c.stored_formats.reset();
   c.quantization.reset();  // masters are FP32, whatever the checkpoint to start from was
   c.aux_loss_alpha = balance_alpha;
   // The gates of V2 belong to its model type: the library's V3 class would compute another function of the same file.

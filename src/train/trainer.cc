@@ -173,6 +173,7 @@ Status Trainer::start_from_checkpoint() {
   // These do not shape a tensor; everything else must be the checkpoint's, or its weights would mean something else.
   const ModelConfig& wanted = parameters_.config();
   stored.quantization.reset();
+  stored.stored_formats.reset();
   stored.max_position_embeddings = wanted.max_position_embeddings;
   stored.initializer_range = wanted.initializer_range;
   stored.aux_loss_alpha = wanted.aux_loss_alpha;

@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import re
 import unittest
 
 import support
@@ -110,6 +111,55 @@ class Eval(CommandLineCase):
                              needles=[self.directory / name, needle])
         self.refused("eval", support.tiny_model(), "--text", self.directory / "absent.txt", needles=["absent.txt"])
         self.refused("eval", support.tiny_model(), "--text", self.directory, needles=[self.directory])
+
+    def test_a_model_beside_itself_and_beside_its_quantised_form(self):
+        text = "\n".join(self.stories)
+        plain = self.evaluate(text)
+        same = self.evaluate(text, "--kl-against", support.tiny_model())
+        self.assertEqual(set(same) - set(plain), {"against"})
+        self.assertEqual(same["against"]["kl_per_token"], 0)
+        self.assertEqual(same["against"]["top1_agreement"], 1)
+        self.assertAlmostEqual(same["bits_per_byte"], plain["bits_per_byte"], places=5)
+        self.assertEqual(same["against"]["bits_per_byte"], same["bits_per_byte"])
+        last = 0
+        for quant in ("int8", "int4"):
+            found = self.evaluate(text, "--quant", quant, "--kl-against", support.tiny_model())
+            self.assertEqual(found["against"]["bits_per_byte"], same["bits_per_byte"])
+            self.assertGreater(found["against"]["kl_per_token"], 3 * last)
+            self.assertLess(found["against"]["top1_agreement"], 1)
+            self.assertEqual(self.evaluate(text, "--quant", quant, "--kl-against", support.tiny_model(), threads=2)["against"],
+                             found["against"])
+            last = found["against"]["kl_per_token"]
+        turned = self.evaluate(text, "--kl-against", support.tiny_model(), "--kl-quant", "int4")
+        self.assertEqual(turned["against"]["bits_per_byte"], found["bits_per_byte"])
+        self.assertNotEqual(turned["against"]["kl_per_token"], found["against"]["kl_per_token"])
+
+    def test_models_that_cannot_be_compared_are_refused(self):
+        (self.directory / "a.txt").write_text("Hello world")
+        base = ("eval", support.tiny_model(), "--text", self.directory / "a.txt")
+        self.refused(*base, "--kl-against", "no-such-model", needles=['"no-such-model"'])
+        self.refused(*base, "--kl-quant", "int8", needles=["--kl-against"])
+        self.refused(*base, "--kl-against", support.tiny_model(), "--kl-quant", "int9", needles=["--kl-quant", '"int9"'])
+        self.refused("eval", support.tiny_model(), "--sums", 1, "--kl-against", support.tiny_model(), needles=["--text"])
+        if (support.ROOT / "models" / "demo").exists():
+            self.refused(*base, "--kl-against", support.ROOT / "models" / "demo", needles=["models/demo", "vocabulary of 4096"])
+
+    def test_the_demo_model_in_int4_errs_as_documented(self):
+        """docs/numerics.md has the table. The levels' orders of sums move the KL by 0.2 %."""
+        demo = support.ROOT / "models" / "demo"
+        if not demo.exists():
+            self.skipTest("models/demo is not part of this checkout")
+        work = support.fresh_directory("demo_text")
+        support.made("data", "synth", "-o", work / "synth.jsonl", "--documents", 40, "--seed", 77, "--mixture", "1,0,0,0")
+        documents = [json.loads(line)["text"] for line in (work / "synth.jsonl").read_text().splitlines()]
+        (work / "text.txt").write_text("\n<|endoftext|>\n".join(documents))
+        done = support.run("eval", demo, "--text", work / "text.txt", "--quant", "int4", "--kl-against", demo, "--json")
+        self.assert_success(done)
+        found = json.loads(done.stdout)["against"]
+        documented = re.search(r"^\| int4 \| ([0-9.]+) \| ([0-9.]+) %", (support.ROOT / "docs" / "numerics.md").read_text(),
+                               re.MULTILINE)
+        self.assertAlmostEqual(found["kl_per_token"] / float(documented.group(1)), 1, delta=0.02)
+        self.assertAlmostEqual(100 * found["top1_agreement"], float(documented.group(2)), delta=0.2)
 
     def test_ctrl_c_ends_a_long_text(self):
         (self.directory / "long.txt").write_text("\n".join(self.stories) * 200)  # one document

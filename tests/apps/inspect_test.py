@@ -63,6 +63,30 @@ class Inspect(CommandLineCase):
                 self.assertIn(dtype, text)
                 self.assertIn("fits", text)
 
+    def test_quant_tells_the_memory_of_every_class(self):
+        model = support.tiny_model("bf16")
+        plain = self.inspect_json(model)
+        self.assertNotIn("memory_by_class", plain)
+        last = None
+        for quant in ("bf16", "int8", "int4,head=int4"):
+            done = support.run("inspect", model, "--quant", quant, "--json")
+            self.assert_success(done)
+            found = json.loads(done.stdout)
+            self.assertEqual(found["bytes_by_class"], plain["bytes_by_class"])
+            self.assertEqual(set(found["memory_by_class"]), set(found["bytes_by_class"]))
+            self.assertEqual(sum(found["memory_by_class"].values()), found["memory_bytes"])
+            self.assertEqual(found["memory_by_class"]["embedding"], plain["bytes_by_class"]["embedding"])
+            if last:
+                self.assertLess(found["memory_by_class"]["routed experts"], 0.65 * last["memory_by_class"]["routed experts"])
+                self.assertLess(found["needed_bytes"], last["needed_bytes"])
+            last = found
+        self.assertIn(", in memory ", support.made("inspect", model, "--quant", "int4").stdout)
+        config = config_only("deepseek-v3")  # also of a model that is not there
+        found = json.loads(support.made("inspect", config, "--quant", "int8,experts=int4", "--json").stdout)
+        self.assertLess(found["memory_by_class"]["routed experts"], 0.6 * found["bytes_by_class"]["routed experts"])
+        self.refused("inspect", model, "--quant", "int9", needles=["--quant", '"int9"'])
+        self.refused("inspect", model, "--quant", "experts.99=int8", needles=["layer 99"])
+
     def test_parameters_are_the_elements_of_the_tensors(self):
         model = support.tiny_model()
         header, data = support.read_safetensors(model / "model.safetensors")

@@ -20,6 +20,27 @@ class Folder : public testing::Test {
 using AtomicFileTest = Folder;
 using ReadFileTest = Folder;
 using MappedFileTest = Folder;
+using FileLockTest = Folder;
+
+TEST_F(FileLockTest, HasOneHolderAtATime) {
+  const Path path = path_ / "lock";
+  {
+    auto held = FileLock::try_acquire(path);
+    ASSERT_TRUE(held && *held);
+    const FileLock moved = std::move(**held);
+    const auto second = FileLock::try_acquire(path);
+    ASSERT_TRUE(second);
+    EXPECT_FALSE(*second);
+  }
+  const auto after = FileLock::try_acquire(path);
+  EXPECT_TRUE(after && *after);
+}
+
+TEST_F(FileLockTest, NamesAPlaceThatCannotBeLocked) {
+  const auto lock = FileLock::try_acquire(path_ / "absent" / "lock");
+  ASSERT_FALSE(lock);
+  EXPECT_NE(lock.error().text.find("absent/lock"), std::string::npos) << lock.error().text;
+}
 
 TEST_F(AtomicFileTest, AppearsOnlyWithCommit) {
   const Path target = path_ / "a.txt";

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <set>
 
 #include "base/json.h"
 #include "checkpoint/checkpoint_writer.h"
@@ -186,6 +187,50 @@ TEST(CheckpointWriter, LeavesNothingWithoutCommit) {
     ASSERT_TRUE(writer->append("a", bytes_of("aaaa")));
   }
   EXPECT_TRUE(std::filesystem::is_empty(dir.path()));
+}
+
+TEST(CheckpointWriter, GoesOnBehindCompleteShardsOfTheSameIdentity) {
+  const TempDir dir;
+  const Path target = dir.path() / "out", partial = dir.path() / "out.partial";
+  const CheckpointWriterOptions options{.max_shard_bytes = 8, .resume_identity = "one"};
+  {
+    auto writer = CheckpointWriter::create(target, kDecls, options);
+    ASSERT_TRUE(writer) << writer.error().text;
+    EXPECT_EQ(writer->num_resumed(), 0u);
+    ASSERT_TRUE(writer->append("a", bytes_of("aaaa")));
+    ASSERT_TRUE(writer->append("b", bytes_of("bb")));
+    const auto second = CheckpointWriter::create(target, kDecls, options);
+    ASSERT_FALSE(second);
+    EXPECT_NE(second.error().text.find("another run is writing"), std::string::npos) << second.error().text;
+  }
+  EXPECT_FALSE(std::filesystem::exists(partial)) << "no shard was complete";
+  {
+    auto writer = CheckpointWriter::create(target, kDecls, options);
+    ASSERT_TRUE(writer) << writer.error().text;
+    ASSERT_TRUE(writer->append("a", bytes_of("aaaa")));
+    ASSERT_TRUE(writer->append("b", bytes_of("bbbb")));
+    ASSERT_TRUE(writer->append("c", bytes_of("ccc")));
+  }
+  EXPECT_TRUE(std::filesystem::exists(partial));
+  EXPECT_FALSE(CheckpointWriter::create(target, kDecls, {.max_shard_bytes = 8, .resume_identity = "two"}));
+  EXPECT_FALSE(CheckpointWriter::create(target, kDecls)) << "one that cannot resume leaves it alone";
+  auto writer = CheckpointWriter::create(target, kDecls, options);
+  ASSERT_TRUE(writer) << writer.error().text;
+  EXPECT_EQ(writer->num_resumed(), 2u);
+  ASSERT_TRUE(writer->append("c", bytes_of("cccccc")));
+  { const CheckpointWriter ends = std::move(*writer); }  // between the last shard and the commit
+  auto last = CheckpointWriter::create(target, kDecls, options);
+  ASSERT_TRUE(last) << last.error().text;
+  EXPECT_EQ(last->num_resumed(), 3u);
+  ASSERT_TRUE(last->add_file("config.json", "{}"));
+  ASSERT_TRUE(last->commit());
+  EXPECT_FALSE(std::filesystem::exists(partial));
+  std::set<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(target)) names.insert(entry.path().filename());
+  EXPECT_EQ(names, (std::set<std::string>{"config.json", "model-00001-of-00002.safetensors",
+                                          "model-00002-of-00002.safetensors", "model.safetensors.index.json"}));
+  EXPECT_TRUE(Checkpoint::open(target));
+  EXPECT_FALSE(CheckpointWriter::create(target, kDecls, options)) << "it exists";
 }
 
 TEST(CheckpointWriter, ReplacesOnlyOldCheckpointsAndOnlyWhenAsked) {

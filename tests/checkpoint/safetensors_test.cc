@@ -83,9 +83,9 @@ TEST(Safetensors, RefusesHeadersThatAreNotWhatTheFormatSays) {
 }
 
 TEST(Safetensors, RefusesUnknownDtypes) {
-  EXPECT_EQ(
-      error_of(one_tensor("F8_E5M2", "[4]", "[0,4]"), "abcd"),
-      "f: tensor \"w\": dtype \"F8_E5M2\" is not supported; accepted: F64, F32, F16, BF16, F8_E4M3, I64, I32, U8");
+  EXPECT_EQ(error_of(one_tensor("F8_E5M2", "[4]", "[0,4]"), "abcd"),
+            "f: tensor \"w\": dtype \"F8_E5M2\" is not supported; accepted: F64, F32, F16, BF16, F8_E4M3, F8_E8M0, "
+            "I64, I32, I8, U8");
 }
 
 TEST(Safetensors, RefusesShapesThatDoNotMatchTheBytes) {

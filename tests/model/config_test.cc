@@ -244,7 +244,7 @@ TEST(ModelConfig, RefusesOtherQuantizations) {
     return error_with("quantization_config", quantization.dump());
   };
   const std::string where = "config.json: quantization_config: ";
-  EXPECT_EQ(error("quant_method", "\"awq\""), where + "quant_method \"awq\" is not supported; accepted: fp8");
+  EXPECT_EQ(error("quant_method", "\"awq\""), where + "quant_method \"awq\" is not supported; accepted: fp8, fathom");
   EXPECT_EQ(error("fmt", "\"e5m2\""), where + "fmt \"e5m2\" is not supported; accepted: e4m3");
   EXPECT_EQ(error("activation_scheme", "\"static\""),
             where + "activation_scheme \"static\" is not supported; accepted: dynamic");

@@ -115,6 +115,22 @@ TEST(PrepareWeights, LeavesEmbeddingRouterNormsAndKvB) {
   EXPECT_EQ(block.moe.gate.value[0].layout, WeightLayout::kPanels);
 }
 
+TEST(PrepareWeights, CountsTheSameBytesFromThePlanAlone) {
+  for (const DType dtype : {DType::kBF16, DType::kF32}) {
+    const auto model = testing::random_model(testing::awkward_config(), 5, dtype);
+    for (const char* quant : {"none", "int8", "int4,experts=mxfp4", "fp8", "bf16", "experts=iq4_nl,experts.2=none"}) {
+      for (Precision precision : {Precision::kF32, Precision::kBF16}) {
+        int64_t planned = 0;
+        for (const TensorSpec& spec : expected_tensors(model->config)) {
+          planned += prepared_bytes(spec, dtype, GroupFormat::kNone, policy_of(quant), precision);
+        }
+        EXPECT_EQ(planned, prepared_bytes(*model, policy_of(quant), precision).prepared)
+            << quant << " " << name_of(dtype) << " " << static_cast<int>(precision);
+      }
+    }
+  }
+}
+
 TEST(PrepareWeights, CountsBytesBeforeAndAfter) {
   const auto model = testing::random_model(testing::awkward_config(), 5, DType::kBF16);
   const PreparedBytes before = prepared_bytes(*model, policy_of("int8"), Precision::kBF16);

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include "model/config.h"
+#include "model/tensor_plan.h"
+
 namespace fathom {
 namespace {
 
@@ -70,6 +73,45 @@ TEST(QuantPolicy, NamesEveryFormatAsItParsesIt) {
   for (WeightFormat f : {WeightFormat::kBF16, WeightFormat::kFp8, WeightFormat::kInt8, WeightFormat::kInt4,
                          WeightFormat::kIq4Nl, WeightFormat::kMxfp4}) {
     EXPECT_EQ(parse_quant_policy(name_of(f))->experts, f);
+  }
+}
+
+TEST(QuantPolicy, TakesLayersApart) {
+  const auto policy = parse_quant_policy("int8,experts=int4,experts.3=int8,attention.0=none");
+  ASSERT_TRUE(policy);
+  TensorSpec spec = matrix(TensorClass::kRoutedExpert);
+  spec.layer = 2;
+  EXPECT_EQ(policy->format_of(spec), WeightFormat::kInt4);
+  spec.layer = 3;
+  EXPECT_EQ(policy->format_of(spec), WeightFormat::kInt8);
+  spec.tensor_class = TensorClass::kDenseFfn;
+  EXPECT_EQ(policy->format_of(spec), WeightFormat::kInt8);
+  spec = matrix(TensorClass::kAttention);
+  spec.layer = 0;
+  EXPECT_EQ(policy->format_of(spec), WeightFormat::kStored);
+  EXPECT_EQ(*parse_quant_policy(policy->text()), *policy);
+  for (const char* text : {"experts.=int8", "experts.x=int8", "experts.-1=int8", "experts.3.4=int8",
+                           "experts.99999999999999999999=int8"}) {
+    const auto broken = parse_quant_policy(text);
+    ASSERT_FALSE(broken) << text;
+    EXPECT_NE(broken.error().text.find("CLASS.NUMBER"), std::string::npos) << broken.error().text;
+  }
+  ModelConfig config;
+  config.num_hidden_layers = 4;
+  EXPECT_TRUE(check_layers(*policy, config));
+  config.num_hidden_layers = 3;
+  EXPECT_FALSE(check_layers(*policy, config));
+  config.num_nextn_predict_layers = 1;
+  EXPECT_TRUE(check_layers(*policy, config)) << "layer 3 is the MTP module";
+}
+
+TEST(QuantPolicy, WritesWhatItReads) {
+  for (const char* text : {"none", "int8", "experts=int4", "mxfp4,head=bf16,experts.1=fp8", "iq4_nl,attention=none"}) {
+    const auto policy = parse_quant_policy(text);
+    ASSERT_TRUE(policy);
+    const auto again = parse_quant_policy(policy->text());
+    ASSERT_TRUE(again) << policy->text();
+    EXPECT_EQ(*again, *policy) << policy->text();
   }
 }
 
