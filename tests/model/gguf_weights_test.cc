@@ -18,6 +18,7 @@
 #include "model/prepare_weights.h"
 #include "model/test_models.h"
 #include "model/transformer.h"
+#include "numerics/intq.h"
 
 namespace fathom {
 namespace {
