@@ -87,6 +87,7 @@ Status serve(const ServeOptions& options) {
       .chat_format = session->chat_format() ? &*session->chat_format() : nullptr,
       .encode_prompt = [s = session.get()](std::string_view text) { return s->encode_prompt(text); },
       .defaults = session->sampling({}),
+      .speculation = session->speculation(),
       .vocab_size = session->model().config.vocab_size,
       .max_model_len = session->context_length(),
       .names = options.names,

@@ -5,7 +5,7 @@
 namespace fathom::serve {
 
 EngineLoop::EngineLoop(Engine& engine, EngineLoopLimits limits) : engine_(engine), limits_(limits) {
-  stats_.num_pages = engine.stats().max_pages;
+  static_cast<EngineStats&>(stats_) = engine.stats();
   thread_ = std::thread([this] { run(); });
 }
 
@@ -25,7 +25,11 @@ std::optional<std::vector<int64_t>> EngineLoop::submit(std::vector<GenerationJob
     if (static_cast<int64_t>(waiting_.size() + jobs.size()) > limits_.max_waiting) return std::nullopt;
     for (GenerationJob& job : jobs) {
       ids.push_back(next_id_);
-      waiting_.push_back({next_id_++, std::move(job)});
+      const int64_t priority = job.request.priority;
+      const auto place = std::find_if(waiting_.rbegin(), waiting_.rend(), [priority](const Waiting& before) {
+                           return before.job.request.priority >= priority;
+                         }).base();
+      waiting_.insert(place, {next_id_++, std::move(job)});
       ++stats_.waiting;
     }
   }
@@ -56,6 +60,7 @@ void EngineLoop::run() {
     if (stopping_) return;
     const std::vector<int64_t> cancelled = std::exchange(cancelled_, {});
     drop_cancelled(cancelled);
+    expire(lock);
     admit(lock);
     publish();
     lock.unlock();
@@ -73,13 +78,30 @@ void EngineLoop::drop_cancelled(const std::vector<int64_t>& cancelled) {
   }
 }
 
-/// First come, first served, up to max_running: among these the engine shares out its pages. `lock` is held; it is let
-/// go for sinks.
+/// Ends what waits before the engine and has missed its deadline. `lock` is held; it is let go for sinks.
+void EngineLoop::expire(std::unique_lock<std::mutex>& lock) {
+  const auto now = Clock::now();
+  std::vector<Waiting> late;
+  for (Waiting& waiting : waiting_) {
+    const auto& deadline = waiting.job.request.deadline;
+    if (deadline && *deadline <= now) late.push_back(std::move(waiting));
+  }
+  if (late.empty()) return;
+  for (const Waiting& ended : late) {
+    std::erase_if(waiting_, [&](const Waiting& waiting) { return waiting.id == ended.id; });
+  }
+  lock.unlock();
+  for (const Waiting& ended : late) ended.job.sink({.finish = FinishReason::kDeadline});
+  lock.lock();
+}
+
+/// By priority, then first come, first served, up to max_running: among these the engine shares out its pages. `lock`
+/// is held; it is let go for sinks.
 void EngineLoop::admit(std::unique_lock<std::mutex>& lock) {
   while (!waiting_.empty() && static_cast<int64_t>(running_.size()) < limits_.max_running) {
     Waiting next = std::move(waiting_.front());
     waiting_.pop_front();
-    const auto sequence = engine_.submit(next.job.prompt, next.job.sampling, next.job.max_new_tokens);
+    const auto sequence = engine_.submit(next.job.request);
     if (sequence) {
       running_.emplace(*sequence, Running{next.id, std::move(next.job.sink)});
       continue;
@@ -92,17 +114,25 @@ void EngineLoop::admit(std::unique_lock<std::mutex>& lock) {
 
 void EngineLoop::step() {
   if (!engine_.has_work()) return;
-  const auto events = engine_.step();
+  auto events = engine_.step();
+  ++num_steps_;
   if (!events) {  // nothing was computed: the youngest makes room for the others
     const auto youngest = std::prev(running_.end());
     youngest->second.sink({.error = events.error()});
     finish(youngest->first);
     return;
   }
-  for (const TokenEvent& event : *events) {
+  for (TokenEvent& event : *events) {
     const auto found = running_.find(event.sequence_id);
     if (found == running_.end()) continue;
-    found->second.sink({.token = event.token, .finish = event.finish});
+    found->second.sink({.token = event.token,
+                        .finish = event.finish,
+                        .logprobs = std::move(event.logprobs),
+                        .prompt_logprobs = std::move(event.prompt_logprobs),
+                        .embedding = std::move(event.embedding),
+                        .prefix_hit_tokens = event.prefix_hit_tokens,
+                        .draft_tokens = event.draft_tokens,
+                        .draft_accepted = event.draft_accepted});
     if (event.finish != FinishReason::kNone) finish(event.sequence_id);
   }
 }
@@ -114,12 +144,9 @@ void EngineLoop::finish(int64_t sequence_id) {
 
 /// Makes the numbers of this thread visible; mutex_ is held.
 void EngineLoop::publish() {
-  const EngineStats engine = engine_.stats();
-  stats_.running = engine.running;
-  stats_.waiting = static_cast<int64_t>(waiting_.size()) + engine.waiting;
-  stats_.pages_in_use = engine.pages_in_use;
-  stats_.num_pages = engine.max_pages;
-  stats_.numeric_errors = engine.numeric_errors;
+  static_cast<EngineStats&>(stats_) = engine_.stats();
+  stats_.waiting += std::ssize(waiting_);
+  stats_.steps = num_steps_;
 }
 
 }  // namespace fathom::serve

@@ -21,15 +21,19 @@ struct GenerationEvent {
   int32_t token = TokenEvent::kNoToken;
   FinishReason finish = FinishReason::kNone;
   std::optional<Error> error{};
+  std::optional<Logprobs> logprobs{};  // as in TokenEvent, like everything below
+  std::vector<Logprobs> prompt_logprobs{};
+  std::vector<float> embedding{};
+  int64_t prefix_hit_tokens = 0;
+  int64_t draft_tokens = 0;
+  int64_t draft_accepted = 0;
 
   bool ends() const { return finish != FinishReason::kNone || error.has_value(); }
 };
 
 /// One sequence to generate. `sink` is called on the engine's thread and must hand the event on quickly.
 struct GenerationJob {
-  std::vector<int32_t> prompt;
-  SamplingParams sampling;
-  int64_t max_new_tokens = 1;
+  Request request;  // for which the engine has an event: a token, log-probabilities of the prompt or an embedding
   std::function<void(const GenerationEvent&)> sink;
 };
 
@@ -38,13 +42,9 @@ struct EngineLoopLimits {
   int64_t max_waiting = 1024;  // sequences before it
 };
 
-/// A snapshot for metrics and tests.
-struct EngineLoopStats {
-  int64_t running = 0;
-  int64_t waiting = 0;  // before the engine, or in it for pages
-  int64_t pages_in_use = 0;
-  int64_t num_pages = 0;
-  int64_t numeric_errors = 0;
+/// A snapshot for metrics and tests: the engine's, where `waiting` counts those before it as well.
+struct EngineLoopStats : EngineStats {
+  int64_t steps = 0;  // of the model
 };
 
 class EngineLoop {
@@ -56,7 +56,8 @@ class EngineLoop {
   EngineLoop(const EngineLoop&) = delete;
   EngineLoop& operator=(const EngineLoop&) = delete;
 
-  /// Queues all jobs or none; their ids in order, or nothing when the queue has no room. Any thread.
+  /// Queues all jobs or none, behind those of their priority; their ids in order, or nothing when the queue has no
+  /// room. Any thread.
   std::optional<std::vector<int64_t>> submit(std::vector<GenerationJob> jobs);
   /// Ends a job; unknown ids are fine. Its sink may still see what a step in progress produced. Any thread.
   void cancel(int64_t job_id);
@@ -73,6 +74,7 @@ class EngineLoop {
   };
 
   void run();
+  void expire(std::unique_lock<std::mutex>& lock);
   void drop_cancelled(const std::vector<int64_t>& cancelled);
   void admit(std::unique_lock<std::mutex>& lock);
   void step();
@@ -81,11 +83,12 @@ class EngineLoop {
 
   Engine& engine_;
   const EngineLoopLimits limits_;
-  std::map<int64_t, Running> running_;  // by sequence id; this thread's alone
+  std::map<int64_t, Running> running_;  // by sequence id; this and the next are that thread's alone
+  int64_t num_steps_ = 0;
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<Waiting> waiting_;
+  std::deque<Waiting> waiting_;  // higher priorities first
   std::vector<int64_t> cancelled_;
   EngineLoopStats stats_;
   int64_t next_id_ = 0;

@@ -103,7 +103,7 @@ std::string Metrics::text(const Gauges& gauges, std::string_view model, std::str
   text += single("fathom_connections", "gauge", "Open connections.", gauges.connections);
   text += single("fathom_sequences_running", "gauge", "Sequences in the engine.", gauges.engine.running);
   text += single("fathom_sequences_waiting", "gauge", "Sequences in the queue.", gauges.engine.waiting);
-  text += single("fathom_cache_pages", "gauge", "Pages of the KV cache, 64 tokens each.", gauges.engine.num_pages);
+  text += single("fathom_cache_pages", "gauge", "Pages of the KV cache, 64 tokens each.", gauges.engine.max_pages);
   text += single("fathom_cache_pages_in_use", "gauge", "Pages of the KV cache that sequences hold.",
                  gauges.engine.pages_in_use);
   text += single("fathom_numeric_errors_total", "counter", "Sequences that ended because a logit was not a number.",

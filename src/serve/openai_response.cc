@@ -13,7 +13,10 @@ Json usage_json(const Usage& usage) {
   Json json = Json::object();
   json.set("prompt_tokens", usage.prompt_tokens).set("completion_tokens", usage.completion_tokens);
   json.set("total_tokens", usage.prompt_tokens + usage.completion_tokens);
-  return json.set("completion_tokens_details", Json::object().set("reasoning_tokens", usage.reasoning_tokens));
+  json.set("prompt_tokens_details", Json::object().set("cached_tokens", usage.cached_tokens));
+  Json details = Json::object().set("reasoning_tokens", usage.reasoning_tokens);
+  details.set("accepted_prediction_tokens", usage.accepted_tokens);
+  return json.set("completion_tokens_details", details.set("rejected_prediction_tokens", usage.rejected_tokens));
 }
 
 /// Reasoning under both names that clients know.
@@ -28,15 +31,15 @@ Json chunk(const ResponseHead& head, Json choice, bool usage_follows) {
   return json;
 }
 
-Json delta_choice(int64_t index, Json delta, Json reason) {
+Json delta_choice(int64_t index, Json delta, Json logprobs, Json reason) {
   Json choice = Json::object();
-  choice.set("index", index).set("delta", std::move(delta)).set("logprobs", Json());
+  choice.set("index", index).set("delta", std::move(delta)).set("logprobs", std::move(logprobs));
   return choice.set("finish_reason", std::move(reason));
 }
 
-Json text_choice(int64_t index, std::string_view text, Json reason) {
+Json text_choice(int64_t index, std::string_view text, Json logprobs, Json reason) {
   Json choice = Json::object();
-  choice.set("index", index).set("text", text).set("logprobs", Json());
+  choice.set("index", index).set("text", text).set("logprobs", std::move(logprobs));
   return choice.set("finish_reason", std::move(reason));
 }
 
@@ -44,6 +47,7 @@ Json text_choice(int64_t index, std::string_view text, Json reason) {
 
 std::string_view finish_reason(FinishReason finish, bool stopped_by_string) {
   if (finish == FinishReason::kNumericError) return "error";
+  if (finish == FinishReason::kDeadline) return "timeout";
   return stopped_by_string || finish == FinishReason::kStopToken ? "stop" : "length";
 }
 
@@ -53,14 +57,14 @@ Json completion_json(const ResponseHead& head, const std::vector<ChoiceResult>& 
     const ChoiceResult& result = choices[i];
     const auto index = static_cast<int64_t>(i);
     if (!head.chat) {
-      list.push(text_choice(index, result.content, result.finish_reason));
+      list.push(text_choice(index, result.content, result.logprobs, result.finish_reason));
       continue;
     }
     Json message = Json::object();
     message.set("role", "assistant").set("content", result.content);
     if (!result.reasoning.empty()) set_reasoning(message, result.reasoning);
     Json choice = Json::object();
-    choice.set("index", index).set("message", std::move(message)).set("logprobs", Json());
+    choice.set("index", index).set("message", std::move(message)).set("logprobs", result.logprobs);
     list.push(std::move(choice.set("finish_reason", result.finish_reason)));
   }
   Json json = head_json(head, head.chat ? "chat.completion" : "text_completion");
@@ -68,21 +72,23 @@ Json completion_json(const ResponseHead& head, const std::vector<ChoiceResult>& 
 }
 
 Json role_chunk(const ResponseHead& head, int64_t index, bool usage_follows) {
-  return chunk(head, delta_choice(index, Json::object().set("role", "assistant").set("content", ""), Json()),
+  return chunk(head, delta_choice(index, Json::object().set("role", "assistant").set("content", ""), Json(), Json()),
                usage_follows);
 }
 
 Json text_chunk(const ResponseHead& head, int64_t index, std::string_view reasoning, std::string_view content,
-                bool usage_follows) {
-  if (!head.chat) return chunk(head, text_choice(index, content, Json()), usage_follows);
+                Json logprobs, bool usage_follows) {
+  if (!head.chat) return chunk(head, text_choice(index, content, std::move(logprobs), Json()), usage_follows);
   Json delta = Json::object();
   if (!reasoning.empty()) set_reasoning(delta, reasoning);
   if (!content.empty()) delta.set("content", content);
-  return chunk(head, delta_choice(index, std::move(delta), Json()), usage_follows);
+  return chunk(head, delta_choice(index, std::move(delta), std::move(logprobs), Json()), usage_follows);
 }
 
-Json finish_chunk(const ResponseHead& head, int64_t index, std::string_view reason, bool usage_follows) {
-  return chunk(head, head.chat ? delta_choice(index, Json::object(), reason) : text_choice(index, "", reason),
+Json finish_chunk(const ResponseHead& head, int64_t index, std::string_view reason, Json logprobs, bool usage_follows) {
+  return chunk(head,
+               head.chat ? delta_choice(index, Json::object(), std::move(logprobs), reason)
+                         : text_choice(index, "", std::move(logprobs), reason),
                usage_follows);
 }
 

@@ -62,6 +62,7 @@ class ServeFixture : public ::testing::Test {
               return ids;
             },
             .defaults = {.temperature = 0},
+            .speculation = speculation_,
             .vocab_size = 257,
             .max_model_len = kContext,
             .names = {"tiny", "other-name"}};
@@ -91,6 +92,7 @@ class ServeFixture : public ::testing::Test {
   std::unique_ptr<Kernels> kernels_;
   std::unique_ptr<ChatFormat> format_;
   EngineOptions engine_options_;
+  SpeculationParams speculation_;  // of requests that do not say otherwise
   std::unique_ptr<Engine> engine_;
   serve::ServerOptions options_;
   std::unique_ptr<serve::Server> server_;
