@@ -324,6 +324,9 @@ class CommandLine {
     add_integer<int64_t>(*app, "--drain-timeout", o->drain_timeout_s, 0, 86400,
                          "seconds that requests in progress have after SIGTERM")
         ->group("Limits");
+    app->add_option("--metrics-compat", o->metrics_compat,
+                    "servers whose metric names /metrics has too, by commas: vllm, sglang")
+        ->delimiter(',');
     app->add_flag("--log-requests", server.log_requests, "a line per request on standard error, without its text");
     add_machine_flags(*app, o->compute);
     add_precision_flag(*app, o->compute);

@@ -63,6 +63,12 @@ Status serve(const ServeOptions& options) {
   const auto reasoning = serve::parse_reasoning_format(options.reasoning_parser);
   if (!reasoning) return Error{reasoning.error().code, "--reasoning-parser: " + reasoning.error().text};
 
+  for (const std::string& name : options.metrics_compat) {
+    const auto dialect = serve::parse_metrics_dialect(name);
+    if (!dialect) return Error{dialect.error().code, "--metrics-compat: " + dialect.error().text};
+    server_options.metrics_dialects.push_back(*dialect);
+  }
+
   std::unique_ptr<Session> session;  // outlives the server
   auto started = serve::Server::start(server_options);
   if (!started) return started.error();

@@ -28,24 +28,6 @@ ApiError too_long(int64_t prompt_tokens, std::optional<int64_t> max_tokens, int6
           .param = max_tokens ? "max_tokens" : "messages"};
 }
 
-ApiResult<std::vector<int32_t>> ids_of(const ServedModel& model, const Prompt& prompt) {
-  if (const auto* text = std::get_if<std::string>(&prompt)) {
-    auto ids = model.encode_prompt(*text);
-    if (!ids) return bad_parameter("prompt", "the prompt: " + ids.error().text);
-    if (ids->empty()) return bad_parameter("prompt", "the prompt is empty; give at least one character");
-    return *ids;
-  }
-  const auto& ids = std::get<std::vector<int32_t>>(prompt);
-  if (ids.empty()) return bad_parameter("prompt", "the prompt is empty; give at least one token id");
-  for (const int32_t id : ids) {
-    if (id >= model.vocab_size) {
-      return bad_parameter("prompt", "token id " + std::to_string(id) + " is outside the vocabulary of " +
-                                         std::to_string(model.vocab_size));
-    }
-  }
-  return ids;
-}
-
 /// The tokens that repetitions do not go through: of each text the last token that it ends in, as
 /// text-generation-webui does it.
 std::vector<int32_t> dry_breakers(const ServedModel& model, const GenerationRequest& request) {
@@ -113,6 +95,35 @@ ApiResult<std::string> render_chat(const ServedModel& model, const Json& message
   return *std::move(prompt);
 }
 
+std::optional<ApiError> check_model(const ServedModel& model, std::string_view name) {
+  if (name.empty() || std::find(model.names.begin(), model.names.end(), name) != model.names.end()) return {};
+  return ApiError{.status = 404,
+                  .code = "model_not_found",
+                  .message = "the model \"" + std::string(name.substr(0, 200)) +
+                             "\" does not exist; this server has \"" + model.names.front() + "\"",
+                  .param = "model"};
+}
+
+ApiResult<std::vector<int32_t>> prompt_ids(const ServedModel& model, const Prompt& prompt, const std::string& param) {
+  if (const auto* text = std::get_if<std::string>(&prompt)) {
+    auto ids = model.encode_prompt(*text);
+    if (!ids) return bad_parameter(param, "the " + param + ": " + ids.error().text);
+    if (ids->empty()) {
+      return bad_parameter(param, "the " + param + " is empty; give at least one character");
+    }
+    return *ids;
+  }
+  const auto& ids = std::get<std::vector<int32_t>>(prompt);
+  if (ids.empty()) return bad_parameter(param, "the " + param + " is empty; give at least one token id");
+  for (const int32_t id : ids) {
+    if (id >= model.vocab_size) {
+      return bad_parameter(param, "token id " + std::to_string(id) + " is outside the vocabulary of " +
+                                      std::to_string(model.vocab_size));
+    }
+  }
+  return ids;
+}
+
 ApiResult<PreparedRequest> prepare_request(const ServedModel& model, std::string_view body, bool chat) {
   const auto json = Json::parse(body, "the body");
   if (!json) {
@@ -123,13 +134,7 @@ ApiResult<PreparedRequest> prepare_request(const ServedModel& model, std::string
   PreparedRequest prepared;
   prepared.request = std::get<0>(std::move(parsed));
   GenerationRequest& request = prepared.request;
-  if (!request.model.empty() && std::find(model.names.begin(), model.names.end(), request.model) == model.names.end()) {
-    return ApiError{.status = 404,
-                    .code = "model_not_found",
-                    .message = "the model \"" + request.model.substr(0, 200) + "\" does not exist; this server has \"" +
-                               model.names.front() + "\"",
-                    .param = "model"};
-  }
+  if (auto error = check_model(model, request.model)) return *std::move(error);
   auto engine = engine_request(model, request);
   if (const auto* error = std::get_if<ApiError>(&engine)) return *error;
   prepared.engine = std::get<0>(std::move(engine));
@@ -141,7 +146,7 @@ ApiResult<PreparedRequest> prepare_request(const ServedModel& model, std::string
     request.prompts.emplace_back(std::move(text));
   }
   for (const Prompt& prompt : request.prompts) {
-    auto ids = ids_of(model, prompt);
+    auto ids = prompt_ids(model, prompt, "prompt");
     if (auto* error = std::get_if<ApiError>(&ids)) return *error;
     const auto length = static_cast<int64_t>(std::get<0>(ids).size());
     const int64_t room = model.max_model_len - length;
@@ -199,12 +204,7 @@ void Completion::start() {
   const bool only_echo = prepared_.request.max_tokens == 0 && !prepared_.engine.prompt_logprobs;
   if (!only_echo) {
     auto ids = loop_.submit(jobs());
-    if (!ids) {
-      return call_->fail({.status = 429,
-                          .code = "queue_full",
-                          .message = "the queue of this server is full; try again later",
-                          .param = {}});
-    }
+    if (!ids) return call_->fail(queue_full());
     job_ids_ = *std::move(ids);
   }
   for (const auto& prompt : prepared_.prompts) call_->metrics().count_prompt(static_cast<int64_t>(prompt.size()));
@@ -233,12 +233,7 @@ void Completion::on_event(size_t index, const GenerationEvent& event) {
   Part& part = parts_[index];
   if (over_ || part.done) return;
   if (event.error) return fail(index, to_api_error(*event.error));
-  if (event.finish == FinishReason::kNumericError) {
-    return fail(index, {.status = 500,
-                        .code = "numeric_error",
-                        .message = "the model's output for this request is not a number (NaN)",
-                        .param = {}});
-  }
+  if (event.finish == FinishReason::kNumericError) return fail(index, not_a_number());
   part.prefix_hit_tokens = event.prefix_hit_tokens;
   part.draft_tokens = event.draft_tokens;
   part.draft_accepted = event.draft_accepted;

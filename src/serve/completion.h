@@ -47,6 +47,11 @@ struct PreparedRequest {
 /// The prompt of a conversation. Errors: no chat template, what the template refuses.
 ApiResult<std::string> render_chat(const ServedModel& model, const Json& messages, const Json& template_arguments);
 
+/// Nothing, or model_not_found; an empty name is any model.
+std::optional<ApiError> check_model(const ServedModel& model, std::string_view name);
+/// The token ids of one entry of `param`. Errors: empty, ids outside the vocabulary, what the tokenizer refuses.
+ApiResult<std::vector<int32_t>> prompt_ids(const ServedModel& model, const Prompt& prompt, const std::string& param);
+
 /// From the body of a completion route to token ids. Errors: what the body gets wrong, model_not_found,
 /// context_length_exceeded.
 ApiResult<PreparedRequest> prepare_request(const ServedModel& model, std::string_view body, bool chat);

@@ -293,35 +293,34 @@ ApiResult<Json> parse_messages(const Json* messages) {
   return out;
 }
 
-ApiResult<std::vector<Prompt>> parse_prompts(const Json* prompt) {
-  const auto refuse = [](std::string message) { return bad_parameter("prompt", std::move(message)); };
+/// `prompt` of completions or `input` of embeddings.
+ApiResult<std::vector<Prompt>> parse_prompts(const Json* prompt, const std::string& key) {
+  const auto refuse = [&](std::string message) { return bad_parameter(key, std::move(message)); };
   const char* accepted = "a string, a list of strings, a list of token ids, or a list of such lists";
-  if (prompt == nullptr) return refuse(std::string("prompt is missing; accepted: ") + accepted);
+  if (prompt == nullptr) return refuse(key + " is missing; accepted: " + accepted);
   if (prompt->is_string()) return std::vector<Prompt>{prompt->as_string()};
-  if (!prompt->is_array() || prompt->items().empty()) {
-    return refuse(std::string("prompt must be ") + accepted + ", and not empty");
-  }
+  if (!prompt->is_array() || prompt->items().empty()) return refuse(key + " must be " + accepted + ", and not empty");
   const Json::Array& items = prompt->items();
   std::vector<Prompt> prompts;
   if (items.front().is_int()) {
-    auto ids = parse_ids(items, "prompt");
+    auto ids = parse_ids(items, key);
     if (auto* error = std::get_if<ApiError>(&ids)) return *error;
     prompts.emplace_back(std::get<0>(std::move(ids)));
     return prompts;
   }
   if (static_cast<int64_t>(items.size()) > kMaxChoices) {
-    return refuse("prompt has " + std::to_string(items.size()) + " entries; accepted: " + std::to_string(kMaxChoices) +
+    return refuse(key + " has " + std::to_string(items.size()) + " entries; accepted: " + std::to_string(kMaxChoices) +
                   " at most");
   }
   for (const Json& item : items) {
     if (item.kind() != items.front().kind() || !(item.is_string() || item.is_array())) {
-      return refuse(std::string("prompt must be ") + accepted);
+      return refuse(key + " must be " + accepted);
     }
     if (item.is_string()) {
       prompts.emplace_back(item.as_string());
       continue;
     }
-    auto ids = parse_ids(item.items(), "prompt");
+    auto ids = parse_ids(item.items(), key);
     if (auto* error = std::get_if<ApiError>(&ids)) return *error;
     prompts.emplace_back(std::get<0>(std::move(ids)));
   }
@@ -363,7 +362,7 @@ ApiResult<GenerationRequest> parse_completion_request(const Json& body) {
   GenerationRequest request;
   parse_common(fields, request);
   if (fields.error()) return *fields.error();
-  auto prompts = parse_prompts(fields.find("prompt"));
+  auto prompts = parse_prompts(fields.find("prompt"), "prompt");
   if (auto* error = std::get_if<ApiError>(&prompts)) return *error;
   request.prompts = std::get<0>(std::move(prompts));
   if (static_cast<int64_t>(request.prompts.size()) * request.n > kMaxChoices) {
@@ -420,6 +419,30 @@ SamplingParams choice_sampling(const SamplingParams& sampling, int64_t index) {
   return params;
 }
 
+ApiResult<EmbeddingRequest> parse_embedding_request(const Json& body) {
+  if (!body.is_object()) return not_an_object(body);
+  Fields fields(body);
+  EmbeddingRequest request;
+  fields.text("model", request.model);
+  std::string format = "float";
+  fields.text("encoding_format", format);
+  if (format != "float" && format != "base64") {
+    fields.refuse("encoding_format",
+                  "encoding_format is " + Json(format).dump().substr(0, 100) + "; accepted: \"float\", \"base64\"");
+  }
+  request.base64 = format == "base64";
+  if (fields.find("dimensions") != nullptr) {
+    fields.refuse("dimensions",
+                  "dimensions is not supported: this model was not trained to have its embeddings cut; "
+                  "leave it out");
+  }
+  if (fields.error()) return *fields.error();
+  auto inputs = parse_prompts(fields.find("input"), "input");
+  if (auto* error = std::get_if<ApiError>(&inputs)) return *error;
+  request.inputs = std::get<0>(std::move(inputs));
+  return request;
+}
+
 ApiResult<TokenizeRequest> parse_tokenize_request(const Json& body) {
   if (!body.is_object()) return not_an_object(body);
   Fields fields(body);
@@ -428,6 +451,7 @@ ApiResult<TokenizeRequest> parse_tokenize_request(const Json& body) {
   if (llama) request.add_special_tokens = false;
   fields.text(llama ? "content" : "prompt", request.text);
   fields.boolean(llama ? "add_special" : "add_special_tokens", request.add_special_tokens);
+  fields.boolean("return_token_strs", request.return_token_strs);
   if (fields.error()) return *fields.error();
   if (fields.find("messages") != nullptr) {
     auto messages = parse_messages(fields.find("messages"));

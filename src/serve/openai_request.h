@@ -71,11 +71,20 @@ ApiResult<SpeculationParams> speculation_of(const GenerationRequest& request, co
 /// The sampling of choice `index` of a prompt: the first uses the seed itself, the others seeds derived from it.
 SamplingParams choice_sampling(const SamplingParams& sampling, int64_t index);
 
+/// Body of /v1/embeddings.
+struct EmbeddingRequest {
+  std::string model;  // empty: not given
+  std::vector<Prompt> inputs;
+  bool base64 = false;
+};
+ApiResult<EmbeddingRequest> parse_embedding_request(const Json& body);
+
 /// Body of /tokenize: "prompt" (vLLM), "content" (llama.cpp) or "messages".
 struct TokenizeRequest {
   std::string text;
   Json messages;  // null: text counts
   bool add_special_tokens = true;
+  bool return_token_strs = false;  // the text of every token too
 };
 ApiResult<TokenizeRequest> parse_tokenize_request(const Json& body);
 /// Body of /detokenize: {"tokens": [...]}.

@@ -7,6 +7,8 @@
 #include <mutex>
 #include <optional>
 
+#include "serve/embeddings.h"
+#include "serve/metrics_compat.h"
 #include "serve/stream.h"
 
 namespace fathom::serve {
@@ -77,7 +79,7 @@ class Server::Impl {
     bool needs_model = true;  // 503 before there is one
   };
 
-  static const std::array<Route, 12>& routes();
+  static const std::array<Route, 14>& routes();
 
   void log(const std::string& line) {
     if (options_.log) options_.log(line);
@@ -101,6 +103,7 @@ class Server::Impl {
   void chat(const std::shared_ptr<Call>& call) { complete(call, true); }
   void completions(const std::shared_ptr<Call>& call) { complete(call, false); }
   void complete(const std::shared_ptr<Call>& call, bool chat);
+  void embeddings(const std::shared_ptr<Call>& call);
   void tokenize(const std::shared_ptr<Call>& call);
   void detokenize(const std::shared_ptr<Call>& call);
   /// Answers with what `work` returns; it runs beside the server's thread.
@@ -116,8 +119,8 @@ class Server::Impl {
   std::atomic<bool> draining_{false};
 };
 
-const std::array<Server::Impl::Route, 12>& Server::Impl::routes() {
-  static constexpr std::array<Route, 12> kRoutes = {{
+const std::array<Server::Impl::Route, 14>& Server::Impl::routes() {
+  static constexpr std::array<Route, 14> kRoutes = {{
       {"GET", "/health", &Impl::health, true, false},
       {"GET", "/version", &Impl::version, false, false},
       {"GET", "/metrics", &Impl::metrics, false, false},
@@ -128,6 +131,8 @@ const std::array<Server::Impl::Route, 12>& Server::Impl::routes() {
       {"POST", "/chat/completions", &Impl::chat},
       {"POST", "/v1/completions", &Impl::completions},
       {"POST", "/completions", &Impl::completions},
+      {"POST", "/v1/embeddings", &Impl::embeddings},
+      {"POST", "/embeddings", &Impl::embeddings},
       {"POST", "/tokenize", &Impl::tokenize},
       {"POST", "/detokenize", &Impl::detokenize},
   }};
@@ -231,8 +236,12 @@ void Server::Impl::metrics(const std::shared_ptr<Call>& call) {
   const Served* served = ready_;
   const Gauges gauges{
       .engine = stats(), .connections = http_->num_connections(), .ready = served != nullptr && !draining_};
-  call->respond_text(200, "text/plain; version=0.0.4; charset=utf-8",
-                     metrics_.text(gauges, served == nullptr ? "" : served->model.names.front(), options_.version));
+  const std::string model = served == nullptr ? "" : served->model.names.front();
+  std::string text = metrics_.text(gauges, model, options_.version);
+  for (const MetricsDialect dialect : options_.metrics_dialects) {
+    text += metrics_in_dialect(dialect, metrics_.snapshot(), gauges, model);
+  }
+  call->respond_text(200, "text/plain; version=0.0.4; charset=utf-8", std::move(text));
 }
 
 void Server::Impl::models(const std::shared_ptr<Call>& call) {
@@ -276,6 +285,20 @@ void Server::Impl::complete(const std::shared_ptr<Call>& call, bool chat) {
       });
 }
 
+void Server::Impl::embeddings(const std::shared_ptr<Call>& call) {
+  Served& served = *ready_;
+  const auto prepared = std::make_shared<std::optional<ApiResult<PreparedEmbeddings>>>();
+  call->exchange().aside(
+      [prepared, call, &served] { *prepared = prepare_embeddings(served.model, call->request().body); },
+      [prepared, call, &served] {
+        auto& result = **prepared;
+        if (const auto* error = std::get_if<ApiError>(&result)) return call->fail(*error);
+        auto& request = std::get<PreparedEmbeddings>(result);
+        std::string name = request.request.model.empty() ? served.model.names.front() : request.request.model;
+        std::make_shared<Embeddings>(call, served.loop, std::move(request), std::move(name))->start();
+      });
+}
+
 void Server::Impl::answer_aside(const std::shared_ptr<Call>& call, std::function<ApiResult<Json>()> work) {
   const auto result = std::make_shared<std::optional<ApiResult<Json>>>();
   call->exchange().aside([result, work = std::move(work)] { *result = work(); },
@@ -305,7 +328,14 @@ void Server::Impl::tokenize(const std::shared_ptr<Call>& call) {
     for (const int32_t id : *ids) tokens.push(int64_t{id});
     Json body = Json::object();
     body.set("count", static_cast<int64_t>(ids->size())).set("max_model_len", model.max_model_len);
-    return body.set("tokens", std::move(tokens));
+    body.set("tokens", std::move(tokens));
+    if (!request.return_token_strs) return body;
+    Json texts = Json::array();
+    for (const int32_t id : *ids) {
+      const auto bytes = model.tokenizer->bytes_of(id);
+      texts.push(bytes ? *bytes : std::string_view{});
+    }
+    return body.set("token_strs", std::move(texts));
   });
 }
 

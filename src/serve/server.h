@@ -12,6 +12,7 @@
 #include "serve/engine_loop.h"
 #include "serve/http.h"
 #include "serve/keys.h"
+#include "serve/metrics_compat.h"
 
 namespace fathom::serve {
 
@@ -20,7 +21,8 @@ struct ServerOptions {
   EngineLoopLimits engine;
   std::vector<std::string> api_keys;
   Path api_key_file;
-  std::vector<std::string> allowed_origins;  // of browsers; "*": any
+  std::vector<std::string> allowed_origins;      // of browsers; "*": any
+  std::vector<MetricsDialect> metrics_dialects;  // that /metrics speaks beside its own
   bool log_requests = false;
   std::function<void(const std::string&)> log;  // a line for the operator; any thread
   std::string version;
