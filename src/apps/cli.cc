@@ -290,6 +290,12 @@ class CommandLine {
     app->add_option("--reasoning-parser,--reasoning-format", o->reasoning_parser,
                     "how reasoning is told from the answer: auto, deepseek_r1, deepseek_v3, none")
         ->capture_default_str();
+    app->add_option("--tool-call-parser", o->tool_call_parser,
+                    "how tool calls are told from the answer: auto (as the chat template writes them), deepseek_v3, "
+                    "deepseek_v31, kimi_k2, none")
+        ->capture_default_str();
+    app->add_flag("--enable-auto-tool-choice,--jinja", o->always_on,
+                  "accepted from others' command lines: tools and templates are always on");
     app->add_option("--host", http.host, "address to listen on; 0.0.0.0: every one")
         ->capture_default_str()
         ->group("Network");

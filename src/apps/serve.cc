@@ -63,6 +63,12 @@ Status serve(const ServeOptions& options) {
   const auto reasoning = serve::parse_reasoning_format(options.reasoning_parser);
   if (!reasoning) return Error{reasoning.error().code, "--reasoning-parser: " + reasoning.error().text};
 
+  std::optional<serve::ToolFormat> tools;  // none: the template's
+  if (options.tool_call_parser != "auto") {
+    const auto format = serve::parse_tool_format(options.tool_call_parser);
+    if (!format) return Error{format.error().code, "--tool-call-parser: " + format.error().text};
+    tools = *format;
+  }
   for (const std::string& name : options.metrics_compat) {
     const auto dialect = serve::parse_metrics_dialect(name);
     if (!dialect) return Error{dialect.error().code, "--metrics-compat: " + dialect.error().text};
@@ -98,6 +104,7 @@ Status serve(const ServeOptions& options) {
       .max_model_len = session->context_length(),
       .names = options.names,
       .reasoning = *reasoning};
+  if (model.chat_format != nullptr) model.tools = tools ? *tools : serve::tool_format_of(*model.chat_format);
   if (model.names.empty()) model.names.push_back(default_name(options.model, session->model_dir()));
   const int64_t cache_tokens = engine.options().max_cache_tokens;
   say("model " + model.names.front() + ": " + session->model().config.model_type + ", " +

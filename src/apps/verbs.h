@@ -38,6 +38,8 @@ struct ServeOptions {
   std::string model;
   std::vector<std::string> names;  // that clients use; empty: the model's own
   std::string reasoning_parser = "auto";
+  std::string tool_call_parser = "auto";
+  bool always_on = false;                   // flags of other servers for what this one always does
   std::vector<std::string> metrics_compat;  // vllm, sglang
   int64_t drain_timeout_s = 60;
   ComputeOptions compute{.num_sequences = 256, .cache_memory_share = 0.5};

@@ -9,6 +9,7 @@ namespace {
 
 constexpr int64_t kDefaultCompletionTokens = 16;  // of /v1/completions, as OpenAI's
 constexpr size_t kTailBytes = 64;
+constexpr int64_t kMaxCalls = 1024;
 
 /// llama.cpp's and text-generation-webui's, for requests with dry_multiplier and no list of their own.
 constexpr std::string_view kDryBreakers[] = {"\n", ":", "\"", "*"};
@@ -79,22 +80,6 @@ ApiResult<Request> engine_request(const ServedModel& model, const GenerationRequ
 
 }  // namespace
 
-ApiResult<std::string> render_chat(const ServedModel& model, const Json& messages, const Json& template_arguments) {
-  if (model.chat_format == nullptr) {
-    return ApiError{.status = 400,
-                    .code = "chat_not_supported",
-                    .message = "this model has no chat template; use /v1/completions",
-                    .param = {}};
-  }
-  Json context = Json::object();
-  if (template_arguments.is_object()) context = template_arguments;
-  context.set("messages", messages).set("add_generation_prompt", true);
-  context.set("bos_token", model.chat_format->bos_token).set("eos_token", model.chat_format->eos_token);
-  auto prompt = model.chat_format->chat_template.render(context);
-  if (!prompt) return bad_parameter("messages", "the chat template refuses the messages: " + prompt.error().text);
-  return *std::move(prompt);
-}
-
 std::optional<ApiError> check_model(const ServedModel& model, std::string_view name) {
   if (name.empty() || std::find(model.names.begin(), model.names.end(), name) != model.names.end()) return {};
   return ApiError{.status = 404,
@@ -139,10 +124,12 @@ ApiResult<PreparedRequest> prepare_request(const ServedModel& model, std::string
   if (const auto* error = std::get_if<ApiError>(&engine)) return *error;
   prepared.engine = std::get<0>(std::move(engine));
   if (chat) {
-    auto rendered = render_chat(model, request.messages, request.template_arguments);
+    auto rendered = chat_prompt(model.chat_format, model.tools, request);
     if (auto* error = std::get_if<ApiError>(&rendered)) return *error;
-    auto& text = std::get<std::string>(rendered);
-    prepared.prompt_tail = text.substr(text.size() - std::min(text.size(), kTailBytes));
+    auto& [text, forced] = std::get<ChatPrompt>(rendered);
+    const size_t end = text.size() - forced.size();
+    prepared.prompt_tail = text.substr(end - std::min(end, kTailBytes), std::min(end, kTailBytes));
+    prepared.forced = std::move(forced);
     request.prompts.emplace_back(std::move(text));
   }
   for (const Prompt& prompt : request.prompts) {
@@ -174,9 +161,13 @@ Completion::Completion(std::shared_ptr<Call> call, const ServedModel& model, Eng
       head_(std::move(head)) {
   const ReasoningFormat format = head_.chat ? model.reasoning : ReasoningFormat::kNone;
   const size_t num_parts = prepared_.prompts.size() * static_cast<size_t>(prepared_.request.n);
+  const bool calls = prepared_.request.may_call();
+  const ToolCallParser parser(calls ? model.tools : ToolFormat::kNone, prepared_.forced,
+                              prepared_.request.parallel_tool_calls ? kMaxCalls : 1);
   for (size_t i = 0; i < num_parts; ++i) {
     parts_.push_back(
-        {.text = Choice(*model.tokenizer, prepared_.request.stop, ReasoningSplitter(format, prepared_.prompt_tail)),
+        {.text = Choice(*model.tokenizer, prepared_.request.stop, ReasoningSplitter(format, prepared_.prompt_tail),
+                        parser, calls ? SpecialTokens::kKeep : SpecialTokens::kSkip),
          .logprobs = LogprobsWriter(*model.tokenizer, head_.chat),
          .result = {}});
   }
@@ -250,7 +241,8 @@ void Completion::on_event(size_t index, const GenerationEvent& event) {
   if (event.finish == FinishReason::kNone && !stopped) return;
   if (event.finish == FinishReason::kNone) loop_.cancel(job_ids_[index]);
   show(index, part.text.flush());
-  finish(index, finish_reason(event.finish, stopped));
+  const std::string_view reason = finish_reason(event.finish, stopped);
+  finish(index, reason == "stop" && part.text.num_calls() > 0 ? "tool_calls" : reason);
 }
 
 void Completion::observe_token(Part& part) {
@@ -265,13 +257,25 @@ void Completion::observe_token(Part& part) {
   part.last_token_seconds = now;
 }
 
-void Completion::show(size_t index, const SplitText& text) {
-  if (text.reasoning.empty() && text.content.empty()) return;
-  parts_[index].result.reasoning += text.reasoning;
-  parts_[index].result.content += text.content;
+void Completion::show(size_t index, ChoiceText text) {
+  if (text.empty()) return;
+  Part& part = parts_[index];
+  part.result.reasoning += text.reasoning;
+  part.result.content += text.content;
+  for (ToolDelta& delta : text.calls) {
+    if (delta.begins) {
+      if (delta.id.empty()) delta.id = "call_" + random_hex(24);
+      part.result.calls.push_back({.id = delta.id, .name = delta.name, .arguments = {}});
+    }
+    part.result.calls.back().arguments += delta.arguments;
+  }
   if (!prepared_.request.stream) return;
-  call_->send(text_chunk(head_, static_cast<int64_t>(index), text.reasoning, text.content,
-                         parts_[index].logprobs.take(), prepared_.request.include_usage));
+  const auto at = static_cast<int64_t>(index);
+  const bool usage_follows = prepared_.request.include_usage;
+  if (!text.reasoning.empty() || !text.content.empty()) {
+    call_->send(text_chunk(head_, at, text.reasoning, text.content, part.logprobs.take(), usage_follows));
+  }
+  if (!text.calls.empty()) call_->send(tools_chunk(head_, at, text.calls, part.logprobs.take(), usage_follows));
 }
 
 void Completion::finish(size_t index, std::string_view reason) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "serve/call.h"
+#include "serve/chat_prompt.h"
 #include "serve/choice.h"
 #include "serve/engine_loop.h"
 #include "serve/logprobs_json.h"
@@ -30,6 +31,7 @@ struct ServedModel {
   int64_t max_model_len = 0;  // tokens of prompt and answer
   std::vector<std::string> names;
   ReasoningFormat reasoning = ReasoningFormat::kAuto;
+  ToolFormat tools = ToolFormat::kNone;
 
   /// That requests may draft with.
   int64_t num_mtp_modules() const { return engine->options().mtp_drafts ? 1 : 0; }
@@ -41,11 +43,9 @@ struct PreparedRequest {
   std::vector<std::vector<int32_t>> prompts;
   std::vector<int64_t> max_new_tokens;  // per prompt
   Request engine;                       // what all sequences have in common
-  std::string prompt_tail;              // chat: the end of the rendered prompt
+  std::string prompt_tail;              // chat: the end of the rendered prompt, before `forced`
+  std::string forced;                   // chat: what the prompt has of a forced tool call
 };
-
-/// The prompt of a conversation. Errors: no chat template, what the template refuses.
-ApiResult<std::string> render_chat(const ServedModel& model, const Json& messages, const Json& template_arguments);
 
 /// Nothing, or model_not_found; an empty name is any model.
 std::optional<ApiError> check_model(const ServedModel& model, std::string_view name);
@@ -78,7 +78,7 @@ class Completion : public std::enable_shared_from_this<Completion> {
   void begin(size_t index, const GenerationEvent& event);
   void on_event(size_t index, const GenerationEvent& event);
   void observe_token(Part& part);
-  void show(size_t index, const SplitText& text);
+  void show(size_t index, ChoiceText text);
   void finish(size_t index, std::string_view reason);
   void fail(size_t index, const ApiError& error);
   void complete();

@@ -40,9 +40,7 @@ struct Unsupported {
 constexpr std::array kUnsupported = {
     Unsupported{"prompt_logprobs", is_zero, "0"},
     Unsupported{"bad_words", is_empty, "[]"},
-    Unsupported{"tools", is_empty, "[]"},
     Unsupported{"functions", is_empty, "[]"},
-    Unsupported{"tool_choice", is_no_tool_choice, "\"none\", \"auto\""},
     Unsupported{"function_call", is_no_tool_choice, "\"none\", \"auto\""},
     Unsupported{"response_format", is_text_format, "{\"type\": \"text\"}"},
     Unsupported{"guided_json", is_nothing, "null"},
@@ -247,6 +245,73 @@ void parse_common(Fields& fields, GenerationRequest& request) {
   parse_engine_fields(fields, request);
 }
 
+bool is_tool_name(const Json* name) {
+  return name != nullptr && name->is_string() && !name->as_string().empty() && name->as_string().size() <= 64 &&
+         std::all_of(name->as_string().begin(), name->as_string().end(), [](char c) {
+           return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' ||
+                  c == '.';
+         });
+}
+
+/// Tools as templates read them: every function with a description and parameters.
+void parse_tools(Fields& fields, GenerationRequest& request) {
+  const Json* tools = fields.find("tools");
+  if (tools != nullptr && !tools->is_array()) return fields.wrong_kind("tools", *tools, "a list of functions");
+  if (tools != nullptr && std::ssize(tools->items()) > kMaxTools) {
+    return fields.refuse("tools", "tools has " + std::to_string(tools->items().size()) +
+                                      " entries; accepted: " + std::to_string(kMaxTools) + " at most");
+  }
+  Json list = Json::array();
+  for (size_t i = 0; tools != nullptr && i < tools->items().size(); ++i) {
+    const Json& tool = tools->items()[i];
+    const std::string where = "tools[" + std::to_string(i) + "]";
+    const Json *type = tool.find("type"), *function = tool.find("function");
+    if (type == nullptr || !type->is_string() || type->as_string() != "function" || function == nullptr ||
+        !function->is_object()) {
+      return fields.refuse(where, where + " must be {\"type\": \"function\", \"function\": {\"name\": ...}}");
+    }
+    if (!is_tool_name(function->find("name"))) {
+      return fields.refuse(where + ".function.name",
+                           where + ".function.name must be 1 to 64 letters, digits, underscores, hyphens or dots");
+    }
+    Json copy = *function;
+    const Json *description = copy.find("description"), *parameters = copy.find("parameters");
+    if (description == nullptr || !description->is_string()) copy.set("description", "");
+    if (parameters == nullptr || !parameters->is_object()) {
+      copy.set("parameters", Json::object().set("type", "object").set("properties", Json::object()));
+    }
+    list.push(Json::object().set("type", "function").set("function", std::move(copy)));
+  }
+  if (!list.items().empty()) request.tools = std::move(list);
+  fields.boolean("parallel_tool_calls", request.parallel_tool_calls);
+  const Json* choice = fields.find("tool_choice");
+  if (choice == nullptr) return;
+  const auto refuse = [&] {
+    fields.refuse("tool_choice", "tool_choice is " + choice->dump().substr(0, 100) +
+                                     "; accepted: \"none\", \"auto\", \"required\", or {\"type\": \"function\", "
+                                     "\"function\": {\"name\": one of tools}}");
+  };
+  if (choice->is_string()) {
+    if (choice->as_string() == "none") {
+      request.tool_choice = ToolChoice::kNone;
+    } else if (choice->as_string() == "required" && !request.tools.is_null()) {
+      request.tool_choice = ToolChoice::kRequired;
+    } else if (choice->as_string() != "auto") {
+      refuse();
+    }
+    return;
+  }
+  const Json* function = choice->find("function");
+  const Json* name = function == nullptr ? nullptr : function->find("name");
+  if (!is_tool_name(name) || request.tools.is_null()) return refuse();
+  const bool known = std::any_of(request.tools.items().begin(), request.tools.items().end(), [&](const Json& tool) {
+    return tool.find("function")->find("name")->as_string() == name->as_string();
+  });
+  if (!known) return refuse();
+  request.tool_choice = ToolChoice::kNamed;
+  request.tool_name = name->as_string();
+}
+
 /// The text of a message's content: a string, or a list of text parts joined; nothing for another kind.
 std::optional<std::string> text_of(const Json& content) {
   if (content.is_string()) return content.as_string();
@@ -342,6 +407,7 @@ ApiResult<GenerationRequest> parse_chat_request(const Json& body) {
   GenerationRequest request;
   request.chat = true;
   parse_common(fields, request);
+  parse_tools(fields, request);
   if (const Json* arguments = fields.find("chat_template_kwargs")) {
     if (arguments->is_object()) {
       request.template_arguments = *arguments;
@@ -361,6 +427,11 @@ ApiResult<GenerationRequest> parse_completion_request(const Json& body) {
   Fields fields(body);
   GenerationRequest request;
   parse_common(fields, request);
+  for (const char* key : {"tools", "tool_choice"}) {
+    const Json* found = fields.find(key);
+    if (found == nullptr || is_empty(*found) || is_no_tool_choice(*found)) continue;
+    fields.refuse(key, std::string(key) + " is for /v1/chat/completions; leave it out");
+  }
   if (fields.error()) return *fields.error();
   auto prompts = parse_prompts(fields.find("prompt"), "prompt");
   if (auto* error = std::get_if<ApiError>(&prompts)) return *error;

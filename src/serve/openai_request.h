@@ -19,12 +19,19 @@ namespace fathom::serve {
 /// Text to be encoded, or token ids as they are.
 using Prompt = std::variant<std::string, std::vector<int32_t>>;
 
+/// Who decides about calls: the model, or the client (a call of any tool, of a named one, none).
+enum class ToolChoice { kAuto, kNone, kRequired, kNamed };
+
 /// What both completion routes have. Unset sampling parameters come from the model's generation_config.json.
 struct GenerationRequest {
   std::string model;  // empty: not given
   bool chat = false;
-  Json messages;                // chat: roles and contents as a template reads them
-  Json template_arguments;      // chat: chat_template_kwargs, an object or null
+  Json messages;            // chat: roles and contents as a template reads them
+  Json template_arguments;  // chat: chat_template_kwargs, an object or null
+  Json tools;               // chat: a list with names, descriptions and parameters; null: none
+  ToolChoice tool_choice = ToolChoice::kAuto;
+  std::string tool_name;  // of kNamed
+  bool parallel_tool_calls = true;
   std::vector<Prompt> prompts;  // not chat
   int64_t n = 1;                // choices per prompt
   std::optional<int64_t> max_tokens;
@@ -49,12 +56,15 @@ struct GenerationRequest {
   std::optional<double> timeout_seconds;
   std::optional<SpeculationKind> speculate;
   std::optional<int64_t> draft_tokens;
+
+  bool may_call() const { return !tools.is_null() && tool_choice != ToolChoice::kNone; }
 };
 
 /// The most choices (prompts times n) and stop strings of a request.
 inline constexpr int64_t kMaxChoices = 128;
 inline constexpr int64_t kMaxStops = 64;
 /// The most entries of logit_bias, and the most probable tokens that are reported.
+inline constexpr int64_t kMaxTools = 128;
 inline constexpr int64_t kMaxLogitBias = 4096;
 inline constexpr int64_t kMaxTopLogprobs = 20;
 

@@ -24,6 +24,11 @@ void set_reasoning(Json& message, std::string_view reasoning) {
   message.set("reasoning_content", reasoning).set("reasoning", reasoning);
 }
 
+Json call_json(std::string_view id, std::string_view name, std::string_view arguments) {
+  Json json = Json::object().set("id", id).set("type", "function");
+  return json.set("function", Json::object().set("name", name).set("arguments", arguments));
+}
+
 Json chunk(const ResponseHead& head, Json choice, bool usage_follows) {
   Json json = head_json(head, head.chat ? "chat.completion.chunk" : "text_completion");
   json.set("choices", Json::array().push(std::move(choice)));
@@ -61,8 +66,14 @@ Json completion_json(const ResponseHead& head, const std::vector<ChoiceResult>& 
       continue;
     }
     Json message = Json::object();
-    message.set("role", "assistant").set("content", result.content);
+    const bool only_calls = result.content.empty() && !result.calls.empty();
+    message.set("role", "assistant").set("content", only_calls ? Json() : Json(result.content));
     if (!result.reasoning.empty()) set_reasoning(message, result.reasoning);
+    if (!result.calls.empty()) {
+      Json calls = Json::array();
+      for (const ToolCall& call : result.calls) calls.push(call_json(call.id, call.name, call.arguments));
+      message.set("tool_calls", std::move(calls));
+    }
     Json choice = Json::object();
     choice.set("index", index).set("message", std::move(message)).set("logprobs", result.logprobs);
     list.push(std::move(choice.set("finish_reason", result.finish_reason)));
@@ -82,6 +93,20 @@ Json text_chunk(const ResponseHead& head, int64_t index, std::string_view reason
   Json delta = Json::object();
   if (!reasoning.empty()) set_reasoning(delta, reasoning);
   if (!content.empty()) delta.set("content", content);
+  return chunk(head, delta_choice(index, std::move(delta), std::move(logprobs), Json()), usage_follows);
+}
+
+Json tools_chunk(const ResponseHead& head, int64_t index, const std::vector<ToolDelta>& calls, Json logprobs,
+                 bool usage_follows) {
+  Json list = Json::array();
+  for (const ToolDelta& delta : calls) {
+    Json call = Json::object().set("index", delta.index);
+    if (delta.begins) call.set("id", delta.id).set("type", "function");
+    Json function = Json::object();
+    if (delta.begins) function.set("name", delta.name);
+    list.push(std::move(call.set("function", std::move(function.set("arguments", delta.arguments)))));
+  }
+  Json delta = Json::object().set("tool_calls", std::move(list));
   return chunk(head, delta_choice(index, std::move(delta), std::move(logprobs), Json()), usage_follows);
 }
 

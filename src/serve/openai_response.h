@@ -8,6 +8,7 @@
 
 #include "base/json.h"
 #include "engine/sequence.h"
+#include "serve/tool_parser.h"
 
 namespace fathom::serve {
 
@@ -29,12 +30,18 @@ struct Usage {
   int64_t rejected_tokens = 0;  // and that were not
 };
 
+/// A call of a tool.
+struct ToolCall {
+  std::string id, name, arguments;
+};
+
 /// A finished choice.
 struct ChoiceResult {
   std::string content;
   std::string reasoning;  // empty: none
   std::string finish_reason;
   Json logprobs{};
+  std::vector<ToolCall> calls{};
 };
 
 /// "stop", "length", "timeout" when the deadline has passed, or "error" for a sequence whose logits held a NaN.
@@ -47,6 +54,9 @@ Json completion_json(const ResponseHead& head, const std::vector<ChoiceResult>& 
 Json role_chunk(const ResponseHead& head, int64_t index, bool usage_follows);
 Json text_chunk(const ResponseHead& head, int64_t index, std::string_view reasoning, std::string_view content,
                 Json logprobs, bool usage_follows);
+/// Pieces of calls; those that begin have an id.
+Json tools_chunk(const ResponseHead& head, int64_t index, const std::vector<ToolDelta>& calls, Json logprobs,
+                 bool usage_follows);
 Json finish_chunk(const ResponseHead& head, int64_t index, std::string_view reason, Json logprobs, bool usage_follows);
 Json usage_chunk(const ResponseHead& head, const Usage& usage);
 

@@ -317,7 +317,7 @@ void Server::Impl::tokenize(const std::shared_ptr<Call>& call) {
     if (auto* error = std::get_if<ApiError>(&parsed)) return *error;
     auto& request = std::get<TokenizeRequest>(parsed);
     if (!request.messages.is_null()) {
-      auto rendered = render_chat(model, request.messages, Json());
+      auto rendered = render_chat(model.chat_format, request.messages, Json());
       if (auto* error = std::get_if<ApiError>(&rendered)) return *error;
       request.text = std::get<std::string>(rendered);
     }

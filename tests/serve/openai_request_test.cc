@@ -176,8 +176,6 @@ TEST(GenerationRequest, RefusesWhatIsOutOfRange) {
 
 TEST(GenerationRequest, NamesWhatIsNotSupportedAndNeverIgnoresIt) {
   const std::vector<std::pair<std::string, std::string>> cases = {
-      {"tools", R"([{"type":"function"}])"},
-      {"tool_choice", "\"required\""},
       {"functions", "[{}]"},
       {"response_format", R"({"type":"json_object"})"},
       {"guided_json", "{}"},
@@ -240,6 +238,33 @@ TEST(GenerationRequest, LogprobsAreACountInTextAndASwitchInChat) {
 TEST(GenerationRequest, OnlyAnEchoMayWantNoToken) {
   EXPECT_EQ(good(text(R"(,"echo":true,"max_tokens":0)")).max_tokens, 0);
   expect_refused(text(R"(,"echo":false,"max_tokens":0)"), "max_tokens");
+}
+
+TEST(ChatRequest, ReadsToolsAsTemplatesWantThem) {
+  const std::string tools = R"(,"tools":[{"type":"function","function":{"name":"f"}},{"type":"function","function":
+    {"name":"g-2","description":"d","parameters":{"type":"object"},"strict":true}}])";
+  const GenerationRequest r = good(chat(tools + R"(,"parallel_tool_calls":false)"));
+  EXPECT_EQ(r.tools.dump(),
+            R"([{"type":"function","function":{"name":"f","description":"","parameters":{"type":"object",)"
+            R"("properties":{}}}},{"type":"function","function":{"name":"g-2","description":"d",)"
+            R"("parameters":{"type":"object"},"strict":true}}])");
+  EXPECT_EQ(r.tool_choice, ToolChoice::kAuto);
+  EXPECT_TRUE(r.may_call());
+  EXPECT_FALSE(r.parallel_tool_calls);
+  EXPECT_FALSE(good(chat(tools + R"(,"tool_choice":"none")")).may_call());
+  EXPECT_FALSE(good(chat(R"(,"tools":[],"tool_choice":"auto")")).may_call());
+  EXPECT_EQ(good(chat(tools + R"(,"tool_choice":"required")")).tool_choice, ToolChoice::kRequired);
+  const auto named = good(chat(tools + R"(,"tool_choice":{"type":"function","function":{"name":"g-2"}})"));
+  EXPECT_EQ(named.tool_choice, ToolChoice::kNamed);
+  EXPECT_EQ(named.tool_name, "g-2");
+  expect_refused(chat(tools + R"(,"tool_choice":{"type":"function","function":{"name":"h"}})"), "tool_choice");
+  expect_refused(chat(tools + R"(,"tool_choice":"always")"), "tool_choice");
+  expect_refused(chat(R"(,"tool_choice":"required")"), "tool_choice");
+  expect_refused(chat(R"(,"tools":{})"), "tools");
+  expect_refused(chat(R"(,"tools":[7])"), "tools[0]");
+  expect_refused(chat(R"(,"tools":[{"type":"function"}])"), "tools[0]");
+  expect_refused(chat(R"(,"tools":[{"type":"function","function":{"name":"a b"}}])"), "tools[0].function.name");
+  expect_refused(text(tools), "tools");
 }
 
 TEST(Speculation, OfTheRequestGoesBeforeTheServers) {

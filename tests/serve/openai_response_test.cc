@@ -59,6 +59,20 @@ TEST(Response, ChunksOfText) {
       R"([{"index":2,"text":"","logprobs":{"tokens":[]},"finish_reason":"length"}])");
 }
 
+TEST(Response, CallsOfTools) {
+  const Json json = completion_json(
+      kChat, {{.content = "", .reasoning = "", .finish_reason = "tool_calls", .calls = {{"call_1", "f", "{}"}}}}, {});
+  EXPECT_EQ(json.find("choices")->items()[0].find("message")->dump(),
+            R"({"role":"assistant","content":null,"tool_calls":[{"id":"call_1","type":"function",)"
+            R"("function":{"name":"f","arguments":"{}"}}]})");
+  const Json begin = tools_chunk(kChat, 0, {{.index = 1, .begins = true, .id = "call_1", .name = "f"}}, Json(), false);
+  EXPECT_EQ(begin.find("choices")->items()[0].find("delta")->dump(),
+            R"({"tool_calls":[{"index":1,"id":"call_1","type":"function","function":{"name":"f","arguments":""}}]})");
+  const Json more = tools_chunk(kChat, 0, {{.index = 1, .arguments = "{"}}, Json(), false);
+  EXPECT_EQ(more.find("choices")->items()[0].find("delta")->dump(),
+            R"({"tool_calls":[{"index":1,"function":{"arguments":"{"}}]})");
+}
+
 TEST(Response, ReasonsToFinish) {
   EXPECT_EQ(finish_reason(FinishReason::kStopToken, false), "stop");
   EXPECT_EQ(finish_reason(FinishReason::kNone, true), "stop");

@@ -65,7 +65,8 @@ class ServeFixture : public ::testing::Test {
             .speculation = speculation_,
             .vocab_size = 257,
             .max_model_len = kContext,
-            .names = {"tiny", "other-name"}};
+            .names = {"tiny", "other-name"},
+            .tools = tools_};
   }
   void start(bool attach = true) {
     auto started = serve::Server::start(options_);
@@ -92,6 +93,7 @@ class ServeFixture : public ::testing::Test {
   std::unique_ptr<Kernels> kernels_;
   std::unique_ptr<ChatFormat> format_;
   EngineOptions engine_options_;
+  serve::ToolFormat tools_ = serve::ToolFormat::kNone;
   SpeculationParams speculation_;  // of requests that do not say otherwise
   std::unique_ptr<Engine> engine_;
   serve::ServerOptions options_;
