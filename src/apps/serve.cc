@@ -69,13 +69,20 @@ Status serve(const ServeOptions& options) {
     if (!format) return Error{format.error().code, "--tool-call-parser: " + format.error().text};
     tools = *format;
   }
+  const auto share = serve::parse_share(options.verify);
+  if (!share) return Error{share.error().code, "--verify: " + share.error().text};
+  server_options.checks.verify_share = *share;
+  const auto rate = serve::parse_rate_limits(options.rate_limit);
+  if (!rate) return Error{rate.error().code, "--rate-limit: " + rate.error().text};
+  server_options.rate = *rate;
   for (const std::string& name : options.metrics_compat) {
     const auto dialect = serve::parse_metrics_dialect(name);
     if (!dialect) return Error{dialect.error().code, "--metrics-compat: " + dialect.error().text};
     server_options.metrics_dialects.push_back(*dialect);
   }
 
-  std::unique_ptr<Session> session;  // outlives the server
+  std::unique_ptr<Session> session;  // outlives the server, like the next
+  std::unique_ptr<serve::WeightGuard> guard;
   auto started = serve::Server::start(server_options);
   if (!started) return started.error();
   serve::Server& server = **started;
@@ -112,6 +119,12 @@ Status serve(const ServeOptions& options) {
       " tokens" + (model.chat_format == nullptr ? ", no chat template" : ""));
   say("cache " + std::to_string(cache_tokens) + " tokens, " + std::to_string(cache_tokens / model.max_model_len) +
       " full-length requests");
+  if (*share > 0) {
+    guard = std::make_unique<serve::WeightGuard>(session->model());
+    model.weights = guard.get();
+    say("verifying " + options.verify + " of the requests; hashed " + std::to_string(guard->num_bytes() >> 20) +
+        " MiB of weights");
+  }
   server.attach(std::move(model));
   say("ready on " + address);
 

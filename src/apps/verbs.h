@@ -41,6 +41,8 @@ struct ServeOptions {
   std::string tool_call_parser = "auto";
   bool always_on = false;                   // flags of other servers for what this one always does
   std::vector<std::string> metrics_compat;  // vllm, sglang
+  std::string verify = "0%";                // share of the requests that is computed again
+  std::string rate_limit = "0";
   int64_t drain_timeout_s = 60;
   ComputeOptions compute{.num_sequences = 256, .cache_memory_share = 0.5};
   serve::ServerOptions server;

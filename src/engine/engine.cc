@@ -105,6 +105,7 @@ Result<int64_t> Engine::submit(const Request& request) {
   sequence->stop_tokens.insert(sequence->stop_tokens.end(), request.stop_tokens.begin(), request.stop_tokens.end());
   sequence->min_new_tokens = request.min_new_tokens;
   sequence->wants_embedding = request.embedding;
+  sequence->use_prefix_cache = request.use_prefix_cache;
   set_prompt(*sequence, request.prompt, request.max_new_tokens);
   table_.add(std::move(sequence));
   return next_id_++;

@@ -35,6 +35,7 @@ struct Request {
   int64_t min_new_tokens = 0;             // no end is drawn before (unless nothing else may be)
   /// The hidden state of the last prompt token, after the final norm; max_new_tokens should be 0.
   bool embedding = false;
+  bool use_prefix_cache = true;  // false: neither takes pages of others nor gives its own
 };
 
 struct Sequence {
@@ -43,7 +44,7 @@ struct Sequence {
   /// Tokens whose pages may be another request's: of the prompt, and not the last one, whose logits are wanted; none
   /// while the logits of the whole prompt are.
   int64_t num_shareable() const {
-    if (prompt_logprobs_wanted()) return 0;
+    if (prompt_logprobs_wanted() || !use_prefix_cache) return 0;
     return std::min(prompt_length, static_cast<int64_t>(tokens.size()) - 1);
   }
   bool prompt_logprobs_wanted() const {
@@ -68,6 +69,7 @@ struct Sequence {
   std::vector<int32_t> stop_tokens;       // that end it: the engine's and its own
   int64_t min_new_tokens = 0;
   bool wants_embedding = false;
+  bool use_prefix_cache = true;
   FinishReason finish = FinishReason::kNone;
   SequenceSpeculation speculation;
   SequenceCache cache;

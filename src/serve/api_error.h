@@ -1,6 +1,7 @@
 // ApiError: what a client did wrong or met, in the shape of OpenAI's API: {"error": {message, type, param, code}}.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -15,7 +16,8 @@ struct ApiError {
   int status = 400;  // of HTTP
   std::string code;  // "context_length_exceeded"; never empty
   std::string message;
-  std::string param;  // the parameter at fault; empty: none
+  std::string param;          // the parameter at fault; empty: none
+  int64_t retry_after_s = 1;  // of 429 and 503
 };
 
 /// A value, or what to answer instead.

@@ -198,7 +198,10 @@ void Completion::start() {
     if (!ids) return call_->fail(queue_full());
     job_ids_ = *std::move(ids);
   }
-  for (const auto& prompt : prepared_.prompts) call_->metrics().count_prompt(static_cast<int64_t>(prompt.size()));
+  for (const auto& prompt : prepared_.prompts) {
+    call_->metrics().count_prompt(std::ssize(prompt));
+    call_->use_tokens(std::ssize(prompt));
+  }
   call_->exchange().on_gone([self = shared_from_this()] { self->abandon(); });
   if (prepared_.request.stream) {
     call_->begin_stream();
@@ -249,6 +252,7 @@ void Completion::observe_token(Part& part) {
   const double now = call_->seconds();
   Metrics& metrics = call_->metrics();
   metrics.count_token();
+  call_->use_tokens(1);
   if (part.last_token_seconds < 0) {
     metrics.observe_first_token(now);
   } else {

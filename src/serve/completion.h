@@ -32,6 +32,7 @@ struct ServedModel {
   std::vector<std::string> names;
   ReasoningFormat reasoning = ReasoningFormat::kAuto;
   ToolFormat tools = ToolFormat::kNone;
+  WeightGuard* weights = nullptr;  // to be checked when there is no work; none: they are not
 
   /// That requests may draft with.
   int64_t num_mtp_modules() const { return engine->options().mtp_drafts ? 1 : 0; }

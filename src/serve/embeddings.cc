@@ -84,7 +84,10 @@ void Embeddings::start() {
   auto ids = loop_.submit(std::move(jobs));
   if (!ids) return call_->fail(queue_full());
   job_ids_ = *std::move(ids);
-  for (const auto& prompt : prepared_.prompts) call_->metrics().count_prompt(std::ssize(prompt));
+  for (const auto& prompt : prepared_.prompts) {
+    call_->metrics().count_prompt(std::ssize(prompt));
+    call_->use_tokens(std::ssize(prompt));
+  }
   call_->exchange().on_gone([self] {
     if (self->over_) return;
     self->end();

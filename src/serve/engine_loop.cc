@@ -4,7 +4,9 @@
 
 namespace fathom::serve {
 
-EngineLoop::EngineLoop(Engine& engine, EngineLoopLimits limits) : engine_(engine), limits_(limits) {
+EngineLoop::EngineLoop(Engine& engine, EngineLoopLimits limits, EngineLoopChecks checks)
+    : engine_(engine), limits_(limits), checks_(std::move(checks)), verifier_(checks_.verify_share) {
+  next_weight_check_ = Clock::now() + std::chrono::milliseconds(checks_.weight_pause_ms);
   static_cast<EngineStats&>(stats_) = engine.stats();
   thread_ = std::thread([this] { run(); });
 }
@@ -56,7 +58,7 @@ EngineLoopStats EngineLoop::stats() const {
 void EngineLoop::run() {
   std::unique_lock lock(mutex_);
   while (true) {
-    changed_.wait(lock, [this] { return stopping_ || !waiting_.empty() || !cancelled_.empty() || engine_.has_work(); });
+    if (!wait_for_work(lock)) continue;
     if (stopping_) return;
     const std::vector<int64_t> cancelled = std::exchange(cancelled_, {});
     drop_cancelled(cancelled);
@@ -67,6 +69,59 @@ void EngineLoop::run() {
     step();
     lock.lock();
     publish();
+  }
+}
+
+bool EngineLoop::has_work() const {
+  return stopping_ || !waiting_.empty() || !cancelled_.empty() || engine_.has_work() || verifier_.has_pending();
+}
+
+/// Waits until there is something to do; while there is nothing, the weights are checked piece by piece, and false says
+/// that a piece has been. `lock` is held on return.
+bool EngineLoop::wait_for_work(std::unique_lock<std::mutex>& lock) {
+  const auto ready = [this] { return has_work(); };
+  if (checks_.weights == nullptr) {
+    changed_.wait(lock, ready);
+    return true;
+  }
+  if (changed_.wait_until(lock, next_weight_check_, ready)) return true;
+  lock.unlock();
+  check_weights();
+  lock.lock();
+  publish();
+  return false;
+}
+
+void EngineLoop::check_weights() {
+  if (const auto damage = checks_.weights->check_next()) {
+    ++num_damages_;
+    if (checks_.alarm) checks_.alarm(*damage);
+  }
+  // One pass at a stretch, then a pause; a pass goes on where work interrupted it.
+  if (checks_.weights->at_start()) {
+    next_weight_check_ = Clock::now() + std::chrono::milliseconds(checks_.weight_pause_ms);
+  }
+}
+
+/// Submits the next replay when nobody waits before the engine.
+void EngineLoop::begin_replay() {
+  if (!waiting_.empty() || static_cast<int64_t>(running_.size()) >= limits_.max_running) return;
+  const auto request = verifier_.next();
+  if (!request) return;
+  const auto sequence = engine_.submit(*request);
+  if (!sequence) return verifier_.finish_replay();
+  running_.emplace(*sequence, Running{.id = -1, .sink = {}, .is_replay = true});
+}
+
+void EngineLoop::compare(const TokenEvent& event) {
+  const auto difference = verifier_.compare(event);
+  if (difference) {
+    ++num_mismatches_;
+    if (checks_.alarm) checks_.alarm("verification failed: " + *difference);
+  }
+  if (difference || event.finish != FinishReason::kNone) {
+    verifier_.finish_replay();
+    finish(event.sequence_id);
   }
 }
 
@@ -101,15 +156,22 @@ void EngineLoop::admit(std::unique_lock<std::mutex>& lock) {
   while (!waiting_.empty() && static_cast<int64_t>(running_.size()) < limits_.max_running) {
     Waiting next = std::move(waiting_.front());
     waiting_.pop_front();
-    const auto sequence = engine_.submit(next.job.request);
+    Request& request = next.job.request;
+    const bool verified = request.max_new_tokens > 0 && verifier_.choose();
+    const bool hides_logprobs = verified && request.num_logprobs < 0;
+    if (hides_logprobs) request.num_logprobs = 0;
+    const auto sequence = engine_.submit(request);
     if (sequence) {
-      running_.emplace(*sequence, Running{next.id, std::move(next.job.sink)});
+      if (verified) verifier_.begin(*sequence, request);
+      running_.emplace(*sequence,
+                       Running{.id = next.id, .sink = std::move(next.job.sink), .hides_logprobs = hides_logprobs});
       continue;
     }
     lock.unlock();
     next.job.sink({.error = sequence.error()});
     lock.lock();
   }
+  begin_replay();
 }
 
 void EngineLoop::step() {
@@ -118,13 +180,22 @@ void EngineLoop::step() {
   ++num_steps_;
   if (!events) {  // nothing was computed: the youngest makes room for the others
     const auto youngest = std::prev(running_.end());
-    youngest->second.sink({.error = events.error()});
-    finish(youngest->first);
-    return;
+    if (youngest->second.is_replay) {
+      verifier_.finish_replay();
+    } else {
+      youngest->second.sink({.error = events.error()});
+    }
+    return finish(youngest->first);
   }
   for (TokenEvent& event : *events) {
     const auto found = running_.find(event.sequence_id);
     if (found == running_.end()) continue;
+    if (found->second.is_replay) {
+      compare(event);
+      continue;
+    }
+    verifier_.record(event);
+    if (found->second.hides_logprobs) event.logprobs.reset();
     found->second.sink({.token = event.token,
                         .finish = event.finish,
                         .logprobs = std::move(event.logprobs),
@@ -139,6 +210,7 @@ void EngineLoop::step() {
 
 void EngineLoop::finish(int64_t sequence_id) {
   running_.erase(sequence_id);
+  verifier_.end(sequence_id);
   engine_.remove(sequence_id);
 }
 
@@ -147,6 +219,11 @@ void EngineLoop::publish() {
   static_cast<EngineStats&>(stats_) = engine_.stats();
   stats_.waiting += std::ssize(waiting_);
   stats_.steps = num_steps_;
+  stats_.verified = verifier_.num_verified();
+  stats_.verify_skipped = verifier_.num_skipped();
+  stats_.verify_mismatches = num_mismatches_;
+  stats_.weight_passes = checks_.weights == nullptr ? 0 : checks_.weights->num_passes();
+  stats_.weight_damages = num_damages_;
 }
 
 }  // namespace fathom::serve

@@ -13,6 +13,8 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "serve/verifier.h"
+#include "serve/weight_guard.h"
 
 namespace fathom::serve {
 
@@ -42,15 +44,28 @@ struct EngineLoopLimits {
   int64_t max_waiting = 1024;  // sequences before it
 };
 
+/// What the loop looks after beside its work.
+struct EngineLoopChecks {
+  double verify_share = 0;            // of the sequences is computed again, and every bit compared
+  WeightGuard* weights = nullptr;     // checked when there is no work; outlives the loop
+  int64_t weight_pause_ms = 600'000;  // between two passes over all weights
+  /// Told of every difference, on the engine's thread.
+  std::function<void(const std::string&)> alarm;
+};
+
 /// A snapshot for metrics and tests: the engine's, where `waiting` counts those before it as well.
 struct EngineLoopStats : EngineStats {
-  int64_t steps = 0;  // of the model
+  int64_t steps = 0;                                                // of the model
+  int64_t verified = 0, verify_mismatches = 0, verify_skipped = 0;  // replays
+  int64_t weight_passes = 0, weight_damages = 0;                    // checks of all weights; pieces that had changed
+
+  bool healthy() const { return verify_mismatches == 0 && weight_damages == 0; }
 };
 
 class EngineLoop {
  public:
   /// The engine must outlive the loop, and nobody else may touch it.
-  EngineLoop(Engine& engine, EngineLoopLimits limits);
+  EngineLoop(Engine& engine, EngineLoopLimits limits, EngineLoopChecks checks = {});
   /// Stops after the step in progress; sequences that are not done end without a word.
   ~EngineLoop();
   EngineLoop(const EngineLoop&) = delete;
@@ -71,9 +86,16 @@ class EngineLoop {
   struct Running {
     int64_t id;
     std::function<void(const GenerationEvent&)> sink;
+    bool hides_logprobs = false;  // they are for the verifier
+    bool is_replay = false;
   };
 
   void run();
+  bool has_work() const;
+  bool wait_for_work(std::unique_lock<std::mutex>& lock);
+  void check_weights();
+  void begin_replay();
+  void compare(const TokenEvent& event);
   void expire(std::unique_lock<std::mutex>& lock);
   void drop_cancelled(const std::vector<int64_t>& cancelled);
   void admit(std::unique_lock<std::mutex>& lock);
@@ -85,6 +107,10 @@ class EngineLoop {
   const EngineLoopLimits limits_;
   std::map<int64_t, Running> running_;  // by sequence id; this and the next are that thread's alone
   int64_t num_steps_ = 0;
+  const EngineLoopChecks checks_;
+  Verifier verifier_;
+  Clock::time_point next_weight_check_;
+  int64_t num_mismatches_ = 0, num_damages_ = 0;
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;

@@ -117,6 +117,18 @@ std::string Metrics::text(const Gauges& gauges, std::string_view model, std::str
                  gauges.engine.preempted_tokens);
   text += single("fathom_deadlines_missed_total", "counter", "Sequences in the engine that ended at their deadline.",
                  gauges.engine.deadlines_missed);
+  text += single("fathom_healthy", "gauge", "0 when a replay differed or weights have changed in memory.",
+                 gauges.engine.healthy() ? 1 : 0);
+  text += single("fathom_verified_total", "counter", "Sequences that were computed again with the same bits.",
+                 gauges.engine.verified);
+  text += single("fathom_verify_mismatches_total", "counter", "Sequences that were computed again with other bits.",
+                 gauges.engine.verify_mismatches);
+  text += single("fathom_verify_skipped_total", "counter",
+                 "Sequences that were to be computed again, but too many waited.", gauges.engine.verify_skipped);
+  text +=
+      single("fathom_weight_passes_total", "counter", "Checks of all weights in memory.", gauges.engine.weight_passes);
+  text += single("fathom_weight_damages_total", "counter", "Pieces of weights that had changed when they were checked.",
+                 gauges.engine.weight_damages);
   text += single("fathom_draft_steps_total", "counter", "Steps of sequences with guesses.",
                  gauges.engine.speculation.steps);
   text += single("fathom_draft_tokens_total", "counter", "Tokens guessed.", gauges.engine.speculation.proposed);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <ctime>
 #include <mutex>
 #include <optional>
@@ -16,7 +17,8 @@ namespace {
 
 /// A model with the loop that drives its engine.
 struct Served {
-  Served(ServedModel m, EngineLoopLimits limits) : model(std::move(m)), loop(*model.engine, limits) {}
+  Served(ServedModel m, EngineLoopLimits limits, EngineLoopChecks checks)
+      : model(std::move(m)), loop(*model.engine, limits, std::move(checks)) {}
   ServedModel model;
   EngineLoop loop;
   int64_t created = std::time(nullptr);
@@ -34,7 +36,8 @@ ApiError problem_error(const HttpProblem& problem) {
 
 class Server::Impl {
  public:
-  explicit Impl(ServerOptions options, ApiKeys keys) : options_(std::move(options)), keys_(std::move(keys)) {}
+  explicit Impl(ServerOptions options, ApiKeys keys)
+      : options_(std::move(options)), keys_(std::move(keys)), limiter_(options_.rate) {}
   ~Impl() {
     if (http_) http_->stop();
     served_.reset();  // its thread posts to connections: before them
@@ -52,7 +55,10 @@ class Server::Impl {
 
   HttpServer& http() { return *http_; }
   void attach(ServedModel model) {
-    served_ = std::make_unique<Served>(std::move(model), options_.engine);
+    EngineLoopChecks checks = options_.checks;
+    checks.weights = model.weights;
+    checks.alarm = [this](const std::string& line) { log("ERROR " + line); };
+    served_ = std::make_unique<Served>(std::move(model), options_.engine, std::move(checks));
     ready_ = served_.get();
   }
   void reload_keys(bool always) {
@@ -94,7 +100,8 @@ class Server::Impl {
   void handle(std::shared_ptr<Exchange> exchange);
   const Route* find(const HttpRequest& request, std::string& allowed) const;
   HttpHeaders cors_headers(const HttpRequest& request) const;
-  bool may_enter(const HttpRequest& request);
+  /// The key of a request that may enter: empty where none is needed.
+  std::optional<std::string> enter(const HttpRequest& request);
 
   void models(const std::shared_ptr<Call>& call);
   void health(const std::shared_ptr<Call>& call);
@@ -112,6 +119,7 @@ class Server::Impl {
   ServerOptions options_;
   std::mutex keys_mutex_;
   ApiKeys keys_;
+  RateLimiter limiter_;
   Metrics metrics_;
   std::unique_ptr<HttpServer> http_;
   std::unique_ptr<Served> served_;
@@ -163,16 +171,17 @@ HttpHeaders Server::Impl::cors_headers(const HttpRequest& request) const {
           {"Access-Control-Expose-Headers", "X-Request-Id"}};
 }
 
-bool Server::Impl::may_enter(const HttpRequest& request) {
+std::optional<std::string> Server::Impl::enter(const HttpRequest& request) {
   reload_keys(false);
   const std::lock_guard lock(keys_mutex_);
-  if (!keys_.required()) return true;
+  if (!keys_.required()) return "";
   const std::string* authorization = request.header("Authorization");
   const std::string* x_api_key = request.header("x-api-key");
   const std::string_view key = authorization != nullptr ? bearer_key(*authorization)
                                : x_api_key != nullptr   ? std::string_view(*x_api_key)
                                                         : std::string_view{};
-  return !key.empty() && keys_.accepts(key);
+  if (key.empty() || !keys_.accepts(key)) return std::nullopt;
+  return std::string(key);
 }
 
 void Server::Impl::handle(std::shared_ptr<Exchange> exchange) {
@@ -191,7 +200,9 @@ void Server::Impl::handle(std::shared_ptr<Exchange> exchange) {
                                            request_id(request, random_hex(32)), std::move(headers), metrics_,
                                            options_.log_requests ? options_.log : nullptr);
   if (preflight) return call->respond_text(204, "", "");
-  if (!(route != nullptr && route->open) && !may_enter(request)) {
+  const std::optional<std::string> key =
+      route != nullptr && route->open ? std::optional<std::string>("") : enter(request);
+  if (!key) {
     return call->fail({.status = 401,
                        .code = "invalid_api_key",
                        .message = "the API key is missing or wrong; send Authorization: Bearer KEY",
@@ -215,6 +226,18 @@ void Server::Impl::handle(std::shared_ptr<Exchange> exchange) {
                        .message = draining_ ? "the server is shutting down" : "the model is being loaded",
                        .param = {}});
   }
+  if (route->needs_model && route->method == "POST" && options_.rate.any()) {
+    if (const auto wait = limiter_.admit(*key, std::chrono::steady_clock::now())) {
+      return call->fail({.status = 429,
+                         .code = "rate_limit_exceeded",
+                         .message = "this key has used up its requests or tokens per minute; try again in " +
+                                    std::to_string(*wait) + " s",
+                         .param = {},
+                         .retry_after_s = *wait});
+    }
+    call->on_tokens(
+        [this, key = *key](int64_t count) { limiter_.pay_tokens(key, count, std::chrono::steady_clock::now()); });
+  }
   (this->*route->handler)(call);
 }
 
@@ -223,6 +246,14 @@ void Server::Impl::health(const std::shared_ptr<Call>& call) {
     return call->fail({.status = 503,
                        .code = draining_ ? "shutting_down" : "loading",
                        .message = draining_ ? "the server is shutting down" : "the model is being loaded",
+                       .param = {}});
+  }
+  if (!stats().healthy()) {
+    return call->fail({.status = 503,
+                       .code = "unhealthy",
+                       .message =
+                           "an answer could not be reproduced, or the weights have changed in memory; see the log "
+                           "and restart the server",
                        .param = {}});
   }
   call->respond(200, Json::object().set("status", "ok"));

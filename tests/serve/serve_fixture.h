@@ -66,7 +66,8 @@ class ServeFixture : public ::testing::Test {
             .vocab_size = 257,
             .max_model_len = kContext,
             .names = {"tiny", "other-name"},
-            .tools = tools_};
+            .tools = tools_,
+            .weights = guard_.get()};
   }
   void start(bool attach = true) {
     auto started = serve::Server::start(options_);
@@ -93,6 +94,7 @@ class ServeFixture : public ::testing::Test {
   std::unique_ptr<Kernels> kernels_;
   std::unique_ptr<ChatFormat> format_;
   EngineOptions engine_options_;
+  std::unique_ptr<serve::WeightGuard> guard_;
   serve::ToolFormat tools_ = serve::ToolFormat::kNone;
   SpeculationParams speculation_;  // of requests that do not say otherwise
   std::unique_ptr<Engine> engine_;
