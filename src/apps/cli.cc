@@ -294,8 +294,10 @@ class CommandLine {
                     "how tool calls are told from the answer: auto (as the chat template writes them), deepseek_v3, "
                     "deepseek_v31, kimi_k2, none")
         ->capture_default_str();
-    app->add_flag("--enable-auto-tool-choice,--jinja", o->always_on,
-                  "accepted from others' command lines: tools and templates are always on");
+    app->add_flag(
+        "--enable-auto-tool-choice,--jinja,--enable-prefix-caching,--enable-chunked-prefill,"
+        "--enable-metrics,--metrics",
+        o->always_on, "accepted from others' command lines: these are always on");
     app->add_option("--host", http.host, "address to listen on; 0.0.0.0: every one")
         ->capture_default_str()
         ->group("Network");
@@ -334,6 +336,9 @@ class CommandLine {
                     "share of the requests that is computed again to compare every bit, as 1%; if not 0%, weights are "
                     "hashed too, and checked when there is no work")
         ->capture_default_str();
+    app->add_option("--prefix-cache-dir", o->prefix_cache_dir,
+                    "directory in which the prefix cache is kept from an orderly end to the next start")
+        ->group("Computing");
     app->add_option("--rate-limit", o->rate_limit,
                     "REQUESTS or REQUESTS,TOKENS per minute and API key; more is answered 429; 0: no limit")
         ->capture_default_str()

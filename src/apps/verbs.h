@@ -43,6 +43,7 @@ struct ServeOptions {
   std::vector<std::string> metrics_compat;  // vllm, sglang
   std::string verify = "0%";                // share of the requests that is computed again
   std::string rate_limit = "0";
+  std::string prefix_cache_dir;  // where the prefix cache outlives the server; empty: nowhere
   int64_t drain_timeout_s = 60;
   ComputeOptions compute{.num_sequences = 256, .cache_memory_share = 0.5};
   serve::ServerOptions server;

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/rng.h"
+#include "engine/prefix_store.h"
 
 namespace fathom {
 namespace {
@@ -135,6 +136,14 @@ Status Engine::resume(int64_t sequence_id, std::span<const int32_t> prompt, int6
 }
 
 void Engine::remove(int64_t sequence_id) { table_.remove(sequence_id); }
+
+Status Engine::save_prefixes(const Path& path, uint64_t identity) const {
+  return save_prefix_pages(cache_, identity ^ seed_of(options_), path);
+}
+
+Result<int64_t> Engine::load_prefixes(const Path& path, uint64_t identity) {
+  return load_prefix_pages(cache_, identity ^ seed_of(options_), path);
+}
 
 bool Engine::has_work() const {
   return std::any_of(table_.sequences().begin(), table_.sequences().end(),

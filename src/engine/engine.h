@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/file.h"
 #include "engine/latent_cache.h"
 #include "engine/runner.h"
 #include "engine/sequence.h"
@@ -73,6 +74,11 @@ class Engine {
   Status resume(int64_t sequence_id, std::span<const int32_t> prompt, int64_t max_new_tokens);
   /// Forgets a sequence, finished or not: it is not in the next step, and its pages are free at once.
   void remove(int64_t sequence_id);
+
+  /// The pages of the prefix cache to a file and back, for a restart; see engine/prefix_store.h. `identity` stands for
+  /// the weights, the kernels and the program; precision, dtype and shape are seen to here. Load before the first step.
+  Status save_prefixes(const Path& path, uint64_t identity) const;
+  Result<int64_t> load_prefixes(const Path& path, uint64_t identity);
 
   bool has_work() const;
   EngineStats stats() const;

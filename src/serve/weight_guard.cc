@@ -44,6 +44,12 @@ void WeightGuard::add(const std::string& tensor, const void* data, int64_t num_b
   num_bytes_ += num_bytes;
 }
 
+uint64_t WeightGuard::digest() const {
+  uint64_t digest = 0;
+  for (const Piece& piece : pieces_) digest = XXH3_64bits_withSeed(&piece.hash, sizeof(piece.hash), digest);
+  return digest;
+}
+
 std::optional<std::string> WeightGuard::check_next() {
   if (pieces_.empty()) return std::nullopt;
   const Piece& piece = pieces_[next_];

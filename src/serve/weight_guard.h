@@ -25,6 +25,8 @@ class WeightGuard {
   /// Whether the next piece is the first one.
   bool at_start() const { return next_ == 0; }
 
+  /// One number for all of them, as they were.
+  uint64_t digest() const;
   int64_t num_bytes() const { return num_bytes_; }
   int64_t num_passes() const { return num_passes_; }
 

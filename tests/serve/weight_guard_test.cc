@@ -21,6 +21,8 @@ TEST_F(WeightGuardTest, FindsOneBitInEveryTensor) {
   EXPECT_GT(guard.num_bytes(), 0);
   EXPECT_TRUE(pass(guard).empty());
   EXPECT_EQ(guard.num_passes(), 1);
+  const uint64_t digest = guard.digest();
+  EXPECT_EQ(WeightGuard(*model_).digest(), digest);
   int64_t num_tensors = 0;
   visit_weights(model_->config, model_->weights, [&](const TensorSpec& spec, Weight& value, Tensor*) {
     ++num_tensors;
@@ -28,6 +30,7 @@ TEST_F(WeightGuardTest, FindsOneBitInEveryTensor) {
     std::byte& victim = bytes[value.codes.num_bytes() - 1];
     victim ^= std::byte{1};
     const auto found = pass(guard);
+    EXPECT_NE(WeightGuard(*model_).digest(), digest);
     ASSERT_GE(found.size(), 1u) << spec.name;
     EXPECT_NE(found[0].find(spec.name), std::string::npos) << found[0];
     victim ^= std::byte{1};
