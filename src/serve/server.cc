@@ -192,7 +192,7 @@ void Server::Impl::handle(std::shared_ptr<Exchange> exchange) {
   const bool preflight = request.method == "OPTIONS";
   if (preflight && !headers.empty()) {
     headers.emplace_back("Access-Control-Allow-Methods", "GET, POST, OPTIONS");
-    headers.emplace_back("Access-Control-Allow-Headers", "Authorization, Content-Type, X-Request-Id, x-api-key");
+    headers.emplace_back("Access-Control-Allow-Headers", "Authorization, Content-Type, X-Request-Id, x-api-key, *");
     headers.emplace_back("Access-Control-Max-Age", "600");
   }
   if (!allowed.empty()) headers.emplace_back("Allow", allowed);

@@ -150,6 +150,39 @@ TEST_F(EngineLoopTest, WaitsForPagesInsteadOfRunningOutOfThem) {
   }
 }
 
+TEST_F(EngineLoopTest, HigherPrioritiesLeaveTheQueueFirst) {
+  EngineLoop& l = loop({.max_running = 1, .max_waiting = 10});
+  Heard first, low, high, low_too;
+  const int64_t running = submit(l, job(first, 100'000));
+  ASSERT_TRUE(eventually([&] { return !first.tokens().empty(); }));
+  // Each one waits for the one before it in the order of service.
+  GenerationJob urgent = job(high, 100'000);
+  urgent.request.priority = 5;
+  submit(l, job(low, 3));
+  submit(l, job(low_too, 3));
+  const int64_t urgent_id = submit(l, std::move(urgent));
+  l.cancel(running);
+  ASSERT_TRUE(eventually([&] { return !high.tokens().empty(); }));
+  EXPECT_TRUE(low.tokens().empty() && low_too.tokens().empty());
+  l.cancel(urgent_id);
+  ASSERT_TRUE(eventually([&] { return low_too.ended(); }));
+  EXPECT_TRUE(low.ended()) << "within a priority the first to come";
+}
+
+TEST_F(EngineLoopTest, ADeadlineCountsInTheQueueToo) {
+  EngineLoop& l = loop({.max_running = 1, .max_waiting = 10});
+  Heard first, late;
+  submit(l, job(first, 100'000));
+  ASSERT_TRUE(eventually([&] { return !first.tokens().empty(); }));
+  GenerationJob waiting = job(late, 5);
+  waiting.request.deadline = Clock::now();
+  submit(l, std::move(waiting));
+  ASSERT_TRUE(eventually([&] { return late.ended(); }));
+  EXPECT_EQ(late.finish(), FinishReason::kDeadline);
+  EXPECT_TRUE(late.tokens().empty());
+  EXPECT_FALSE(first.ended());
+}
+
 TEST_F(EngineLoopTest, TellsWhatTheEngineRefuses) {
   EngineLoop& l = loop();
   Heard heard;
