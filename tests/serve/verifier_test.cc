@@ -85,6 +85,7 @@ class VerifiedServerTest : public fathom::testing::ServeFixture {
       log_ += line + "\n";
     };
   }
+  ~VerifiedServerTest() override { server_.reset(); }  // it logs
   std::string log() {
     const std::lock_guard lock(mutex_);
     return log_;
