@@ -8,6 +8,7 @@
 #include <mutex>
 #include <optional>
 
+#include "base/rng.h"
 #include "serve/embeddings.h"
 #include "serve/metrics_compat.h"
 #include "serve/stream.h"
@@ -100,7 +101,7 @@ class Server::Impl {
   void handle(std::shared_ptr<Exchange> exchange);
   const Route* find(const HttpRequest& request, std::string& allowed) const;
   HttpHeaders cors_headers(const HttpRequest& request) const;
-  /// The key of a request that may enter: empty where none is needed.
+  /// What stands for the key of a request that may enter (keys themselves are not kept): empty where none is needed.
   std::optional<std::string> enter(const HttpRequest& request);
 
   void models(const std::shared_ptr<Call>& call);
@@ -181,7 +182,7 @@ std::optional<std::string> Server::Impl::enter(const HttpRequest& request) {
                                : x_api_key != nullptr   ? std::string_view(*x_api_key)
                                                         : std::string_view{};
   if (key.empty() || !keys_.accepts(key)) return std::nullopt;
-  return std::string(key);
+  return std::to_string(stream_of(key));
 }
 
 void Server::Impl::handle(std::shared_ptr<Exchange> exchange) {

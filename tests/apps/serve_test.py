@@ -154,12 +154,12 @@ class PrefixCacheDirectory(CommandLineCase):
             again, cached = self.ask(running)
             self.assertEqual((again, cached), (choices, 0))
 
-    def test_another_model_does_not_use_them(self):
+    def test_another_precision_does_not_use_them(self):
         directory = support.fresh_directory()
         with server("--prefix-cache-dir", directory) as running:
             self.ask(running)
             self.assertEqual(running.end()[0], 0)
-        with server("--prefix-cache-dir", directory, model=support.tiny_model()) as running:
+        with server("--prefix-cache-dir", directory, "--precision", "bf16") as running:
             self.assertIn("prefix cache discarded", "\n".join(running.lines))
 
 
