@@ -275,7 +275,8 @@ void parse_tools(Fields& fields, GenerationRequest& request) {
                            where + ".function.name must be 1 to 64 letters, digits, underscores, hyphens or dots");
     }
     Json copy = *function;
-    const Json *description = copy.find("description"), *parameters = copy.find("parameters");
+    const Json* description = function->find("description");
+    const Json* parameters = function->find("parameters");
     if (description == nullptr || !description->is_string()) copy.set("description", "");
     if (parameters == nullptr || !parameters->is_object()) {
       copy.set("parameters", Json::object().set("type", "object").set("properties", Json::object()));

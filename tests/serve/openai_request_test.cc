@@ -248,6 +248,10 @@ TEST(ChatRequest, ReadsToolsAsTemplatesWantThem) {
             R"([{"type":"function","function":{"name":"f","description":"","parameters":{"type":"object",)"
             R"("properties":{}}}},{"type":"function","function":{"name":"g-2","description":"d",)"
             R"("parameters":{"type":"object"},"strict":true}}])");
+  const std::string undescribed =
+      R"(,"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"array"}}}])";
+  EXPECT_EQ(good(chat(undescribed)).tools.dump(),
+            R"([{"type":"function","function":{"name":"f","parameters":{"type":"array"},"description":""}}])");
   EXPECT_EQ(r.tool_choice, ToolChoice::kAuto);
   EXPECT_TRUE(r.may_call());
   EXPECT_FALSE(r.parallel_tool_calls);
