@@ -305,6 +305,14 @@ class CommandLine {
     app->add_option("--reasoning-parser,--reasoning-format", o->reasoning_parser,
                     "how reasoning is told from the answer: auto, deepseek_r1, deepseek_v3, none")
         ->capture_default_str();
+    app->add_option("--tool-call-parser", o->tool_call_parser,
+                    "how tool calls are told from the answer: auto (as the chat template writes them), deepseek_v3, "
+                    "deepseek_v31, kimi_k2, none")
+        ->capture_default_str();
+    app->add_flag(
+        "--enable-auto-tool-choice,--jinja,--enable-prefix-caching,--enable-chunked-prefill,"
+        "--enable-metrics,--metrics",
+        o->always_on, "accepted from others' command lines: these are always on");
     app->add_option("--host", http.host, "address to listen on; 0.0.0.0: every one")
         ->capture_default_str()
         ->group("Network");
@@ -339,19 +347,35 @@ class CommandLine {
     add_integer<int64_t>(*app, "--drain-timeout", o->drain_timeout_s, 0, 86400,
                          "seconds that requests in progress have after SIGTERM")
         ->group("Limits");
+    app->add_option("--verify", o->verify,
+                    "share of the requests that is computed again to compare every bit, as 1%; if not 0%, weights are "
+                    "hashed too, and checked when there is no work")
+        ->capture_default_str();
+    app->add_option("--prefix-cache-dir", o->prefix_cache_dir,
+                    "directory in which the prefix cache is kept from an orderly end to the next start")
+        ->group("Computing");
+    app->add_option("--rate-limit", o->rate_limit,
+                    "REQUESTS or REQUESTS,TOKENS per minute and API key; more is answered 429; 0: no limit")
+        ->capture_default_str()
+        ->group("Limits");
+    app->add_option("--metrics-compat", o->metrics_compat,
+                    "servers whose metric names /metrics has too, by commas: vllm, sglang")
+        ->delimiter(',');
     app->add_flag("--log-requests", server.log_requests, "a line per request on standard error, without its text");
     add_machine_flags(*app, o->compute);
     add_precision_flag(*app, o->compute);
     add_weight_flags(*app, o->compute);
-    add_generation_flags(*app, o->compute, "--prompt-chunk,--max-num-batched-tokens,--chunked-prefill-size");
+    add_generation_flags(*app, o->compute,
+                         "--prompt-chunk,--max-num-batched-tokens,--chunked-prefill-size,--batch-size,-b");
+    add_speculation_flags(*app, o->compute);
     add_integer<int64_t>(*app, "-c,--context,--max-model-len,--context-length,--ctx-size", o->compute.context, 0, kMost,
                          "tokens of a request at most; 0: the model's, 32768 at most")
         ->group("Computing");
     CLI::Option* tokens = add_integer<int64_t>(*app, "--cache-tokens", o->compute.cache_tokens, 0,
                                                INT64_MAX / (1 << 24), "tokens of KV cache; 0: by --cache-memory-share");
     tokens->group("Computing");
-    app->add_option("--cache-memory-share", o->compute.cache_memory_share,
-                    "KV cache: share of the available memory at most")
+    app->add_option("--cache-memory-share,--gpu-memory-utilization,--mem-fraction-static",
+                    o->compute.cache_memory_share, "KV cache: share of the available memory at most")
         ->check(CLI::Range(0.01, 0.95))
         ->capture_default_str()
         ->excludes(tokens)

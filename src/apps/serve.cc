@@ -9,6 +9,7 @@
 
 #include "apps/console.h"
 #include "apps/verbs.h"
+#include "base/rng.h"
 #include "serve/server.h"
 
 namespace fathom::apps {
@@ -46,6 +47,22 @@ std::string_view dtype_name(const Model& model) {
   return name_of(model.weights.blocks.back().attention.o.value.codes.dtype);
 }
 
+/// What the pages of a prefix cache depend on beside the engine's options: the bits of the weights, the kernels, the
+/// program.
+uint64_t prefix_identity(const Session& session, const serve::WeightGuard& guard) {
+  return guard.digest() ^ stream_of(std::string(session.kernels_name()) + " " + FATHOM_VERSION);
+}
+
+/// Takes the pages of an earlier run; a file that cannot be used is put away. What to say about it.
+std::string load_prefixes(Engine& engine, const Path& file, uint64_t identity) {
+  const auto loaded = engine.load_prefixes(file, identity);
+  if (loaded) return "prefix cache: " + std::to_string(*loaded) + " pages from " + file.string();
+  if (loaded.error().code == ErrorCode::kNotFound) return "prefix cache: will be saved to " + file.string();
+  std::error_code ignored;
+  std::filesystem::remove(file, ignored);
+  return "prefix cache discarded: " + loaded.error().text;
+}
+
 void say(const std::string& line) {
   std::printf("%s\n", line.c_str());
   std::fflush(stdout);
@@ -63,7 +80,31 @@ Status serve(const ServeOptions& options) {
   const auto reasoning = serve::parse_reasoning_format(options.reasoning_parser);
   if (!reasoning) return Error{reasoning.error().code, "--reasoning-parser: " + reasoning.error().text};
 
-  std::unique_ptr<Session> session;  // outlives the server
+  std::optional<serve::ToolFormat> tools;  // none: the template's
+  if (options.tool_call_parser != "auto") {
+    const auto format = serve::parse_tool_format(options.tool_call_parser);
+    if (!format) return Error{format.error().code, "--tool-call-parser: " + format.error().text};
+    tools = *format;
+  }
+  const auto share = serve::parse_share(options.verify);
+  if (!share) return Error{share.error().code, "--verify: " + share.error().text};
+  server_options.checks.verify_share = *share;
+  const auto rate = serve::parse_rate_limits(options.rate_limit);
+  if (!rate) return Error{rate.error().code, "--rate-limit: " + rate.error().text};
+  server_options.rate = *rate;
+  for (const std::string& name : options.metrics_compat) {
+    const auto dialect = serve::parse_metrics_dialect(name);
+    if (!dialect) return Error{dialect.error().code, "--metrics-compat: " + dialect.error().text};
+    server_options.metrics_dialects.push_back(*dialect);
+  }
+
+  if (std::error_code failed; !options.prefix_cache_dir.empty()) {
+    std::filesystem::create_directories(options.prefix_cache_dir, failed);
+    if (failed) return io_error("--prefix-cache-dir: " + options.prefix_cache_dir + ": " + failed.message());
+  }
+
+  std::unique_ptr<Session> session;  // outlives the server, like the next
+  std::unique_ptr<serve::WeightGuard> guard;
   auto started = serve::Server::start(server_options);
   if (!started) return started.error();
   serve::Server& server = **started;
@@ -87,10 +128,12 @@ Status serve(const ServeOptions& options) {
       .chat_format = session->chat_format() ? &*session->chat_format() : nullptr,
       .encode_prompt = [s = session.get()](std::string_view text) { return s->encode_prompt(text); },
       .defaults = session->sampling({}),
+      .speculation = session->speculation(),
       .vocab_size = session->model().config.vocab_size,
       .max_model_len = session->context_length(),
       .names = options.names,
       .reasoning = *reasoning};
+  if (model.chat_format != nullptr) model.tools = tools ? *tools : serve::tool_format_of(*model.chat_format);
   if (model.names.empty()) model.names.push_back(default_name(options.model, session->model_dir()));
   const int64_t cache_tokens = engine.options().max_cache_tokens;
   say("model " + model.names.front() + ": " + session->model().config.model_type + ", " +
@@ -98,6 +141,15 @@ Status serve(const ServeOptions& options) {
       " tokens" + (model.chat_format == nullptr ? ", no chat template" : ""));
   say("cache " + std::to_string(cache_tokens) + " tokens, " + std::to_string(cache_tokens / model.max_model_len) +
       " full-length requests");
+  if (*share > 0 || !options.prefix_cache_dir.empty()) {
+    guard = std::make_unique<serve::WeightGuard>(session->model());
+    say("hashed " + std::to_string(guard->num_bytes() >> 20) + " MiB of weights");
+  }
+  if (*share > 0) model.weights = guard.get();
+  const Path prefix_file =
+      options.prefix_cache_dir.empty() ? Path() : Path(options.prefix_cache_dir) / "prefix-cache.bin";
+  const uint64_t identity = guard == nullptr ? 0 : prefix_identity(*session, *guard);
+  if (!prefix_file.empty()) say(load_prefixes(engine, prefix_file, identity));
   server.attach(std::move(model));
   say("ready on " + address);
 
@@ -108,6 +160,16 @@ Status serve(const ServeOptions& options) {
   say("ending: no new requests; those in progress have " + std::to_string(options.drain_timeout_s) + " s");
   if (!server.drain(options.drain_timeout_s * 1000)) {
     say("ended requests that were not finished after " + std::to_string(options.drain_timeout_s) + " s");
+  }
+  if (prefix_file.empty()) return {};
+  const bool healthy = server.stats().healthy();
+  started->reset();  // the engine is ours again
+  if (!healthy) {
+    say("prefix cache not saved: the server was unhealthy");
+  } else if (const auto saved = engine.save_prefixes(prefix_file, identity); !saved) {
+    say("prefix cache not saved: " + saved.error().text);
+  } else {
+    say("prefix cache saved to " + prefix_file.string());
   }
   return {};
 }

@@ -72,6 +72,7 @@ class Session {
 
   const Path& model_dir() const { return model_dir_; }
   const Model& model() const { return *model_; }
+  std::string_view kernels_name() const { return compute_.kernels->name(); }
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   /// Empty when the model has no chat template.
   const std::optional<ChatFormat>& chat_format() const { return chat_format_; }

@@ -38,6 +38,12 @@ struct ServeOptions {
   std::string model;
   std::vector<std::string> names;  // that clients use; empty: the model's own
   std::string reasoning_parser = "auto";
+  std::string tool_call_parser = "auto";
+  bool always_on = false;                   // flags of other servers for what this one always does
+  std::vector<std::string> metrics_compat;  // vllm, sglang
+  std::string verify = "0%";                // share of the requests that is computed again
+  std::string rate_limit = "0";
+  std::string prefix_cache_dir;  // where the prefix cache outlives the server; empty: nowhere
   int64_t drain_timeout_s = 60;
   ComputeOptions compute{.num_sequences = 256, .cache_memory_share = 0.5};
   serve::ServerOptions server;

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/rng.h"
+#include "engine/prefix_store.h"
 
 namespace fathom {
 namespace {
@@ -62,6 +63,16 @@ Status Engine::check_request(const Request& request) const {
                      ", which is outside the vocabulary of " + std::to_string(model_.config.vocab_size));
     }
   }
+  for (const int32_t token : request.stop_tokens) {
+    if (token < 0 || token >= model_.config.vocab_size) {
+      return invalid("stop_token_ids names token id " + std::to_string(token) +
+                     ", which is outside the vocabulary of " + std::to_string(model_.config.vocab_size));
+    }
+  }
+  if (request.min_new_tokens > std::max<int64_t>(request.max_new_tokens, 0)) {
+    return invalid("min_new_tokens " + std::to_string(request.min_new_tokens) + " is above max_new_tokens " +
+                   std::to_string(request.max_new_tokens));
+  }
   if (request.num_logprobs > kMaxLogprobs) {
     return invalid("num_logprobs " + std::to_string(request.num_logprobs) + " is out of range; accepted: up to " +
                    std::to_string(kMaxLogprobs) + ", or negative for none");
@@ -78,7 +89,7 @@ void Engine::set_prompt(Sequence& sequence, std::span<const int32_t> prompt, int
   table_.set_prompt(sequence, prompt);
   const int64_t room = context_length() - sequence.prompt_length;
   sequence.max_length = sequence.prompt_length + std::clamp<int64_t>(max_new_tokens, 0, room);
-  const bool has_work = max_new_tokens > 0 || sequence.prompt_logprobs_wanted();
+  const bool has_work = max_new_tokens > 0 || sequence.prompt_logprobs_wanted() || sequence.wants_embedding;
   sequence.finish = has_work ? FinishReason::kNone : FinishReason::kMaxTokens;
 }
 
@@ -91,6 +102,11 @@ Result<int64_t> Engine::submit(const Request& request) {
   sequence->num_logprobs = request.num_logprobs;
   sequence->wants_prompt_logprobs = request.prompt_logprobs;
   sequence->speculation.params = request.speculation;
+  if (!request.ignore_stop_tokens) sequence->stop_tokens = options_.stop_tokens;
+  sequence->stop_tokens.insert(sequence->stop_tokens.end(), request.stop_tokens.begin(), request.stop_tokens.end());
+  sequence->min_new_tokens = request.min_new_tokens;
+  sequence->wants_embedding = request.embedding;
+  sequence->use_prefix_cache = request.use_prefix_cache;
   set_prompt(*sequence, request.prompt, request.max_new_tokens);
   table_.add(std::move(sequence));
   return next_id_++;
@@ -114,11 +130,20 @@ Status Engine::resume(int64_t sequence_id, std::span<const int32_t> prompt, int6
   speculator_.truncate(*sequence, sequence->num_computed);
   sequence->is_running = sequence->num_computed > 0;
   sequence->wants_prompt_logprobs = false;
+  sequence->wants_embedding = false;
   set_prompt(*sequence, prompt, max_new_tokens);
   return {};
 }
 
 void Engine::remove(int64_t sequence_id) { table_.remove(sequence_id); }
+
+Status Engine::save_prefixes(const Path& path, uint64_t identity) const {
+  return save_prefix_pages(cache_, identity ^ seed_of(options_), path);
+}
+
+Result<int64_t> Engine::load_prefixes(const Path& path, uint64_t identity) {
+  return load_prefix_pages(cache_, identity ^ seed_of(options_), path);
+}
 
 bool Engine::has_work() const {
   return std::any_of(table_.sequences().begin(), table_.sequences().end(),
@@ -175,6 +200,12 @@ Result<std::vector<TokenEvent>> Engine::step(Clock::time_point now) {
         return Draw{.token = events.back().token, .ends = events.back().finish != FinishReason::kNone};
       });
       row += 1 + item.num_draft;
+      if (std::exchange(sequence.wants_embedding, false)) {
+        const int64_t last = batch.segments[k].row + item.count - 1;
+        const float* state = runner_.hidden(last, 1).ptr<const float>();
+        events[events.size() - static_cast<size_t>(std::max<int64_t>(num_drawn, 1))].embedding.assign(
+            state, state + model_.config.hidden_size);
+      }
     }
     table_.end_draft(item, num_accepted);
     speculator_.verified(sequence, item, num_accepted, num_drawn,
@@ -188,6 +219,9 @@ Result<std::vector<TokenEvent>> Engine::step(Clock::time_point now) {
   }
   for (TokenEvent& event : events) {
     Sequence* sequence = table_.find(event.sequence_id);
+    event.prefix_hit_tokens = sequence->num_prefix_hits;
+    event.draft_tokens = sequence->speculation.stats.proposed;
+    event.draft_accepted = sequence->speculation.stats.accepted;
     if (sequence->wants_prompt_logprobs && !sequence->prompt_logprobs_wanted()) {
       event.prompt_logprobs = std::move(sequence->prompt_logprobs);
       sequence->wants_prompt_logprobs = false;
@@ -225,20 +259,35 @@ TokenEvent Engine::sample(Sequence& sequence, std::span<const float> logits) {
     event.finish = sequence.finish = FinishReason::kMaxTokens;
     return event;
   }
-  const SamplingContext context{.tokens = sequence.tokens, .prompt_length = sequence.prompt_length};
-  event.token = sample_token(logits, options_.allowed_tokens, context, sequence.sampling, position);
+  event.token = draw(sequence, logits);
   if (sequence.num_logprobs >= 0) {
     event.logprobs = logprobs_of(logits, options_.allowed_tokens, event.token, sequence.num_logprobs);
   }
   sequence.tokens.push_back(event.token);
   ++counters_.generated_tokens;
-  if (std::ranges::find(options_.stop_tokens, event.token) != options_.stop_tokens.end()) {
+  if (std::ranges::find(sequence.stop_tokens, event.token) != sequence.stop_tokens.end()) {
     sequence.finish = FinishReason::kStopToken;
   } else if (position + 1 >= sequence.max_length) {
     sequence.finish = position + 1 >= context_length() ? FinishReason::kContextFull : FinishReason::kMaxTokens;
   }
   event.finish = sequence.finish;
   return event;
+}
+
+/// The next token; before min_new_tokens none that ends the sequence, as long as another may be drawn.
+int32_t Engine::draw(const Sequence& sequence, std::span<const float> logits) const {
+  const auto position = static_cast<int64_t>(sequence.tokens.size());
+  const SamplingContext context{.tokens = sequence.tokens, .prompt_length = sequence.prompt_length};
+  if (position - sequence.prompt_length < sequence.min_new_tokens) {
+    std::vector<bool> allowed = options_.allowed_tokens;
+    for (const int32_t token : sequence.stop_tokens) {
+      if (token >= 0 && token < std::ssize(allowed)) allowed[static_cast<size_t>(token)] = false;
+    }
+    if (std::find(allowed.begin(), allowed.end(), true) != allowed.end()) {
+      return sample_token(logits, allowed, context, sequence.sampling, position);
+    }
+  }
+  return sample_token(logits, options_.allowed_tokens, context, sequence.sampling, position);
 }
 
 }  // namespace fathom

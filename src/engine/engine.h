@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/file.h"
 #include "engine/latent_cache.h"
 #include "engine/runner.h"
 #include "engine/sequence.h"
@@ -32,7 +33,7 @@ struct EngineOptions {
 
 /// A generated token, or the end of a sequence. A sequence that ends without a further token says kNoToken: its
 /// deadline has passed, its logits hold a NaN (kNumericError), or no token was wanted but the prompt's
-/// log-probabilities.
+/// log-probabilities or embedding.
 struct TokenEvent {
   static constexpr int32_t kNoToken = -1;
 
@@ -41,6 +42,11 @@ struct TokenEvent {
   FinishReason finish = FinishReason::kNone;
   std::optional<Logprobs> logprobs = {};       // if asked for
   std::vector<Logprobs> prompt_logprobs = {};  // with the first event: of the prompt's tokens from the second on
+  std::vector<float> embedding = {};           // with the first event, if asked for: [D]
+  // Of the sequence, up to this step:
+  int64_t prefix_hit_tokens = 0;  // of the prompt, found in the cache
+  int64_t draft_tokens = 0;       // guessed
+  int64_t draft_accepted = 0;     // of them right
 };
 
 class Engine {
@@ -58,8 +64,8 @@ class Engine {
   /// Starts a sequence. For n answers to one prompt, submit it n times with n seeds: the first computes the prompt's
   /// full pages, the others wait for them and share them.
   /// Errors: empty prompt, a token id outside the vocabulary, a prompt that leaves no room for an answer in the
-  /// context, a sampling parameter out of range, num_logprobs above kMaxLogprobs, speculation that the model or the
-  /// options do not provide for.
+  /// context, a sampling parameter out of range, num_logprobs above kMaxLogprobs, a stop token outside the vocabulary,
+  /// min_new_tokens above max_new_tokens, speculation that the model or the options do not provide for.
   Result<int64_t> submit(const Request& request);
   Result<int64_t> submit(std::span<const int32_t> prompt, const SamplingParams& sampling, int64_t max_new_tokens);
   /// Goes on with a finished sequence: `prompt` is its whole new prompt. What it shares with the old prompt is kept in
@@ -68,6 +74,11 @@ class Engine {
   Status resume(int64_t sequence_id, std::span<const int32_t> prompt, int64_t max_new_tokens);
   /// Forgets a sequence, finished or not: it is not in the next step, and its pages are free at once.
   void remove(int64_t sequence_id);
+
+  /// The pages of the prefix cache to a file and back, for a restart; see engine/prefix_store.h. `identity` stands for
+  /// the weights, the kernels and the program; precision, dtype and shape are seen to here. Load before the first step.
+  Status save_prefixes(const Path& path, uint64_t identity) const;
+  Result<int64_t> load_prefixes(const Path& path, uint64_t identity);
 
   bool has_work() const;
   EngineStats stats() const;
@@ -86,6 +97,7 @@ class Engine {
   void expire(Clock::time_point now, std::vector<TokenEvent>& events);
   void score_prompt(Sequence& sequence, const StepItem& item, int64_t first_row);
   TokenEvent sample(Sequence& sequence, std::span<const float> logits);
+  int32_t draw(const Sequence& sequence, std::span<const float> logits) const;
 
   const Model& model_;
   EngineOptions options_;

@@ -3,6 +3,7 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <unordered_set>
 
 #include "base/check.h"
 
@@ -76,6 +77,31 @@ int32_t PrefixIndex::evict() {
   retired_.pop_front();
   erase(page);
   return page;
+}
+
+PrefixIndex::PageOf PrefixIndex::at(int32_t page) const {
+  const Entry& entry = entries_.at(page);
+  return {.before = entry.before, .hash = entry.hash, .tokens = entry.tokens};
+}
+
+std::vector<int32_t> PrefixIndex::pages() const {
+  std::vector<int32_t> in_use;
+  for (const auto& [page, entry] : entries_) {
+    if (!entry.is_retired) in_use.push_back(page);
+  }
+  std::ranges::sort(in_use);  // the map's order is nobody's
+  in_use.insert(in_use.end(), retired_.rbegin(), retired_.rend());
+  std::vector<int32_t> ordered;
+  std::unordered_set<int32_t> placed;
+  for (const int32_t page : in_use) {
+    std::vector<int32_t> chain;
+    for (int32_t p = page; p != kNoPage && !placed.contains(p); p = entries_.at(p).before) chain.push_back(p);
+    for (; !chain.empty(); chain.pop_back()) {
+      placed.insert(chain.back());
+      ordered.push_back(chain.back());
+    }
+  }
+  return ordered;
 }
 
 void PrefixIndex::erase(int32_t page) {

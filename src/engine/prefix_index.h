@@ -40,6 +40,16 @@ class PrefixIndex {
   /// Forgets the retired page that was used least recently; kNoPage when there is none.
   int32_t evict();
 
+  /// What is known of a page of the index.
+  struct PageOf {
+    int32_t before;
+    uint64_t hash;
+    std::span<const int32_t> tokens;
+  };
+  PageOf at(int32_t page) const;
+  /// All pages, each behind the one it follows; beyond that those in use, then the retired ones, latest use first.
+  std::vector<int32_t> pages() const;
+
   int64_t num_pages() const { return static_cast<int64_t>(entries_.size()); }
   int64_t num_retired() const { return static_cast<int64_t>(retired_.size()); }
 

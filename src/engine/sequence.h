@@ -30,6 +30,12 @@ struct Request {
   /// The same of every prompt token but the first (num_logprobs must not be negative).
   bool prompt_logprobs = false;
   SpeculationParams speculation = {};
+  std::vector<int32_t> stop_tokens = {};  // ends of this answer beside the engine's
+  bool ignore_stop_tokens = false;        // the engine's, not those above
+  int64_t min_new_tokens = 0;             // no end is drawn before (unless nothing else may be)
+  /// The hidden state of the last prompt token, after the final norm; max_new_tokens should be 0.
+  bool embedding = false;
+  bool use_prefix_cache = true;  // false: neither takes pages of others nor gives its own
 };
 
 struct Sequence {
@@ -38,7 +44,7 @@ struct Sequence {
   /// Tokens whose pages may be another request's: of the prompt, and not the last one, whose logits are wanted; none
   /// while the logits of the whole prompt are.
   int64_t num_shareable() const {
-    if (prompt_logprobs_wanted()) return 0;
+    if (prompt_logprobs_wanted() || !use_prefix_cache) return 0;
     return std::min(prompt_length, static_cast<int64_t>(tokens.size()) - 1);
   }
   bool prompt_logprobs_wanted() const {
@@ -59,6 +65,11 @@ struct Sequence {
   std::vector<Logprobs> prompt_logprobs;  // of the prompt's tokens from the second on, as far as they are known
   bool is_running = false;                // admitted, and not preempted since
   bool is_counted = false;                // in the statistics of the prefix cache
+  int64_t num_prefix_hits = 0;            // prompt tokens that were found when it began
+  std::vector<int32_t> stop_tokens;       // that end it: the engine's and its own
+  int64_t min_new_tokens = 0;
+  bool wants_embedding = false;
+  bool use_prefix_cache = true;
   FinishReason finish = FinishReason::kNone;
   SequenceSpeculation speculation;
   SequenceCache cache;

@@ -124,6 +124,7 @@ void SequenceTable::change_phases(const StepPlan& plan) {
   for (const StepItem& item : plan.items) {
     Sequence& s = *sequences_[item.sequence];
     if (!std::exchange(s.is_counted, true)) {
+      s.num_prefix_hits = s.num_computed;
       counters_.prefix_hit_tokens += s.num_computed;
       counters_.prefix_miss_tokens += s.prompt_length - s.num_computed;
     }

@@ -14,6 +14,18 @@ ApiError to_api_error(const Error& error) {
           .param = {}};
 }
 
+ApiError queue_full() {
+  return {
+      .status = 429, .code = "queue_full", .message = "the queue of this server is full; try again later", .param = {}};
+}
+
+ApiError not_a_number() {
+  return {.status = 500,
+          .code = "numeric_error",
+          .message = "the model's output for this request is not a number (NaN)",
+          .param = {}};
+}
+
 std::string_view error_type(int status) {
   switch (status) {
     case 401: return "authentication_error";

@@ -32,6 +32,10 @@ Call::Call(std::shared_ptr<Exchange> exchange, std::string_view route, std::stri
   headers_.emplace_back("X-Request-Id", id_);
 }
 
+void Call::use_tokens(int64_t count) {
+  if (on_tokens_) on_tokens_(count);
+}
+
 double Call::seconds() const {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
 }
@@ -46,7 +50,8 @@ void Call::respond_text(int status, std::string_view content_type, std::string b
 
 void Call::fail(const ApiError& error) {
   metrics_.count_error(error.code);
-  if (error.status == 429 || error.status == 503) headers_.emplace_back("Retry-After", "1");
+  if (error.status == 429 || error.status == 503)
+    headers_.emplace_back("Retry-After", std::to_string(error.retry_after_s));
   if (error.status == 401) headers_.emplace_back("WWW-Authenticate", "Bearer");
   respond(error.status, to_json(error));
 }

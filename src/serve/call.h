@@ -24,6 +24,9 @@ class Call {
   const HttpRequest& request() const { return exchange_->request(); }
   Metrics& metrics() { return metrics_; }
   double seconds() const;
+  /// `handler` is told of the tokens that the request turns out to use.
+  void on_tokens(std::function<void(int64_t count)> handler) { on_tokens_ = std::move(handler); }
+  void use_tokens(int64_t count);
 
   void respond(int status, const Json& body);
   void respond_text(int status, std::string_view content_type, std::string body);
@@ -46,6 +49,7 @@ class Call {
   HttpHeaders headers_;
   Metrics& metrics_;
   std::function<void(const std::string&)> log_;
+  std::function<void(int64_t)> on_tokens_;
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   size_t sent_bytes_ = 0;
 };

@@ -1,22 +1,46 @@
 #include "serve/choice.h"
 
 namespace fathom::serve {
+namespace {
 
-Result<SplitText> Choice::push(int32_t token, FinishReason finish) {
-  ++num_tokens_;
-  if (splitter_.in_reasoning()) ++num_reasoning_tokens_;
-  if (finish == FinishReason::kStopToken) return SplitText{};
-  const auto text = decoder_.push(token);
-  if (!text) return text.error();
-  return splitter_.push(scanner_.push(*text));
+void append(ChoiceText& out, std::string reasoning, ToolText rest) {
+  out.reasoning += reasoning;
+  out.content += rest.content;
+  for (ToolDelta& delta : rest.calls) {
+    const bool goes_on = !delta.begins && !out.calls.empty() && out.calls.back().index == delta.index;
+    if (goes_on) {
+      out.calls.back().arguments += delta.arguments;
+    } else {
+      out.calls.push_back(std::move(delta));
+    }
+  }
 }
 
-SplitText Choice::flush() {
-  SplitText out = splitter_.push(scanner_.push(decoder_.flush()));
-  const SplitText held = splitter_.push(scanner_.flush());
-  const SplitText last = splitter_.flush();
-  out.reasoning += held.reasoning + last.reasoning;
-  out.content += held.content + last.content;
+}  // namespace
+
+ChoiceText Choice::split(std::string_view text) {
+  ChoiceText out;
+  SplitText parts = splitter_.push(text);
+  append(out, std::move(parts.reasoning), calls_.push(parts.content));
+  return out;
+}
+
+Result<ChoiceText> Choice::push(int32_t token, FinishReason finish) {
+  ++num_tokens_;
+  if (splitter_.in_reasoning()) ++num_reasoning_tokens_;
+  if (finish == FinishReason::kStopToken) return ChoiceText{};
+  const auto text = decoder_.push(token);
+  if (!text) return text.error();
+  return split(scanner_.push(*text));
+}
+
+ChoiceText Choice::flush() {
+  ChoiceText out = split(scanner_.push(decoder_.flush()));
+  ChoiceText held = split(scanner_.flush());
+  append(out, std::move(held.reasoning), {.content = std::move(held.content), .calls = std::move(held.calls)});
+  SplitText last = splitter_.flush();
+  append(out, std::move(last.reasoning), calls_.push(last.content));
+  append(out, {}, calls_.flush());
   return out;
 }
 

@@ -2,12 +2,17 @@
 
 #include <algorithm>
 #include <random>
+#include <utility>
 
 namespace fathom::serve {
 namespace {
 
 constexpr int64_t kDefaultCompletionTokens = 16;  // of /v1/completions, as OpenAI's
 constexpr size_t kTailBytes = 64;
+constexpr int64_t kMaxCalls = 1024;
+
+/// llama.cpp's and text-generation-webui's, for requests with dry_multiplier and no list of their own.
+constexpr std::string_view kDryBreakers[] = {"\n", ":", "\"", "*"};
 
 uint64_t random_seed() {
   std::random_device device;
@@ -24,40 +29,84 @@ ApiError too_long(int64_t prompt_tokens, std::optional<int64_t> max_tokens, int6
           .param = max_tokens ? "max_tokens" : "messages"};
 }
 
-ApiResult<std::vector<int32_t>> ids_of(const ServedModel& model, const Prompt& prompt) {
-  if (const auto* text = std::get_if<std::string>(&prompt)) {
-    auto ids = model.encode_prompt(*text);
-    if (!ids) return bad_parameter("prompt", "the prompt: " + ids.error().text);
-    if (ids->empty()) return bad_parameter("prompt", "the prompt is empty; give at least one character");
-    return *ids;
+/// The tokens that repetitions do not go through: of each text the last token that it ends in, as
+/// text-generation-webui does it.
+std::vector<int32_t> dry_breakers(const ServedModel& model, const GenerationRequest& request) {
+  std::vector<int32_t> tokens;
+  const auto add = [&](std::string_view text) {
+    const auto ids = model.tokenizer->encode("a" + std::string(text), AddedTokens::kIgnore);
+    if (ids && !ids->empty()) tokens.push_back(ids->back());
+  };
+  if (request.dry_sequence_breakers) {
+    for (const std::string& text : *request.dry_sequence_breakers) add(text);
+  } else {
+    for (const std::string_view text : kDryBreakers) add(text);
   }
-  const auto& ids = std::get<std::vector<int32_t>>(prompt);
-  if (ids.empty()) return bad_parameter("prompt", "the prompt is empty; give at least one token id");
-  for (const int32_t id : ids) {
-    if (id >= model.vocab_size) {
-      return bad_parameter("prompt", "token id " + std::to_string(id) + " is outside the vocabulary of " +
-                                         std::to_string(model.vocab_size));
-    }
+  return tokens;
+}
+
+/// What the engine is asked for, but for prompt and length.
+ApiResult<Request> engine_request(const ServedModel& model, const GenerationRequest& request) {
+  Request out;
+  const auto sampling = sampling_of(request, model.defaults, random_seed());
+  if (const auto* error = std::get_if<ApiError>(&sampling)) return *error;
+  out.sampling = std::get<0>(sampling);
+  if (out.sampling.dry_multiplier > 0) out.sampling.dry_sequence_breakers = dry_breakers(model, request);
+  const auto outside = [&](std::string_view name, int32_t id) {
+    return bad_parameter(name, std::string(name) + " has token id " + std::to_string(id) +
+                                   ", which is outside the vocabulary of " + std::to_string(model.vocab_size));
+  };
+  for (const LogitBias& entry : out.sampling.logit_bias) {
+    if (entry.token >= model.vocab_size) return outside("logit_bias", entry.token);
   }
-  return ids;
+  for (const int32_t id : request.stop_token_ids) {
+    if (id >= model.vocab_size) return outside("stop_token_ids", id);
+  }
+  const auto speculation = speculation_of(request, model.speculation, model.num_mtp_modules());
+  if (const auto* error = std::get_if<ApiError>(&speculation)) return *error;
+  out.speculation = std::get<0>(speculation);
+  out.stop_tokens = request.stop_token_ids;
+  out.ignore_stop_tokens = request.ignore_eos;
+  out.min_new_tokens = request.min_tokens;
+  out.priority = -request.priority;
+  if (request.timeout_seconds) {
+    out.deadline = Clock::now() +
+                   std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(*request.timeout_seconds));
+  }
+  out.num_logprobs = request.num_logprobs;
+  out.prompt_logprobs = request.echo && request.num_logprobs >= 0;
+  return out;
 }
 
 }  // namespace
 
-ApiResult<std::string> render_chat(const ServedModel& model, const Json& messages, const Json& template_arguments) {
-  if (model.chat_format == nullptr) {
-    return ApiError{.status = 400,
-                    .code = "chat_not_supported",
-                    .message = "this model has no chat template; use /v1/completions",
-                    .param = {}};
+std::optional<ApiError> check_model(const ServedModel& model, std::string_view name) {
+  if (name.empty() || std::find(model.names.begin(), model.names.end(), name) != model.names.end()) return {};
+  return ApiError{.status = 404,
+                  .code = "model_not_found",
+                  .message = "the model \"" + std::string(name.substr(0, 200)) +
+                             "\" does not exist; this server has \"" + model.names.front() + "\"",
+                  .param = "model"};
+}
+
+ApiResult<std::vector<int32_t>> prompt_ids(const ServedModel& model, const Prompt& prompt, const std::string& param) {
+  if (const auto* text = std::get_if<std::string>(&prompt)) {
+    auto ids = model.encode_prompt(*text);
+    if (!ids) return bad_parameter(param, "the " + param + ": " + ids.error().text);
+    if (ids->empty()) {
+      return bad_parameter(param, "the " + param + " is empty; give at least one character");
+    }
+    return *ids;
   }
-  Json context = Json::object();
-  if (template_arguments.is_object()) context = template_arguments;
-  context.set("messages", messages).set("add_generation_prompt", true);
-  context.set("bos_token", model.chat_format->bos_token).set("eos_token", model.chat_format->eos_token);
-  auto prompt = model.chat_format->chat_template.render(context);
-  if (!prompt) return bad_parameter("messages", "the chat template refuses the messages: " + prompt.error().text);
-  return *std::move(prompt);
+  const auto& ids = std::get<std::vector<int32_t>>(prompt);
+  if (ids.empty()) return bad_parameter(param, "the " + param + " is empty; give at least one token id");
+  for (const int32_t id : ids) {
+    if (id >= model.vocab_size) {
+      return bad_parameter(param, "token id " + std::to_string(id) + " is outside the vocabulary of " +
+                                      std::to_string(model.vocab_size));
+    }
+  }
+  return ids;
 }
 
 ApiResult<PreparedRequest> prepare_request(const ServedModel& model, std::string_view body, bool chat) {
@@ -70,33 +119,34 @@ ApiResult<PreparedRequest> prepare_request(const ServedModel& model, std::string
   PreparedRequest prepared;
   prepared.request = std::get<0>(std::move(parsed));
   GenerationRequest& request = prepared.request;
-  if (!request.model.empty() && std::find(model.names.begin(), model.names.end(), request.model) == model.names.end()) {
-    return ApiError{.status = 404,
-                    .code = "model_not_found",
-                    .message = "the model \"" + request.model.substr(0, 200) + "\" does not exist; this server has \"" +
-                               model.names.front() + "\"",
-                    .param = "model"};
-  }
-  const auto sampling = sampling_of(request, model.defaults, random_seed());
-  if (const auto* error = std::get_if<ApiError>(&sampling)) return *error;
-  prepared.sampling = std::get<0>(sampling);
+  if (auto error = check_model(model, request.model)) return *std::move(error);
+  auto engine = engine_request(model, request);
+  if (const auto* error = std::get_if<ApiError>(&engine)) return *error;
+  prepared.engine = std::get<0>(std::move(engine));
   if (chat) {
-    auto rendered = render_chat(model, request.messages, request.template_arguments);
+    auto rendered = chat_prompt(model.chat_format, model.tools, request);
     if (auto* error = std::get_if<ApiError>(&rendered)) return *error;
-    auto& text = std::get<std::string>(rendered);
-    prepared.prompt_tail = text.substr(text.size() - std::min(text.size(), kTailBytes));
+    auto& [text, forced] = std::get<ChatPrompt>(rendered);
+    const size_t end = text.size() - forced.size();
+    prepared.prompt_tail = text.substr(end - std::min(end, kTailBytes), std::min(end, kTailBytes));
+    prepared.forced = std::move(forced);
     request.prompts.emplace_back(std::move(text));
   }
   for (const Prompt& prompt : request.prompts) {
-    auto ids = ids_of(model, prompt);
+    auto ids = prompt_ids(model, prompt, "prompt");
     if (auto* error = std::get_if<ApiError>(&ids)) return *error;
     const auto length = static_cast<int64_t>(std::get<0>(ids).size());
     const int64_t room = model.max_model_len - length;
     if (room < 1 || request.max_tokens.value_or(1) > room) {
       return too_long(length, request.max_tokens, model.max_model_len);
     }
-    prepared.max_new_tokens.push_back(
-        request.max_tokens.value_or(chat ? room : std::min(room, kDefaultCompletionTokens)));
+    const int64_t usual = chat ? room : std::max(kDefaultCompletionTokens, request.min_tokens);
+    const int64_t most = request.max_tokens.value_or(std::min(room, usual));
+    if (request.min_tokens > most) {
+      return bad_parameter("min_tokens", "min_tokens " + std::to_string(request.min_tokens) + " is above the " +
+                                             std::to_string(most) + " tokens that there is room for");
+    }
+    prepared.max_new_tokens.push_back(most);
     prepared.prompts.push_back(std::get<0>(std::move(ids)));
   }
   return prepared;
@@ -104,82 +154,132 @@ ApiResult<PreparedRequest> prepare_request(const ServedModel& model, std::string
 
 Completion::Completion(std::shared_ptr<Call> call, const ServedModel& model, EngineLoop& loop, PreparedRequest prepared,
                        ResponseHead head)
-    : call_(std::move(call)), loop_(loop), prepared_(std::move(prepared)), head_(std::move(head)) {
+    : call_(std::move(call)),
+      tokenizer_(*model.tokenizer),
+      loop_(loop),
+      prepared_(std::move(prepared)),
+      head_(std::move(head)) {
   const ReasoningFormat format = head_.chat ? model.reasoning : ReasoningFormat::kNone;
   const size_t num_parts = prepared_.prompts.size() * static_cast<size_t>(prepared_.request.n);
+  const bool calls = prepared_.request.may_call();
+  const ToolCallParser parser(calls ? model.tools : ToolFormat::kNone, prepared_.forced,
+                              prepared_.request.parallel_tool_calls ? kMaxCalls : 1);
   for (size_t i = 0; i < num_parts; ++i) {
     parts_.push_back(
-        {.text = Choice(*model.tokenizer, prepared_.request.stop, ReasoningSplitter(format, prepared_.prompt_tail)),
+        {.text = Choice(*model.tokenizer, prepared_.request.stop, ReasoningSplitter(format, prepared_.prompt_tail),
+                        parser, calls ? SpecialTokens::kKeep : SpecialTokens::kSkip),
+         .logprobs = LogprobsWriter(*model.tokenizer, head_.chat),
          .result = {}});
   }
 }
 
-void Completion::start() {
+std::vector<GenerationJob> Completion::jobs() {
   const auto self = shared_from_this();
   std::vector<GenerationJob> jobs;
   for (size_t i = 0; i < parts_.size(); ++i) {
     const size_t prompt = i / static_cast<size_t>(prepared_.request.n);
     const auto choice = static_cast<int64_t>(i % static_cast<size_t>(prepared_.request.n));
-    jobs.push_back({.prompt = prepared_.prompts[prompt],
-                    .sampling = choice_sampling(prepared_.sampling, choice),
-                    .max_new_tokens = prepared_.max_new_tokens[prompt],
-                    .sink = [self, i](const GenerationEvent& event) {
-                      self->call_->exchange().post([self, i, event] { self->on_event(i, event); });
-                    }});
+    GenerationJob job{.request = prepared_.engine, .sink = [self, i](const GenerationEvent& event) {
+                        self->call_->exchange().post([self, i, event] { self->on_event(i, event); });
+                      }};
+    job.request.prompt = prepared_.prompts[prompt];
+    job.request.sampling = choice_sampling(prepared_.engine.sampling, choice);
+    job.request.max_new_tokens = prepared_.max_new_tokens[prompt];
+    jobs.push_back(std::move(job));
   }
-  auto ids = loop_.submit(std::move(jobs));
-  if (!ids) {
-    return call_->fail({.status = 429,
-                        .code = "queue_full",
-                        .message = "the queue of this server is full; try again later",
-                        .param = {}});
+  return jobs;
+}
+
+void Completion::start() {
+  // Nothing to compute: the prompt is to be echoed, without log-probabilities and without an answer.
+  const bool only_echo = prepared_.request.max_tokens == 0 && !prepared_.engine.prompt_logprobs;
+  if (!only_echo) {
+    auto ids = loop_.submit(jobs());
+    if (!ids) return call_->fail(queue_full());
+    job_ids_ = *std::move(ids);
   }
-  job_ids_ = *std::move(ids);
-  for (const auto& prompt : prepared_.prompts) call_->metrics().count_prompt(static_cast<int64_t>(prompt.size()));
-  call_->exchange().on_gone([self] { self->abandon(); });
-  if (!prepared_.request.stream) return;
-  call_->begin_stream();
-  for (size_t i = 0; head_.chat && i < parts_.size(); ++i) {
-    call_->send(role_chunk(head_, static_cast<int64_t>(i), prepared_.request.include_usage));
+  for (const auto& prompt : prepared_.prompts) {
+    call_->metrics().count_prompt(std::ssize(prompt));
+    call_->use_tokens(std::ssize(prompt));
   }
+  call_->exchange().on_gone([self = shared_from_this()] { self->abandon(); });
+  if (prepared_.request.stream) {
+    call_->begin_stream();
+    for (size_t i = 0; head_.chat && i < parts_.size(); ++i) {
+      call_->send(role_chunk(head_, static_cast<int64_t>(i), prepared_.request.include_usage));
+    }
+  }
+  for (size_t i = 0; only_echo && i < parts_.size(); ++i) {
+    on_event(i, {.finish = FinishReason::kMaxTokens});
+  }
+}
+
+/// Before the first token: the prompt, if it is to be echoed.
+void Completion::begin(size_t index, const GenerationEvent& event) {
+  Part& part = parts_[index];
+  if (std::exchange(part.begun, true) || !prepared_.request.echo) return;
+  const auto& prompt = prepared_.prompts[index / static_cast<size_t>(prepared_.request.n)];
+  if (prepared_.engine.prompt_logprobs) part.logprobs.add_prompt(prompt, event.prompt_logprobs);
+  show(index, {.reasoning = {}, .content = echo_text(tokenizer_, prompt)});
 }
 
 void Completion::on_event(size_t index, const GenerationEvent& event) {
   Part& part = parts_[index];
   if (over_ || part.done) return;
   if (event.error) return fail(index, to_api_error(*event.error));
-  if (event.finish == FinishReason::kNumericError) {
-    return fail(index, {.status = 500,
-                        .code = "numeric_error",
-                        .message = "the model's output for this request is not a number (NaN)",
-                        .param = {}});
+  if (event.finish == FinishReason::kNumericError) return fail(index, not_a_number());
+  part.prefix_hit_tokens = event.prefix_hit_tokens;
+  part.draft_tokens = event.draft_tokens;
+  part.draft_accepted = event.draft_accepted;
+  begin(index, event);
+  if (event.token != TokenEvent::kNoToken) {
+    observe_token(part);
+    // A token that ends the answer has no text, so it is not listed either.
+    if (event.logprobs && event.finish != FinishReason::kStopToken) part.logprobs.add(*event.logprobs);
+    const auto text = part.text.push(event.token, event.finish);
+    if (!text) return fail(index, to_api_error(text.error()));
+    show(index, *text);
   }
+  const bool stopped = part.text.stopped_by_string();
+  if (event.finish == FinishReason::kNone && !stopped) return;
+  if (event.finish == FinishReason::kNone) loop_.cancel(job_ids_[index]);
+  show(index, part.text.flush());
+  const std::string_view reason = finish_reason(event.finish, stopped);
+  finish(index, reason == "stop" && part.text.num_calls() > 0 ? "tool_calls" : reason);
+}
+
+void Completion::observe_token(Part& part) {
   const double now = call_->seconds();
   Metrics& metrics = call_->metrics();
   metrics.count_token();
+  call_->use_tokens(1);
   if (part.last_token_seconds < 0) {
     metrics.observe_first_token(now);
   } else {
     metrics.observe_next_token(now - part.last_token_seconds);
   }
   part.last_token_seconds = now;
-  const auto text = part.text.push(event.token, event.finish);
-  if (!text) return fail(index, to_api_error(text.error()));
-  show(index, *text);
-  const bool stopped = part.text.stopped_by_string();
-  if (event.finish == FinishReason::kNone && !stopped) return;
-  if (event.finish == FinishReason::kNone) loop_.cancel(job_ids_[index]);
-  show(index, part.text.flush());
-  finish(index, finish_reason(event.finish, stopped));
 }
 
-void Completion::show(size_t index, const SplitText& text) {
-  if (text.reasoning.empty() && text.content.empty()) return;
-  parts_[index].result.reasoning += text.reasoning;
-  parts_[index].result.content += text.content;
+void Completion::show(size_t index, ChoiceText text) {
+  if (text.empty()) return;
+  Part& part = parts_[index];
+  part.result.reasoning += text.reasoning;
+  part.result.content += text.content;
+  for (ToolDelta& delta : text.calls) {
+    if (delta.begins) {
+      if (delta.id.empty()) delta.id = "call_" + random_hex(24);
+      part.result.calls.push_back({.id = delta.id, .name = delta.name, .arguments = {}});
+    }
+    part.result.calls.back().arguments += delta.arguments;
+  }
   if (!prepared_.request.stream) return;
-  call_->send(
-      text_chunk(head_, static_cast<int64_t>(index), text.reasoning, text.content, prepared_.request.include_usage));
+  const auto at = static_cast<int64_t>(index);
+  const bool usage_follows = prepared_.request.include_usage;
+  if (!text.reasoning.empty() || !text.content.empty()) {
+    call_->send(text_chunk(head_, at, text.reasoning, text.content, part.logprobs.take(), usage_follows));
+  }
+  if (!text.calls.empty()) call_->send(tools_chunk(head_, at, text.calls, part.logprobs.take(), usage_follows));
 }
 
 void Completion::finish(size_t index, std::string_view reason) {
@@ -187,8 +287,10 @@ void Completion::finish(size_t index, std::string_view reason) {
   part.done = true;
   part.result.finish_reason = reason;
   call_->metrics().count_finish(reason);
+  part.result.logprobs = part.logprobs.take();
   if (prepared_.request.stream) {
-    call_->send(finish_chunk(head_, static_cast<int64_t>(index), reason, prepared_.request.include_usage));
+    call_->send(finish_chunk(head_, static_cast<int64_t>(index), reason, std::exchange(part.result.logprobs, {}),
+                             prepared_.request.include_usage));
   }
   if (++num_done_ == parts_.size()) complete();
 }
@@ -228,10 +330,16 @@ void Completion::abandon() {
 
 Usage Completion::usage() const {
   Usage usage;
-  for (const auto& prompt : prepared_.prompts) usage.prompt_tokens += static_cast<int64_t>(prompt.size());
+  for (size_t i = 0; i < prepared_.prompts.size(); ++i) {
+    usage.prompt_tokens += std::ssize(prepared_.prompts[i]);
+    // Of the first choice: the others found what it had computed.
+    usage.cached_tokens += parts_[i * static_cast<size_t>(prepared_.request.n)].prefix_hit_tokens;
+  }
   for (const Part& part : parts_) {
     usage.completion_tokens += part.text.num_tokens();
     usage.reasoning_tokens += part.text.num_reasoning_tokens();
+    usage.accepted_tokens += part.draft_accepted;
+    usage.rejected_tokens += part.draft_tokens - part.draft_accepted;
   }
   return usage;
 }

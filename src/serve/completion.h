@@ -8,8 +8,10 @@
 #include <vector>
 
 #include "serve/call.h"
+#include "serve/chat_prompt.h"
 #include "serve/choice.h"
 #include "serve/engine_loop.h"
+#include "serve/logprobs_json.h"
 #include "serve/openai_request.h"
 #include "serve/openai_response.h"
 #include "text/chat_template.h"
@@ -23,11 +25,17 @@ struct ServedModel {
   const ChatFormat* chat_format = nullptr;  // nullptr: no chat
   /// Ids of a prompt, BOS in front. Any thread.
   std::function<Result<std::vector<int32_t>>(std::string_view)> encode_prompt;
-  SamplingParams defaults;
+  SamplingParams defaults{};
+  SpeculationParams speculation{};  // of requests that do not say otherwise
   int64_t vocab_size = 0;
   int64_t max_model_len = 0;  // tokens of prompt and answer
   std::vector<std::string> names;
   ReasoningFormat reasoning = ReasoningFormat::kAuto;
+  ToolFormat tools = ToolFormat::kNone;
+  WeightGuard* weights = nullptr;  // to be checked when there is no work; none: they are not
+
+  /// That requests may draft with.
+  int64_t num_mtp_modules() const { return engine->options().mtp_drafts ? 1 : 0; }
 };
 
 /// A request ready for the engine.
@@ -35,12 +43,15 @@ struct PreparedRequest {
   GenerationRequest request;
   std::vector<std::vector<int32_t>> prompts;
   std::vector<int64_t> max_new_tokens;  // per prompt
-  SamplingParams sampling;
-  std::string prompt_tail;  // chat: the end of the rendered prompt
+  Request engine;                       // what all sequences have in common
+  std::string prompt_tail;              // chat: the end of the rendered prompt, before `forced`
+  std::string forced;                   // chat: what the prompt has of a forced tool call
 };
 
-/// The prompt of a conversation. Errors: no chat template, what the template refuses.
-ApiResult<std::string> render_chat(const ServedModel& model, const Json& messages, const Json& template_arguments);
+/// Nothing, or model_not_found; an empty name is any model.
+std::optional<ApiError> check_model(const ServedModel& model, std::string_view name);
+/// The token ids of one entry of `param`. Errors: empty, ids outside the vocabulary, what the tokenizer refuses.
+ApiResult<std::vector<int32_t>> prompt_ids(const ServedModel& model, const Prompt& prompt, const std::string& param);
 
 /// From the body of a completion route to token ids. Errors: what the body gets wrong, model_not_found,
 /// context_length_exceeded.
@@ -56,13 +67,19 @@ class Completion : public std::enable_shared_from_this<Completion> {
  private:
   struct Part {
     Choice text;
+    LogprobsWriter logprobs;
     ChoiceResult result;
+    bool begun = false;
+    int64_t prefix_hit_tokens = 0, draft_tokens = 0, draft_accepted = 0;
     bool done = false;
     double last_token_seconds = -1;
   };
 
+  std::vector<GenerationJob> jobs();
+  void begin(size_t index, const GenerationEvent& event);
   void on_event(size_t index, const GenerationEvent& event);
-  void show(size_t index, const SplitText& text);
+  void observe_token(Part& part);
+  void show(size_t index, ChoiceText text);
   void finish(size_t index, std::string_view reason);
   void fail(size_t index, const ApiError& error);
   void complete();
@@ -70,6 +87,7 @@ class Completion : public std::enable_shared_from_this<Completion> {
   Usage usage() const;
 
   std::shared_ptr<Call> call_;
+  const Tokenizer& tokenizer_;
   EngineLoop& loop_;
   PreparedRequest prepared_;
   ResponseHead head_;

@@ -4,8 +4,10 @@
 
 namespace fathom::serve {
 
-EngineLoop::EngineLoop(Engine& engine, EngineLoopLimits limits) : engine_(engine), limits_(limits) {
-  stats_.num_pages = engine.stats().max_pages;
+EngineLoop::EngineLoop(Engine& engine, EngineLoopLimits limits, EngineLoopChecks checks)
+    : engine_(engine), limits_(limits), checks_(std::move(checks)), verifier_(checks_.verify_share) {
+  next_weight_check_ = Clock::now() + std::chrono::milliseconds(checks_.weight_pause_ms);
+  static_cast<EngineStats&>(stats_) = engine.stats();
   thread_ = std::thread([this] { run(); });
 }
 
@@ -25,7 +27,11 @@ std::optional<std::vector<int64_t>> EngineLoop::submit(std::vector<GenerationJob
     if (static_cast<int64_t>(waiting_.size() + jobs.size()) > limits_.max_waiting) return std::nullopt;
     for (GenerationJob& job : jobs) {
       ids.push_back(next_id_);
-      waiting_.push_back({next_id_++, std::move(job)});
+      const int64_t priority = job.request.priority;
+      const auto place = std::find_if(waiting_.rbegin(), waiting_.rend(), [priority](const Waiting& before) {
+                           return before.job.request.priority >= priority;
+                         }).base();
+      waiting_.insert(place, {next_id_++, std::move(job)});
       ++stats_.waiting;
     }
   }
@@ -52,16 +58,70 @@ EngineLoopStats EngineLoop::stats() const {
 void EngineLoop::run() {
   std::unique_lock lock(mutex_);
   while (true) {
-    changed_.wait(lock, [this] { return stopping_ || !waiting_.empty() || !cancelled_.empty() || engine_.has_work(); });
+    if (!wait_for_work(lock)) continue;
     if (stopping_) return;
     const std::vector<int64_t> cancelled = std::exchange(cancelled_, {});
     drop_cancelled(cancelled);
+    expire(lock);
     admit(lock);
     publish();
     lock.unlock();
     step();
     lock.lock();
     publish();
+  }
+}
+
+bool EngineLoop::has_work() const {
+  return stopping_ || !waiting_.empty() || !cancelled_.empty() || engine_.has_work() || verifier_.has_pending();
+}
+
+/// Waits until there is something to do; while there is nothing, the weights are checked piece by piece, and false says
+/// that a piece has been. `lock` is held on return.
+bool EngineLoop::wait_for_work(std::unique_lock<std::mutex>& lock) {
+  const auto ready = [this] { return has_work(); };
+  if (checks_.weights == nullptr) {
+    changed_.wait(lock, ready);
+    return true;
+  }
+  if (changed_.wait_until(lock, next_weight_check_, ready)) return true;
+  lock.unlock();
+  check_weights();
+  lock.lock();
+  publish();
+  return false;
+}
+
+void EngineLoop::check_weights() {
+  if (const auto damage = checks_.weights->check_next()) {
+    ++num_damages_;
+    if (checks_.alarm) checks_.alarm(*damage);
+  }
+  // One pass at a stretch, then a pause; a pass goes on where work interrupted it.
+  if (checks_.weights->at_start()) {
+    next_weight_check_ = Clock::now() + std::chrono::milliseconds(checks_.weight_pause_ms);
+  }
+}
+
+/// Submits the next replay when nobody waits before the engine.
+void EngineLoop::begin_replay() {
+  if (!waiting_.empty() || static_cast<int64_t>(running_.size()) >= limits_.max_running) return;
+  const auto request = verifier_.next();
+  if (!request) return;
+  const auto sequence = engine_.submit(*request);
+  if (!sequence) return verifier_.finish_replay();
+  running_.emplace(*sequence, Running{.id = -1, .sink = {}, .is_replay = true});
+}
+
+void EngineLoop::compare(const TokenEvent& event) {
+  const auto difference = verifier_.compare(event);
+  if (difference) {
+    ++num_mismatches_;
+    if (checks_.alarm) checks_.alarm("verification failed: " + *difference);
+  }
+  if (difference || event.finish != FinishReason::kNone) {
+    verifier_.finish_replay();
+    finish(event.sequence_id);
   }
 }
 
@@ -73,53 +133,97 @@ void EngineLoop::drop_cancelled(const std::vector<int64_t>& cancelled) {
   }
 }
 
-/// First come, first served, up to max_running: among these the engine shares out its pages. `lock` is held; it is let
-/// go for sinks.
+/// Ends what waits before the engine and has missed its deadline. `lock` is held; it is let go for sinks.
+void EngineLoop::expire(std::unique_lock<std::mutex>& lock) {
+  const auto now = Clock::now();
+  std::vector<Waiting> late;
+  for (Waiting& waiting : waiting_) {
+    const auto& deadline = waiting.job.request.deadline;
+    if (deadline && *deadline <= now) late.push_back(std::move(waiting));
+  }
+  if (late.empty()) return;
+  for (const Waiting& ended : late) {
+    std::erase_if(waiting_, [&](const Waiting& waiting) { return waiting.id == ended.id; });
+  }
+  lock.unlock();
+  for (const Waiting& ended : late) ended.job.sink({.finish = FinishReason::kDeadline});
+  lock.lock();
+}
+
+/// By priority, then first come, first served, up to max_running: among these the engine shares out its pages. `lock`
+/// is held; it is let go for sinks.
 void EngineLoop::admit(std::unique_lock<std::mutex>& lock) {
   while (!waiting_.empty() && static_cast<int64_t>(running_.size()) < limits_.max_running) {
     Waiting next = std::move(waiting_.front());
     waiting_.pop_front();
-    const auto sequence = engine_.submit(next.job.prompt, next.job.sampling, next.job.max_new_tokens);
+    Request& request = next.job.request;
+    const bool verified = request.max_new_tokens > 0 && verifier_.choose();
+    const bool hides_logprobs = verified && request.num_logprobs < 0;
+    if (hides_logprobs) request.num_logprobs = 0;
+    const auto sequence = engine_.submit(request);
     if (sequence) {
-      running_.emplace(*sequence, Running{next.id, std::move(next.job.sink)});
+      if (verified) verifier_.begin(*sequence, request);
+      running_.emplace(*sequence,
+                       Running{.id = next.id, .sink = std::move(next.job.sink), .hides_logprobs = hides_logprobs});
       continue;
     }
     lock.unlock();
     next.job.sink({.error = sequence.error()});
     lock.lock();
   }
+  begin_replay();
 }
 
 void EngineLoop::step() {
   if (!engine_.has_work()) return;
-  const auto events = engine_.step();
+  auto events = engine_.step();
+  ++num_steps_;
   if (!events) {  // nothing was computed: the youngest makes room for the others
     const auto youngest = std::prev(running_.end());
-    youngest->second.sink({.error = events.error()});
-    finish(youngest->first);
-    return;
+    if (youngest->second.is_replay) {
+      verifier_.finish_replay();
+    } else {
+      youngest->second.sink({.error = events.error()});
+    }
+    return finish(youngest->first);
   }
-  for (const TokenEvent& event : *events) {
+  for (TokenEvent& event : *events) {
     const auto found = running_.find(event.sequence_id);
     if (found == running_.end()) continue;
-    found->second.sink({.token = event.token, .finish = event.finish});
+    if (found->second.is_replay) {
+      compare(event);
+      continue;
+    }
+    verifier_.record(event);
+    if (found->second.hides_logprobs) event.logprobs.reset();
+    found->second.sink({.token = event.token,
+                        .finish = event.finish,
+                        .logprobs = std::move(event.logprobs),
+                        .prompt_logprobs = std::move(event.prompt_logprobs),
+                        .embedding = std::move(event.embedding),
+                        .prefix_hit_tokens = event.prefix_hit_tokens,
+                        .draft_tokens = event.draft_tokens,
+                        .draft_accepted = event.draft_accepted});
     if (event.finish != FinishReason::kNone) finish(event.sequence_id);
   }
 }
 
 void EngineLoop::finish(int64_t sequence_id) {
   running_.erase(sequence_id);
+  verifier_.end(sequence_id);
   engine_.remove(sequence_id);
 }
 
 /// Makes the numbers of this thread visible; mutex_ is held.
 void EngineLoop::publish() {
-  const EngineStats engine = engine_.stats();
-  stats_.running = engine.running;
-  stats_.waiting = static_cast<int64_t>(waiting_.size()) + engine.waiting;
-  stats_.pages_in_use = engine.pages_in_use;
-  stats_.num_pages = engine.max_pages;
-  stats_.numeric_errors = engine.numeric_errors;
+  static_cast<EngineStats&>(stats_) = engine_.stats();
+  stats_.waiting += std::ssize(waiting_);
+  stats_.steps = num_steps_;
+  stats_.verified = verifier_.num_verified();
+  stats_.verify_skipped = verifier_.num_skipped();
+  stats_.verify_mismatches = num_mismatches_;
+  stats_.weight_passes = checks_.weights == nullptr ? 0 : checks_.weights->num_passes();
+  stats_.weight_damages = num_damages_;
 }
 
 }  // namespace fathom::serve

@@ -13,6 +13,8 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "serve/verifier.h"
+#include "serve/weight_guard.h"
 
 namespace fathom::serve {
 
@@ -21,15 +23,19 @@ struct GenerationEvent {
   int32_t token = TokenEvent::kNoToken;
   FinishReason finish = FinishReason::kNone;
   std::optional<Error> error{};
+  std::optional<Logprobs> logprobs{};  // as in TokenEvent, like everything below
+  std::vector<Logprobs> prompt_logprobs{};
+  std::vector<float> embedding{};
+  int64_t prefix_hit_tokens = 0;
+  int64_t draft_tokens = 0;
+  int64_t draft_accepted = 0;
 
   bool ends() const { return finish != FinishReason::kNone || error.has_value(); }
 };
 
 /// One sequence to generate. `sink` is called on the engine's thread and must hand the event on quickly.
 struct GenerationJob {
-  std::vector<int32_t> prompt;
-  SamplingParams sampling;
-  int64_t max_new_tokens = 1;
+  Request request;  // for which the engine has an event: a token, log-probabilities of the prompt or an embedding
   std::function<void(const GenerationEvent&)> sink;
 };
 
@@ -38,25 +44,35 @@ struct EngineLoopLimits {
   int64_t max_waiting = 1024;  // sequences before it
 };
 
-/// A snapshot for metrics and tests.
-struct EngineLoopStats {
-  int64_t running = 0;
-  int64_t waiting = 0;  // before the engine, or in it for pages
-  int64_t pages_in_use = 0;
-  int64_t num_pages = 0;
-  int64_t numeric_errors = 0;
+/// What the loop looks after beside its work.
+struct EngineLoopChecks {
+  double verify_share = 0;            // of the sequences is computed again, and every bit compared
+  WeightGuard* weights = nullptr;     // checked when there is no work; outlives the loop
+  int64_t weight_pause_ms = 600'000;  // between two passes over all weights
+  /// Told of every difference, on the engine's thread.
+  std::function<void(const std::string&)> alarm;
+};
+
+/// A snapshot for metrics and tests: the engine's, where `waiting` counts those before it as well.
+struct EngineLoopStats : EngineStats {
+  int64_t steps = 0;                                                // of the model
+  int64_t verified = 0, verify_mismatches = 0, verify_skipped = 0;  // replays
+  int64_t weight_passes = 0, weight_damages = 0;                    // checks of all weights; pieces that had changed
+
+  bool healthy() const { return verify_mismatches == 0 && weight_damages == 0; }
 };
 
 class EngineLoop {
  public:
   /// The engine must outlive the loop, and nobody else may touch it.
-  EngineLoop(Engine& engine, EngineLoopLimits limits);
+  EngineLoop(Engine& engine, EngineLoopLimits limits, EngineLoopChecks checks = {});
   /// Stops after the step in progress; sequences that are not done end without a word.
   ~EngineLoop();
   EngineLoop(const EngineLoop&) = delete;
   EngineLoop& operator=(const EngineLoop&) = delete;
 
-  /// Queues all jobs or none; their ids in order, or nothing when the queue has no room. Any thread.
+  /// Queues all jobs or none, behind those of their priority; their ids in order, or nothing when the queue has no
+  /// room. Any thread.
   std::optional<std::vector<int64_t>> submit(std::vector<GenerationJob> jobs);
   /// Ends a job; unknown ids are fine. Its sink may still see what a step in progress produced. Any thread.
   void cancel(int64_t job_id);
@@ -70,9 +86,17 @@ class EngineLoop {
   struct Running {
     int64_t id;
     std::function<void(const GenerationEvent&)> sink;
+    bool hides_logprobs = false;  // they are for the verifier
+    bool is_replay = false;
   };
 
   void run();
+  bool has_work() const;
+  bool wait_for_work(std::unique_lock<std::mutex>& lock);
+  void check_weights();
+  void begin_replay();
+  void compare(const TokenEvent& event);
+  void expire(std::unique_lock<std::mutex>& lock);
   void drop_cancelled(const std::vector<int64_t>& cancelled);
   void admit(std::unique_lock<std::mutex>& lock);
   void step();
@@ -81,11 +105,16 @@ class EngineLoop {
 
   Engine& engine_;
   const EngineLoopLimits limits_;
-  std::map<int64_t, Running> running_;  // by sequence id; this thread's alone
+  std::map<int64_t, Running> running_;  // by sequence id; this and the next are that thread's alone
+  int64_t num_steps_ = 0;
+  const EngineLoopChecks checks_;
+  Verifier verifier_;
+  Clock::time_point next_weight_check_;
+  int64_t num_mismatches_ = 0, num_damages_ = 0;
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<Waiting> waiting_;
+  std::deque<Waiting> waiting_;  // higher priorities first
   std::vector<int64_t> cancelled_;
   EngineLoopStats stats_;
   int64_t next_id_ = 0;

@@ -13,12 +13,20 @@ Json usage_json(const Usage& usage) {
   Json json = Json::object();
   json.set("prompt_tokens", usage.prompt_tokens).set("completion_tokens", usage.completion_tokens);
   json.set("total_tokens", usage.prompt_tokens + usage.completion_tokens);
-  return json.set("completion_tokens_details", Json::object().set("reasoning_tokens", usage.reasoning_tokens));
+  json.set("prompt_tokens_details", Json::object().set("cached_tokens", usage.cached_tokens));
+  Json details = Json::object().set("reasoning_tokens", usage.reasoning_tokens);
+  details.set("accepted_prediction_tokens", usage.accepted_tokens);
+  return json.set("completion_tokens_details", details.set("rejected_prediction_tokens", usage.rejected_tokens));
 }
 
 /// Reasoning under both names that clients know.
 void set_reasoning(Json& message, std::string_view reasoning) {
   message.set("reasoning_content", reasoning).set("reasoning", reasoning);
+}
+
+Json call_json(std::string_view id, std::string_view name, std::string_view arguments) {
+  Json json = Json::object().set("id", id).set("type", "function");
+  return json.set("function", Json::object().set("name", name).set("arguments", arguments));
 }
 
 Json chunk(const ResponseHead& head, Json choice, bool usage_follows) {
@@ -28,15 +36,15 @@ Json chunk(const ResponseHead& head, Json choice, bool usage_follows) {
   return json;
 }
 
-Json delta_choice(int64_t index, Json delta, Json reason) {
+Json delta_choice(int64_t index, Json delta, Json logprobs, Json reason) {
   Json choice = Json::object();
-  choice.set("index", index).set("delta", std::move(delta)).set("logprobs", Json());
+  choice.set("index", index).set("delta", std::move(delta)).set("logprobs", std::move(logprobs));
   return choice.set("finish_reason", std::move(reason));
 }
 
-Json text_choice(int64_t index, std::string_view text, Json reason) {
+Json text_choice(int64_t index, std::string_view text, Json logprobs, Json reason) {
   Json choice = Json::object();
-  choice.set("index", index).set("text", text).set("logprobs", Json());
+  choice.set("index", index).set("text", text).set("logprobs", std::move(logprobs));
   return choice.set("finish_reason", std::move(reason));
 }
 
@@ -44,6 +52,7 @@ Json text_choice(int64_t index, std::string_view text, Json reason) {
 
 std::string_view finish_reason(FinishReason finish, bool stopped_by_string) {
   if (finish == FinishReason::kNumericError) return "error";
+  if (finish == FinishReason::kDeadline) return "timeout";
   return stopped_by_string || finish == FinishReason::kStopToken ? "stop" : "length";
 }
 
@@ -53,14 +62,20 @@ Json completion_json(const ResponseHead& head, const std::vector<ChoiceResult>& 
     const ChoiceResult& result = choices[i];
     const auto index = static_cast<int64_t>(i);
     if (!head.chat) {
-      list.push(text_choice(index, result.content, result.finish_reason));
+      list.push(text_choice(index, result.content, result.logprobs, result.finish_reason));
       continue;
     }
     Json message = Json::object();
-    message.set("role", "assistant").set("content", result.content);
+    const bool only_calls = result.content.empty() && !result.calls.empty();
+    message.set("role", "assistant").set("content", only_calls ? Json() : Json(result.content));
     if (!result.reasoning.empty()) set_reasoning(message, result.reasoning);
+    if (!result.calls.empty()) {
+      Json calls = Json::array();
+      for (const ToolCall& call : result.calls) calls.push(call_json(call.id, call.name, call.arguments));
+      message.set("tool_calls", std::move(calls));
+    }
     Json choice = Json::object();
-    choice.set("index", index).set("message", std::move(message)).set("logprobs", Json());
+    choice.set("index", index).set("message", std::move(message)).set("logprobs", result.logprobs);
     list.push(std::move(choice.set("finish_reason", result.finish_reason)));
   }
   Json json = head_json(head, head.chat ? "chat.completion" : "text_completion");
@@ -68,21 +83,37 @@ Json completion_json(const ResponseHead& head, const std::vector<ChoiceResult>& 
 }
 
 Json role_chunk(const ResponseHead& head, int64_t index, bool usage_follows) {
-  return chunk(head, delta_choice(index, Json::object().set("role", "assistant").set("content", ""), Json()),
+  return chunk(head, delta_choice(index, Json::object().set("role", "assistant").set("content", ""), Json(), Json()),
                usage_follows);
 }
 
 Json text_chunk(const ResponseHead& head, int64_t index, std::string_view reasoning, std::string_view content,
-                bool usage_follows) {
-  if (!head.chat) return chunk(head, text_choice(index, content, Json()), usage_follows);
+                Json logprobs, bool usage_follows) {
+  if (!head.chat) return chunk(head, text_choice(index, content, std::move(logprobs), Json()), usage_follows);
   Json delta = Json::object();
   if (!reasoning.empty()) set_reasoning(delta, reasoning);
   if (!content.empty()) delta.set("content", content);
-  return chunk(head, delta_choice(index, std::move(delta), Json()), usage_follows);
+  return chunk(head, delta_choice(index, std::move(delta), std::move(logprobs), Json()), usage_follows);
 }
 
-Json finish_chunk(const ResponseHead& head, int64_t index, std::string_view reason, bool usage_follows) {
-  return chunk(head, head.chat ? delta_choice(index, Json::object(), reason) : text_choice(index, "", reason),
+Json tools_chunk(const ResponseHead& head, int64_t index, const std::vector<ToolDelta>& calls, Json logprobs,
+                 bool usage_follows) {
+  Json list = Json::array();
+  for (const ToolDelta& delta : calls) {
+    Json call = Json::object().set("index", delta.index);
+    if (delta.begins) call.set("id", delta.id).set("type", "function");
+    Json function = Json::object();
+    if (delta.begins) function.set("name", delta.name);
+    list.push(std::move(call.set("function", std::move(function.set("arguments", delta.arguments)))));
+  }
+  Json delta = Json::object().set("tool_calls", std::move(list));
+  return chunk(head, delta_choice(index, std::move(delta), std::move(logprobs), Json()), usage_follows);
+}
+
+Json finish_chunk(const ResponseHead& head, int64_t index, std::string_view reason, Json logprobs, bool usage_follows) {
+  return chunk(head,
+               head.chat ? delta_choice(index, Json::object(), std::move(logprobs), reason)
+                         : text_choice(index, "", std::move(logprobs), reason),
                usage_follows);
 }
 

@@ -3,10 +3,14 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <ctime>
 #include <mutex>
 #include <optional>
 
+#include "base/rng.h"
+#include "serve/embeddings.h"
+#include "serve/metrics_compat.h"
 #include "serve/stream.h"
 
 namespace fathom::serve {
@@ -14,7 +18,8 @@ namespace {
 
 /// A model with the loop that drives its engine.
 struct Served {
-  Served(ServedModel m, EngineLoopLimits limits) : model(std::move(m)), loop(*model.engine, limits) {}
+  Served(ServedModel m, EngineLoopLimits limits, EngineLoopChecks checks)
+      : model(std::move(m)), loop(*model.engine, limits, std::move(checks)) {}
   ServedModel model;
   EngineLoop loop;
   int64_t created = std::time(nullptr);
@@ -32,7 +37,8 @@ ApiError problem_error(const HttpProblem& problem) {
 
 class Server::Impl {
  public:
-  explicit Impl(ServerOptions options, ApiKeys keys) : options_(std::move(options)), keys_(std::move(keys)) {}
+  explicit Impl(ServerOptions options, ApiKeys keys)
+      : options_(std::move(options)), keys_(std::move(keys)), limiter_(options_.rate) {}
   ~Impl() {
     if (http_) http_->stop();
     served_.reset();  // its thread posts to connections: before them
@@ -50,7 +56,10 @@ class Server::Impl {
 
   HttpServer& http() { return *http_; }
   void attach(ServedModel model) {
-    served_ = std::make_unique<Served>(std::move(model), options_.engine);
+    EngineLoopChecks checks = options_.checks;
+    checks.weights = model.weights;
+    checks.alarm = [this](const std::string& line) { log("ERROR " + line); };
+    served_ = std::make_unique<Served>(std::move(model), options_.engine, std::move(checks));
     ready_ = served_.get();
   }
   void reload_keys(bool always) {
@@ -77,7 +86,7 @@ class Server::Impl {
     bool needs_model = true;  // 503 before there is one
   };
 
-  static const std::array<Route, 12>& routes();
+  static const std::array<Route, 14>& routes();
 
   void log(const std::string& line) {
     if (options_.log) options_.log(line);
@@ -92,7 +101,8 @@ class Server::Impl {
   void handle(std::shared_ptr<Exchange> exchange);
   const Route* find(const HttpRequest& request, std::string& allowed) const;
   HttpHeaders cors_headers(const HttpRequest& request) const;
-  bool may_enter(const HttpRequest& request);
+  /// What stands for the key of a request that may enter (keys themselves are not kept): empty where none is needed.
+  std::optional<std::string> enter(const HttpRequest& request);
 
   void models(const std::shared_ptr<Call>& call);
   void health(const std::shared_ptr<Call>& call);
@@ -101,6 +111,7 @@ class Server::Impl {
   void chat(const std::shared_ptr<Call>& call) { complete(call, true); }
   void completions(const std::shared_ptr<Call>& call) { complete(call, false); }
   void complete(const std::shared_ptr<Call>& call, bool chat);
+  void embeddings(const std::shared_ptr<Call>& call);
   void tokenize(const std::shared_ptr<Call>& call);
   void detokenize(const std::shared_ptr<Call>& call);
   /// Answers with what `work` returns; it runs beside the server's thread.
@@ -109,6 +120,7 @@ class Server::Impl {
   ServerOptions options_;
   std::mutex keys_mutex_;
   ApiKeys keys_;
+  RateLimiter limiter_;
   Metrics metrics_;
   std::unique_ptr<HttpServer> http_;
   std::unique_ptr<Served> served_;
@@ -116,8 +128,8 @@ class Server::Impl {
   std::atomic<bool> draining_{false};
 };
 
-const std::array<Server::Impl::Route, 12>& Server::Impl::routes() {
-  static constexpr std::array<Route, 12> kRoutes = {{
+const std::array<Server::Impl::Route, 14>& Server::Impl::routes() {
+  static constexpr std::array<Route, 14> kRoutes = {{
       {"GET", "/health", &Impl::health, true, false},
       {"GET", "/version", &Impl::version, false, false},
       {"GET", "/metrics", &Impl::metrics, false, false},
@@ -128,6 +140,8 @@ const std::array<Server::Impl::Route, 12>& Server::Impl::routes() {
       {"POST", "/chat/completions", &Impl::chat},
       {"POST", "/v1/completions", &Impl::completions},
       {"POST", "/completions", &Impl::completions},
+      {"POST", "/v1/embeddings", &Impl::embeddings},
+      {"POST", "/embeddings", &Impl::embeddings},
       {"POST", "/tokenize", &Impl::tokenize},
       {"POST", "/detokenize", &Impl::detokenize},
   }};
@@ -158,16 +172,17 @@ HttpHeaders Server::Impl::cors_headers(const HttpRequest& request) const {
           {"Access-Control-Expose-Headers", "X-Request-Id"}};
 }
 
-bool Server::Impl::may_enter(const HttpRequest& request) {
+std::optional<std::string> Server::Impl::enter(const HttpRequest& request) {
   reload_keys(false);
   const std::lock_guard lock(keys_mutex_);
-  if (!keys_.required()) return true;
+  if (!keys_.required()) return "";
   const std::string* authorization = request.header("Authorization");
   const std::string* x_api_key = request.header("x-api-key");
   const std::string_view key = authorization != nullptr ? bearer_key(*authorization)
                                : x_api_key != nullptr   ? std::string_view(*x_api_key)
                                                         : std::string_view{};
-  return !key.empty() && keys_.accepts(key);
+  if (key.empty() || !keys_.accepts(key)) return std::nullopt;
+  return std::to_string(stream_of(key));
 }
 
 void Server::Impl::handle(std::shared_ptr<Exchange> exchange) {
@@ -178,7 +193,7 @@ void Server::Impl::handle(std::shared_ptr<Exchange> exchange) {
   const bool preflight = request.method == "OPTIONS";
   if (preflight && !headers.empty()) {
     headers.emplace_back("Access-Control-Allow-Methods", "GET, POST, OPTIONS");
-    headers.emplace_back("Access-Control-Allow-Headers", "Authorization, Content-Type, X-Request-Id, x-api-key");
+    headers.emplace_back("Access-Control-Allow-Headers", "Authorization, Content-Type, X-Request-Id, x-api-key, *");
     headers.emplace_back("Access-Control-Max-Age", "600");
   }
   if (!allowed.empty()) headers.emplace_back("Allow", allowed);
@@ -186,7 +201,9 @@ void Server::Impl::handle(std::shared_ptr<Exchange> exchange) {
                                            request_id(request, random_hex(32)), std::move(headers), metrics_,
                                            options_.log_requests ? options_.log : nullptr);
   if (preflight) return call->respond_text(204, "", "");
-  if (!(route != nullptr && route->open) && !may_enter(request)) {
+  const std::optional<std::string> key =
+      route != nullptr && route->open ? std::optional<std::string>("") : enter(request);
+  if (!key) {
     return call->fail({.status = 401,
                        .code = "invalid_api_key",
                        .message = "the API key is missing or wrong; send Authorization: Bearer KEY",
@@ -210,6 +227,18 @@ void Server::Impl::handle(std::shared_ptr<Exchange> exchange) {
                        .message = draining_ ? "the server is shutting down" : "the model is being loaded",
                        .param = {}});
   }
+  if (route->needs_model && route->method == "POST" && options_.rate.any()) {
+    if (const auto wait = limiter_.admit(*key, std::chrono::steady_clock::now())) {
+      return call->fail({.status = 429,
+                         .code = "rate_limit_exceeded",
+                         .message = "this key has used up its requests or tokens per minute; try again in " +
+                                    std::to_string(*wait) + " s",
+                         .param = {},
+                         .retry_after_s = *wait});
+    }
+    call->on_tokens(
+        [this, key = *key](int64_t count) { limiter_.pay_tokens(key, count, std::chrono::steady_clock::now()); });
+  }
   (this->*route->handler)(call);
 }
 
@@ -218,6 +247,14 @@ void Server::Impl::health(const std::shared_ptr<Call>& call) {
     return call->fail({.status = 503,
                        .code = draining_ ? "shutting_down" : "loading",
                        .message = draining_ ? "the server is shutting down" : "the model is being loaded",
+                       .param = {}});
+  }
+  if (!stats().healthy()) {
+    return call->fail({.status = 503,
+                       .code = "unhealthy",
+                       .message =
+                           "an answer could not be reproduced, or the weights have changed in memory; see the log "
+                           "and restart the server",
                        .param = {}});
   }
   call->respond(200, Json::object().set("status", "ok"));
@@ -231,8 +268,12 @@ void Server::Impl::metrics(const std::shared_ptr<Call>& call) {
   const Served* served = ready_;
   const Gauges gauges{
       .engine = stats(), .connections = http_->num_connections(), .ready = served != nullptr && !draining_};
-  call->respond_text(200, "text/plain; version=0.0.4; charset=utf-8",
-                     metrics_.text(gauges, served == nullptr ? "" : served->model.names.front(), options_.version));
+  const std::string model = served == nullptr ? "" : served->model.names.front();
+  std::string text = metrics_.text(gauges, model, options_.version);
+  for (const MetricsDialect dialect : options_.metrics_dialects) {
+    text += metrics_in_dialect(dialect, metrics_.snapshot(), gauges, model);
+  }
+  call->respond_text(200, "text/plain; version=0.0.4; charset=utf-8", std::move(text));
 }
 
 void Server::Impl::models(const std::shared_ptr<Call>& call) {
@@ -276,6 +317,20 @@ void Server::Impl::complete(const std::shared_ptr<Call>& call, bool chat) {
       });
 }
 
+void Server::Impl::embeddings(const std::shared_ptr<Call>& call) {
+  Served& served = *ready_;
+  const auto prepared = std::make_shared<std::optional<ApiResult<PreparedEmbeddings>>>();
+  call->exchange().aside(
+      [prepared, call, &served] { *prepared = prepare_embeddings(served.model, call->request().body); },
+      [prepared, call, &served] {
+        auto& result = **prepared;
+        if (const auto* error = std::get_if<ApiError>(&result)) return call->fail(*error);
+        auto& request = std::get<PreparedEmbeddings>(result);
+        std::string name = request.request.model.empty() ? served.model.names.front() : request.request.model;
+        std::make_shared<Embeddings>(call, served.loop, std::move(request), std::move(name))->start();
+      });
+}
+
 void Server::Impl::answer_aside(const std::shared_ptr<Call>& call, std::function<ApiResult<Json>()> work) {
   const auto result = std::make_shared<std::optional<ApiResult<Json>>>();
   call->exchange().aside([result, work = std::move(work)] { *result = work(); },
@@ -294,7 +349,7 @@ void Server::Impl::tokenize(const std::shared_ptr<Call>& call) {
     if (auto* error = std::get_if<ApiError>(&parsed)) return *error;
     auto& request = std::get<TokenizeRequest>(parsed);
     if (!request.messages.is_null()) {
-      auto rendered = render_chat(model, request.messages, Json());
+      auto rendered = render_chat(model.chat_format, request.messages, Json());
       if (auto* error = std::get_if<ApiError>(&rendered)) return *error;
       request.text = std::get<std::string>(rendered);
     }
@@ -305,7 +360,14 @@ void Server::Impl::tokenize(const std::shared_ptr<Call>& call) {
     for (const int32_t id : *ids) tokens.push(int64_t{id});
     Json body = Json::object();
     body.set("count", static_cast<int64_t>(ids->size())).set("max_model_len", model.max_model_len);
-    return body.set("tokens", std::move(tokens));
+    body.set("tokens", std::move(tokens));
+    if (!request.return_token_strs) return body;
+    Json texts = Json::array();
+    for (const int32_t id : *ids) {
+      const auto bytes = model.tokenizer->bytes_of(id);
+      texts.push(bytes ? *bytes : std::string_view{});
+    }
+    return body.set("token_strs", std::move(texts));
   });
 }
 

@@ -12,15 +12,20 @@
 #include "serve/engine_loop.h"
 #include "serve/http.h"
 #include "serve/keys.h"
+#include "serve/metrics_compat.h"
+#include "serve/rate_limit.h"
 
 namespace fathom::serve {
 
 struct ServerOptions {
   HttpOptions http;
   EngineLoopLimits engine;
+  EngineLoopChecks checks;  // its weights and alarm are set when a model is attached
+  RateLimits rate;          // per API key
   std::vector<std::string> api_keys;
   Path api_key_file;
-  std::vector<std::string> allowed_origins;  // of browsers; "*": any
+  std::vector<std::string> allowed_origins;      // of browsers; "*": any
+  std::vector<MetricsDialect> metrics_dialects;  // that /metrics speaks beside its own
   bool log_requests = false;
   std::function<void(const std::string&)> log;  // a line for the operator; any thread
   std::string version;

@@ -123,7 +123,72 @@ class Life(CommandLineCase):
             support.wait_until(lambda: running.metric("fathom_cache_pages_in_use") == 0, "the pages")
 
 
+class PrefixCacheDirectory(CommandLineCase):
+    BODY = {"prompt": "Once upon a time there was a fox. " * 8, "max_tokens": 8, "temperature": 0, "logprobs": 1}
+
+    def ask(self, running):
+        answer = json.loads(running.ask("POST", "/v1/completions", self.BODY)[2])
+        return answer["choices"], answer["usage"]["prompt_tokens_details"]["cached_tokens"]
+
+    def test_pages_are_found_after_a_restart_and_never_when_damaged(self):
+        directory = support.fresh_directory() / "new" / "pages"
+        file = directory / "prefix-cache.bin"
+        with server("--prefix-cache-dir", directory) as running:
+            choices, cached = self.ask(running)
+            self.assertEqual(cached, 0)
+            code, out, _ = running.end()
+            self.assertEqual(code, 0)
+            self.assertIn(f"prefix cache saved to {file}", out)
+        with server("--prefix-cache-dir", directory) as running:
+            self.assertRegex("\n".join(running.lines), r"prefix cache: [1-9]\d* pages from ")
+            again, cached = self.ask(running)
+            self.assertEqual(again, choices)
+            self.assertGreaterEqual(cached, 64)
+            running.process.kill()
+        whole = bytearray(file.read_bytes())  # of the orderly end before
+        whole[len(whole) // 2] ^= 1
+        file.write_bytes(whole)
+        with server("--prefix-cache-dir", directory) as running:
+            self.assertIn("prefix cache discarded", "\n".join(running.lines))
+            self.assertFalse(file.exists())
+            again, cached = self.ask(running)
+            self.assertEqual((again, cached), (choices, 0))
+
+    def test_another_precision_does_not_use_them(self):
+        directory = support.fresh_directory()
+        with server("--prefix-cache-dir", directory) as running:
+            self.ask(running)
+            self.assertEqual(running.end()[0], 0)
+        with server("--prefix-cache-dir", directory, "--precision", "bf16") as running:
+            self.assertIn("prefix cache discarded", "\n".join(running.lines))
+
+
+class Verification(CommandLineCase):
+    def test_every_answer_is_computed_again(self):
+        with server("--verify", "100%") as running:
+            for _ in range(3):
+                running.ask("POST", "/v1/chat/completions", CHAT | {"temperature": 1, "n": 2})
+            support.wait_until(lambda: running.metric("fathom_verified_total") == 6, "the replays")
+            self.assertEqual(running.metric("fathom_verify_mismatches_total"), 0)
+            self.assertEqual(running.ask("GET", "/health")[0], 200)
+
+
 class Flags(CommandLineCase):
+    def test_rates_are_limited(self):
+        with server("--rate-limit", 1) as running:
+            self.assertEqual(running.ask("POST", "/v1/chat/completions", CHAT)[0], 200)
+            status, headers, _ = running.ask("POST", "/v1/chat/completions", CHAT)
+            self.assertEqual(status, 429)
+            self.assertTrue(1 <= int(headers["Retry-After"]) <= 60)
+
+    def test_metrics_speak_other_dialects_if_asked(self):
+        with server("--metrics-compat", "vllm,sglang", "--enable-metrics", "--speculate", "lookup") as running:
+            text = running.ask("GET", "/metrics")[2]
+            self.assertIn("\nvllm:num_requests_running{", text)
+            self.assertIn("\nsglang:num_running_reqs{", text)
+        with server() as running:
+            self.assertNotIn("vllm:", running.ask("GET", "/metrics")[2])
+
     def test_the_names_of_other_servers_work(self):
         for flags in (("--max-model-len", 256, "--max-num-seqs", 4), ("-c", 256, "-np", 4),
                       ("--context-length", 256, "--max-running-requests", 4), ("--ctx-size", 256, "--parallel", 4)):
@@ -169,7 +234,8 @@ class Refusals(CommandLineCase):
         for flag, value in (("--port", "65536"), ("--port", "http"), ("--max-num-seqs", "0"), ("--max-queue", "0"),
                             ("--max-connections", "0"), ("--max-body-bytes", "10"), ("--drain-timeout", "-1"),
                             ("--cache-memory-share", "2"), ("--cache-tokens", "-1"), ("--reasoning-parser", "qwen"),
-                            ("--max-model-len", "513"), ("--host", "256.0.0.1"), ("--api-key-file", "/nonexistent"),
+                            ("--max-model-len", "513"), ("--verify", "200%"), ("--rate-limit", "many"),
+                            ("--metrics-compat", "tgi"), ("--tool-call-parser", "hermes"), ("--speculate", "magic"), ("--host", "256.0.0.1"), ("--api-key-file", "/nonexistent"),
                             ("--ssl-certfile", "/nonexistent")):
             with self.subTest(flag=flag):
                 done = support.run("serve", model, "--port=0", f"{flag}={value}")

@@ -518,5 +518,63 @@ TEST_F(EngineTest, TheSeedDecidesWhatIsDrawn) {
   EXPECT_EQ(answers.size(), 5u);
 }
 
+TEST_F(EngineTest, ARequestHasEndsOfItsOwn) {
+  const Answer plain = answer_of_fresh_engine(prompt(20), greedy_, 12);
+  const int32_t third = plain.tokens[2];
+  const auto ends_at = [&](const Request& request) {
+    Engine e = engine();
+    const auto id = e.submit(request);
+    EXPECT_TRUE(id) << id.error().text;
+    return finish(e)[*id];
+  };
+  Request request{.prompt = prompt(20), .sampling = greedy_, .max_new_tokens = 12, .stop_tokens = {third}};
+  EXPECT_EQ(ends_at(request).finish, FinishReason::kStopToken);
+  EXPECT_LE(ends_at(request).tokens.size(), 3u);
+  options_.stop_tokens = {third};
+  request.stop_tokens = {};
+  EXPECT_EQ(ends_at(request).finish, FinishReason::kStopToken);
+  request.ignore_stop_tokens = true;
+  EXPECT_EQ(ends_at(request).tokens, plain.tokens);
+  request.ignore_stop_tokens = false;
+  request.min_new_tokens = 8;
+  const Answer longer = ends_at(request);
+  ASSERT_GE(longer.tokens.size(), 8u);
+  EXPECT_EQ(std::count(longer.tokens.begin(), longer.tokens.begin() + 8, third), 0);
+  request.stop_tokens = {static_cast<int32_t>(vocab_size())};
+  EXPECT_FALSE(engine().submit(request));
+  request.stop_tokens = {};
+  request.min_new_tokens = 13;
+  EXPECT_FALSE(engine().submit(request));
+}
+
+TEST_F(EngineTest, AnEmbeddingIsTheSameAloneInCompanyAndFromTheCache) {
+  options_.prompt_chunk = 48;
+  const auto embed = [&](Engine& e, int64_t length) {
+    const auto id = e.submit({.prompt = prompt(length), .sampling = greedy_, .max_new_tokens = 0, .embedding = true});
+    EXPECT_TRUE(id) << id.error().text;
+    std::vector<float> embedding;
+    while (e.has_work()) {
+      const auto events = e.step();
+      for (const TokenEvent& event : *events) {
+        if (event.sequence_id != *id) continue;
+        EXPECT_TRUE(embedding.empty());
+        EXPECT_EQ(event.token, TokenEvent::kNoToken);
+        EXPECT_EQ(event.finish, FinishReason::kMaxTokens);
+        embedding = event.embedding;
+      }
+    }
+    return embedding;
+  };
+  Engine alone = engine(), busy = engine();
+  const std::vector<float> expected = embed(alone, 150);
+  ASSERT_EQ(std::ssize(expected), model_->config.hidden_size);
+  EXPECT_NE(expected, embed(alone, 149));
+  EXPECT_EQ(expected, embed(alone, 150)) << "with two pages found";
+  EXPECT_GE(alone.stats().prefix_hit_tokens, 128);
+  ASSERT_TRUE(busy.submit(prompt(70, 5), greedy_, 20));
+  ASSERT_TRUE(busy.submit(prompt(30, 6), greedy_, 20));
+  EXPECT_EQ(expected, embed(busy, 150));
+}
+
 }  // namespace
 }  // namespace fathom

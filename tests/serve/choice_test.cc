@@ -9,16 +9,22 @@ namespace {
 
 class ChoiceTest : public ::testing::Test {
  protected:
-  Choice choice(const std::vector<std::string>& stops, std::string_view prompt = "") const {
-    return Choice(tokenizer_, stops, ReasoningSplitter(ReasoningFormat::kAuto, prompt));
+  Choice choice(const std::vector<std::string>& stops, std::string_view prompt = "",
+                ToolFormat tools = ToolFormat::kNone) const {
+    return Choice(tokenizer_, stops, ReasoningSplitter(ReasoningFormat::kAuto, prompt), ToolCallParser(tools, "", 10),
+                  SpecialTokens::kSkip);
   }
   /// Pushes bytes as tokens until the choice has stopped.
-  static SplitText run(Choice& choice, std::string_view bytes) {
-    SplitText all;
-    const auto add = [&](const SplitText& text) {
+  static ChoiceText run(Choice& choice, std::string_view bytes) {
+    ChoiceText all;
+    const auto add = [&](const ChoiceText& text) {
       EXPECT_FALSE(first_invalid_utf8(text.content)) << "a cut character";
       all.reasoning += text.reasoning;
       all.content += text.content;
+      for (const ToolDelta& delta : text.calls) {
+        if (delta.begins) all.calls.push_back({.name = delta.name});
+        all.calls.back().arguments += delta.arguments;
+      }
     };
     for (const char c : bytes) {
       if (choice.stopped_by_string()) break;
@@ -52,11 +58,27 @@ TEST_F(ChoiceTest, EndsAtAStopString) {
 
 TEST_F(ChoiceTest, TellsReasoningAndCountsIt) {
   Choice c = choice({}, "<think>");
-  const SplitText text = run(c, "ab</think>cd");
+  const ChoiceText text = run(c, "ab</think>cd");
   EXPECT_EQ(text.reasoning, "ab");
   EXPECT_EQ(text.content, "cd");
   EXPECT_EQ(c.num_tokens(), 12);
   EXPECT_EQ(c.num_reasoning_tokens(), 10);
+}
+
+TEST_F(ChoiceTest, CallsComeAfterReasoningAndEndAtStopStringsToo) {
+  const std::string output =
+      "why</"
+      "think>So<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>f<｜tool▁sep｜>{}<｜tool▁call▁end｜><｜tool▁call▁begin｜>g<｜"
+      "tool▁sep｜>[1,STOP";
+  Choice c = choice({"STOP"}, "<think>", ToolFormat::kDeepseekV31);
+  const ChoiceText text = run(c, output);
+  EXPECT_EQ(text.reasoning, "why");
+  EXPECT_EQ(text.content, "So");
+  ASSERT_EQ(text.calls.size(), 2u);
+  EXPECT_EQ(text.calls[0].name, "f");
+  EXPECT_EQ(text.calls[0].arguments, "{}");
+  EXPECT_EQ(text.calls[1].arguments, "[1,");
+  EXPECT_EQ(c.num_calls(), 2);
 }
 
 TEST_F(ChoiceTest, AStopTokenHasNoTextButCounts) {

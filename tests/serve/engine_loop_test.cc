@@ -52,9 +52,9 @@ class EngineLoopTest : public fathom::testing::ServeFixture {
     return *loop_;
   }
   GenerationJob job(Heard& heard, int64_t max_new_tokens, uint64_t seed = 1) const {
-    return {.prompt = random_tokens(20, 257, seed),
-            .sampling = {.temperature = 0},
-            .max_new_tokens = max_new_tokens,
+    return {.request = {.prompt = random_tokens(20, 257, seed),
+                        .sampling = {.temperature = 0},
+                        .max_new_tokens = max_new_tokens},
             .sink = heard.sink()};
   }
   static int64_t submit(EngineLoop& loop, GenerationJob job) {
@@ -70,7 +70,7 @@ class EngineLoopTest : public fathom::testing::ServeFixture {
     const auto kernels = make_kernels("cpu", pool);
     EXPECT_TRUE(kernels);
     Engine engine(*model_, **kernels, engine_options_);
-    EXPECT_TRUE(engine.submit(job.prompt, job.sampling, job.max_new_tokens));
+    EXPECT_TRUE(engine.submit(job.request));
     std::vector<int32_t> tokens;
     while (engine.has_work()) {
       const auto events = engine.step();
@@ -137,7 +137,7 @@ TEST_F(EngineLoopTest, CancellingFreesPagesAndLetsTheNextIn) {
 TEST_F(EngineLoopTest, WaitsForPagesInsteadOfRunningOutOfThem) {
   engine_options_.max_cache_tokens = 4 * 64;
   EngineLoop& l = loop();
-  EXPECT_EQ(l.stats().num_pages, 4);
+  EXPECT_EQ(l.stats().max_pages, 4);
   std::vector<std::unique_ptr<Heard>> heard;
   for (uint64_t i = 0; i < 6; ++i) {
     heard.push_back(std::make_unique<Heard>());
@@ -150,11 +150,44 @@ TEST_F(EngineLoopTest, WaitsForPagesInsteadOfRunningOutOfThem) {
   }
 }
 
+TEST_F(EngineLoopTest, HigherPrioritiesLeaveTheQueueFirst) {
+  EngineLoop& l = loop({.max_running = 1, .max_waiting = 10});
+  Heard first, low, high, low_too;
+  const int64_t running = submit(l, job(first, 100'000));
+  ASSERT_TRUE(eventually([&] { return !first.tokens().empty(); }));
+  // Each one waits for the one before it in the order of service.
+  GenerationJob urgent = job(high, 100'000);
+  urgent.request.priority = 5;
+  submit(l, job(low, 3));
+  submit(l, job(low_too, 3));
+  const int64_t urgent_id = submit(l, std::move(urgent));
+  l.cancel(running);
+  ASSERT_TRUE(eventually([&] { return !high.tokens().empty(); }));
+  EXPECT_TRUE(low.tokens().empty() && low_too.tokens().empty());
+  l.cancel(urgent_id);
+  ASSERT_TRUE(eventually([&] { return low_too.ended(); }));
+  EXPECT_TRUE(low.ended()) << "within a priority the first to come";
+}
+
+TEST_F(EngineLoopTest, ADeadlineCountsInTheQueueToo) {
+  EngineLoop& l = loop({.max_running = 1, .max_waiting = 10});
+  Heard first, late;
+  submit(l, job(first, 100'000));
+  ASSERT_TRUE(eventually([&] { return !first.tokens().empty(); }));
+  GenerationJob waiting = job(late, 5);
+  waiting.request.deadline = Clock::now();
+  submit(l, std::move(waiting));
+  ASSERT_TRUE(eventually([&] { return late.ended(); }));
+  EXPECT_EQ(late.finish(), FinishReason::kDeadline);
+  EXPECT_TRUE(late.tokens().empty());
+  EXPECT_FALSE(first.ended());
+}
+
 TEST_F(EngineLoopTest, TellsWhatTheEngineRefuses) {
   EngineLoop& l = loop();
   Heard heard;
   GenerationJob bad = job(heard, 5);
-  bad.prompt = {100000};
+  bad.request.prompt = {100000};
   submit(l, std::move(bad));
   ASSERT_TRUE(eventually([&] { return heard.ended(); }));
   EXPECT_NE(heard.error().find("100000"), std::string::npos);
@@ -170,9 +203,9 @@ TEST_F(EngineLoopTest, ANaNEndsOneSequenceOnly) {
   EngineLoop& l = loop();
   Heard sick, healthy;
   GenerationJob poisoned = job(sick, 50), other = job(healthy, 50);
-  std::replace(poisoned.prompt.begin(), poisoned.prompt.end(), 200, 1);
-  std::replace(other.prompt.begin(), other.prompt.end(), 200, 1);
-  poisoned.prompt[3] = 200;
+  std::replace(poisoned.request.prompt.begin(), poisoned.request.prompt.end(), 200, 1);
+  std::replace(other.request.prompt.begin(), other.request.prompt.end(), 200, 1);
+  poisoned.request.prompt[3] = 200;
   const auto expected = alone(other);
   std::vector<GenerationJob> both;
   both.push_back(std::move(poisoned));

@@ -129,6 +129,37 @@ TEST(GenerationRequest, RefusesWhatIsOutOfRange) {
       {"model", "7"},
       {"best_of", "2"},
       {"stream_options", "{}"},
+      {"typical_p", "1.1"},
+      {"presence_penalty", "2.5"},
+      {"frequency_penalty", "-2.1"},
+      {"frequency_penalty", "\"1\""},
+      {"dry_multiplier", "-1"},
+      {"dry_base", "0.5"},
+      {"dry_allowed_length", "0"},
+      {"dry_sequence_breakers", "\"x\""},
+      {"dry_sequence_breakers", "[\"\"]"},
+      {"logit_bias", "[]"},
+      {"logit_bias", R"({"x":1})"},
+      {"logit_bias", R"({"-1":1})"},
+      {"logit_bias", R"({"1.5":1})"},
+      {"logit_bias", R"({"99999999999":1})"},
+      {"logit_bias", R"({"5":101})"},
+      {"logit_bias", R"({"5":"1"})"},
+      {"min_tokens", "-1"},
+      {"min_tokens", "1e9"},
+      {"ignore_eos", "1"},
+      {"stop_token_ids", "7"},
+      {"stop_token_ids", "[-1]"},
+      {"stop_token_ids", "[\"a\"]"},
+      {"priority", "1.5"},
+      {"priority", "10000000"},
+      {"timeout_seconds", "0"},
+      {"timeout_seconds", "-1"},
+      {"timeout_seconds", "1e9"},
+      {"speculate", "\"magic\""},
+      {"speculate", "true"},
+      {"draft_tokens", "17"},
+      {"echo", "1"},
   };
   for (const auto& [key, value] : cases) {
     SCOPED_TRACE(key + " = " + value);
@@ -145,21 +176,10 @@ TEST(GenerationRequest, RefusesWhatIsOutOfRange) {
 
 TEST(GenerationRequest, NamesWhatIsNotSupportedAndNeverIgnoresIt) {
   const std::vector<std::pair<std::string, std::string>> cases = {
-      {"logit_bias", R"({"5":1})"},
-      {"top_logprobs", "3"},
-      {"frequency_penalty", "0.5"},
-      {"presence_penalty", "-1"},
-      {"typical_p", "0.9"},
-      {"min_tokens", "4"},
-      {"ignore_eos", "true"},
-      {"stop_token_ids", "[1]"},
-      {"tools", R"([{"type":"function"}])"},
-      {"tool_choice", "\"required\""},
       {"functions", "[{}]"},
       {"response_format", R"({"type":"json_object"})"},
       {"guided_json", "{}"},
       {"grammar", "\"root ::= x\""},
-      {"echo", "true"},
       {"suffix", "\"x\""},
       {"continue_final_message", "true"},
       {"modalities", R"(["text","audio"])"},
@@ -170,15 +190,104 @@ TEST(GenerationRequest, NamesWhatIsNotSupportedAndNeverIgnoresIt) {
     expect_refused(chat(",\"" + key + "\":" + value), key);
     expect_refused(text(",\"" + key + "\":" + value), key);
   }
-  expect_refused(chat(",\"logprobs\":true"), "logprobs");
-  expect_refused(text(",\"logprobs\":1"), "logprobs");
+  expect_refused(chat(",\"echo\":true"), "echo");
+}
+
+TEST(GenerationRequest, ReadsWhatTheEngineCan) {
+  const GenerationRequest r = good(text(
+      R"(,"logprobs":3,"echo":true,"typical_p":0.9,"presence_penalty":-0.5,"frequency_penalty":1.5,"dry_multiplier":0.8,
+      "dry_base":2,"dry_allowed_length":4,"dry_sequence_breakers":["\n","."],"logit_bias":{"5":-100,"7":2.5},
+      "min_tokens":2,"max_tokens":9,"ignore_eos":true,"stop_token_ids":[3,4],"priority":-2,"timeout_seconds":1.5,
+      "speculate":"lookup","draft_tokens":3)"));
+  EXPECT_EQ(r.num_logprobs, 3);
+  EXPECT_TRUE(r.echo);
+  EXPECT_EQ(r.min_tokens, 2);
+  EXPECT_TRUE(r.ignore_eos);
+  EXPECT_EQ(r.stop_token_ids, (std::vector<int32_t>{3, 4}));
+  EXPECT_EQ(r.priority, -2);
+  EXPECT_EQ(r.timeout_seconds, 1.5);
+  EXPECT_EQ(r.speculate, SpeculationKind::kLookup);
+  EXPECT_EQ(r.draft_tokens, 3);
+  EXPECT_EQ(r.dry_sequence_breakers, (std::vector<std::string>{"\n", "."}));
+  const SamplingParams p = std::get<0>(sampling_of(r, {}, 0));
+  EXPECT_EQ(p.typical_p, 0.9);
+  EXPECT_EQ(p.presence_penalty, -0.5);
+  EXPECT_EQ(p.frequency_penalty, 1.5);
+  EXPECT_EQ(p.dry_multiplier, 0.8);
+  EXPECT_EQ(p.dry_base, 2);
+  EXPECT_EQ(p.dry_allowed_length, 4);
+  ASSERT_EQ(p.logit_bias.size(), 2u);
+  EXPECT_EQ(p.logit_bias[0].token, 5);
+  EXPECT_EQ(p.logit_bias[1].bias, 2.5);
+}
+
+TEST(GenerationRequest, LogprobsAreACountInTextAndASwitchInChat) {
+  EXPECT_EQ(good(text("")).num_logprobs, -1);
+  EXPECT_EQ(good(text(R"(,"logprobs":0)")).num_logprobs, 0);
+  EXPECT_EQ(good(chat(R"(,"logprobs":false)")).num_logprobs, -1);
+  EXPECT_EQ(good(chat(R"(,"logprobs":true)")).num_logprobs, 0);
+  EXPECT_EQ(good(chat(R"(,"logprobs":true,"top_logprobs":20)")).num_logprobs, 20);
+  expect_refused(chat(R"(,"top_logprobs":3)"), "top_logprobs");
+  expect_refused(chat(R"(,"logprobs":true,"top_logprobs":21)"), "top_logprobs");
+  expect_refused(chat(R"(,"logprobs":1)"), "logprobs");
+  expect_refused(text(R"(,"logprobs":true)"), "logprobs");
+  expect_refused(text(R"(,"logprobs":21)"), "logprobs");
+  expect_refused(text(R"(,"logprobs":-1)"), "logprobs");
+}
+
+TEST(GenerationRequest, OnlyAnEchoMayWantNoToken) {
+  EXPECT_EQ(good(text(R"(,"echo":true,"max_tokens":0)")).max_tokens, 0);
+  expect_refused(text(R"(,"echo":false,"max_tokens":0)"), "max_tokens");
+}
+
+TEST(ChatRequest, ReadsToolsAsTemplatesWantThem) {
+  const std::string tools = R"(,"tools":[{"type":"function","function":{"name":"f"}},{"type":"function","function":
+    {"name":"g-2","description":"d","parameters":{"type":"object"},"strict":true}}])";
+  const GenerationRequest r = good(chat(tools + R"(,"parallel_tool_calls":false)"));
+  EXPECT_EQ(r.tools.dump(),
+            R"([{"type":"function","function":{"name":"f","description":"","parameters":{"type":"object",)"
+            R"("properties":{}}}},{"type":"function","function":{"name":"g-2","description":"d",)"
+            R"("parameters":{"type":"object"},"strict":true}}])");
+  const std::string undescribed =
+      R"(,"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"array"}}}])";
+  EXPECT_EQ(good(chat(undescribed)).tools.dump(),
+            R"([{"type":"function","function":{"name":"f","parameters":{"type":"array"},"description":""}}])");
+  EXPECT_EQ(r.tool_choice, ToolChoice::kAuto);
+  EXPECT_TRUE(r.may_call());
+  EXPECT_FALSE(r.parallel_tool_calls);
+  EXPECT_FALSE(good(chat(tools + R"(,"tool_choice":"none")")).may_call());
+  EXPECT_FALSE(good(chat(R"(,"tools":[],"tool_choice":"auto")")).may_call());
+  EXPECT_EQ(good(chat(tools + R"(,"tool_choice":"required")")).tool_choice, ToolChoice::kRequired);
+  const auto named = good(chat(tools + R"(,"tool_choice":{"type":"function","function":{"name":"g-2"}})"));
+  EXPECT_EQ(named.tool_choice, ToolChoice::kNamed);
+  EXPECT_EQ(named.tool_name, "g-2");
+  expect_refused(chat(tools + R"(,"tool_choice":{"type":"function","function":{"name":"h"}})"), "tool_choice");
+  expect_refused(chat(tools + R"(,"tool_choice":"always")"), "tool_choice");
+  expect_refused(chat(R"(,"tool_choice":"required")"), "tool_choice");
+  expect_refused(chat(R"(,"tools":{})"), "tools");
+  expect_refused(chat(R"(,"tools":[7])"), "tools[0]");
+  expect_refused(chat(R"(,"tools":[{"type":"function"}])"), "tools[0]");
+  expect_refused(chat(R"(,"tools":[{"type":"function","function":{"name":"a b"}}])"), "tools[0].function.name");
+  expect_refused(text(tools), "tools");
+}
+
+TEST(Speculation, OfTheRequestGoesBeforeTheServers) {
+  const SpeculationParams mtp{.kind = SpeculationKind::kMtp, .num_draft = 2};
+  const auto of = [&](std::string_view members, int64_t modules) {
+    return speculation_of(good(text(members)), mtp, modules);
+  };
+  EXPECT_EQ(std::get<0>(of("", 1)), mtp);
+  EXPECT_EQ(std::get<0>(of(R"(,"speculate":"none")", 1)).kind, SpeculationKind::kNone);
+  EXPECT_EQ(std::get<0>(of(R"(,"speculate":"lookup")", 1)).num_draft, 0) << "2 was meant for mtp";
+  EXPECT_EQ(std::get<0>(of(R"(,"draft_tokens":5)", 1)).num_draft, 5);
+  expect_refused(speculation_of(good(text(R"(,"speculate":"mtp")")), {}, 0), "speculate");
 }
 
 TEST(GenerationRequest, LetsThroughWhatAsksForNothing) {
   good(chat(R"(,"logit_bias":{},"logprobs":false,"top_logprobs":0,"frequency_penalty":0,"presence_penalty":0.0,
     "tools":[],"tool_choice":"auto","response_format":{"type":"text"},"ignore_eos":false,"modalities":["text"],"n":1,
     "best_of":1,"user":"someone","metadata":{"a":1},"store":false,"a field of tomorrow":[1,2])"));
-  good(text(R"(,"echo":false,"suffix":"","logprobs":0)"));
+  good(text(R"(,"echo":false,"suffix":"","logprobs":null)"));
 }
 
 TEST(CompletionRequest, TakesEveryFormOfPrompt) {

@@ -62,9 +62,12 @@ class ServeFixture : public ::testing::Test {
               return ids;
             },
             .defaults = {.temperature = 0},
+            .speculation = speculation_,
             .vocab_size = 257,
             .max_model_len = kContext,
-            .names = {"tiny", "other-name"}};
+            .names = {"tiny", "other-name"},
+            .tools = tools_,
+            .weights = guard_.get()};
   }
   void start(bool attach = true) {
     auto started = serve::Server::start(options_);
@@ -91,6 +94,9 @@ class ServeFixture : public ::testing::Test {
   std::unique_ptr<Kernels> kernels_;
   std::unique_ptr<ChatFormat> format_;
   EngineOptions engine_options_;
+  std::unique_ptr<serve::WeightGuard> guard_;
+  serve::ToolFormat tools_ = serve::ToolFormat::kNone;
+  SpeculationParams speculation_;  // of requests that do not say otherwise
   std::unique_ptr<Engine> engine_;
   serve::ServerOptions options_;
   std::unique_ptr<serve::Server> server_;

@@ -407,5 +407,32 @@ TEST_F(ServerTest, ManyClientsGetTheAnswersThatTheyGetAlone) {
   }
 }
 
+TEST_F(ServerTest, LimitsWhatAKeyMayUse) {
+  options_.api_keys = {"one", "two"};
+  options_.rate = {.requests_per_minute = 2, .tokens_per_minute = 0};
+  start();
+  const auto with_key = [&](const char* key, const char* path, const std::string& body) {
+    return ask("POST", path, body, "Authorization: Bearer " + std::string(key) + "\r\n");
+  };
+  EXPECT_EQ(with_key("one", "/v1/chat/completions", chat(R"(,"max_tokens":2)")).status, 200);
+  EXPECT_EQ(with_key("one", "/v1/embeddings", R"({"input":"a"})").status, 200);
+  const Response limited = with_key("one", "/v1/chat/completions", chat(R"(,"max_tokens":2)"));
+  EXPECT_EQ(limited.status, 429);
+  EXPECT_EQ(limited.error_code(), "rate_limit_exceeded");
+  const int wait = std::atoi(limited.headers.at("retry-after").c_str());
+  EXPECT_TRUE(wait >= 1 && wait <= 30) << wait;
+  EXPECT_EQ(with_key("two", "/v1/chat/completions", chat(R"(,"max_tokens":2)")).status, 200);
+  EXPECT_EQ(with_key("three", "/v1/chat/completions", chat("")).status, 401);
+}
+
+TEST_F(ServerTest, TokensCountAgainstTheLimitToo) {
+  options_.rate = {.requests_per_minute = 0, .tokens_per_minute = 20};
+  start();
+  EXPECT_EQ(ask("POST", "/v1/chat/completions", chat(R"(,"max_tokens":200)")).status, 200);
+  const Response limited = ask("POST", "/v1/chat/completions", chat(R"(,"max_tokens":2)"));
+  EXPECT_EQ(limited.status, 429) << "209 tokens were used of 20";
+  EXPECT_GT(std::atoi(limited.headers.at("retry-after").c_str()), 300);
+}
+
 }  // namespace
 }  // namespace fathom::serve

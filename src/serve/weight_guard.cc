@@ -1,0 +1,63 @@
+#include "serve/weight_guard.h"
+
+#include <xxhash.h>
+
+#include <algorithm>
+
+#include "numerics/panels.h"
+
+namespace fathom::serve {
+namespace {
+
+uint64_t hash_of(std::span<const std::byte> bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
+
+}  // namespace
+
+WeightGuard::WeightGuard(const Model& model) {
+  ModelWeights views = model.weights;  // of the same memory
+  visit_weights(model.config, views, [this](const TensorSpec& spec, Weight& weight, Tensor*) {
+    const Tensor& codes = weight.codes;
+    if (weight.layout == WeightLayout::kPanels) {
+      add(spec.name, codes.data, num_panels(weight.out_features()) * panel_bytes(weight));
+    } else if (codes.is_contiguous()) {
+      add(spec.name, codes.data, codes.num_bytes());
+    } else {
+      for (int64_t row = 0; row < codes.extent(0); ++row) {
+        const Tensor one = codes.rows(row, 1);
+        add(spec.name, one.data, one.num_bytes());
+      }
+    }
+    if (weight.scales && weight.scales.is_contiguous()) {
+      add(spec.name + " (scales)", weight.scales.data, weight.scales.num_bytes());
+    }
+  });
+}
+
+void WeightGuard::add(const std::string& tensor, const void* data, int64_t num_bytes) {
+  if (data == nullptr) return;
+  const auto* bytes = static_cast<const std::byte*>(data);
+  for (int64_t offset = 0; offset < num_bytes; offset += kPieceBytes) {
+    const std::span<const std::byte> piece(bytes + offset,
+                                           static_cast<size_t>(std::min(kPieceBytes, num_bytes - offset)));
+    pieces_.push_back({.tensor = tensor, .offset = offset, .bytes = piece, .hash = hash_of(piece)});
+  }
+  num_bytes_ += num_bytes;
+}
+
+uint64_t WeightGuard::digest() const {
+  uint64_t digest = 0;
+  for (const Piece& piece : pieces_) digest = XXH3_64bits_withSeed(&piece.hash, sizeof(piece.hash), digest);
+  return digest;
+}
+
+std::optional<std::string> WeightGuard::check_next() {
+  if (pieces_.empty()) return std::nullopt;
+  const Piece& piece = pieces_[next_];
+  next_ = (next_ + 1) % pieces_.size();
+  if (next_ == 0) ++num_passes_;
+  if (hash_of(piece.bytes) == piece.hash) return std::nullopt;
+  return "the weights have changed in memory: " + piece.tensor + ", bytes " + std::to_string(piece.offset) + " to " +
+         std::to_string(piece.offset + std::ssize(piece.bytes)) + ", since the model was loaded";
+}
+
+}  // namespace fathom::serve

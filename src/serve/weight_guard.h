@@ -1,0 +1,48 @@
+// WeightGuard: hashes of a model's weights as they lie in memory, taken when the model was loaded and compared when
+// there is time: memory without error correction, and programs that write where they should not, are found out.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "model/model.h"
+
+namespace fathom::serve {
+
+class WeightGuard {
+ public:
+  static constexpr int64_t kPieceBytes = int64_t{16} << 20;  // hashed at a time
+
+  /// Hashes every weight of `model`, which must outlive the guard (XXH3, 64 bits, by pieces).
+  explicit WeightGuard(const Model& model);
+
+  /// Hashes the next piece again: what has changed, in words. After the last piece the first is next.
+  std::optional<std::string> check_next();
+  /// Whether the next piece is the first one.
+  bool at_start() const { return next_ == 0; }
+
+  /// One number for all of them, as they were.
+  uint64_t digest() const;
+  int64_t num_bytes() const { return num_bytes_; }
+  int64_t num_passes() const { return num_passes_; }
+
+ private:
+  struct Piece {
+    std::string tensor;
+    int64_t offset;  // in the tensor
+    std::span<const std::byte> bytes;
+    uint64_t hash;
+  };
+  void add(const std::string& tensor, const void* data, int64_t num_bytes);
+
+  std::vector<Piece> pieces_;
+  size_t next_ = 0;
+  int64_t num_bytes_ = 0;
+  int64_t num_passes_ = 0;
+};
+
+}  // namespace fathom::serve
