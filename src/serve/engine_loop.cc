@@ -3,9 +3,16 @@
 #include <algorithm>
 
 namespace fathom::serve {
+namespace {
+
+// The counts of a large model are a hundred kilobytes: not to be copied in every step.
+constexpr auto kLoadInterval = std::chrono::milliseconds(250);
+
+}  // namespace
 
 EngineLoop::EngineLoop(Engine& engine, EngineLoopLimits limits) : engine_(engine), limits_(limits) {
-  stats_.num_pages = engine.stats().max_pages;
+  static_cast<EngineStats&>(stats_) = engine.stats();
+  expert_load_ = engine.expert_load();
   thread_ = std::thread([this] { run(); });
 }
 
@@ -47,6 +54,11 @@ void EngineLoop::cancel(int64_t job_id) {
 EngineLoopStats EngineLoop::stats() const {
   const std::lock_guard lock(mutex_);
   return stats_;
+}
+
+ExpertLoad EngineLoop::expert_load() const {
+  const std::lock_guard lock(mutex_);
+  return expert_load_;
 }
 
 void EngineLoop::run() {
@@ -93,6 +105,7 @@ void EngineLoop::admit(std::unique_lock<std::mutex>& lock) {
 void EngineLoop::step() {
   if (!engine_.has_work()) return;
   const auto events = engine_.step();
+  ++num_steps_;
   if (!events) {  // nothing was computed: the youngest makes room for the others
     const auto youngest = std::prev(running_.end());
     youngest->second.sink({.error = events.error()});
@@ -114,12 +127,13 @@ void EngineLoop::finish(int64_t sequence_id) {
 
 /// Makes the numbers of this thread visible; mutex_ is held.
 void EngineLoop::publish() {
-  const EngineStats engine = engine_.stats();
-  stats_.running = engine.running;
-  stats_.waiting = static_cast<int64_t>(waiting_.size()) + engine.waiting;
-  stats_.pages_in_use = engine.pages_in_use;
-  stats_.num_pages = engine.max_pages;
-  stats_.numeric_errors = engine.numeric_errors;
+  static_cast<EngineStats&>(stats_) = engine_.stats();
+  stats_.waiting += std::ssize(waiting_);
+  stats_.steps = num_steps_;
+  const auto now = Clock::now();
+  if (engine_.has_work() && now - load_published_ < kLoadInterval) return;
+  load_published_ = now;
+  expert_load_ = engine_.expert_load();
 }
 
 }  // namespace fathom::serve

@@ -38,13 +38,9 @@ struct EngineLoopLimits {
   int64_t max_waiting = 1024;  // sequences before it
 };
 
-/// A snapshot for metrics and tests.
-struct EngineLoopStats {
-  int64_t running = 0;
-  int64_t waiting = 0;  // before the engine, or in it for pages
-  int64_t pages_in_use = 0;
-  int64_t num_pages = 0;
-  int64_t numeric_errors = 0;
+/// A snapshot for metrics and tests: the engine's, where `waiting` counts those before it as well.
+struct EngineLoopStats : EngineStats {
+  int64_t steps = 0;  // of the model
 };
 
 class EngineLoop {
@@ -61,6 +57,8 @@ class EngineLoop {
   /// Ends a job; unknown ids are fine. Its sink may still see what a step in progress produced. Any thread.
   void cancel(int64_t job_id);
   EngineLoopStats stats() const;
+  /// Engine::expert_load() as it was not long ago; exact once there is no work. Any thread.
+  ExpertLoad expert_load() const;
 
  private:
   struct Waiting {
@@ -81,13 +79,16 @@ class EngineLoop {
 
   Engine& engine_;
   const EngineLoopLimits limits_;
-  std::map<int64_t, Running> running_;  // by sequence id; this thread's alone
+  std::map<int64_t, Running> running_;  // by sequence id; this and the next are that thread's alone
+  int64_t num_steps_ = 0;
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Waiting> waiting_;
   std::vector<int64_t> cancelled_;
   EngineLoopStats stats_;
+  ExpertLoad expert_load_;
+  Clock::time_point load_published_{};
   int64_t next_id_ = 0;
   bool stopping_ = false;
   std::thread thread_;

@@ -6,24 +6,13 @@
 namespace fathom::serve {
 namespace {
 
-std::string number(double value) {
-  char text[32];
-  std::snprintf(text, sizeof(text), "%.9g", value);
-  return text;
-}
-
-std::string head(std::string_view name, std::string_view type, std::string_view help) {
-  return "# HELP " + std::string(name) + " " + std::string(help) + "\n# TYPE " + std::string(name) + " " +
-         std::string(type) + "\n";
-}
-
 std::string single(std::string_view name, std::string_view type, std::string_view help, int64_t value) {
-  return head(name, type, help) + std::string(name) + " " + std::to_string(value) + "\n";
+  return metric_head(name, type, help) + std::string(name) + " " + std::to_string(value) + "\n";
 }
 
 std::string by_label(std::string_view name, std::string_view label, std::string_view help,
                      const std::map<std::string, int64_t>& counts) {
-  std::string text = head(name, "counter", help);
+  std::string text = metric_head(name, "counter", help);
   for (const auto& [value, count] : counts) {
     text += std::string(name) + "{" + std::string(label) + "=\"" + label_value(value) + "\"} " + std::to_string(count) +
             "\n";
@@ -40,23 +29,32 @@ void Histogram::observe(double value) {
   sum_ += value;
 }
 
-std::string Histogram::text(std::string_view name, std::string_view help) const {
-  const std::string key(name);
-  std::string text = head(name, "histogram", help);
+std::string Histogram::text(std::string_view name, std::string_view help, const std::string& labels) const {
+  const std::string key(name), inner = labels.empty() ? "" : labels + ",";
+  const std::string own = labels.empty() ? " " : "{" + labels + "} ";
+  std::string text = metric_head(name, "histogram", help);
   int64_t below = 0;
   for (size_t i = 0; i < bounds_.size(); ++i) {
     below += counts_[i];
-    text += key + "_bucket{le=\"" + number(bounds_[i]) + "\"} " + std::to_string(below) + "\n";
+    text += key + "_bucket{" + inner + "le=\"" + metric_number(bounds_[i]) + "\"} " + std::to_string(below) + "\n";
   }
-  text += key + "_bucket{le=\"+Inf\"} " + std::to_string(count_) + "\n";
-  text += key + "_sum " + number(sum_) + "\n";
-  return text + key + "_count " + std::to_string(count_) + "\n";
+  text += key + "_bucket{" + inner + "le=\"+Inf\"} " + std::to_string(count_) + "\n";
+  text += key + "_sum" + own + metric_number(sum_) + "\n";
+  return text + key + "_count" + own + std::to_string(count_) + "\n";
 }
 
 Metrics::Metrics()
-    : first_token_({0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300}),
-      next_token_({0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5, 5}),
-      request_({0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1800}) {}
+    : counts_{
+          .finishes = {},
+          .first_token = Histogram({0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300}),
+          .next_token =
+              Histogram({0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5, 5}),
+          .request = Histogram({0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1800})} {}
+
+MetricsSnapshot Metrics::snapshot() const {
+  const std::lock_guard lock(mutex_);
+  return counts_;
+}
 
 void Metrics::count_response(std::string_view route, int status) {
   const std::lock_guard lock(mutex_);
@@ -68,11 +66,11 @@ void Metrics::count_error(std::string_view code) {
 }
 void Metrics::count_prompt(int64_t tokens) {
   const std::lock_guard lock(mutex_);
-  prompt_tokens_ += tokens;
+  counts_.prompt_tokens += tokens;
 }
 void Metrics::count_finish(std::string_view reason) {
   const std::lock_guard lock(mutex_);
-  ++finishes_[std::string(reason)];
+  ++counts_.finishes[std::string(reason)];
 }
 void Metrics::count_dropped_client(std::string_view why) {
   const std::lock_guard lock(mutex_);
@@ -80,48 +78,77 @@ void Metrics::count_dropped_client(std::string_view why) {
 }
 void Metrics::count_token() {
   const std::lock_guard lock(mutex_);
-  ++generated_tokens_;
+  ++counts_.generated_tokens;
 }
 void Metrics::observe_first_token(double seconds) {
   const std::lock_guard lock(mutex_);
-  first_token_.observe(seconds);
+  counts_.first_token.observe(seconds);
 }
 void Metrics::observe_next_token(double seconds) {
   const std::lock_guard lock(mutex_);
-  next_token_.observe(seconds);
+  counts_.next_token.observe(seconds);
 }
 void Metrics::observe_request(double seconds) {
   const std::lock_guard lock(mutex_);
-  request_.observe(seconds);
+  counts_.request.observe(seconds);
 }
 
 std::string Metrics::text(const Gauges& gauges, std::string_view model, std::string_view version) const {
   const std::lock_guard lock(mutex_);
-  std::string text = head("fathom_info", "gauge", "The model that is served and the version of the program.");
+  std::string text = metric_head("fathom_info", "gauge", "The model that is served and the version of the program.");
   text += "fathom_info{model=\"" + label_value(model) + "\",version=\"" + label_value(version) + "\"} 1\n";
   text += single("fathom_ready", "gauge", "1 when the model is loaded and requests are taken.", gauges.ready ? 1 : 0);
   text += single("fathom_connections", "gauge", "Open connections.", gauges.connections);
   text += single("fathom_sequences_running", "gauge", "Sequences in the engine.", gauges.engine.running);
   text += single("fathom_sequences_waiting", "gauge", "Sequences in the queue.", gauges.engine.waiting);
-  text += single("fathom_cache_pages", "gauge", "Pages of the KV cache, 64 tokens each.", gauges.engine.num_pages);
+  text += single("fathom_cache_pages", "gauge", "Pages of the KV cache, 64 tokens each.", gauges.engine.max_pages);
   text += single("fathom_cache_pages_in_use", "gauge", "Pages of the KV cache that sequences hold.",
                  gauges.engine.pages_in_use);
+  text += single("fathom_prefix_cache_pages", "gauge", "Pages that the prefix cache knows, in use or not.",
+                 gauges.engine.prefix_pages);
+  text += single("fathom_steps_total", "counter", "Steps of the model.", gauges.engine.steps);
+  text += single("fathom_prefix_hit_tokens_total", "counter", "Prompt tokens found in the prefix cache.",
+                 gauges.engine.prefix_hit_tokens);
+  text += single("fathom_prefix_miss_tokens_total", "counter", "Prompt tokens that were computed.",
+                 gauges.engine.prefix_miss_tokens);
+  text += single("fathom_preemptions_total", "counter", "Sequences that gave up their pages for others.",
+                 gauges.engine.preemptions);
+  text += single("fathom_preempted_tokens_total", "counter", "Tokens whose pages were given up so.",
+                 gauges.engine.preempted_tokens);
+  text += single("fathom_deadlines_missed_total", "counter", "Sequences in the engine that ended at their deadline.",
+                 gauges.engine.deadlines_missed);
+  text += single("fathom_draft_steps_total", "counter", "Steps of sequences with guesses.",
+                 gauges.engine.speculation.steps);
+  text += single("fathom_draft_tokens_total", "counter", "Tokens guessed.", gauges.engine.speculation.proposed);
+  text += single("fathom_draft_accepted_tokens_total", "counter", "Guesses that were right.",
+                 gauges.engine.speculation.accepted);
   text += single("fathom_numeric_errors_total", "counter", "Sequences that ended because a logit was not a number.",
                  gauges.engine.numeric_errors);
-  text += single("fathom_prompt_tokens_total", "counter", "Tokens of prompts taken in.", prompt_tokens_);
-  text += single("fathom_generated_tokens_total", "counter", "Tokens generated.", generated_tokens_);
-  text += head("fathom_http_responses_total", "counter", "Responses by route and status.");
+  text += single("fathom_prompt_tokens_total", "counter", "Tokens of prompts taken in.", counts_.prompt_tokens);
+  text += single("fathom_generated_tokens_total", "counter", "Tokens generated.", counts_.generated_tokens);
+  text += metric_head("fathom_http_responses_total", "counter", "Responses by route and status.");
   for (const auto& [key, count] : responses_) {
     text += "fathom_http_responses_total{route=\"" + label_value(key.first) + "\",status=\"" +
             std::to_string(key.second) + "\"} " + std::to_string(count) + "\n";
   }
   text += by_label("fathom_errors_total", "code", "Errors that clients were told, by code.", errors_);
-  text += by_label("fathom_finished_total", "reason", "Sequences that ended, by reason.", finishes_);
+  text += by_label("fathom_finished_total", "reason", "Sequences that ended, by reason.", counts_.finishes);
   text += by_label("fathom_dropped_clients_total", "why", "Connections that the server ended early.", dropped_);
-  text += first_token_.text("fathom_time_to_first_token_seconds", "From the request to its first token.");
-  text += next_token_.text("fathom_inter_token_latency_seconds", "From one token of a sequence to the next.");
-  text += request_.text("fathom_request_seconds", "From the request to its end.");
+  text += counts_.first_token.text("fathom_time_to_first_token_seconds", "From the request to its first token.");
+  text += counts_.next_token.text("fathom_inter_token_latency_seconds", "From one token of a sequence to the next.");
+  text += counts_.request.text("fathom_request_seconds", "From the request to its end.");
   return text;
+}
+
+std::string metric_number(double value) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%.9g", value);
+  return text;
+}
+
+std::string metric_head(std::string_view name, std::string_view type, std::string_view help) {
+  return "# HELP " + std::string(name) + " " + std::string(help) + "\n# TYPE " + std::string(name) + " " +
+         std::string(type) + "\n";
 }
 
 std::string label_value(std::string_view text) {

@@ -18,8 +18,12 @@ class Histogram {
  public:
   explicit Histogram(std::vector<double> bounds) : bounds_(std::move(bounds)), counts_(bounds_.size() + 1) {}
   void observe(double value);
-  /// The lines of one histogram: NAME_bucket{le=...} cumulated, NAME_sum, NAME_count.
-  std::string text(std::string_view name, std::string_view help) const;
+  /// The lines of one histogram: NAME_bucket{le=...} cumulated, NAME_sum, NAME_count; `labels` (a="b",...) are in each.
+  std::string text(std::string_view name, std::string_view help, const std::string& labels = "") const;
+  const std::vector<double>& bounds() const { return bounds_; }
+  /// One more than bounds: the last counts what is above all of them.
+  const std::vector<int64_t>& counts() const { return counts_; }
+  double sum() const { return sum_; }
 
  private:
   std::vector<double> bounds_;
@@ -33,6 +37,13 @@ struct Gauges {
   EngineLoopStats engine;
   int64_t connections = 0;
   bool ready = false;
+};
+
+/// What has been counted since the start.
+struct MetricsSnapshot {
+  int64_t prompt_tokens = 0, generated_tokens = 0;
+  std::map<std::string, int64_t> finishes;     // sequences by reason
+  Histogram first_token, next_token, request;  // seconds
 };
 
 class Metrics {
@@ -50,17 +61,21 @@ class Metrics {
   void observe_request(double seconds);
   void count_token();
 
+  MetricsSnapshot snapshot() const;
   std::string text(const Gauges& gauges, std::string_view model, std::string_view version) const;
 
  private:
   mutable std::mutex mutex_;
   std::map<std::pair<std::string, int>, int64_t> responses_;
-  std::map<std::string, int64_t> errors_, finishes_, dropped_;
-  int64_t prompt_tokens_ = 0, generated_tokens_ = 0;
-  Histogram first_token_, next_token_, request_;
+  std::map<std::string, int64_t> errors_, dropped_;
+  MetricsSnapshot counts_;
 };
 
 /// A label's value with \, " and line breaks escaped.
 std::string label_value(std::string_view text);
+/// A value as the text format has it, nine digits.
+std::string metric_number(double value);
+/// The # HELP and # TYPE lines.
+std::string metric_head(std::string_view name, std::string_view type, std::string_view help);
 
 }  // namespace fathom::serve

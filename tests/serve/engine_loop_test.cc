@@ -137,7 +137,7 @@ TEST_F(EngineLoopTest, CancellingFreesPagesAndLetsTheNextIn) {
 TEST_F(EngineLoopTest, WaitsForPagesInsteadOfRunningOutOfThem) {
   engine_options_.max_cache_tokens = 4 * 64;
   EngineLoop& l = loop();
-  EXPECT_EQ(l.stats().num_pages, 4);
+  EXPECT_EQ(l.stats().max_pages, 4);
   std::vector<std::unique_ptr<Heard>> heard;
   for (uint64_t i = 0; i < 6; ++i) {
     heard.push_back(std::make_unique<Heard>());

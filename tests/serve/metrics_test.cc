@@ -27,8 +27,10 @@ TEST(Metrics, ShowsWhatWasCounted) {
   metrics.count_token();
   metrics.count_finish("stop");
   metrics.count_dropped_client("buffer");
-  const std::string text =
-      metrics.text({.engine = {.running = 3, .pages_in_use = 5}, .connections = 9, .ready = true}, "a\"b\\c\nd", "1.0");
+  Gauges gauges{.engine = {}, .connections = 9, .ready = true};
+  gauges.engine.running = 3;
+  gauges.engine.pages_in_use = 5;
+  const std::string text = metrics.text(gauges, "a\"b\\c\nd", "1.0");
   for (const char* line : {"fathom_http_responses_total{route=\"/v1/models\",status=\"200\"} 2\n",
                            "fathom_http_responses_total{route=\"/v1/models\",status=\"404\"} 1\n",
                            "fathom_errors_total{code=\"model_not_found\"} 1\n", "fathom_prompt_tokens_total 7\n",
