@@ -17,6 +17,10 @@ const kPurify = {
 const kClasses = /^(?:math-inline|math-display|language-[\w+#.-]{1,40}|hljs-[\w-]{1,40})$/;
 const kMaxHighlighted = 60000; // characters; longer code stays plain
 
+// Debian 12's build of DOMPurify (2.4.1, deb12u1) asks this name, which it never defines, for the depth of a node: without
+// it every call throws. A depth of 0 is the answer that lets it go on to its real checks, one per element.
+window.shadowNode ??= Object.freeze({ __depth: 0 });
+
 DOMPurify.addHook("uponSanitizeAttribute", (node, data) => {
   if (data.attrName === "class" && !data.attrValue.split(" ").every((name) => kClasses.test(name))) data.keepAttr = false;
 });

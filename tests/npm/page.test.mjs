@@ -24,6 +24,7 @@ after(async () => {
 async function open(options = {}, path = "/") {
   context = await browser.newContext({ viewport: { width: 1280, height: 800 }, colorScheme: "light", ...options });
   page = await context.newPage();
+  page.setDefaultTimeout(15000);
   foreign = [];
   problems = [];
   context.on("request", (request) => {
@@ -222,6 +223,7 @@ test("hostile output does nothing and asks for nothing", async () => {
   assert.deepEqual(found.forbidden, []);
   assert.deepEqual(found.handlers, []);
   assert.equal(await page.title(), "demo · fathom");
+  if (process.env.DBG) console.log(found.shown);
   assert.ok(found.shown.includes("<script>document.title = 'owned'"), "HTML is shown as text");
   assert.deepEqual(found.rels, ["_blank noopener noreferrer nofollow"]);
   assert.deepEqual([...new Set(found.links)], ["http://evil.invalid/3.png", "https://example.org/", "mailto:a@example.org"]
@@ -254,7 +256,7 @@ test("draws the dashboard", async () => {
   const titles = await page.locator("#dashboard .card h2").allInnerTexts();
   assert.deepEqual(titles, ["Generated", "Prompts", "Requests", "KV cache", "Prefix hits", "Draft acceptance",
     "Time to first token", "Between tokens", "Whole request", "Expert load"]);
-  const units = await page.locator("#dashboard .axis.unit").allInnerTexts();
+  const units = await page.locator("#dashboard .axis.unit").allTextContents();
   assert.deepEqual(units.slice(0, 3), ["tokens/s", "tokens/s", "sequences"]);
   assert.ok(await page.locator("#dashboard svg").count() === 9);
   const box = await page.locator("canvas").boundingBox();
