@@ -1,7 +1,7 @@
 // Charts as SVG with axes and units, and the heat map as a canvas. They draw what they are given and keep nothing.
 import { h, number, svg } from "./dom.js";
 
-const kWidth = 420, kHeight = 190;
+const kWidth = 330, kHeight = 170;
 const kMargin = { left: 46, right: 12, top: 10, bottom: 30 };
 const kInnerWidth = kWidth - kMargin.left - kMargin.right;
 const kInnerHeight = kHeight - kMargin.top - kMargin.bottom;

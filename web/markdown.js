@@ -10,6 +10,7 @@ const kPurify = {
     "ul", "ol", "li", "table", "thead", "tbody", "tr", "th", "td", "a", "span"],
   ALLOWED_ATTR: ["href", "title", "class", "align", "start"],
   ALLOWED_URI_REGEXP: /^(?:https?:\/\/|mailto:)/i,
+  ADD_URI_SAFE_ATTR: ["align", "start"],
   ALLOW_DATA_ATTR: false,
   ALLOW_ARIA_ATTR: false,
   RETURN_DOM_FRAGMENT: true,

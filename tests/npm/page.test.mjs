@@ -54,7 +54,7 @@ const ask = async (text) => {
 };
 const answered = (count = 1) => page.waitForFunction((n) => document.querySelectorAll(".message.assistant").length === n &&
   !document.querySelector(".streaming") && document.querySelector("#stop").hidden, count);
-const answerText = () => page.locator(".message.assistant .text").last().innerText();
+const answerText = () => page.locator(".message.assistant > .text").last().innerText();
 const scrollsSideways = () => page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
 const set = async (name, value) => {
   if (await page.locator("#settings").isHidden()) await page.keyboard.press("Alt+s");
@@ -111,7 +111,7 @@ test("stops when told to, and asks again", async () => {
     };
   }, body);
   await ask("Tell me a story.");
-  await page.waitForFunction(() => document.querySelector(".message.assistant .text")?.textContent.includes("Once"));
+  await page.waitForFunction(() => document.querySelector(".message.assistant > .text")?.textContent.includes("Once"));
   await page.click("#stop");
   await answered();
   assert.equal(await page.evaluate(() => window.wasAborted), true);
@@ -159,13 +159,14 @@ test("shows Markdown, code, formulas and folded reasoning", async () => {
     { content: "| n | sum |\n|--:|----:|\n| 1 | 1 |\n| 10 | 55 |\n\n- one\n- **two** with `code`\n- [x] done\n\n> That costs $5 or $6." });
   await ask("Explain");
   await answered();
-  const text = page.locator(".message.assistant .text");
+  const text = page.locator(".message.assistant > .text");
   assert.equal(await text.locator("h2").innerText(), "Result");
   assert.equal(await text.locator(".katex").count(), 2);
   assert.equal(await text.locator(".katex-error").count(), 0);
   assert.equal(await text.locator(".math-display").count(), 1);
   await page.waitForSelector(".hljs-keyword");
   assert.equal(await text.locator("td").count(), 4);
+  assert.equal(await text.locator("td").first().evaluate((cell) => getComputedStyle(cell).textAlign), "right");
   assert.match(await text.locator("blockquote").innerText(), /\$5 or \$6/);
   const fold = page.locator(".reasoning");
   assert.equal(await fold.evaluate((element) => element.open), false);
@@ -209,7 +210,7 @@ test("hostile output does nothing and asks for nothing", async () => {
   const found = await page.evaluate(() => {
     const message = document.querySelector(".message.assistant");
     const elements = [...message.querySelectorAll("*")];
-    const ours = message.querySelectorAll(".text a");
+    const ours = message.querySelectorAll(":scope > .text a");
     return {
       forbidden: elements.map((element) => element.localName).filter((name) =>
         ["script", "img", "iframe", "style", "link", "base", "meta", "form", "input", "object", "embed", "use", "video"].includes(name)),
@@ -217,13 +218,12 @@ test("hostile output does nothing and asks for nothing", async () => {
         .filter((name) => name.startsWith("on")),
       links: [...ours].filter((link) => link.hasAttribute("href")).map((link) => link.href),
       rels: [...new Set([...ours].map((link) => `${link.target} ${link.rel}`))],
-      shown: message.querySelector(".text").textContent,
+      shown: message.querySelector(":scope > .text").textContent,
     };
   });
   assert.deepEqual(found.forbidden, []);
   assert.deepEqual(found.handlers, []);
   assert.equal(await page.title(), "demo · fathom");
-  if (process.env.DBG) console.log(found.shown);
   assert.ok(found.shown.includes("<script>document.title = 'owned'"), "HTML is shown as text");
   assert.deepEqual(found.rels, ["_blank noopener noreferrer nofollow"]);
   assert.deepEqual([...new Set(found.links)], ["http://evil.invalid/3.png", "https://example.org/", "mailto:a@example.org"]
