@@ -137,7 +137,7 @@ export class Dashboard {
             legend(series));
         })(),
         card("KV cache", percent(last(kv)), `${number(cache.pages_in_use)} of ${number(cache.pages)} pages of ` +
-          `${cache.page_tokens} tokens; ${number(cache.prefix_pages)} known prefixes`,
+          `${cache.page_tokens} tokens; ${number(cache.prefix_pages)} in the prefix cache`,
         chart({ title: "KV cache in use", unit: "% of pages", max: 100, area: true, series: [{ color: "c1", points: kv }] })),
         card("Prefix hits", percent(last(hits)), whole(cache.prefix_hit_tokens, cache.prefix_hit_tokens + cache.prefix_miss_tokens),
           chart({ title: "Prefix hits", unit: "% of prompt tokens", max: 100, series: [{ color: "c2", points: hits }] })),

@@ -24,7 +24,7 @@ after(async () => {
 async function open(options = {}, path = "/") {
   context = await browser.newContext({ viewport: { width: 1280, height: 800 }, colorScheme: "light", ...options });
   page = await context.newPage();
-  page.setDefaultTimeout(15000);
+  page.setDefaultTimeout(60000);
   foreign = [];
   problems = [];
   context.on("request", (request) => {
