@@ -163,6 +163,10 @@ def violations(root):
                 untested_used.update(patterns)
                 if not patterns:
                     yield f"src/{name}: no tests/{folder}/{path.stem}_test.cc (or an entry with its reason in UNTESTED)"
+    for path in sorted((root / "web").glob("*")):
+        num_lines = path.read_text(encoding="utf-8").count("\n")
+        if num_lines > MAX_LINES:
+            yield f"web/{path.name}: {num_lines} lines, more than {MAX_LINES}; a file that wants more has two jobs"
     if cycle := find_cycle(edges):
         yield "folders include each other: " + " -> ".join(cycle)
     for package, where in sorted(missing_packages.items()):

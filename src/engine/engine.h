@@ -82,6 +82,8 @@ class Engine {
 
   bool has_work() const;
   EngineStats stats() const;
+  /// Tokens computed since the start by layer and routed expert, drafts included; MTP modules are not counted.
+  const ExpertLoad& expert_load() const { return runner_.expert_load(); }
   /// What guessing has brought a sequence that was not removed.
   const SpeculationStats& speculation_stats(int64_t sequence_id) const;
   /// One step of the model; no events when there is no work, several of a sequence whose guesses were right. Sequences

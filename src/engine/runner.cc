@@ -24,9 +24,15 @@ Batch::Batch(std::span<const StepItem> items, std::span<const std::unique_ptr<Se
   }
 }
 
+Runner::Runner(const Transformer& model, Kernels& kernels, Precision precision)
+    : model_(model), kernels_(kernels), precision_(precision) {
+  const auto num_experts = static_cast<size_t>(model.config().n_routed_experts);
+  for (const BlockWeights& block : model.weights().blocks) expert_load_.emplace_back(block.is_moe ? num_experts : 0);
+}
+
 Tensor Runner::step(const Batch& batch) {
   arena_.reset();
-  const Run run{.k = kernels_, .arena = arena_, .precision = precision_};
+  const Run run{.k = kernels_, .arena = arena_, .precision = precision_, .expert_load = &expert_load_};
   const auto num_sampled = static_cast<int64_t>(batch.sampled_rows.size());
   const Tensor logits = run.make({num_sampled, model_.config().vocab_size});
   hidden_ = model_.forward(run, batch.packed());

@@ -25,8 +25,7 @@ struct Batch {
 
 class Runner {
  public:
-  Runner(const Transformer& model, Kernels& kernels, Precision precision)
-      : model_(model), kernels_(kernels), precision_(precision) {}
+  Runner(const Transformer& model, Kernels& kernels, Precision precision);
 
   /// Computes the batch, filling the cache; logits [sampled rows, V] stay valid until the next call.
   Tensor step(const Batch& batch);
@@ -35,12 +34,15 @@ class Runner {
   Tensor score(int64_t first_row, int64_t count);
   /// The hidden states [count, D] of rows of the last step's batch, after the final norm; valid until the next step.
   Tensor hidden(int64_t first_row, int64_t count) const { return hidden_.rows(first_row, count); }
+  /// Tokens of all steps by layer and expert.
+  const ExpertLoad& expert_load() const { return expert_load_; }
 
  private:
   const Transformer& model_;
   Kernels& kernels_;
   Precision precision_;
   Arena arena_;
+  ExpertLoad expert_load_;
   Tensor hidden_;           // of the last step [T, D]
   Arena::Mark after_step_;  // what score() computes begins here
 };

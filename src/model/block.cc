@@ -4,6 +4,13 @@
 #include <optional>
 
 namespace fathom {
+namespace {
+
+void count_tokens(const RoutingPlan& plan, std::vector<int64_t>& tokens_per_expert) {
+  for (size_t e = 0; e < tokens_per_expert.size(); ++e) tokens_per_expert[e] += plan.offsets[e + 1] - plan.offsets[e];
+}
+
+}  // namespace
 
 Tensor Block::forward(const Run& run, Tensor h, const AttentionContext& context, BlockSaved* saved) const {
   const int64_t T = h.extent(0), D = h.extent(1);
@@ -20,8 +27,9 @@ Tensor Block::forward(const Run& run, Tensor h, const AttentionContext& context,
   run.k.rms_norm(h_mid, w_.post_attention_norm.value.codes, config_.rms_norm_eps, z);
   if (w_.is_moe) {
     MoeSaved step_only;
-    Moe(config_, w_.moe)
-        .forward(run, z, out, saved != nullptr ? saved->moe : step_only, {.next = next_, .h_mid = h_mid});
+    MoeSaved& moe = saved != nullptr ? saved->moe : step_only;
+    Moe(config_, w_.moe).forward(run, z, out, moe, {.next = next_, .h_mid = h_mid});
+    if (run.expert_load != nullptr) count_tokens(moe.plan, (*run.expert_load)[static_cast<size_t>(context.layer)]);
   } else {
     prefetch_experts(run, config_, {.next = next_, .h_mid = h_mid});
     DenseFfn(w_.dense).forward(run, z, out, saved != nullptr ? &saved->dense : nullptr);

@@ -2,8 +2,10 @@
 // activations and the arena they live in. Layers are stateless; a pass carries its state in tensors of this arena.
 #pragma once
 
+#include <cstdint>
 #include <initializer_list>
 #include <span>
+#include <vector>
 
 #include "base/arena.h"
 #include "kernels/kernels.h"
@@ -17,6 +19,8 @@ class ProductObserver {
   virtual ~ProductObserver() = default;
   virtual void see(Tensor x, const Weight& w) = 0;
 };
+/// How many tokens each routed expert got, [layer][expert]; a dense layer has no experts.
+using ExpertLoad = std::vector<std::vector<int64_t>>;
 
 struct Run {
   Kernels& k;
@@ -26,6 +30,8 @@ struct Run {
   /// Naive attention expands keys and values of so many heads at a time that they fit (one head always does).
   int64_t expansion_bytes = int64_t{64} << 20;
   ProductObserver* observer = nullptr;
+  /// If given, forward of a Transformer adds its tokens; it has the model's layers and experts.
+  ExpertLoad* expert_load = nullptr;
 
   /// An uninitialised activation tensor of this pass.
   Tensor make(std::initializer_list<int64_t> extents) const { return Tensor::allocate(arena, activation, extents); }

@@ -43,9 +43,13 @@ double Call::seconds() const {
 void Call::respond(int status, const Json& body) { respond_text(status, "application/json", body.dump() + "\n"); }
 
 void Call::respond_text(int status, std::string_view content_type, std::string body) {
-  finish(status, body.size());
-  exchange_->respond(
-      {.status = status, .content_type = std::string(content_type), .headers = headers_, .body = std::move(body)});
+  respond({.status = status, .content_type = std::string(content_type), .headers = {}, .body = std::move(body)});
+}
+
+void Call::respond(HttpResponse response) {
+  finish(response.status, response.body.size());
+  response.headers.insert(response.headers.begin(), headers_.begin(), headers_.end());
+  exchange_->respond(std::move(response));
 }
 
 void Call::fail(const ApiError& error) {

@@ -30,6 +30,7 @@ class Call {
 
   void respond(int status, const Json& body);
   void respond_text(int status, std::string_view content_type, std::string body);
+  void respond(HttpResponse response);
   void fail(const ApiError& error);
 
   void begin_stream();

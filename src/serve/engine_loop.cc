@@ -3,11 +3,18 @@
 #include <algorithm>
 
 namespace fathom::serve {
+namespace {
+
+// The counts of a large model are a hundred kilobytes: not to be copied in every step.
+constexpr auto kLoadInterval = std::chrono::milliseconds(250);
+
+}  // namespace
 
 EngineLoop::EngineLoop(Engine& engine, EngineLoopLimits limits, EngineLoopChecks checks)
     : engine_(engine), limits_(limits), checks_(std::move(checks)), verifier_(checks_.verify_share) {
   next_weight_check_ = Clock::now() + std::chrono::milliseconds(checks_.weight_pause_ms);
   static_cast<EngineStats&>(stats_) = engine.stats();
+  expert_load_ = engine.expert_load();
   thread_ = std::thread([this] { run(); });
 }
 
@@ -53,6 +60,11 @@ void EngineLoop::cancel(int64_t job_id) {
 EngineLoopStats EngineLoop::stats() const {
   const std::lock_guard lock(mutex_);
   return stats_;
+}
+
+ExpertLoad EngineLoop::expert_load() const {
+  const std::lock_guard lock(mutex_);
+  return expert_load_;
 }
 
 void EngineLoop::run() {
@@ -224,6 +236,10 @@ void EngineLoop::publish() {
   stats_.verify_mismatches = num_mismatches_;
   stats_.weight_passes = checks_.weights == nullptr ? 0 : checks_.weights->num_passes();
   stats_.weight_damages = num_damages_;
+  const auto now = Clock::now();
+  if (engine_.has_work() && now - load_published_ < kLoadInterval) return;
+  load_published_ = now;
+  expert_load_ = engine_.expert_load();
 }
 
 }  // namespace fathom::serve

@@ -77,6 +77,8 @@ class EngineLoop {
   /// Ends a job; unknown ids are fine. Its sink may still see what a step in progress produced. Any thread.
   void cancel(int64_t job_id);
   EngineLoopStats stats() const;
+  /// Engine::expert_load() as it was not long ago; exact once there is no work. Any thread.
+  ExpertLoad expert_load() const;
 
  private:
   struct Waiting {
@@ -117,6 +119,8 @@ class EngineLoop {
   std::deque<Waiting> waiting_;  // higher priorities first
   std::vector<int64_t> cancelled_;
   EngineLoopStats stats_;
+  ExpertLoad expert_load_;
+  Clock::time_point load_published_{};
   int64_t next_id_ = 0;
   bool stopping_ = false;
   std::thread thread_;

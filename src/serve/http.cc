@@ -376,7 +376,8 @@ void Connection::append_head(const HttpResponse& response, std::string_view fram
 void Connection::respond(HttpResponse response) {
   if (!open_to_answer()) return;
   check(answer_ == Answer::kNone, "an exchange is answered once");
-  append_head(response, "Content-Length: " + std::to_string(response.body.size()) + "\r\n");
+  const bool has_length = response.status != 204 && response.status != 304;  // RFC 9110, 8.6
+  append_head(response, has_length ? "Content-Length: " + std::to_string(response.body.size()) + "\r\n" : "");
   if (request_.method != "HEAD") out_ += response.body;
   answer_ = Answer::kComplete;
   wake_.cancel();
@@ -556,11 +557,13 @@ std::string_view reason_phrase(int status) {
   switch (status) {
     case 200: return "OK";
     case 204: return "No Content";
+    case 304: return "Not Modified";
     case 400: return "Bad Request";
     case 401: return "Unauthorized";
     case 403: return "Forbidden";
     case 404: return "Not Found";
     case 405: return "Method Not Allowed";
+    case 406: return "Not Acceptable";
     case 408: return "Request Timeout";
     case 413: return "Content Too Large";
     case 429: return "Too Many Requests";

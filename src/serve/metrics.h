@@ -20,6 +20,10 @@ class Histogram {
   void observe(double value);
   /// The lines of one histogram: NAME_bucket{le=...} cumulated, NAME_sum, NAME_count; `labels` (a="b",...) are in each.
   std::string text(std::string_view name, std::string_view help, const std::string& labels = "") const;
+  const std::vector<double>& bounds() const { return bounds_; }
+  /// One more than bounds: the last counts what is above all of them.
+  const std::vector<int64_t>& counts() const { return counts_; }
+  double sum() const { return sum_; }
 
  private:
   std::vector<double> bounds_;

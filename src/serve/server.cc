@@ -11,6 +11,8 @@
 #include "base/rng.h"
 #include "serve/embeddings.h"
 #include "serve/metrics_compat.h"
+#include "serve/page.h"
+#include "serve/stats.h"
 #include "serve/stream.h"
 
 namespace fathom::serve {
@@ -86,7 +88,7 @@ class Server::Impl {
     bool needs_model = true;  // 503 before there is one
   };
 
-  static const std::array<Route, 14>& routes();
+  static const std::array<Route, 18>& routes();
 
   void log(const std::string& line) {
     if (options_.log) options_.log(line);
@@ -108,6 +110,8 @@ class Server::Impl {
   void health(const std::shared_ptr<Call>& call);
   void version(const std::shared_ptr<Call>& call);
   void metrics(const std::shared_ptr<Call>& call);
+  void stats(const std::shared_ptr<Call>& call);
+  void page(const std::shared_ptr<Call>& call) { call->respond(page_response(call->request())); }
   void chat(const std::shared_ptr<Call>& call) { complete(call, true); }
   void completions(const std::shared_ptr<Call>& call) { complete(call, false); }
   void complete(const std::shared_ptr<Call>& call, bool chat);
@@ -128,8 +132,12 @@ class Server::Impl {
   std::atomic<bool> draining_{false};
 };
 
-const std::array<Server::Impl::Route, 14>& Server::Impl::routes() {
-  static constexpr std::array<Route, 14> kRoutes = {{
+const std::array<Server::Impl::Route, 18>& Server::Impl::routes() {
+  static constexpr std::array<Route, 18> kRoutes = {{
+      {"GET", "/", &Impl::page, true, false},
+      {"GET", "/assets/", &Impl::page, true, false},  // and a name
+      {"GET", "/licenses", &Impl::page, true, false},
+      {"GET", "/api/stats", &Impl::stats, false, false},
       {"GET", "/health", &Impl::health, true, false},
       {"GET", "/version", &Impl::version, false, false},
       {"GET", "/metrics", &Impl::metrics, false, false},
@@ -153,7 +161,8 @@ const Server::Impl::Route* Server::Impl::find(const HttpRequest& request, std::s
   const std::string_view path = request.path();
   const std::string_view method = request.method == "HEAD" ? "GET" : std::string_view(request.method);
   for (const Route& route : routes()) {
-    const bool named = route.path.ends_with('/') && path.starts_with(route.path) && path.size() > route.path.size();
+    const bool named = route.path.size() > 1 && route.path.ends_with('/') && path.starts_with(route.path) &&
+                       path.size() > route.path.size();
     if (route.path != path && !named) continue;
     if (route.method == method) return &route;
     allowed = std::string(route.method) + (route.method == "GET" ? ", HEAD, OPTIONS" : ", OPTIONS");
@@ -274,6 +283,18 @@ void Server::Impl::metrics(const std::shared_ptr<Call>& call) {
     text += metrics_in_dialect(dialect, metrics_.snapshot(), gauges, model);
   }
   call->respond_text(200, "text/plain; version=0.0.4; charset=utf-8", std::move(text));
+}
+
+void Server::Impl::stats(const std::shared_ptr<Call>& call) {
+  const Served* served = ready_;
+  call->respond(200, stats_json({.gauges = {.engine = stats(),
+                                            .connections = http_->num_connections(),
+                                            .ready = served != nullptr && !draining_},
+                                 .counts = metrics_.snapshot(),
+                                 .model = served == nullptr ? "" : served->model.names.front(),
+                                 .version = options_.version,
+                                 .max_model_len = served == nullptr ? 0 : served->model.max_model_len,
+                                 .expert_load = served == nullptr ? ExpertLoad{} : served->loop.expert_load()}));
 }
 
 void Server::Impl::models(const std::shared_ptr<Call>& call) {

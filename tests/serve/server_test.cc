@@ -230,7 +230,7 @@ TEST_F(ServerTest, ErrorsAreNestedAndHaveCodes) {
   response = ask("GET", "/v1/chat/completions");
   EXPECT_EQ(response.status, 405);
   EXPECT_EQ(response.headers.at("allow"), "POST, OPTIONS");
-  response = ask("GET", "/");
+  response = ask("GET", "/nothing");
   EXPECT_EQ(response.status, 404);
   EXPECT_NE(response.error_message().find("/v1/chat/completions"), std::string::npos);
   EXPECT_EQ(metric("fathom_errors_total{code=\"invalid_json\"}"), 3);
