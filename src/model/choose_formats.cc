@@ -111,7 +111,7 @@ std::array<double, kCandidates.size()> errors_of(const Weight& w, const InputSta
       sum.error += parts[f * blocks.size() + b].error;
       sum.norm += parts[f * blocks.size() + b].norm;
     }
-    errors[f] = sum.norm > 0 ? sum.error / sum.norm : 0;
+    errors[f] = sum.norm == 0 ? 0 : sum.error / sum.norm;  // of numbers that are none: not finite
   }
   return errors;
 }

@@ -136,10 +136,11 @@ TEST(MeasureFormats, FindsTheErrorsThatTheFormatsHave) {
   // Ten experts share the layer: three matrices, not thirty.
   const auto experts = std::find_if(choice->groups.begin(), choice->groups.end(),
                                     [](const FormatGroup& g) { return g.tensor_class == TensorClass::kRoutedExpert; });
+  ASSERT_NE(experts, choice->groups.end());
   EXPECT_EQ(experts->num_tensors, 30);
-  const auto coarse = std::find_if(experts->costs.begin(), experts->costs.end(),
-                                   [](const FormatCost& c) { return c.format == WeightFormat::kInt8; });
-  EXPECT_LT(std::sqrt(coarse->error / 3), 0.007);
+  const FormatCost& smallest = experts->costs.front();
+  ASSERT_EQ(smallest.format, WeightFormat::kFp8) << "of matrices 7 wide, whose groups are filled up to 32";
+  EXPECT_NEAR(std::sqrt(smallest.error / 3), 0.025, 0.01) << "E4M3 errs by 2.5 %";
 }
 
 TEST(MeasureFormats, OffersNoFormatThatCannotHoldTheNumbers) {
