@@ -6,8 +6,9 @@
 namespace fathom {
 namespace {
 
-void count_tokens(const RoutingPlan& plan, std::vector<int64_t>& tokens_per_expert) {
-  for (size_t e = 0; e < tokens_per_expert.size(); ++e) tokens_per_expert[e] += plan.offsets[e + 1] - plan.offsets[e];
+void count_tokens(const Tensor& expert_ids, std::vector<int64_t>& tokens_per_expert) {
+  const auto* ids = expert_ids.ptr<const int32_t>();
+  for (int64_t i = 0; i < expert_ids.numel(); ++i) ++tokens_per_expert[static_cast<size_t>(ids[i])];
 }
 
 }  // namespace
@@ -29,7 +30,7 @@ Tensor Block::forward(const Run& run, Tensor h, const AttentionContext& context,
     MoeSaved step_only;
     MoeSaved& moe = saved != nullptr ? saved->moe : step_only;
     Moe(config_, w_.moe).forward(run, z, out, moe, {.next = next_, .h_mid = h_mid});
-    if (run.expert_load != nullptr) count_tokens(moe.plan, (*run.expert_load)[static_cast<size_t>(context.layer)]);
+    if (run.expert_load != nullptr) count_tokens(moe.expert_ids, (*run.expert_load)[static_cast<size_t>(context.layer)]);
   } else {
     prefetch_experts(run, config_, {.next = next_, .h_mid = h_mid});
     DenseFfn(w_.dense).forward(run, z, out, saved != nullptr ? &saved->dense : nullptr);

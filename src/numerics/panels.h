@@ -47,9 +47,9 @@ struct CodesOfGroup {
 };
 CodesOfGroup codes_of_group(const Weight& w, int64_t n, int64_t group);
 
-/// Fills panel p of `to` from a matrix in rows or blocks. The formats need not agree: integer groups are made from any other
-/// dtype (quantize_groups) and kept as they are if they are of the same format; BF16 from anything, with one rounding;
-/// E4M3 from E4M3 alone. False: a number that the format cannot hold (NaN, infinity, beyond F16 scales).
+/// Fills panel p of `to` from a matrix in rows or blocks. The formats need not agree: integer groups are made from any
+/// other dtype (quantize_groups) and kept as they are if they are of the same format; BF16 from anything, with one
+/// rounding; E4M3 from E4M3 alone. False: a number that the format cannot hold (NaN, infinity, beyond F16 scales).
 bool pack_panel(const Weight& from, int64_t p, const Weight& to);
 
 }  // namespace fathom

@@ -127,8 +127,8 @@ enum class WeightLayout : uint8_t { kRows, kPanels, kBlocks };
 /// A matrix [out, in] (or vector) as stored: FP8 codes carry one FP32 scale per 128x128 block, [ceil(out/128),
 /// ceil(in/128)]; the real value is code * scale. Integer codes (groups) are I8 or U4 with one scale per row and group,
 /// [out, ceil(in/32)] F16 or E8M0; their rows are whole groups long. Other dtypes have no scales. A product in FP8
-/// quantises its activations with scales of the weight's format. In panels and blocks, codes has the shape of the matrix
-/// but its strides mean nothing, and the scales of groups lie beside their codes.
+/// quantises its activations with scales of the weight's format. In panels and blocks, codes has the shape of the
+/// matrix but its strides mean nothing, and the scales of groups lie beside their codes.
 struct Weight {
   Tensor codes;
   Tensor scales;
