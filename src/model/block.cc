@@ -30,7 +30,8 @@ Tensor Block::forward(const Run& run, Tensor h, const AttentionContext& context,
     MoeSaved step_only;
     MoeSaved& moe = saved != nullptr ? saved->moe : step_only;
     Moe(config_, w_.moe).forward(run, z, out, moe, {.next = next_, .h_mid = h_mid});
-    if (run.expert_load != nullptr) count_tokens(moe.expert_ids, (*run.expert_load)[static_cast<size_t>(context.layer)]);
+    if (run.expert_load != nullptr)
+      count_tokens(moe.expert_ids, (*run.expert_load)[static_cast<size_t>(context.layer)]);
   } else {
     prefetch_experts(run, config_, {.next = next_, .h_mid = h_mid});
     DenseFfn(w_.dense).forward(run, z, out, saved != nullptr ? &saved->dense : nullptr);

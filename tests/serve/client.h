@@ -126,7 +126,8 @@ class Client {
       out.headers[name] = head.substr(colon + 2, end - colon - 2);
       at = end + 2;
     }
-    if (out.status < 200) return out;  // no body, and the answer is still to come
+    if (out.status < 200) return out;                        // no body, and the answer is still to come
+    if (out.status == 204 || out.status == 304) return out;  // RFC 9110: no body, whatever the head says
     if (out.headers.contains("content-length")) {
       const auto size = static_cast<size_t>(std::atoll(out.headers["content-length"].c_str()));
       while (in_.size() < size && read_some()) continue;
