@@ -29,7 +29,7 @@ bool score_document(const ScoredModel& scored, std::span<const int32_t> ids, int
     sum.nats += scored.model.head().loss(scored.run, scored.forward(tokens), targets, 1.0, Tensor{});
     sum.num_tokens += w.end - w.first_scored;
   }
-  return {};
+  return true;
 }
 
 /// Text of the greedy answer to one user message in a fresh conversation.
