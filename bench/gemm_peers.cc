@@ -14,10 +14,11 @@ struct Shape {
   double operations() const { return 2.0 * static_cast<double>(t * n * k); }
 };
 
-/// One token, a batch and a prompt through a projection, an expert and the way back from it.
+/// One token, small batches, an expert's share of a prompt, and a prompt through a projection, an expert and the way
+/// back from it.
 std::vector<Shape> shapes() {
   std::vector<Shape> out;
-  for (int64_t t : {1, 16, 512}) {
+  for (int64_t t : {1, 4, 16, 48, 512}) {
     for (const auto& [n, k] : {std::pair<int64_t, int64_t>{2048, 2048}, {1408, 2048}, {2048, 1408}}) {
       out.push_back({t, n, k});
     }
@@ -53,10 +54,10 @@ std::string gemm_name(const Format& format, const Shape& s) {
   return "gemm " + std::to_string(s.t) + "x" + std::to_string(s.n) + "x" + std::to_string(s.k) + " " + format.name;
 }
 
-/// One token waits for its weights, which must then come from memory: 256 MiB of them.
+/// What waits for its weights, which must then come from memory: 256 MiB of them. Of a prompt they stay in the cache.
 int64_t num_weights_of(const Shape& s, const Format& format) {
   constexpr int64_t kBeyondCaches = int64_t{256} << 20;
-  return s.t > 1 ? 1 : kBeyondCaches / weight_bytes(format.ours(s.n, s.k)) + 1;
+  return s.t > 48 ? 1 : kBeyondCaches / weight_bytes(format.ours(s.n, s.k)) + 1;
 }
 
 OpWork work_of(const Shape& s, const Format& format) {

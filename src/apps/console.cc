@@ -182,17 +182,6 @@ void ConsoleProgress::update(std::string_view what, int64_t done, int64_t total,
   }
 }
 
-std::string bytes_text(int64_t bytes) {
-  constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-  auto value = static_cast<double>(bytes);
-  size_t unit = 0;
-  while (value >= 1024 && unit + 1 < std::size(kUnits)) {
-    value /= 1024;
-    ++unit;
-  }
-  return format(unit == 0 ? "%.0f %s" : "%.2f %s", value, kUnits[unit]);
-}
-
 std::string count_text(int64_t count) {
   const auto value = static_cast<double>(count);
   if (value >= 1e9) return format("%.3f %s", value / 1e9, "B");

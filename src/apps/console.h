@@ -67,8 +67,6 @@ class ConsoleProgress final : public Progress {
   Clock::time_point start_, last_;
 };
 
-/// "1.5 GiB", "12.3 MiB", "980 B".
-std::string bytes_text(int64_t bytes);
 /// "671.03 B", "11.3 M", "950".
 std::string count_text(int64_t count);
 /// "2 h 05 min", "3 min 20 s", "4.2 s".

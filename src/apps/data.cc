@@ -3,6 +3,7 @@
 
 #include "apps/console.h"
 #include "apps/verbs.h"
+#include "base/machine.h"
 #include "train/pack.h"
 #include "train/synth.h"
 

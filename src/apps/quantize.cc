@@ -1,6 +1,4 @@
 // fathom quantize: a model directory written anew with smaller weights.
-#include <charconv>
-#include <cmath>
 #include <cstdio>
 #include <map>
 #include <optional>
@@ -8,6 +6,7 @@
 #include "apps/console.h"
 #include "apps/verbs.h"
 #include "base/file.h"
+#include "base/machine.h"
 #include "checkpoint/hf_hub.h"
 #include "model/choose_formats.h"
 #include "model/divergence.h"
@@ -18,21 +17,10 @@
 namespace fathom::apps {
 namespace {
 
-/// "4.5GB", "800 MiB", "1000000": a number of bytes.
 Result<int64_t> parse_bytes(const std::string& flag, const std::string& text) {
-  constexpr std::pair<std::string_view, double> kUnits[] = {
-      {"", 1},      {"B", 1},         {"KB", 1e3},      {"MB", 1e6},      {"GB", 1e9},
-      {"TB", 1e12}, {"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1099511627776.0}};
-  double number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  std::string_view unit(end, static_cast<size_t>(text.data() + text.size() - end));
-  if (unit.starts_with(' ')) unit.remove_prefix(1);
-  for (const auto& [name, factor] : kUnits) {
-    if (error != std::errc{} || unit != name) continue;
-    const double bytes = std::floor(number * factor);
-    if (bytes >= 1 && bytes <= 1e18) return static_cast<int64_t>(bytes);
-  }
-  return invalid(flag + " \"" + text.substr(0, 100) + "\" is not a size; accepted: 4.5GB, 800MiB, 1000000");
+  const auto bytes = parse_memory(text, {});
+  if (!bytes) return Error{bytes.error().code, flag + ": " + bytes.error().text};
+  return *bytes;
 }
 
 /// The calibration text as documents of tokens, and the model that read it: what chosen formats are compared with.

@@ -47,10 +47,17 @@ std::string_view dtype_name(const Model& model) {
   return name_of(model.weights.blocks.back().attention.o.value.codes.dtype);
 }
 
-/// What the pages of a prefix cache depend on beside the engine's options: the bits of the weights, the kernels, the
-/// program.
+/// What the pages of a prefix cache depend on beside the engine's options: the bits of the weights (of experts that are
+/// read from a file its name, which is a hash of what they are made of), the kernels, and the program, by size and time
+/// of change: a build with other kernels may have the same version.
 uint64_t prefix_identity(const Session& session, const serve::WeightGuard& guard) {
-  return guard.digest() ^ stream_of(std::string(session.kernels_name()) + " " + FATHOM_VERSION);
+  std::error_code ignored;  // then the version alone speaks for the program
+  const Path program = "/proc/self/exe";
+  std::string text = std::string(session.kernels_name()) + " " + FATHOM_VERSION + " " +
+                     std::to_string(std::filesystem::file_size(program, ignored)) + " " +
+                     std::to_string(std::filesystem::last_write_time(program, ignored).time_since_epoch().count());
+  if (session.model().experts) text += " " + session.model().experts->file().path().filename().string();
+  return guard.digest() ^ stream_of(text);
 }
 
 /// Takes the pages of an earlier run; a file that cannot be used is put away. What to say about it.

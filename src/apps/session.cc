@@ -107,13 +107,11 @@ Status Session::prepare(const ComputeOptions& options, Precision precision) {
   ConsoleProgress progress(false);
   // Products of other precisions than BF16 read rows; so do all of them where weights stay in place.
   const Precision layout = options.in_place ? Precision::kF32 : precision;
-  std::optional<int64_t> memory = inspect_machine().memory_available_bytes;
   int64_t num_slots = 0;
   if (!options.max_memory.empty()) {
     auto plan = plan_memory(*model_, *policy, precision, options);
     if (!plan) return plan.error();
-    memory = memory ? std::min(*memory, plan->free_bytes) : plan->free_bytes;
-    cache_tokens_ = cache_tokens(options, precision, memory);
+    cache_tokens_ = cache_tokens(options, precision, plan->free_bytes);
     const int64_t token_bytes = kv_cache_bytes_per_token(model_->config, size_of(cache_dtype(precision)));
     const auto slots = plan->slots(cache_tokens_ * token_bytes);
     if (!slots) return slots.error();
@@ -128,10 +126,11 @@ Status Session::prepare(const ComputeOptions& options, Precision precision) {
         return of_model(s.error());
       }
     }
-  } else {
-    cache_tokens_ = cache_tokens(options, precision, memory);
   }
   if (auto s = prepare_weights(*model_, *policy, layout, *compute_.kernels, progress); !s) return of_model(s.error());
+  if (options.max_memory.empty()) {  // of what the weights have left
+    cache_tokens_ = cache_tokens(options, precision, inspect_machine().memory_available_bytes);
+  }
   if (num_slots > 0) model_->experts->allocate(num_slots);
   progress.finish();
   return {};

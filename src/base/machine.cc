@@ -291,6 +291,16 @@ int count_affinity_cpus() {
   return 1;
 }
 
+std::string bytes_text(int64_t bytes) {
+  constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  auto value = static_cast<double>(bytes);
+  size_t unit = 0;
+  for (; value >= 1024 && unit + 1 < std::size(kUnits); ++unit) value /= 1024;
+  char text[64];
+  std::snprintf(text, sizeof(text), unit == 0 ? "%.0f %s" : "%.2f %s", value, kUnits[unit]);
+  return text;
+}
+
 Result<int64_t> parse_memory(std::string_view text, std::optional<int64_t> total) {
   struct Unit {
     std::string_view name;
@@ -308,8 +318,9 @@ Result<int64_t> parse_memory(std::string_view text, std::optional<int64_t> total
                                     {"MiB", kKibi * kKibi},
                                     {"GiB", kKibi * kKibi * kKibi},
                                     {"TiB", kKibi * kKibi * kKibi * kKibi}};
-  const Error wrong = invalid("\"" + std::string(text.substr(0, 100)) +
-                              "\" is not an amount of memory; accepted: as 8GB, 512MiB or, of the machine's, 50%");
+  const Error wrong =
+      invalid("\"" + std::string(text.substr(0, 100)) + "\" is not an amount of memory; accepted: as 8GB, 512MiB" +
+              (total ? " or, of the machine's, 50%" : ""));
   double number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   if (error != std::errc{} || !(number > 0)) return wrong;

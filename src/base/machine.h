@@ -66,6 +66,8 @@ std::string to_string(const CpuFeatures& features);
 /// CPUs in this process's affinity mask, at least 1.
 int count_affinity_cpus();
 
+/// "1.50 GiB", "12.30 MiB", "980 B".
+std::string bytes_text(int64_t bytes);
 /// Bytes of memory as people write them: "8GB", "512 MiB", "1.5e9", or "50%" of `total`. Errors name the text and what
 /// is accepted: a number above 0 with B, kB, MB, GB, TB (powers of 1000), KiB, MiB, GiB, TiB (of 1024) or, if the total
 /// is known, % up to 100.

@@ -16,14 +16,6 @@ constexpr size_t kLengthBytes = 8;
 constexpr std::string_view kMetadataKey = "__metadata__";
 constexpr size_t kMaxShapeRank = 64;
 
-std::string shape_text(std::span<const int64_t> shape) {
-  std::string text = "[";
-  for (size_t a = 0; a < std::min(shape.size(), kMaxShapeRank); ++a) {
-    text += (a ? ", " : "") + std::to_string(shape[a]);
-  }
-  return text + "]";
-}
-
 // One header entry on its way into the content: where its bytes lie in the data section.
 struct Placed {
   StoredTensor tensor;
@@ -150,6 +142,14 @@ Result<std::string> header_text(const std::vector<TensorDecl>& tensors, const Sa
 }
 
 }  // namespace
+
+std::string shape_text(std::span<const int64_t> shape) {
+  std::string text = "[";
+  for (size_t a = 0; a < std::min(shape.size(), kMaxShapeRank); ++a) {
+    text += (a ? ", " : "") + std::to_string(shape[a]);
+  }
+  return text + "]";
+}
 
 std::string in_quotes(std::string_view name) {
   constexpr size_t kMaxShown = 200;

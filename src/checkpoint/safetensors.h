@@ -125,6 +125,8 @@ class SafetensorsWriter {
   int64_t written_bytes_ = 0;  // of tensors_[current_]
 };
 
+/// "[2, 3]", for an error message.
+std::string shape_text(std::span<const int64_t> shape);
 /// `name` as a JSON string for an error message: quoted, control characters escaped, cut after 200 bytes.
 std::string in_quotes(std::string_view name);
 

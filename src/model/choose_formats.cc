@@ -21,15 +21,7 @@ constexpr int64_t kSampledBlocks = 4;  // of kScaleBlock rows
 
 /// Memory of `n` rows in a format.
 struct Rows {
-  Rows(WeightFormat format, int64_t n, int64_t k) {
-    if (const GroupFormat groups = groups_of(format); groups != GroupFormat::kNone) {
-      weight = group_rows(groups, n, k);
-    } else {
-      weight.codes = Tensor::contiguous(nullptr, format == WeightFormat::kFp8 ? DType::kE4M3 : DType::kBF16, {n, k});
-      if (format == WeightFormat::kFp8) {
-        weight.scales = Tensor::contiguous(nullptr, DType::kF32, {num_scale_blocks(n), num_scale_blocks(k)});
-      }
-    }
+  Rows(WeightFormat format, int64_t n, int64_t k) : weight(rows_of(format, n, k)) {
     codes = Storage::uninitialized(n * bytes_of(weight.codes.dtype, weight.codes.stride(0)));
     weight.codes.data = codes.data();
     if (weight.scales.rank == 0) return;
@@ -39,14 +31,6 @@ struct Rows {
   Weight weight;
   Storage codes, scales;
 };
-
-int64_t bytes_in(WeightFormat format, const TensorSpec& spec) {
-  const int64_t n = spec.shape[0], k = spec.shape[1];
-  if (const GroupFormat groups = groups_of(format); groups != GroupFormat::kNone)
-    return weight_bytes(group_rows(groups, n, k));
-  if (format == WeightFormat::kBF16) return 2 * n * k;
-  return n * k + 4 * num_scale_blocks(n) * num_scale_blocks(k);
-}
 
 /// Bytes of a matrix in its checkpoint, or of a model without one in memory.
 int64_t stored_bytes(const Model& model, const TensorSpec& spec, const Weight& value) {
@@ -213,7 +197,6 @@ Result<FormatChoice> measure_formats(const Model& model, const std::map<std::str
   std::vector<Sums> all;
   std::map<std::pair<TensorClass, int64_t>, size_t> place;
   const std::map<int64_t, int64_t> rows_of_layer = expert_rows(model, statistics);
-  const QuantPolicy any = *parse_quant_policy("int8");  // quantises whatever may be
   FormatChoice choice;
   Status status;
   int64_t done = 0, total = 0;
@@ -227,7 +210,7 @@ Result<FormatChoice> measure_formats(const Model& model, const std::map<std::str
       return;
     }
     done += weight_bytes(value);
-    if (any.format_of(spec) == WeightFormat::kStored) return;
+    if (!may_be_quantised(spec)) return;
     const auto [found, is_new] = place.try_emplace({spec.tensor_class, spec.layer}, all.size());
     if (is_new) all.push_back({.group = {.tensor_class = spec.tensor_class, .layer = spec.layer, .costs = {}}});
     Sums& sums = all[found->second];
@@ -245,7 +228,7 @@ Result<FormatChoice> measure_formats(const Model& model, const std::map<std::str
     }
     const auto errors = errors_of(value, channels, pool);
     for (size_t f = 0; f < kCandidates.size(); ++f) {
-      sums.bytes[f] += bytes_in(kCandidates[f], spec);
+      sums.bytes[f] += weight_bytes(rows_of(kCandidates[f], spec.shape[0], spec.shape[1]));
       // An expert that no row came to errs for nobody, but must fit its format.
       sums.errors[f] += share > 0 || !std::isfinite(errors[f]) ? std::max(share, 1e-9) * errors[f] : 0;
     }

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "model/quant_policy.h"
 #include "numerics/panels.h"
 
 namespace fathom {
@@ -64,12 +65,6 @@ int64_t cut_number(std::string_view& name, std::string_view prefix) {
   const auto end = std::from_chars(name.data(), name.data() + name.size(), number).ptr;
   name.remove_prefix(static_cast<size_t>(end - name.data()) + 1);
   return number;
-}
-
-std::string shape_text(std::span<const int64_t> shape) {
-  std::string text = "[";
-  for (size_t i = 0; i < shape.size(); ++i) text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
-  return text + "]";
 }
 
 /// Writers leave out outermost extents of 1.
@@ -203,12 +198,9 @@ GroupFormat groups_of(GgmlType type) {
   }
 }
 
-/// Whether blocks stay as they are until they are packed. The embedding, of which single rows are read, the router and
-/// kv_b_proj, which is read in two directions, are decoded (model/quant_policy.h).
+/// Whether blocks stay as they are until they are packed: those of matrices that --quant would pack too.
 bool stays_in_blocks(const TensorSpec& spec, GgmlType type) {
-  const bool is_product = spec.tensor_class != TensorClass::kEmbedding && spec.tensor_class != TensorClass::kRouter &&
-                          spec.tensor_class != TensorClass::kNorm && !spec.name.ends_with("kv_b_proj.weight");
-  return is_product && groups_of(type) != GroupFormat::kNone;
+  return may_be_quantised(spec) && groups_of(type) != GroupFormat::kNone;
 }
 
 /// Points `weight` at the tensor or at a decoded copy.

@@ -14,12 +14,6 @@
 namespace fathom {
 namespace {
 
-std::string shape_text(std::span<const int64_t> shape) {
-  std::string text = "[";
-  for (size_t i = 0; i < shape.size(); ++i) text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
-  return text + "]";
-}
-
 /// Norm gains, router bias: anything that is a vector.
 bool is_vector(const TensorSpec& spec) { return spec.shape.size() == 1; }
 

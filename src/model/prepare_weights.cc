@@ -17,26 +17,21 @@ namespace {
 
 /// A matrix in rows as E4M3 codes and scales.
 Weight to_fp8(const Weight& from, Storage& codes, Storage& scales) {
-  Weight to;
-  const int64_t n = from.out_features(), k = from.in_features();
-  codes = Storage::for_tensor(DType::kE4M3, {n, k}, &to.codes);
-  scales = Storage::for_tensor(DType::kF32, {num_scale_blocks(n), num_scale_blocks(k)}, &to.scales);
+  Weight to = rows_of(WeightFormat::kFp8, from.out_features(), from.in_features());
+  codes = Storage::uninitialized(to.codes.num_bytes());
+  scales = Storage::uninitialized(to.scales.num_bytes());
+  to.codes.data = codes.data();
+  to.scales.data = scales.data();
   convert_rows(from, 0, to);
   return to;
 }
 
-/// Whether preparing gives the weight new memory: what becomes panels, and whatever else a BF16 step reads whole. On
-/// the pages of a file, which are small, kv_b_proj and the router cost a page walk for every 4 KB, and a walk costs
-/// more than the reading.
+/// Whether preparing gives the weight new memory: what becomes panels, and whatever else a BF16 step reads whole (from
+/// the small pages of a file, absorbing kv_b_proj takes a third longer).
 bool moves(const Weight& target, const TensorSpec& spec, Precision precision) {
   if (target.layout == WeightLayout::kPanels) return true;
   return precision == Precision::kBF16 && target.groups == GroupFormat::kNone &&
-         spec.tensor_class != TensorClass::kEmbedding && spec.tensor_class != TensorClass::kHead;
-}
-
-int64_t code_bytes(const Weight& w) {
-  if (w.layout == WeightLayout::kBlocks) return weight_bytes(w);
-  return w.layout == WeightLayout::kPanels ? num_panels(w.out_features()) * panel_bytes(w) : w.codes.num_bytes();
+         spec.tensor_class != TensorClass::kEmbedding;
 }
 
 /// One piece of memory for all: huge pages, and no remainder of a page between two matrices.
@@ -57,10 +52,6 @@ class PreparedMemory {
   int64_t used_ = 0;
 };
 
-std::string gigabytes(int64_t bytes) {
-  return std::to_string(bytes / 1000000000) + "." + std::to_string(bytes / 100000000 % 10) + " GB";
-}
-
 /// A tied head that has no quantised copy of its own.
 bool is_same_matrix(const Param& embedding, const Weight& head) {
   return embedding.value.codes.data == head.codes.data;
@@ -76,23 +67,18 @@ void visit_matrices(Model& model, const std::function<void(const TensorSpec&, We
 }  // namespace
 
 Weight prepared_form(const Weight& from, const TensorSpec& spec, const QuantPolicy& policy, Precision precision) {
-  Weight stays = from;
-  if (spec.shape.size() != 2 || spec.name.ends_with("kv_b_proj.weight")) return stays;
-  switch (spec.tensor_class) {
-    case TensorClass::kEmbedding:
-    case TensorClass::kRouter:
-    case TensorClass::kNorm: return stays;
-    default: break;
-  }
+  if (!may_be_quantised(spec)) return from;
   const WeightFormat format = policy.format_of(spec);
   const int64_t n = from.out_features(), k = from.in_features();
   if (groups_of(format) != GroupFormat::kNone) return panels_of(groups_of(format), n, k);
   if (format == WeightFormat::kStored && from.groups != GroupFormat::kNone) return panels_of(from.groups, n, k);
-  if (precision != Precision::kBF16) return stays;
+  if (precision != Precision::kBF16) return from;
   const bool is_fp8 =
       format == WeightFormat::kFp8 || (format == WeightFormat::kStored && from.codes.dtype == DType::kE4M3);
   Weight target = panels_of(is_fp8 ? DType::kE4M3 : DType::kBF16, n, k);
-  if (is_fp8) target.scales = Tensor::contiguous(nullptr, DType::kF32, {num_scale_blocks(n), num_scale_blocks(k)});
+  if (!is_fp8) return target;
+  target.scales = Tensor::contiguous(nullptr, DType::kF32, {num_scale_blocks(n), num_scale_blocks(k)});
+  if (from.codes.dtype == DType::kE4M3) target.scale_format = from.scale_format;
   return target;
 }
 
@@ -103,7 +89,6 @@ Status pack_weight(const Weight& from, const TensorSpec& spec, const QuantPolicy
   if (target.codes.dtype == DType::kE4M3) {
     if (from.codes.dtype != DType::kE4M3) source = to_fp8(from, codes, scales);
     target.scales = source.scales;
-    target.scale_format = source.scale_format;
   }
   if (kernels.pack(source, target)) return {};
   return corrupt("tensor " + spec.name + " holds a number that " + std::string(name_of(policy.format_of(spec))) +
@@ -146,8 +131,8 @@ Status prepare_weights(Model& model, const QuantPolicy& policy, Precision precis
   const PreparedBytes bytes = prepared_bytes(model, policy, precision);
   const Machine machine = inspect_machine();
   if (machine.memory_available_bytes && bytes.prepared > *machine.memory_available_bytes) {
-    return Error{ErrorCode::kOutOfMemory, "the weights need " + gigabytes(bytes.prepared) + " of memory and " +
-                                              gigabytes(*machine.memory_available_bytes) +
+    return Error{ErrorCode::kOutOfMemory, "the weights need " + bytes_text(bytes.prepared) + " of memory and " +
+                                              bytes_text(*machine.memory_available_bytes) +
                                               " are available; a smaller --quant needs less"};
   }
   int64_t prepared_memory = 0;

@@ -4,7 +4,9 @@
 #include <array>
 #include <charconv>
 
+#include "base/check.h"
 #include "model/tensor_plan.h"
+#include "numerics/fp8.h"
 #include "numerics/intq.h"
 
 namespace fathom {
@@ -108,10 +110,24 @@ std::string_view quant_class_name(TensorClass tensor_class) {
   return known == nullptr ? std::string_view() : known->name;
 }
 
+Weight rows_of(WeightFormat format, int64_t n, int64_t k) {
+  check(format != WeightFormat::kStored, "a format");
+  if (const GroupFormat groups = groups_of(format); groups != GroupFormat::kNone) return group_rows(groups, n, k);
+  Weight w;
+  w.codes = Tensor::contiguous(nullptr, format == WeightFormat::kFp8 ? DType::kE4M3 : DType::kBF16, {n, k});
+  if (format == WeightFormat::kFp8) {
+    w.scales = Tensor::contiguous(nullptr, DType::kF32, {num_scale_blocks(n), num_scale_blocks(k)});
+  }
+  return w;
+}
+
+bool may_be_quantised(const TensorSpec& spec) {
+  return spec.shape.size() == 2 && class_of(spec.tensor_class) != nullptr && !spec.name.ends_with("kv_b_proj.weight");
+}
+
 WeightFormat QuantPolicy::format_of(const TensorSpec& spec) const {
-  if (spec.shape.size() != 2 || spec.name.ends_with("kv_b_proj.weight")) return WeightFormat::kStored;
+  if (!may_be_quantised(spec)) return WeightFormat::kStored;
   const NamedClass* known = class_of(spec.tensor_class);
-  if (known == nullptr) return WeightFormat::kStored;
   const auto own = layers.find({spec.tensor_class, spec.layer});
   return own != layers.end() ? own->second : this->*known->format;
 }

@@ -24,10 +24,15 @@ std::string_view name_of(WeightFormat format);
 GroupFormat groups_of(WeightFormat format);
 /// The name of a class that may be quantised ("experts"), empty for the others.
 std::string_view quant_class_name(TensorClass tensor_class);
+/// A matrix [N, K] in rows of a format (not kStored), without memory.
+Weight rows_of(WeightFormat format, int64_t n, int64_t k);
 
-/// The classes that may be quantised. Embedding, router, norms and biases stay as stored: a token reads one row of the
-/// first, the second decides by small differences, the rest is small. So does kv_b_proj, which the two forms of
-/// attention read in two directions.
+/// Whether a tensor of the plan is of a class that may be quantised. Embedding, router, norms and biases stay as
+/// stored: a token reads one row of the first, the second decides by small differences, the rest is small. So does
+/// kv_b_proj, which the two forms of attention read in two directions.
+bool may_be_quantised(const TensorSpec& spec);
+
+/// A format for each class that may be quantised.
 struct QuantPolicy {
   WeightFormat attention = WeightFormat::kStored;
   WeightFormat dense = WeightFormat::kStored;

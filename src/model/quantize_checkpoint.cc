@@ -104,7 +104,7 @@ class Converter {
   /// The codes are computed but not written when an interrupted run wrote them already.
   Status write(const Item& item, bool has_codes) {
     const int64_t n = item.weight.out_features(), k = item.weight.in_features();
-    Weight whole = target_of(item.format, n, k);
+    Weight whole = rows_of(item.format, n, k);
     const Storage scales(whole.scales.rank > 0 ? whole.scales.num_bytes() : 0);
     if (whole.scales.rank > 0) whole.scales.data = scales.data();
     const int64_t chunk = std::max<int64_t>(1, kChunkBytes / (4 * k * kScaleBlock)) * kScaleBlock;
@@ -125,16 +125,6 @@ class Converter {
   }
 
  private:
-  static Weight target_of(WeightFormat format, int64_t n, int64_t k) {
-    if (const GroupFormat groups = groups_of(format); groups != GroupFormat::kNone) return group_rows(groups, n, k);
-    Weight w;
-    w.codes = Tensor::contiguous(nullptr, format == WeightFormat::kFp8 ? DType::kE4M3 : DType::kBF16, {n, k});
-    if (format == WeightFormat::kFp8) {
-      w.scales = Tensor::contiguous(nullptr, DType::kF32, {num_scale_blocks(n), num_scale_blocks(k)});
-    }
-    return w;
-  }
-
   /// Rows [first, first + count), `first` a multiple of 128; a piece is 128 rows, or 8 where rows share no scales.
   bool convert(const Weight& from, int64_t first, int64_t count, const Weight& whole, void* codes) {
     const bool is_fp8 = whole.codes.dtype == DType::kE4M3;

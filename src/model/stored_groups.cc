@@ -3,15 +3,6 @@
 #include <cmath>
 
 namespace fathom {
-namespace {
-
-std::string shape_text(std::span<const int64_t> shape) {
-  std::string text = "[";
-  for (size_t i = 0; i < shape.size(); ++i) text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
-  return text + "]";
-}
-
-}  // namespace
 
 std::string group_scale_name(const std::string& weight_name) { return weight_name + "_scale"; }
 

@@ -1,11 +1,7 @@
 #include "model/stream_experts.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
-#include <cerrno>
 #include <chrono>
 #include <cstdio>
 #include <cstring>
@@ -14,6 +10,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "base/machine.h"
 #include "base/rng.h"
 #include "model/prepare_weights.h"
 #include "numerics/panels.h"
@@ -25,9 +22,6 @@ constexpr std::string_view kMagic = "fathom experts 1\n";
 
 int64_t rounded_up(int64_t bytes, int64_t to) { return (bytes + to - 1) / to * to; }
 
-int64_t code_bytes(const Weight& w) {
-  return w.layout == WeightLayout::kPanels ? num_panels(w.out_features()) * panel_bytes(w) : w.codes.num_bytes();
-}
 int64_t scale_bytes(const Weight& w) { return w.scales.rank > 0 ? w.scales.num_bytes() : 0; }
 
 /// Where codes and scales of the three matrices are in a record, and where it ends.
@@ -65,15 +59,9 @@ const Weight& source_of(const Layer& layer, int matrix, size_t expert) {
   return matrices[matrix]->value[expert];
 }
 
-/// The form with the shape of scales that it will have.
 Weight form_of(const Weight& from, const TensorSpec& spec, const QuantPolicy& policy, Precision precision) {
   Weight form = prepared_form(from, spec, policy, precision);
   form.codes.data = form.scales.data = nullptr;
-  if (form.codes.dtype != DType::kE4M3 || form.scales.rank > 0) return form;
-  const bool has_scales = from.codes.dtype == DType::kE4M3;
-  const auto shape = scale_shape(spec.shape);
-  form.scales = Tensor::contiguous(nullptr, DType::kF32, {shape[0], shape[1]});
-  form.scale_format = has_scales ? from.scale_format : ScaleFormat::kF32;
   return form;
 }
 
@@ -186,29 +174,6 @@ bool is_ours(const Plan& plan) {
   return true;
 }
 
-/// Held by the process that makes the file.
-class FileLock {
- public:
-  explicit FileLock(const Path& path)
-      : fd_(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644)), error_(fd_ < 0 ? errno : 0) {}
-  ~FileLock() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  FileLock(const FileLock&) = delete;
-  FileLock& operator=(const FileLock&) = delete;
-
-  int error() const { return error_; }
-  bool try_lock() const { return ::flock(fd_, LOCK_EX | LOCK_NB) == 0; }
-
- private:
-  int fd_;
-  int error_;
-};
-
-std::string gigabytes(int64_t bytes) {
-  return std::to_string(bytes / 1000000000) + "." + std::to_string(bytes / 100000000 % 10) + " GB";
-}
-
 /// One expert into the zeroed memory of its record.
 Status fill_record(const Layer& layer, size_t expert, const QuantPolicy& policy, Kernels& kernels, std::byte* record) {
   const Places places = places_in({&layer.forms[0][expert], &layer.forms[1][expert], &layer.forms[2][expert]});
@@ -238,9 +203,9 @@ Status write_records(const Plan& plan, const QuantPolicy& policy, Kernels& kerne
   std::error_code failed;
   const auto space = std::filesystem::space(plan.file.path.parent_path(), failed);
   if (!failed && space.available < static_cast<uintmax_t>(plan.file.num_bytes)) {
-    return io_error("the prepared experts need " + gigabytes(plan.file.num_bytes) + ", and " +
-                    plan.file.path.parent_path().string() + " has " + gigabytes(static_cast<int64_t>(space.available)) +
-                    " free; name another with --expert-dir");
+    return io_error("the prepared experts need " + bytes_text(plan.file.num_bytes) + ", and " +
+                    plan.file.path.parent_path().string() + " has " +
+                    bytes_text(static_cast<int64_t>(space.available)) + " free; name another with --expert-dir");
   }
   auto out = AtomicFile::create(plan.file.path);
   if (!out) return out.error();
@@ -267,14 +232,14 @@ Status make_file(const Plan& plan, const QuantPolicy& policy, Kernels& kernels, 
   if (failed) return io_error("cannot create " + directory.string() + ": " + failed.message());
   Path lock_path = plan.file.path;
   lock_path += ".lock";
-  const FileLock lock(lock_path);
-  if (lock.error() != 0) return io_error("cannot create " + lock_path.string() + ": " + std::strerror(lock.error()));
-  while (!lock.try_lock()) {
+  for (;;) {
+    const auto lock = FileLock::try_acquire(lock_path);
+    if (!lock) return lock.error();
+    if (*lock) return is_ours(plan) ? Status{} : write_records(plan, policy, kernels, progress);
     if (progress.stop_requested()) return cancelled("stopped while another process prepares the experts");
     progress.update("waiting for another process that prepares the experts", 0, 1, "");
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
   }
-  return is_ours(plan) ? Status{} : write_records(plan, policy, kernels, progress);
 }
 
 }  // namespace

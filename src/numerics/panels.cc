@@ -190,13 +190,14 @@ int64_t panel_bytes(const Weight& w) {
   return bytes_of(w.codes.dtype, padded(w.in_features()) * kPanelColumns);
 }
 
-int64_t weight_bytes(const Weight& w) {
-  const int64_t scales = w.scales.rank > 0 ? w.scales.num_bytes() : 0;
-  if (w.layout == WeightLayout::kPanels) return num_panels(w.out_features()) * panel_bytes(w) + scales;
-  if (w.groups == GroupFormat::kNone) return w.codes.num_bytes() + scales;
+int64_t code_bytes(const Weight& w) {
+  if (w.layout == WeightLayout::kPanels) return num_panels(w.out_features()) * panel_bytes(w);
   if (w.layout == WeightLayout::kBlocks) return w.out_features() * num_groups(w.in_features()) * block_bytes(w.groups);
-  return w.out_features() * bytes_of(w.codes.dtype, w.codes.stride(0)) + scales;
+  if (w.groups != GroupFormat::kNone) return w.out_features() * bytes_of(w.codes.dtype, w.codes.stride(0));
+  return w.codes.num_bytes();
 }
+
+int64_t weight_bytes(const Weight& w) { return code_bytes(w) + (w.scales.rank > 0 ? w.scales.num_bytes() : 0); }
 
 CodesOfGroup codes_of_group(const Weight& w, int64_t n, int64_t group) {
   CodesOfGroup out;

@@ -33,7 +33,9 @@ int64_t block_bytes(GroupFormat format);
 
 /// Bytes of one panel.
 int64_t panel_bytes(const Weight& w);
-/// Bytes of codes and scales of any weight: what is read to use all of it once.
+/// Bytes of the codes of any weight, with scales that lie beside them (panels and blocks of groups).
+int64_t code_bytes(const Weight& w);
+/// Bytes of codes and scales: what is read to use all of it once.
 int64_t weight_bytes(const Weight& w);
 
 /// Element [n, k] of a matrix in panels as FP32; FP8 codes times their scale.

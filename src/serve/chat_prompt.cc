@@ -49,14 +49,10 @@ std::string describe(const Json& tools, ToolFormat format) {
             "\nDescription: " + function.find("description")->as_string() +
             "\n\nParameters: " + function.find("parameters")->dump() + "\n";
   }
-  std::string end = format == ToolFormat::kDeepseekV3 ? "\n```<｜tool▁call▁end｜>" : "<｜tool▁call▁end｜>";
-  std::string all_end = "<｜tool▁calls▁end｜>";
-  if (format == ToolFormat::kKimiK2) {
-    end = "<|tool_call_end|>";
-    all_end = "<|tool_calls_section_end|>";
-  }
+  const ToolMarkup& markup = *markup_of(format);
   return text + "\nIMPORTANT: ALWAYS adhere to this exact format for tool use:\n" +
-         forced_call(format, "tool_call_name") + "tool_call_arguments" + end + "{{additional_tool_calls}}" + all_end +
+         forced_call(format, "tool_call_name") + "tool_call_arguments" + std::string(markup.behind_fence) +
+         std::string(markup.call_end) + "{{additional_tool_calls}}" + std::string(markup.calls_end) +
          "\n\nWhere:\n\n- `tool_call_name` must be an exact match to one of the available tools\n- "
          "`tool_call_arguments` must be valid JSON that strictly follows the tool's Parameters Schema\n- For multiple "
          "tool calls, chain them directly without separators or spaces\n";

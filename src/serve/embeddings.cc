@@ -1,5 +1,7 @@
 #include "serve/embeddings.h"
 
+#include <openssl/evp.h>
+
 #include <bit>
 #include <cmath>
 
@@ -45,18 +47,9 @@ std::string base64_of(std::span<const float> numbers) {
     const auto bits = std::bit_cast<uint32_t>(number);
     for (int shift = 0; shift < 32; shift += 8) bytes += static_cast<char>(bits >> shift & 0xFF);
   }
-  constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string text;
-  text.reserve((bytes.size() + 2) / 3 * 4);
-  for (size_t i = 0; i < bytes.size(); i += 3) {
-    const auto byte = [&](size_t at) {
-      return at < bytes.size() ? uint32_t{static_cast<unsigned char>(bytes[at])} : uint32_t{0};
-    };
-    const uint32_t group = byte(i) << 16 | byte(i + 1) << 8 | byte(i + 2);
-    for (size_t digit = 0; digit < 4; ++digit) {
-      text += i + digit > bytes.size() ? '=' : kDigits[group >> (18 - 6 * digit) & 63];
-    }
-  }
+  std::string text((bytes.size() + 2) / 3 * 4, '=');  // std::string has room for the zero that is written behind
+  EVP_EncodeBlock(reinterpret_cast<unsigned char*>(text.data()), reinterpret_cast<const unsigned char*>(bytes.data()),
+                  static_cast<int>(bytes.size()));
   return text;
 }
 

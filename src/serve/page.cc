@@ -60,7 +60,9 @@ HttpResponse page_response(const HttpRequest& request) {
     return response;
   }
   if (asset.gzipped) {
-    if (!lists(request.header("Accept-Encoding"), "gzip")) {
+    // RFC 9110, 12.5.3: without the field any coding will do.
+    const std::string* accepted = request.header("Accept-Encoding");
+    if (accepted != nullptr && !lists(accepted, "gzip")) {
       return problem(406, "not_acceptable", "the page is only there compressed: send Accept-Encoding: gzip");
     }
     response.headers.emplace_back("Content-Encoding", "gzip");

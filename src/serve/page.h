@@ -22,7 +22,7 @@ struct PageAsset {
 std::span<const PageAsset> page_assets();
 
 /// The answer to a GET of an asset: 200, 304 when If-None-Match has its ETag, 404 for an unknown path, 406 when the
-/// client does not take gzip and the asset is only there in it.
+/// client says that it does not take gzip and the asset is only there in it.
 HttpResponse page_response(const HttpRequest& request);
 
 }  // namespace fathom::serve

@@ -5,20 +5,34 @@
 
 namespace fathom::serve {
 
-struct ToolCallParser::Markup {
-  std::string_view calls_begin, call_begin;
-  std::string_view before_name;   // between call_begin and the name
-  std::string_view behind_name;   // between the name and the arguments
-  std::string_view behind_fence;  // behind the arguments, if the model closes what behind_name opened
-  std::string_view call_end, calls_end;
-  bool numbered = false;  // the name is functions.NAME:INDEX
-};
-
 namespace {
 
 // The bars are U+FF5C and the blanks U+2581, as in the tokenizers.
 constexpr std::string_view kCallsBegin = "<｜tool▁calls▁begin｜>", kCallsEnd = "<｜tool▁calls▁end｜>";
 constexpr std::string_view kCallBegin = "<｜tool▁call▁begin｜>", kCallEnd = "<｜tool▁call▁end｜>";
+
+constexpr ToolMarkup kV3 = {.calls_begin = kCallsBegin,
+                            .call_begin = kCallBegin,
+                            .before_name = "function<｜tool▁sep｜>",
+                            .behind_name = "\n```json\n",
+                            .behind_fence = "\n```",
+                            .call_end = kCallEnd,
+                            .calls_end = kCallsEnd};
+constexpr ToolMarkup kV31 = {.calls_begin = kCallsBegin,
+                             .call_begin = kCallBegin,
+                             .before_name = "",
+                             .behind_name = "<｜tool▁sep｜>",
+                             .behind_fence = "",
+                             .call_end = kCallEnd,
+                             .calls_end = kCallsEnd};
+constexpr ToolMarkup kK2 = {.calls_begin = "<|tool_calls_section_begin|>",
+                            .call_begin = "<|tool_call_begin|>",
+                            .before_name = "functions.",
+                            .behind_name = "<|tool_call_argument_begin|>",
+                            .behind_fence = "",
+                            .call_end = "<|tool_call_end|>",
+                            .calls_end = "<|tool_calls_section_end|>",
+                            .numbered = true};
 
 /// A longer name is none.
 constexpr size_t kMaxHeaderBytes = 4096;
@@ -44,51 +58,29 @@ Result<ToolFormat> parse_tool_format(std::string_view name) {
                  "\" is unknown; accepted: auto, deepseek_v3, deepseek_v31, kimi_k2, none");
 }
 
-std::string forced_call(ToolFormat format, std::string_view name) {
-  std::string text;
+const ToolMarkup* markup_of(ToolFormat format) {
   switch (format) {
-    case ToolFormat::kNone: return text;
-    case ToolFormat::kDeepseekV3:
-      text = std::string(kCallsBegin) + std::string(kCallBegin) + "function<｜tool▁sep｜>";
-      return name.empty() ? text : text + std::string(name) + "\n```json\n";
-    case ToolFormat::kDeepseekV31:
-      text = std::string(kCallsBegin) + std::string(kCallBegin);
-      return name.empty() ? text : text + std::string(name) + "<｜tool▁sep｜>";
-    case ToolFormat::kKimiK2:
-      text = "<|tool_calls_section_begin|><|tool_call_begin|>functions.";
-      return name.empty() ? text : text + std::string(name) + ":0<|tool_call_argument_begin|>";
+    case ToolFormat::kNone: return nullptr;
+    case ToolFormat::kDeepseekV3: return &kV3;
+    case ToolFormat::kDeepseekV31: return &kV31;
+    case ToolFormat::kKimiK2: return &kK2;
   }
-  return text;
+  return nullptr;
+}
+
+std::string forced_call(ToolFormat format, std::string_view name) {
+  const ToolMarkup* markup = markup_of(format);
+  if (markup == nullptr) return {};
+  std::string text;
+  for (std::string_view part : {markup->calls_begin, markup->call_begin, markup->before_name}) text += part;
+  if (name.empty()) return text;
+  text += name;
+  if (markup->numbered) text += ":0";
+  return text + std::string(markup->behind_name);
 }
 
 ToolCallParser::ToolCallParser(ToolFormat format, std::string_view forced, int64_t max_calls)
-    : held_(forced), max_calls_(max_calls) {
-  static constexpr Markup kV3 = {.calls_begin = kCallsBegin,
-                                 .call_begin = kCallBegin,
-                                 .before_name = "function<｜tool▁sep｜>",
-                                 .behind_name = "\n```json\n",
-                                 .behind_fence = "\n```",
-                                 .call_end = kCallEnd,
-                                 .calls_end = kCallsEnd};
-  static constexpr Markup kV31 = {.calls_begin = kCallsBegin,
-                                  .call_begin = kCallBegin,
-                                  .before_name = "",
-                                  .behind_name = "<｜tool▁sep｜>",
-                                  .behind_fence = "",
-                                  .call_end = kCallEnd,
-                                  .calls_end = kCallsEnd};
-  static constexpr Markup kK2 = {.calls_begin = "<|tool_calls_section_begin|>",
-                                 .call_begin = "<|tool_call_begin|>",
-                                 .before_name = "functions.",
-                                 .behind_name = "<|tool_call_argument_begin|>",
-                                 .behind_fence = "",
-                                 .call_end = "<|tool_call_end|>",
-                                 .calls_end = "<|tool_calls_section_end|>",
-                                 .numbered = true};
-  if (format == ToolFormat::kDeepseekV3) markup_ = &kV3;
-  if (format == ToolFormat::kDeepseekV31) markup_ = &kV31;
-  if (format == ToolFormat::kKimiK2) markup_ = &kK2;
-}
+    : markup_(markup_of(format)), held_(forced), max_calls_(max_calls) {}
 
 ToolText ToolCallParser::push(std::string_view piece) {
   ToolText out;

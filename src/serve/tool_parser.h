@@ -19,6 +19,18 @@ enum class ToolFormat { kNone, kDeepseekV3, kDeepseekV31, kKimiK2 };
 /// Parses "none", "deepseek_v3", "deepseek_r1" (as V3), "deepseek_v31", "kimi_k2"; a hyphen counts as an underscore.
 Result<ToolFormat> parse_tool_format(std::string_view name);
 
+/// The marks of a format around calls, their names and arguments.
+struct ToolMarkup {
+  std::string_view calls_begin, call_begin;
+  std::string_view before_name;   // between call_begin and the name
+  std::string_view behind_name;   // between the name and the arguments
+  std::string_view behind_fence;  // behind the arguments, if the model closes what behind_name opened
+  std::string_view call_end, calls_end;
+  bool numbered = false;  // the name is functions.NAME:INDEX
+};
+/// Of a format; nullptr of kNone.
+const ToolMarkup* markup_of(ToolFormat format);
+
 /// The markup in front of the arguments of a call to `name`, from the beginning of the calls on; with an empty name up
 /// to where a name must follow. A prompt that ends in it can only be answered by a call.
 std::string forced_call(ToolFormat format, std::string_view name);
@@ -53,13 +65,12 @@ class ToolCallParser {
 
  private:
   enum class State { kContent, kBetween, kHeader, kArguments, kDone };
-  struct Markup;
 
   bool advance(ToolText& out);
   void begin_call(std::string_view header, ToolText& out);
   void add_arguments(std::string_view text, ToolText& out);
 
-  const Markup* markup_ = nullptr;  // none: everything is content
+  const ToolMarkup* markup_;  // none: everything is content
   State state_ = State::kContent;
   std::string held_;
   int64_t max_calls_;

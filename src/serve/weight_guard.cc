@@ -17,10 +17,8 @@ WeightGuard::WeightGuard(const Model& model) {
   ModelWeights views = model.weights;  // of the same memory
   visit_weights(model.config, views, [this](const TensorSpec& spec, Weight& weight, Tensor*) {
     const Tensor& codes = weight.codes;
-    if (weight.layout == WeightLayout::kPanels) {
-      add(spec.name, codes.data, num_panels(weight.out_features()) * panel_bytes(weight));
-    } else if (codes.is_contiguous()) {
-      add(spec.name, codes.data, codes.num_bytes());
+    if (weight.layout != WeightLayout::kRows || codes.is_contiguous()) {
+      add(spec.name, codes.data, code_bytes(weight));
     } else {
       for (int64_t row = 0; row < codes.extent(0); ++row) {
         const Tensor one = codes.rows(row, 1);

@@ -122,7 +122,7 @@ class Quantize(CommandLineCase):
         refuse(self.model, out, "--quant", "int8,experts.77=int4", needles=["layer 77"])
         refuse(self.model, out, "--quant", "none", needles=["changes no tensor"])
         refuse(self.model, out, "--target-bytes", "much", needles=["--target-bytes", '"much"', "accepted"])
-        refuse(self.model, out, "--target-bytes", "1kB", needles=["--target-bytes", "accepted"])
+        refuse(self.model, out, "--target-bytes", "1XB", needles=["--target-bytes", "accepted"])
         refuse(self.model, out, "--target-bytes", "-5", needles=["--target-bytes"])
         refuse(self.model, out, "--target-bytes", "1000", needles=["--target-bytes", "smallest formats"])
         refuse(self.model, out, "--max-kl", "0.1", needles=["--max-kl needs --calibration"])

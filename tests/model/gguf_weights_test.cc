@@ -153,22 +153,6 @@ ModelConfig even_config() {
   return c;
 }
 
-/// Q8_0: the largest magnitude of 32 numbers becomes 127.
-std::string encode_q8_0(const std::vector<float>& values) {
-  std::string out;
-  for (size_t b = 0; b < values.size(); b += 32) {
-    float amax = 0;
-    for (size_t i = 0; i < 32; ++i) amax = std::max(amax, std::fabs(values[b + i]));
-    const f16 scale = to_f16(amax / 127);
-    out += testing::GgufBuilder::raw(scale.bits);
-    for (size_t i = 0; i < 32; ++i) {
-      const float q = to_float(scale) > 0 ? std::round(values[b + i] / to_float(scale)) : 0;
-      out.push_back(static_cast<char>(static_cast<int8_t>(std::clamp(q, -127.0f, 127.0f))));
-    }
-  }
-  return out;
-}
-
 /// Q4_1 with the offset of Q4_0: scale, -8 scale, codes; within half a step of the values.
 std::string encode_q4_1(const std::vector<float>& values) {
   std::string out;
@@ -256,7 +240,7 @@ TEST(GgufWeights, Q8BlocksHaveTheirExactValue) {
   how.encode = [&](const std::string& name, const std::vector<float>& values, uint32_t* type, std::string* data) {
     if (name != "blk.1.ffn_up_exps.weight") return false;
     *type = 8;
-    *data = encode_q8_0(values);
+    *data = encode_groups(GroupFormat::kInt8, values);
     for (size_t at = 0; at < data->size(); at += 34) {
       f16 scale;
       std::memcpy(&scale.bits, data->data() + at, 2);

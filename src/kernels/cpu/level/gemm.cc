@@ -12,14 +12,6 @@ constexpr int64_t kPadBytes = 64;
 
 MatrixRef x_ref(const GemmTile& t) { return {t.x, Stored::kF32, t.x_stride, nullptr, 0, 0}; }
 
-/// Asks the memory for columns [k0, k1) of a row. One token passes a few rows at a time, each for a page or less: too
-/// short for the hardware to notice, and without this a router's product waits for every line.
-template <class Row>
-void ask_for(const Row& row, int64_t k0, int64_t k1) {
-  const auto* end = reinterpret_cast<const char*>(row.at + k1);
-  for (const auto* at = reinterpret_cast<const char*>(row.at + k0); at < end; at += 64) __builtin_prefetch(at, 0, 2);
-}
-
 // y (+)= x w over columns [k0, k1) of the rows; w_row(n) gives row n of the tile's columns.
 template <class WRow>
 void multiply_f32(const GemmTile& t, const float* x, int64_t x_stride, int64_t k0, int64_t k1, bool accumulate,
@@ -33,10 +25,7 @@ void multiply_f32(const GemmTile& t, const float* x, int64_t x_stride, int64_t k
       F32x16 acc[16];
       for (int64_t j = 0; j < 4; ++j) {
         Row ws[4];
-        for (int64_t i = 0; i < 4; ++i) {
-          ws[i] = w_row(min_of(n + 4 * j + i, columns - 1));
-          if (const int64_t after = n + 4 * (j + 1) + i; after < columns) ask_for(w_row(after), k0, k1);
-        }
+        for (int64_t i = 0; i < 4; ++i) ws[i] = w_row(min_of(n + 4 * j + i, columns - 1));
         F32x16 four[16];
         dot_4x4<1>(xs, ws, k0, k1, four);
         for (int64_t i = 0; i < 4; ++i) acc[4 * j + i] = four[i];
