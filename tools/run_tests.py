@@ -190,8 +190,9 @@ class Run:
         pages = [p for p in (ROOT / "README.md", *sorted((ROOT / "docs").glob("guide-*.md"))) if p.exists()]
         if not pages:
             self.skip("documentation", "README.md and docs/guide-*.md are absent")
-        elif self.build("release"):
-            self.command("documentation", [sys.executable, "tools/doc_test.py", "--all-blocks"], timeout_s=600)
+        else:  # the program of the test build: the same sources and flags as a release's
+            program = build_directory("test") / "src" / "apps"
+            self.command("documentation", [sys.executable, "tools/doc_test.py", "--all-blocks", "--bin", str(program)], timeout_s=600)
 
     def summary(self, limit_s):
         total_s = sum(stage.seconds for stage in self.stages)
@@ -308,7 +309,7 @@ def main():
         run.ctest("test", timeout_s=600 if options.all else 120, everything=options.all)
         run.command_line(options.all)
     if options.all:
-        if run.build("dev"):
+        if run.build("dev", lambda targets: [t for t in targets if t.endswith("_tests") or t.startswith("fuzz_")]):
             run.ctest("dev", timeout_s=900)
         threaded = [folder for folder in TSAN_FOLDERS if (ROOT / "tests" / folder).is_dir()]
         if run.build("tsan", lambda _: [f"{folder}_tests" for folder in threaded]):
