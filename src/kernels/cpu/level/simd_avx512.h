@@ -132,6 +132,11 @@ static inline void store_bf16(uint16_t* p, F32x16 a) {
 static inline void store_bf16_partial(uint16_t* p, F32x16 a, int64_t n) {
   _mm512_mask_cvtepi32_storeu_epi16(p, lanes_below(n), bf16_bits(a));
 }
+/// Of numbers that BF16 holds.
+static inline void store_bf16_exact(uint16_t* p, F32x16 a) {
+  const __m512i upper = _mm512_srli_epi32(_mm512_castps_si512(a.v), 16);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(upper));
+}
 static inline Bf16x32 load_bf16x32(const uint16_t* p) { return {_mm512_loadu_si512(p)}; }
 static inline Bf16x32 load_bf16x32_partial(const uint16_t* p, int64_t n) {
   return {_mm512_maskz_loadu_epi16(static_cast<__mmask32>((uint64_t{1} << n) - 1), p)};
