@@ -165,11 +165,6 @@ class Eval(CommandLineCase):
         self.assertGreater(bf16["kl_per_token"], 0)
         self.assertLess(10 * bf16["kl_per_token"], fp8["kl_per_token"])  # 16 times smaller roundings, squared
 
-    def test_unknown_cache_dtypes_are_refused(self):
-        (self.directory / "a.txt").write_text("Hello world")
-        self.refused("eval", support.tiny_model(), "--text", self.directory / "a.txt", "--kv-cache-dtype", "fp4",
-                     needles=["--kv-cache-dtype", '"fp4"', "auto, bf16, fp8"])
-
     def test_the_demo_model_errs_as_documented(self):
         """docs/numerics.md has the tables. The levels' orders of sums move the KL by 0.2 %."""
         demo = support.ROOT / "models" / "demo"
