@@ -32,9 +32,10 @@ Result<Precision> parse_precision(std::string_view name) {
 
 Result<std::optional<DType>> parse_kv_cache_dtype(std::string_view name) {
   if (name == "auto") return std::optional<DType>();
-  if (name == "bf16") return std::optional(DType::kBF16);
-  if (name == "fp8") return std::optional(DType::kE4M3);
-  return invalid("--kv-cache-dtype \"" + std::string(name) + "\" is unknown; accepted: auto, bf16, fp8");
+  if (name == "bf16" || name == "bfloat16") return std::optional(DType::kBF16);
+  if (name == "fp8" || name == "fp8_e4m3") return std::optional(DType::kE4M3);
+  return invalid("--kv-cache-dtype \"" + std::string(name) +
+                 "\" is unknown; accepted: auto, bf16, fp8 (also bfloat16, fp8_e4m3)");
 }
 
 std::string_view kv_cache_name(DType dtype) {

@@ -53,7 +53,7 @@ struct SamplingFlags {
 /// Parses "f32", "bf16", "fp8".
 Result<Precision> parse_precision(std::string_view name);
 
-/// Parses "auto" (none: as the precision has it), "bf16", "fp8".
+/// Parses "auto" (none: as the precision has it), "bf16", "fp8" and the other servers' "bfloat16", "fp8_e4m3".
 Result<std::optional<DType>> parse_kv_cache_dtype(std::string_view name);
 /// "FP32", "BF16", "FP8".
 std::string_view kv_cache_name(DType dtype);

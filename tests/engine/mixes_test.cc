@@ -196,7 +196,7 @@ class Mixes : public ::testing::TestWithParam<DType> {
 TEST_P(Mixes, GiveEveryRequestWhatItGetsAlone) {
   const char* all = std::getenv("FATHOM_ALL");
   const bool is_whole = GetParam() == DType::kF32;  // the cache's dtype is below what the engine does
-  const uint64_t num_mixes = all != nullptr && std::string(all) == "1" ? (is_whole ? 10'000 : 1'000)
+  const uint64_t num_mixes = all != nullptr && std::string(all) == "1" ? (is_whole ? 10'000 : 500)
                              : is_whole                                ? 200
                                                                        : 60;
   for (uint64_t mix = 0; mix < num_mixes; ++mix) {
