@@ -387,7 +387,38 @@ TEST(LatentPagesE4M3, KeepWhatIsNotFinite) {
     for (int64_t i = 0; i < 4 * 200; ++i) {
       const bool is_lost = i == 200 + 130 || (i >= 2 * 200 && i < 2 * 200 + 128);
       ASSERT_EQ(std::isnan(read.real(i)), is_lost) << level << " " << i;
-      if (!is_lost) ASSERT_EQ(read.real(i), before[static_cast<size_t>(i)]) << level << " " << i;
+      if (!is_lost) {
+        ASSERT_EQ(read.real(i), before[static_cast<size_t>(i)]) << level << " " << i;
+      }
+    }
+  }
+}
+
+TEST(LatentPagesE4M3, AnInfinityIsSeenByThoseWhoseKeyItIs) {
+  ThreadPool pool(1);
+  for (const std::string& level : levels()) {
+    const auto kernels = make(level, pool);
+    for (const Precision precision : {Precision::kBF16, Precision::kF32}) {
+      TwoCaches c(*kernels, DType::kF32, 256, 8, 1);
+      const std::vector<int64_t> positions = {69, 70, 130};
+      c.o.input("q", {3, 2, 256}), c.o.input("qr", {3, 2, 8});
+      c.o.output("before", {3, 2, 256}), c.o.output("after", {3, 2, 256});
+      const auto decode = [&](const char* out) {
+        const std::vector<LatentPages> caches(3, c.fp8);
+        kernels->mla_decode({c.o.at("q"), c.o.at("qr"), caches, positions, 0.1, c.o.at(out), precision});
+      };
+      decode("before");
+      c.o.blocks["c"].set(70 * 256 + 200, HUGE_VAL);
+      kernels->append_latents(c.o.at("c").rows(70, 1), c.o.at("r").rows(70, 1), std::span(c.positions).subspan(70, 1),
+                              c.fp8);
+      decode("after");
+      for (int64_t i = 0; i < 3 * 2 * 256; ++i) {
+        if (i < 2 * 256) {
+          ASSERT_EQ(c.o.blocks["after"].real(i), c.o.blocks["before"].real(i)) << level << " " << i;
+        } else {
+          ASSERT_TRUE(std::isnan(c.o.blocks["after"].real(i))) << level << " " << i;
+        }
+      }
     }
   }
 }

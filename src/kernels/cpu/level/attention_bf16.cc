@@ -315,8 +315,7 @@ void decode_heads_bf16(const DecodeTask& t, void* scratch) {
     };
     const void* page = t.pages[begin / kKeyBlock];
     if (t.stored == Stored::kE4M3) {
-      const E4M3Page from(page, t.latent, t.rope);
-      for (int64_t s = 0; s < keys; ++s) from.row(s, decoded + s * depth);
+      E4M3Page(page, t.latent, t.rope).to_bf16(keys, decoded);
       read(static_cast<const uint16_t*>(decoded));
     } else if (t.stored == Stored::kBF16) {
       read(static_cast<const uint16_t*>(page));

@@ -44,15 +44,38 @@ struct E4M3Page {
 
   template <class Put>
   void each_latent_of(int64_t s, Put put) const {
-    each_latent(codes + s * latent, scales + s * ((latent + 127) / 128), latent, put);
+    each_latent(codes + s * latent, scales_of(s), latent, put);
   }
-  /// Token s as a page in BF16 has it.
-  void row(int64_t s, uint16_t* out) const {
-    each_latent_of(s, [&](int64_t i, F32x16 x, int64_t lanes) {
-      lanes == kLanes ? store_bf16_exact(out + i, x) : store_bf16_partial(out + i, x, lanes);
-    });
-    __builtin_memcpy(out + latent, rope + s * rope_width, static_cast<uint64_t>(rope_width) * sizeof(uint16_t));
+  /// The first `keys` tokens as a page in BF16 has them.
+  void to_bf16(int64_t keys, uint16_t* out) const {
+#if FATHOM_SIMD_BITS == 512
+    const E4M3Table table = e4m3_table();
+#endif
+    for (int64_t s = 0; s < keys; ++s, out += latent + rope_width) {
+      int64_t begin = 0;
+#if FATHOM_SIMD_BITS == 512
+      // Whole tiles whose numbers are normal, so that the scale is but added to their exponents: others do not come
+      // from finite latents.
+      for (; begin + 128 <= latent; begin += 128) {
+        const int exponent = scales_of(s)[begin / 128] - 127;
+        if (exponent < -117 || exponent > 119) break;
+        const E4M3Table magnitudes = scaled(table, exponent);
+        for (int64_t i = begin; i < begin + 128; i += 32) {
+          store_bf16x32(out + i, look_up(magnitudes, codes + s * latent + i));
+        }
+      }
+#endif
+      each_latent(codes + s * latent + begin, scales_of(s) + begin / 128, latent - begin,
+                  [&](int64_t i, F32x16 x, int64_t lanes) {
+                    uint16_t* at = out + begin + i;
+                    lanes == kLanes ? store_bf16_exact(at, x) : store_bf16_partial(at, x, lanes);
+                  });
+      __builtin_memcpy(out + latent, rope + s * rope_width, static_cast<uint64_t>(rope_width) * sizeof(uint16_t));
+    }
   }
+
+ private:
+  const uint8_t* scales_of(int64_t s) const { return scales + s * ((latent + 127) / 128); }
 };
 
 }  // namespace fathom::cpu::FATHOM_LEVEL
