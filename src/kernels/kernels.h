@@ -106,12 +106,12 @@ struct MlaPrefillBackwardArgs {
   Tensor dk_rope;          // out [S, R], summed over heads
 };
 
-/// The latents of one sequence in the cache, in pages of kPageTokens tokens.
+/// The latents of one sequence in the cache, in pages of kPageTokens tokens. What a token stores depends on it alone.
 ///   F64, F32, BF16: rows of [C latent, R rope key]
-///   E4M3: three parts, of all tokens each: the latents' codes [64, C]; the rope keys [64, R] in BF16; one scale per
-///   128
-///         numbers of a latent, [64, ceil(C / 128)] E8M0. What a token stores depends on that token alone. A scale is a
-///         power of two, so BF16 holds every stored number: reading them into BF16 rounds nothing.
+///   E4M3: three parts, each of all the page's tokens: codes of the latents [64, C]; rope keys [64, R] in BF16; scales
+///         [64, ceil(C / 128)] in E8M0, one per 128 numbers of a latent
+/// A scale is a power of two, so BF16 holds every number that an E4M3 page stores: reading a page into BF16 or FP32
+/// rounds nothing.
 struct LatentPages {
   static constexpr int64_t kPageTokens = 64;
   std::span<void* const> pages;
