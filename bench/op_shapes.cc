@@ -138,18 +138,22 @@ void bench_attention(const OpBench& bench) {
   for (const auto& [h, latent, rope, length] :
        {std::array<int64_t, 4>{8, 64, 16, 256}, {16, 512, 64, 4096}, {128, 512, 64, 4096}}) {
     Pool pool;
-    const Tensor cache = pool.make(DType::kBF16, {length, latent + rope});
-    std::vector<void*> pages;
-    for (int64_t p = 0; p < length; p += 64) pages.push_back(static_cast<bf16*>(cache.data) + p * (latent + rope));
-    const std::vector<LatentPages> caches = {{pages, DType::kBF16, latent, rope}};
     const std::vector<int64_t> positions = {length - 1};
-    MlaDecodeArgs a = {
-        pool.make(DType::kF32, {1, h, latent}), pool.make(DType::kF32, {1, h, rope}), caches, positions, 0.1,
-        pool.make(DType::kF32, {1, h, latent})};
+    MlaDecodeArgs a = {pool.make(DType::kF32, {1, h, latent}), pool.make(DType::kF32, {1, h, rope}), {}, positions, 0.1,
+                       pool.make(DType::kF32, {1, h, latent})};
     const std::string shape = std::to_string(length) + " keys " + std::to_string(h) + " heads " +
                               std::to_string(latent) + "+" + std::to_string(rope);
-    for (const auto& [precision, label] :
-         {std::pair{Precision::kF32, "mla_decode "}, {Precision::kBF16, "mla_decode bf16 "}}) {
+    for (const auto& [precision, stored, label] : {std::tuple{Precision::kF32, DType::kBF16, "mla_decode "},
+                                                   {Precision::kBF16, DType::kBF16, "mla_decode bf16 "},
+                                                   {Precision::kBF16, DType::kE4M3, "mla_decode bf16, fp8 cache "}}) {
+      const int64_t token_bytes = LatentPages::token_bytes(stored, latent, rope);
+      const Tensor cache = pool.make(DType::kU8, {length, token_bytes});
+      std::vector<void*> pages;
+      for (int64_t p = 0; p < length; p += 64) pages.push_back(cache.ptr<uint8_t>() + p * token_bytes);
+      const std::vector<LatentPages> caches = {{pages, stored, latent, rope}};
+      const Tensor latents = pool.make(DType::kF32, {1, latent}), keys = pool.make(DType::kF32, {1, rope});
+      for (int64_t p = 0; p < length; ++p) k.append_latents(latents, keys, {&p, 1}, caches.front());
+      a.sequences = caches;
       a.precision = precision;
       bench.time(label + shape,
                  {.operations = 2.0 * static_cast<double>(h * length * (2 * latent + rope)),

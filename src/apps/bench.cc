@@ -46,7 +46,8 @@ struct Measured {
 struct Costs {
   ModelTraffic traffic;
   Precision precision;
-  int64_t cache_number_bytes;
+  DType cache_dtype;
+  int64_t cache_token_bytes;
 };
 
 /// What a line's speed amounts to, and what the machine could do.
@@ -63,7 +64,7 @@ void set_share(BenchLine& line, const Costs& costs, const MachineLimits& limits)
   const double mean_depth = static_cast<double>(prompt_of_depth(line.depth)) + static_cast<double>(line.tokens) / 2;
   const double steps_per_s = line.tokens_per_s.median / static_cast<double>(line.batch);
   line.reached =
-      decode_step_bytes(costs.traffic, line.batch, mean_depth, costs.cache_number_bytes) * steps_per_s * kGiga;
+      decode_step_bytes(costs.traffic, line.batch, mean_depth, costs.cache_token_bytes) * steps_per_s * kGiga;
   line.limit = limits.read_bytes_per_s * kGiga;
 }
 
@@ -149,9 +150,10 @@ Json report_of(const Session& session, const BenchOptions& options, std::string_
   Json report = Json::object();
   report.set("model", session.model_dir().string()).set("cpu", inspect_machine().cpu_model);
   report.set("kernels", kernels_name).set("precision", name_of(costs.precision)).set("mla", options.compute.mla);
+  report.set("kv_cache_dtype", kv_cache_name(costs.cache_dtype));
   report.set("prompt_chunk", options.compute.prompt_chunk).set("repeat", options.repeat);
   report.set("active_parameters", costs.traffic.macs_per_token + costs.traffic.head_macs);
-  report.set("decode_bytes_per_token", decode_step_bytes(costs.traffic, 1, 0, costs.cache_number_bytes));
+  report.set("decode_bytes_per_token", decode_step_bytes(costs.traffic, 1, 0, costs.cache_token_bytes));
   if (session.model().experts) report.set("experts", json_of(*session.model().experts));
   report.set("limits", std::move(limits)).set("lines", std::move(lines));
   return report;
@@ -220,7 +222,8 @@ Result<int> bench_model(const BenchOptions& options) {
   const EngineOptions& engine_options = (*session)->engine().options();
   const Costs costs{.traffic = traffic_of(model),
                     .precision = engine_options.precision,
-                    .cache_number_bytes = size_of((*session)->engine().cache_dtype())};
+                    .cache_dtype = (*session)->engine().cache_dtype(),
+                    .cache_token_bytes = kv_cache_bytes_per_token(model.config, (*session)->engine().cache_dtype())};
 
   // Pools first, then whatever the flags can have wrong, so that it is told before minutes have passed.
   std::vector<Compute> computes;
@@ -240,7 +243,7 @@ Result<int> bench_model(const BenchOptions& options) {
     return invalid("--read-mib " + std::to_string(options.read_mib) + " is more than the " + bytes_text(*available) +
                    " of memory that are available");
   }
-  if (auto s = check_lines(planned, model.config, options, costs.cache_number_bytes); !s) return s.error();
+  if (auto s = check_lines(planned, model.config, options, costs.cache_token_bytes); !s) return s.error();
   std::optional<Earlier> earlier;
   if (!options.compare.empty()) {
     auto read = read_earlier(options.compare, planned);

@@ -23,7 +23,7 @@ std::vector<BenchLine> plan_lines(const BenchOptions& options, int64_t num_threa
 /// Errors: a line that is there twice, or does not fit the model's context, a step's budget of prompt tokens or the
 /// memory.
 Status check_lines(const std::vector<BenchLine>& lines, const ModelConfig& config, const BenchOptions& options,
-                   int64_t cache_number_bytes);
+                   int64_t cache_token_bytes);
 
 /// How long a line takes relative to others, for the time that is left.
 int64_t effort_of(const BenchLine& line, int64_t repeat);

@@ -80,9 +80,8 @@ std::vector<BenchLine> plan_lines(const BenchOptions& options, int64_t num_threa
 }
 
 Status check_lines(const std::vector<BenchLine>& lines, const ModelConfig& config, const BenchOptions& options,
-                   int64_t cache_number_bytes) {
+                   int64_t cache_token_bytes) {
   const auto available = inspect_machine().memory_available_bytes;
-  const int64_t token_bytes = kv_cache_bytes_per_token(config, cache_number_bytes);
   for (size_t i = 0; i < lines.size(); ++i) {
     const BenchLine& line = lines[i];
     const std::string name = line.name();
@@ -101,9 +100,9 @@ Status check_lines(const std::vector<BenchLine>& lines, const ModelConfig& confi
       return invalid("--batch " + std::to_string(line.batch) + " is more than a step takes; raise --prompt-chunk " +
                      std::to_string(options.compute.prompt_chunk));
     }
-    if (available && cache_tokens_of(line) > *available / token_bytes) {
+    if (available && cache_tokens_of(line) > *available / cache_token_bytes) {
       return invalid("--batch " + std::to_string(line.batch) + ", " + length_flags + " needs a cache of " +
-                     bytes_text(cache_tokens_of(line) * token_bytes) + "; " + bytes_text(*available) +
+                     bytes_text(cache_tokens_of(line) * cache_token_bytes) + "; " + bytes_text(*available) +
                      " of memory are available");
     }
   }

@@ -124,6 +124,13 @@ void add_generation_flags(CLI::App& app, ComputeOptions& options, const std::str
       ->group("Computing");
 }
 
+void add_cache_flag(CLI::App& app, ComputeOptions& options) {
+  app.add_option("--kv-cache-dtype", options.kv_cache_dtype,
+                 "KV cache in auto (the precision's own), bf16 or fp8 (a little more than half of the memory, rounded)")
+      ->capture_default_str()
+      ->group("Computing");
+}
+
 void add_sampling_flags(CLI::App& app, SamplingFlags& flags) {
   add_optional(app, "--temperature,--temp", flags.temperature, "0: always the most probable token")
       ->check(CLI::Range(0.0, 100.0))
@@ -167,6 +174,7 @@ void add_all_compute_flags(CLI::App& app, ComputeOptions& options) {
   add_precision_flag(app, options);
   add_weight_flags(app, options);
   add_generation_flags(app, options);
+  add_cache_flag(app, options);
   add_speculation_flags(app, options);
   add_integer<int64_t>(app, "-c,--context", options.context, 0, kMost,
                        "tokens of context; 0: the model's, 32768 at most")
@@ -367,6 +375,7 @@ class CommandLine {
     add_weight_flags(*app, o->compute);
     add_generation_flags(*app, o->compute,
                          "--prompt-chunk,--max-num-batched-tokens,--chunked-prefill-size,--batch-size,-b");
+    add_cache_flag(*app, o->compute);
     add_speculation_flags(*app, o->compute);
     add_integer<int64_t>(*app, "-c,--context,--max-model-len,--context-length,--ctx-size", o->compute.context, 0, kMost,
                          "tokens of a request at most; 0: the model's, 32768 at most")
@@ -449,12 +458,14 @@ class CommandLine {
     add_integer<uint64_t>(*app, "-s,--seed", o->seed, 0, UINT64_MAX, "seed of the sums");
     add_integer<int64_t>(*app, "--window", o->window, 0, kMost, "tokens of context; 0: the model's, 2048 at most");
     CLI::Option* against = app->add_option(
-        "--kl-against", o->kl_against, "compare the predictions with those of this model: KL, first choices, logits");
+        "--kl-against", o->kl_against,
+        "compare the predictions with those of this model, its KV cache auto: KL, first choices, logits");
     app->add_option("--kl-quant", o->kl_quant, "--quant of that model")->needs(against);
     app->add_flag("--json", o->json, "the result as JSON");
     add_machine_flags(*app, o->compute);
     add_precision_flag(*app, o->compute);
     add_weight_flags(*app, o->compute);
+    add_cache_flag(*app, o->compute);
   }
 
   void add_tokenizer() {
@@ -547,8 +558,10 @@ class CommandLine {
     add_precision_flag(*app, o->compute);
     add_weight_flags(*app, o->compute);
     add_generation_flags(*app, o->compute);
-    for (const char* flag : {"--prompt", "--decode", "--batch", "--depth", "--only", "--read-mib", "--compare",
-                             "--fail-below", "--mla", "--prompt-chunk", "--quant", "--max-memory", "--in-place"}) {
+    add_cache_flag(*app, o->compute);
+    for (const char* flag :
+         {"--prompt", "--decode", "--batch", "--depth", "--only", "--read-mib", "--compare", "--fail-below", "--mla",
+          "--prompt-chunk", "--quant", "--max-memory", "--in-place", "--kv-cache-dtype"}) {
       app->get_option(flag)->excludes(train);
     }
   }

@@ -8,7 +8,9 @@
 
 #include "apps/console.h"
 #include "apps/verbs.h"
+#include "base/check.h"
 #include "base/file.h"
+#include "engine/latent_cache.h"
 #include "model/divergence.h"
 #include "model/transformer.h"
 #include "train/arithmetic.h"
@@ -31,6 +33,16 @@ bool score_document(const ScoredModel& scored, std::span<const int32_t> ids, int
   }
   return true;
 }
+
+/// A cache for one window, of the dtype of the session's.
+struct WindowCache {
+  WindowCache(Session& session, int64_t window)
+      : cache(session.model().config, session.engine().cache_dtype(), window), pages(cache) {
+    check(static_cast<bool>(pages.reserve(window)), "a window fits its own cache");
+  }
+  LatentCache cache;
+  SequenceCache pages;
+};
 
 /// Text of the greedy answer to one user message in a fresh conversation.
 Result<std::string> greedy_answer(Session& session, std::string_view question) {
@@ -82,6 +94,7 @@ struct TextScore {
   Divergence sum;
   int64_t num_bytes = 0;
   int64_t window = 0;
+  std::string_view kv_cache;
   double seconds = 0;
 
   double bits_per_byte(double nats) const { return nats / std::numbers::ln2 / static_cast<double>(num_bytes); }
@@ -97,6 +110,7 @@ void print_score(const EvalOptions& options, const TextScore& score) {
     json.set("text", options.text).set("bytes", score.num_bytes).set("tokens", sum.num_tokens);
     json.set("bits_per_byte", score.bits_per_byte(sum.nats)).set("perplexity", score.perplexity());
     json.set("window", score.window).set("tokens_per_second", score.tokens_per_second());
+    json.set("kv_cache_dtype", score.kv_cache);
     if (has_reference) {
       json.set("against", Json::object()
                               .set("model", options.kl_against)
@@ -146,9 +160,14 @@ Status eval_text(Session& session, Session* reference, const EvalOptions& option
                       .arena = other_arena,
                       .precision = (reference == nullptr ? session : *reference).engine().options().precision};
 
+  const WindowCache cache(session, window), other_cache(reference == nullptr ? session : *reference, window);
+  const ScoredModel scored{run, transformer, cache.pages.layers()};
+  const ScoredModel other_scored{other_run, other_transformer, other_cache.pages.layers()};
+
   ConsoleProgress progress(false);
   TextScore score;
   score.window = window;
+  score.kv_cache = kv_cache_name(session.engine().cache_dtype());
   const auto start = std::chrono::steady_clock::now();
   for (std::string_view document : split_documents(*text)) {
     const auto ids = session.encode_prompt(document);
@@ -160,7 +179,7 @@ Status eval_text(Session& session, Session* reference, const EvalOptions& option
     };
     bool finished = false;
     if (reference == nullptr) {
-      finished = score_document({run, transformer}, *ids, window, score.sum, report);
+      finished = score_document(scored, *ids, window, score.sum, report);
     } else {
       const auto other_ids = reference->encode_prompt(document);
       if (!other_ids) return Error{other_ids.error().code, options.text + ": " + other_ids.error().text};
@@ -168,8 +187,7 @@ Status eval_text(Session& session, Session* reference, const EvalOptions& option
         return invalid(options.kl_against + " and " + options.model + " split " + options.text +
                        " into different tokens; models of one tokenizer can be compared");
       }
-      finished = measure_divergence({other_run, other_transformer}, {run, transformer}, *ids, window, *compute->pool,
-                                    score.sum, report);
+      finished = measure_divergence(other_scored, scored, *ids, window, *compute->pool, score.sum, report);
     }
     for (Session* one : {&session, reference}) {  // an expert that could not be read leaves numbers that mean nothing
       if (one == nullptr || one->model().experts == nullptr) continue;
@@ -200,6 +218,7 @@ Status eval(const EvalOptions& options) {
   }
   ComputeOptions compute = options.compute;
   compute.quant = options.kl_quant;
+  compute.kv_cache_dtype = "auto";
   auto reference = Session::load(options.kl_against, compute);
   if (!reference) {
     const bool is_quant = reference.error().text.starts_with("--quant: ");

@@ -217,6 +217,7 @@ void print_json(const Path& dir, const Inspection& in) {
   for (const auto& [name, bytes] : in.dtype_bytes) types.set(name, bytes);
   json.set("bytes_by_type", types).set("decoded_bytes", in.decoded_bytes);
   json.set("weights_present", in.has_weights).set("kv_bytes_per_token_bf16", in.kv_bytes_per_token);
+  json.set("kv_bytes_per_token_fp8", kv_cache_bytes_per_token(in.config, DType::kE4M3));
   json.set("needed_bytes", in.needed_bytes());
   if (in.available_bytes) {
     json.set("available_bytes", *in.available_bytes).set("fits", in.needed_bytes() <= *in.available_bytes);
@@ -254,7 +255,8 @@ void print_text(const Path& dir, const Inspection& in) {
   const bool is_limited = in.config.max_context() < in.config.max_position_embeddings;
   print_row("context",
             is_limited ? in.config.max_context_text() : std::to_string(in.config.max_position_embeddings) + " tokens");
-  print_row("KV cache", std::to_string(in.kv_bytes_per_token) + " bytes per token in BF16");
+  print_row("KV cache", std::to_string(in.kv_bytes_per_token) + " bytes per token in BF16, " +
+                            std::to_string(kv_cache_bytes_per_token(in.config, DType::kE4M3)) + " in FP8");
   print_row("weights", bytes_text(in.weight_bytes) + (in.has_weights ? "" : " expected (no weights in the directory)"));
   for (const auto& [tensor_class, name] : kClassNames) {
     const auto found = in.class_bytes.find(tensor_class);

@@ -64,7 +64,7 @@ Result<int64_t> MemoryPlan::slots(int64_t cache_bytes) const {
                    " for weights that every token needs and for computing, " + bytes_text(cache_bytes) +
                    " for the cache and " + bytes_text(least_slots * file.record_bytes) +
                    " for the experts of a token are " + bytes_text(least) +
-                   "; a shorter --context or a smaller --quant needs less"};
+                   "; a shorter --context, --kv-cache-dtype fp8 or a smaller --quant needs less"};
 }
 
 std::string expert_report(const ExpertStore& experts) {

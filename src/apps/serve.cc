@@ -147,7 +147,7 @@ Status serve(const ServeOptions& options) {
       std::string(dtype_name(session->model())) + " weights, context " + std::to_string(model.max_model_len) +
       " tokens" + (model.chat_format == nullptr ? ", no chat template" : ""));
   say("cache " + std::to_string(cache_tokens) + " tokens, " + std::to_string(cache_tokens / model.max_model_len) +
-      " full-length requests");
+      " full-length requests, " + std::string(kv_cache_name(engine.cache_dtype())));
   if (*share > 0 || !options.prefix_cache_dir.empty()) {
     guard = std::make_unique<serve::WeightGuard>(session->model());
     say("hashed " + std::to_string(guard->num_bytes() >> 20) + " MiB of weights");

@@ -17,8 +17,6 @@ namespace {
 
 constexpr int64_t kDefaultContext = 32768;
 
-DType cache_dtype(Precision precision) { return precision == Precision::kBF16 ? DType::kBF16 : DType::kF32; }
-
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
@@ -30,6 +28,18 @@ Result<Precision> parse_precision(std::string_view name) {
   if (name == "bf16") return Precision::kBF16;
   if (name == "fp8") return Precision::kFp8;
   return invalid("precision \"" + std::string(name) + "\" is unknown; accepted: f32, bf16, fp8");
+}
+
+Result<std::optional<DType>> parse_kv_cache_dtype(std::string_view name) {
+  if (name == "auto") return std::optional<DType>();
+  if (name == "bf16" || name == "bfloat16") return std::optional(DType::kBF16);
+  if (name == "fp8" || name == "fp8_e4m3") return std::optional(DType::kE4M3);
+  return invalid("--kv-cache-dtype \"" + std::string(name) +
+                 "\" is unknown; accepted: auto, bf16, fp8 (also bfloat16, fp8_e4m3)");
+}
+
+std::string_view kv_cache_name(DType dtype) {
+  return dtype == DType::kE4M3 ? "FP8" : dtype == DType::kBF16 ? "BF16" : "FP32";
 }
 
 Result<Compute> make_compute(const ComputeOptions& options) {
@@ -80,6 +90,9 @@ Result<std::unique_ptr<Session>> Session::load(std::string_view model, const Com
     if (!parsed) return parsed.error();
     precision = *parsed;
   }
+  const auto cache_dtype = parse_kv_cache_dtype(options.kv_cache_dtype);
+  if (!cache_dtype) return cache_dtype.error();
+  session->cache_dtype_ = cache_dtype->value_or(default_cache_dtype(precision));
   if (options.mla != "absorbed" && options.mla != "naive") {
     return invalid("--mla " + options.mla + " is unknown; accepted: absorbed, naive");
   }
@@ -111,8 +124,8 @@ Status Session::prepare(const ComputeOptions& options, Precision precision) {
   if (!options.max_memory.empty()) {
     auto plan = plan_memory(*model_, *policy, precision, options);
     if (!plan) return plan.error();
-    cache_tokens_ = cache_tokens(options, precision, plan->free_bytes);
-    const int64_t token_bytes = kv_cache_bytes_per_token(model_->config, size_of(cache_dtype(precision)));
+    cache_tokens_ = cache_tokens(options, plan->free_bytes);
+    const int64_t token_bytes = kv_cache_bytes_per_token(model_->config, cache_dtype_);
     const auto slots = plan->slots(cache_tokens_ * token_bytes);
     if (!slots) return slots.error();
     num_slots = *slots;
@@ -129,7 +142,7 @@ Status Session::prepare(const ComputeOptions& options, Precision precision) {
   }
   if (auto s = prepare_weights(*model_, *policy, layout, *compute_.kernels, progress); !s) return of_model(s.error());
   if (options.max_memory.empty()) {  // of what the weights have left
-    cache_tokens_ = cache_tokens(options, precision, inspect_machine().memory_available_bytes);
+    cache_tokens_ = cache_tokens(options, inspect_machine().memory_available_bytes);
   }
   if (num_slots > 0) model_->experts->allocate(num_slots);
   progress.finish();
@@ -142,6 +155,7 @@ void Session::make_engine(const ComputeOptions& options, Precision precision) {
   engine.generation = options.mla == "naive" ? GenerationForm::kNaive : GenerationForm::kAbsorbed;
   engine.prompt_chunk = options.prompt_chunk;
   engine.max_cache_tokens = cache_tokens_;
+  engine.cache_dtype = cache_dtype_;
   engine.mtp_drafts = speculation_.kind == SpeculationKind::kMtp;
   engine.stop_tokens = stop_tokens_;
   // Rows of the vocabulary that no token owns are padding: never sampled.
@@ -157,13 +171,13 @@ int64_t Session::context_of(const ComputeOptions& options) const {
   return options.context > 0 ? options.context : std::min(model_->config.max_context(), kDefaultContext);
 }
 
-int64_t Session::cache_tokens(const ComputeOptions& options, Precision precision, std::optional<int64_t> memory) const {
+int64_t Session::cache_tokens(const ComputeOptions& options, std::optional<int64_t> memory) const {
   const int64_t context = context_of(options);
   if (options.cache_tokens > 0) return options.cache_tokens;
   if (options.num_sequences == 1) return context;
   int64_t tokens = context * options.num_sequences;
   if (memory) {
-    const int64_t token_bytes = kv_cache_bytes_per_token(model_->config, size_of(cache_dtype(precision)));
+    const int64_t token_bytes = kv_cache_bytes_per_token(model_->config, cache_dtype_);
     const double share = options.cache_memory_share * static_cast<double>(*memory);
     tokens = std::min(tokens, static_cast<int64_t>(share) / token_bytes);
   }

@@ -32,9 +32,10 @@ struct ComputeOptions {
   std::string expert_dir{};      // of prepared experts; empty: the user's cache directory
   int64_t context = 0;           // tokens of context at most; 0: what the model was made for, 32768 at most
   int64_t prompt_chunk = 512;
-  std::string speculate = "none";  // none, mtp or lookup
-  int64_t draft_tokens = 0;        // guessed per step at most; 0: the default of the kind
-  bool always_draft = false;       // also where it does not pay
+  std::string speculate = "none";       // none, mtp or lookup
+  int64_t draft_tokens = 0;             // guessed per step at most; 0: the default of the kind
+  bool always_draft = false;            // also where it does not pay
+  std::string kv_cache_dtype = "auto";  // auto, bf16, fp8
   // The cache over all sequences: this many tokens, or (0) enough for num_sequences contexts, but no more of the
   // available memory than its share. At least one context in any case.
   int64_t cache_tokens = 0;
@@ -51,6 +52,11 @@ struct SamplingFlags {
 
 /// Parses "f32", "bf16", "fp8".
 Result<Precision> parse_precision(std::string_view name);
+
+/// Parses "auto" (none: as the precision has it), "bf16", "fp8" and the other servers' "bfloat16", "fp8_e4m3".
+Result<std::optional<DType>> parse_kv_cache_dtype(std::string_view name);
+/// "FP32", "BF16", "FP8".
+std::string_view kv_cache_name(DType dtype);
 
 /// Kernels by flag, else FATHOM_KERNELS, else the best; with a pool of `threads` (0: all).
 struct Compute {
@@ -105,7 +111,7 @@ class Session {
   Status prepare(const ComputeOptions& options, Precision precision);
   void make_engine(const ComputeOptions& options, Precision precision);
   int64_t context_of(const ComputeOptions& options) const;
-  int64_t cache_tokens(const ComputeOptions& options, Precision precision, std::optional<int64_t> memory) const;
+  int64_t cache_tokens(const ComputeOptions& options, std::optional<int64_t> memory) const;
 
   Path model_dir_;
   Compute compute_;
@@ -117,6 +123,7 @@ class Session {
   std::vector<int32_t> stop_tokens_;
   std::unique_ptr<Engine> engine_;
   int64_t context_length_ = 0;
+  DType cache_dtype_ = DType::kF32;
   int64_t cache_tokens_ = 0;
 };
 

@@ -13,12 +13,14 @@ namespace {
 
 constexpr int64_t kScoredRows = 32;  // prompt rows whose logits are in memory at once
 
-DType dtype_of_cache(Precision precision) { return precision == Precision::kBF16 ? DType::kBF16 : DType::kF32; }
+DType dtype_of_cache(const EngineOptions& options) {
+  return options.cache_dtype.value_or(default_cache_dtype(options.precision));
+}
 
 /// Pages are only for the same model, precision and dtype.
 uint64_t seed_of(const EngineOptions& options) {
   return stream_of(options.model_identity) ^ (static_cast<uint64_t>(options.precision) << 8) ^
-         static_cast<uint64_t>(dtype_of_cache(options.precision));
+         static_cast<uint64_t>(dtype_of_cache(options));
 }
 
 }  // namespace
@@ -26,7 +28,7 @@ uint64_t seed_of(const EngineOptions& options) {
 Engine::Engine(const Model& model, Kernels& kernels, EngineOptions options)
     : model_(model),
       options_(std::move(options)),
-      cache_(model.config, dtype_of_cache(options_.precision), options_.max_cache_tokens, options_.mtp_drafts ? 1 : 0),
+      cache_(model.config, dtype_of_cache(options_), options_.max_cache_tokens, options_.mtp_drafts ? 1 : 0),
       transformer_(model.config, model.weights),
       runner_(transformer_, kernels, options_.precision),
       speculator_(transformer_, kernels, options_.precision, options_.generation, options_.allowed_tokens),

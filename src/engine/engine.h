@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -23,6 +24,7 @@ struct EngineOptions {
   GenerationForm generation = GenerationForm::kAbsorbed;
   int64_t prompt_chunk = 512;        // tokens of a step at most
   int64_t max_cache_tokens = 8192;   // over all sequences
+  std::optional<DType> cache_dtype;  // F32, BF16 or E4M3; none: default_cache_dtype of the precision
   int64_t max_running = 256;         // sequences in a step at most; never more than prompt_chunk
   bool prefix_cache = true;          // full pages of prompts are kept and shared
   bool mtp_drafts = false;           // room in the cache for the MTP module, so that requests may ask for its drafts

@@ -11,7 +11,9 @@ LatentCache::LatentCache(const ModelConfig& config, DType dtype, int64_t max_tok
       kv_lora_rank_(config.kv_lora_rank),
       qk_rope_head_dim_(config.qk_rope_head_dim),
       dtype_(dtype),
-      max_pages_(pages_for(max_tokens)) {}
+      max_pages_(pages_for(max_tokens)) {
+  check(dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kE4M3, "a cache is F32, BF16 or E4M3");
+}
 
 Result<int32_t> LatentCache::take_page() {
   int32_t page = PrefixIndex::kNoPage;

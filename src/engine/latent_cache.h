@@ -1,6 +1,7 @@
-// The latent KV cache: pages of 64 tokens, each holding [C latent, R rope key] of every layer. Pages are made when
-// first needed, counted by their users, recycled, and bounded in number; full pages of prompt tokens stay known to the
-// prefix index and are shared. A SequenceCache is the page table of one sequence.
+// The latent KV cache: pages of 64 tokens, each holding latents and rope keys of every layer as LatentPages lays them
+// out (kernels/kernels.h). Pages are made when first needed, counted by their users, recycled, and bounded in number;
+// full pages of prompt tokens stay known to the prefix index and are shared. A SequenceCache is the page table of one
+// sequence.
 #pragma once
 
 #include <cstdint>
@@ -20,9 +21,14 @@ constexpr int64_t pages_for(int64_t num_tokens) {
   return (num_tokens + LatentPages::kPageTokens - 1) / LatentPages::kPageTokens;
 }
 
+/// What the cache stores unless it is told: what attention multiplies, so that nothing is rounded for the cache's sake.
+constexpr DType default_cache_dtype(Precision precision) {
+  return precision == Precision::kBF16 ? DType::kBF16 : DType::kF32;
+}
+
 class LatentCache {
  public:
-  /// Room for `max_tokens` (rounded up to pages) over all sequences. dtype: F32, or BF16 when the model runs in BF16.
+  /// Room for `max_tokens` (rounded up to pages) over all sequences. dtype: F32, BF16 or E4M3, see LatentPages.
   /// The layers of MTP modules that draft follow the model's.
   LatentCache(const ModelConfig& config, DType dtype, int64_t max_tokens, int64_t num_mtp_layers = 0);
 
@@ -36,7 +42,7 @@ class LatentCache {
   int32_t num_users(int32_t page) const { return num_users_[static_cast<size_t>(page)]; }
   /// Its contents are others' as well: it must not be written any more.
   bool is_shared(int32_t page) const { return num_users(page) > 1 || index_.contains(page); }
-  /// A page's memory, [layers, 64, C + R].
+  /// A page's memory: the layers' parts, layer_bytes() each.
   std::byte* data(int32_t page) const { return static_cast<std::byte*>(pages_[static_cast<size_t>(page)].data()); }
 
   PrefixIndex& index() { return index_; }
@@ -45,7 +51,7 @@ class LatentCache {
   int64_t num_layers() const { return num_layers_; }
   DType dtype() const { return dtype_; }
   int64_t layer_bytes() const {
-    return LatentPages::kPageTokens * (kv_lora_rank_ + qk_rope_head_dim_) * size_of(dtype_);
+    return LatentPages::kPageTokens * LatentPages::token_bytes(dtype_, kv_lora_rank_, qk_rope_head_dim_);
   }
   int64_t max_pages() const { return max_pages_; }
   int64_t max_tokens() const { return max_pages_ * LatentPages::kPageTokens; }

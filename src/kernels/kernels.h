@@ -106,7 +106,12 @@ struct MlaPrefillBackwardArgs {
   Tensor dk_rope;          // out [S, R], summed over heads
 };
 
-/// The latents of one sequence in the cache: pages of kPageTokens rows of [C latent, R rope key].
+/// The latents of one sequence in the cache, in pages of kPageTokens tokens. What a token stores depends on it alone.
+///   F64, F32, BF16: rows of [C latent, R rope key]
+///   E4M3: three parts, each of all the page's tokens: codes of the latents [64, C]; rope keys [64, R] in BF16; scales
+///         [64, ceil(C / 128)] in E8M0, one per 128 numbers of a latent
+/// A scale is a power of two, so BF16 holds every number that an E4M3 page stores: reading a page into BF16 or FP32
+/// rounds nothing.
 struct LatentPages {
   static constexpr int64_t kPageTokens = 64;
   std::span<void* const> pages;
@@ -115,6 +120,29 @@ struct LatentPages {
   int64_t qk_rope_head_dim = 0;
 
   int64_t width() const { return kv_lora_rank + qk_rope_head_dim; }
+
+  static constexpr int64_t num_scales(int64_t kv_lora_rank) { return (kv_lora_rank + kScaleBlock - 1) / kScaleBlock; }
+  /// What a token takes in a page, of which it is the kPageTokens-th part.
+  static constexpr int64_t token_bytes(DType dtype, int64_t kv_lora_rank, int64_t qk_rope_head_dim) {
+    if (dtype != DType::kE4M3) return (kv_lora_rank + qk_rope_head_dim) * size_of(dtype);
+    return kv_lora_rank + qk_rope_head_dim * size_of(DType::kBF16) + num_scales(kv_lora_rank);
+  }
+};
+
+/// What one token has in an E4M3 page.
+struct E4M3Latent {
+  e4m3* codes;   // [C]
+  bf16* rope;    // [R]
+  e8m0* scales;  // [ceil(C / 128)]
+
+  static E4M3Latent of(const LatentPages& pages, int64_t position) {
+    const int64_t C = pages.kv_lora_rank, R = pages.qk_rope_head_dim, row = position % LatentPages::kPageTokens;
+    auto* const page = static_cast<uint8_t*>(pages.pages[static_cast<size_t>(position / LatentPages::kPageTokens)]);
+    uint8_t* const rope = page + LatentPages::kPageTokens * C;
+    uint8_t* const scales = rope + LatentPages::kPageTokens * R * size_of(DType::kBF16);
+    return {reinterpret_cast<e4m3*>(page) + row * C, reinterpret_cast<bf16*>(rope) + row * R,
+            reinterpret_cast<e8m0*>(scales) + row * LatentPages::num_scales(C)};
+  }
 };
 
 /// One generated token in the absorbed form: keys and values are the cached latents themselves, all heads share them.
@@ -191,7 +219,8 @@ class Kernels {
   virtual void mla_decode(const MlaDecodeArgs& args) = 0;
   /// o[t, h, v] = sum_c o_latent[t, h, c] W_UV[h, v, c].
   virtual void mla_expand_value(Tensor o_latent, const Weight& kv_b, Tensor o, Precision precision) = 0;
-  /// Writes rows [T, C] and [T, R] at `positions` of the sequence (rounded to the pages' dtype).
+  /// Writes rows [T, C] and [T, R] at `positions` of the sequence, rounded to the pages' dtype. E4M3: codes and scales
+  /// of quantize_tiles with kUe8m0, bit-equal on every back end; a latent's 128 numbers with an infinity become NaN.
   virtual void append_latents(Tensor latent, Tensor k_rope, std::span<const int64_t> positions,
                               const LatentPages& pages) = 0;
   /// Reads positions 0 .. S-1 into latent [S, C] and k_rope [S, R].

@@ -94,7 +94,8 @@ std::vector<int32_t> targets_of(const ScoredWindow& window, std::span<const int3
 
 Tensor ScoredModel::forward(std::span<const int32_t> tokens) const {
   const std::vector<int64_t> offsets{0, static_cast<int64_t>(tokens.size())};
-  const DocumentLayout layout(offsets);
+  DocumentLayout layout(offsets);
+  layout.segments.front().pages = pages;
   return model.forward(run, {.tokens = tokens, .positions = layout.positions, .segments = layout.segments});
 }
 

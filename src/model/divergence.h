@@ -51,6 +51,9 @@ std::vector<int32_t> targets_of(const ScoredWindow& window, std::span<const int3
 struct ScoredModel {
   const Run& run;
   const Transformer& model;
+  /// One entry per layer, with room for a window: attention reads the latents as a cache of that dtype has them. Empty:
+  /// as computed, which a cache in the precision of the run would not change.
+  std::span<const LatentPages> pages = {};
 
   /// Hidden states of the window's tokens, as one sequence from position 0.
   Tensor forward(std::span<const int32_t> tokens) const;

@@ -1,6 +1,7 @@
 #include "model/tensor_plan.h"
 
 #include "base/check.h"
+#include "kernels/kernels.h"
 #include "tensor/tensor.h"
 
 namespace fathom {
@@ -153,8 +154,8 @@ ParameterCount count_parameters(const ModelConfig& config) {
   return count;
 }
 
-int64_t kv_cache_bytes_per_token(const ModelConfig& config, int64_t bytes_per_number) {
-  return config.latent_width() * config.num_hidden_layers * bytes_per_number;
+int64_t kv_cache_bytes_per_token(const ModelConfig& config, DType cache_dtype) {
+  return config.num_hidden_layers * LatentPages::token_bytes(cache_dtype, config.kv_lora_rank, config.qk_rope_head_dim);
 }
 
 }  // namespace fathom

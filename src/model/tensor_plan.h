@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "model/config.h"
+#include "tensor/dtype.h"
 
 namespace fathom {
 
@@ -56,7 +57,7 @@ struct ParameterCount {
 };
 ParameterCount count_parameters(const ModelConfig& config);
 
-/// Bytes of latent KV cache per token over all layers (without MTP), at `bytes_per_number` (2: BF16).
-int64_t kv_cache_bytes_per_token(const ModelConfig& config, int64_t bytes_per_number = 2);
+/// Bytes of latent KV cache per token over all layers (without MTP), stored as kernels/kernels.h LatentPages says.
+int64_t kv_cache_bytes_per_token(const ModelConfig& config, DType cache_dtype = DType::kBF16);
 
 }  // namespace fathom

@@ -30,7 +30,6 @@ ModelTraffic traffic_of(const Model& model) {
   }
   out.step_bytes += bytes_of(weights.head.value);
   out.embedding_row_bytes = bytes_of(weights.embedding.value) / config.vocab_size;
-  out.cache_numbers_per_token = kv_cache_bytes_per_token(config, 1);
   out.n_routed_experts = config.n_routed_experts;
   out.num_experts_per_tok = config.num_experts_per_tok;
   const ParameterCount parameters = count_parameters(config);
@@ -45,15 +44,15 @@ double expected_experts(int64_t num_experts, int64_t num_chosen, int64_t num_tok
   return experts * (1 - std::pow(1 - static_cast<double>(num_chosen) / experts, static_cast<double>(num_tokens)));
 }
 
-double decode_step_bytes(const ModelTraffic& traffic, int64_t batch, double depth, int64_t cache_number_bytes) {
+double decode_step_bytes(const ModelTraffic& traffic, int64_t batch, double depth, int64_t cache_token_bytes) {
   double bytes = static_cast<double>(traffic.step_bytes);
   if (traffic.n_routed_experts > 0) {
     bytes += static_cast<double>(traffic.routed_expert_bytes) *
              expected_experts(traffic.n_routed_experts, traffic.num_experts_per_tok, batch) /
              static_cast<double>(traffic.n_routed_experts);
   }
-  const double per_sequence = static_cast<double>(traffic.embedding_row_bytes) +
-                              depth * static_cast<double>(traffic.cache_numbers_per_token * cache_number_bytes);
+  const double per_sequence =
+      static_cast<double>(traffic.embedding_row_bytes) + depth * static_cast<double>(cache_token_bytes);
   return bytes + static_cast<double>(batch) * per_sequence;
 }
 

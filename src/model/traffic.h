@@ -15,8 +15,7 @@ struct ModelTraffic {
   int64_t step_bytes = 0;           // read once by every step: all weights but routed experts and the embedding table
   int64_t routed_expert_bytes = 0;  // of all routed experts of all layers
   int64_t embedding_row_bytes = 0;  // of one token
-  int64_t cache_numbers_per_token = 0;  // of the latent cache, over all layers
-  int64_t n_routed_experts = 0;         // per layer; 0: every layer is dense
+  int64_t n_routed_experts = 0;     // per layer; 0: every layer is dense
   int64_t num_experts_per_tok = 0;
   int64_t macs_per_token = 0;         // multiply-adds with weights, without the head
   int64_t head_macs = 0;              // for each token whose logits are wanted
@@ -32,9 +31,9 @@ ModelTraffic traffic_of(const Model& model);
 double expected_experts(int64_t num_experts, int64_t num_chosen, int64_t num_tokens);
 
 /// Bytes that one decode step of `batch` sequences must read, each with `depth` tokens in a cache of
-/// `cache_number_bytes` per number: the weights once (of the routed experts those of expected_experts), the caches, the
-/// rows of the embedding.
-double decode_step_bytes(const ModelTraffic& traffic, int64_t batch, double depth, int64_t cache_number_bytes);
+/// `cache_token_bytes` each (kv_cache_bytes_per_token): the weights once (of the routed experts those of
+/// expected_experts), the caches, the rows of the embedding.
+double decode_step_bytes(const ModelTraffic& traffic, int64_t batch, double depth, int64_t cache_token_bytes);
 
 /// Operations (two per multiply-add) of a prompt of `num_tokens` with the weights; the head once, for the last token.
 /// Attention between tokens is not counted.

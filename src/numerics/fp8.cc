@@ -53,6 +53,7 @@ e4m3 to_e4m3(float v) {
 
 float tile_scale_ue8m0(float amax) {
   const float scale = tile_scale(amax);
+  if (std::isinf(scale)) return scale;
   int exponent = 0;
   const float fraction = std::frexp(scale, &exponent);  // scale = fraction * 2^exponent, fraction in [0.5, 1)
   return std::ldexp(1.0f, fraction == 0.5f ? exponent - 1 : exponent);

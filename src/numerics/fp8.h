@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <bit>
 #include <cstdint>
 
 #include "tensor/tensor.h"
@@ -22,8 +23,10 @@ e4m3 to_e4m3(float v);
 
 /// Scale of a tile whose largest magnitude is `amax`: max(amax, 1e-4) / 448, in FP32.
 inline float tile_scale(float amax) { return (amax > kMinAmax ? amax : kMinAmax) / kE4M3Max; }
-/// The same rounded up to a power of two (scale_fmt "ue8m0").
+/// The same rounded up to a power of two (scale_fmt "ue8m0"); of infinity infinity.
 float tile_scale_ue8m0(float amax);
+/// A scale of tile_scale_ue8m0 in E8M0: exact, infinity becomes NaN.
+inline e8m0 to_e8m0(float power_of_two) { return {static_cast<uint8_t>(std::bit_cast<uint32_t>(power_of_two) >> 23)}; }
 
 /// Number of 128-wide blocks that cover n.
 constexpr int64_t num_scale_blocks(int64_t n) { return (n + kScaleBlock - 1) / kScaleBlock; }

@@ -102,6 +102,7 @@ class Refusals(CommandLineCase):
     def test_values_out_of_range_name_what_is_accepted(self):
         model = support.tiny_model()
         for flag, value, needle in (("--kernels", "sse", "use one of"), ("--mla", "x", "accepted: absorbed, naive"),
+                                    ("--kv-cache-dtype", "fp4", "accepted: auto, bf16, fp8"),
                                     ("--precision", "int4", "accepted: f32, bf16, fp8"), ("--stop", "", "--stop"),
                                     ("--context", "513", "512"), ("--temperature", "nan", "temperature"),
                                     ("--top-p", "0", "top_p")):

@@ -37,7 +37,8 @@ class Eval(CommandLineCase):
     def test_the_figures_agree_with_each_other(self):
         text = "\n".join(self.stories)
         found = self.evaluate(text)
-        self.assertEqual(set(found), {"text", "bytes", "tokens", "bits_per_byte", "perplexity", "window", "tokens_per_second"})
+        self.assertEqual(set(found), {"text", "bytes", "tokens", "bits_per_byte", "perplexity", "window", "tokens_per_second",
+                                      "kv_cache_dtype"})
         self.assertEqual(found["bytes"], len(text.encode()))
         ids = json.loads(support.made("tokenizer", "encode", support.tiny_model(), text, "--json").stdout)
         self.assertEqual(found["tokens"], len(ids))
@@ -144,8 +145,28 @@ class Eval(CommandLineCase):
         if (support.ROOT / "models" / "demo").exists():
             self.refused(*base, "--kl-against", support.ROOT / "models" / "demo", needles=["models/demo", "vocabulary of 4096"])
 
-    def test_the_demo_model_in_int4_errs_as_documented(self):
-        """docs/numerics.md has the table. The levels' orders of sums move the KL by 0.2 %."""
+    def test_a_cache_in_fp8_costs_little_and_not_nothing(self):
+        text = "\n".join(self.stories)
+        def against_own(precision, dtype, **others):
+            found = self.evaluate(text, "--precision", precision, "--kv-cache-dtype", dtype, "--kl-against",
+                                  support.tiny_model(), **others)
+            return found["kv_cache_dtype"], found["against"]
+        for precision, own in (("f32", "FP32"), ("bf16", "BF16")):
+            with self.subTest(precision=precision):
+                self.assertEqual(against_own(precision, "auto"), (own, {**against_own(precision, "auto")[1], "kl_per_token": 0}))
+                name, fp8 = against_own(precision, "fp8")
+                self.assertEqual(name, "FP8")
+                self.assertGreater(fp8["kl_per_token"], 1e-6)
+                self.assertLess(fp8["kl_per_token"], 1e-2)
+                self.assertGreater(fp8["top1_agreement"], 0.95)
+                self.assertEqual(against_own(precision, "fp8", threads=2)[1], fp8)
+        (name, bf16), (_, fp8) = against_own("f32", "bf16"), against_own("f32", "fp8")
+        self.assertEqual(name, "BF16")
+        self.assertGreater(bf16["kl_per_token"], 0)
+        self.assertLess(10 * bf16["kl_per_token"], fp8["kl_per_token"])  # 16 times smaller roundings, squared
+
+    def test_the_demo_model_errs_as_documented(self):
+        """docs/numerics.md has the tables. The levels' orders of sums move the KL by 0.2 %."""
         demo = support.ROOT / "models" / "demo"
         if not demo.exists():
             self.skipTest("models/demo is not part of this checkout")
@@ -153,13 +174,15 @@ class Eval(CommandLineCase):
         support.made("data", "synth", "-o", work / "synth.jsonl", "--documents", 40, "--seed", 77, "--mixture", "1,0,0,0")
         documents = [json.loads(line)["text"] for line in (work / "synth.jsonl").read_text().splitlines()]
         (work / "text.txt").write_text("\n<|endoftext|>\n".join(documents))
-        done = support.run("eval", demo, "--text", work / "text.txt", "--quant", "int4", "--kl-against", demo, "--json")
-        self.assert_success(done)
-        found = json.loads(done.stdout)["against"]
-        documented = re.search(r"^\| int4 \| ([0-9.]+) \| ([0-9.]+) %", (support.ROOT / "docs" / "numerics.md").read_text(),
-                               re.MULTILINE)
-        self.assertAlmostEqual(found["kl_per_token"] / float(documented.group(1)), 1, delta=0.02)
-        self.assertAlmostEqual(100 * found["top1_agreement"], float(documented.group(2)), delta=0.2)
+        for line, flags in (("int4", ("--quant", "int4")), ("cache in FP8", ("--kv-cache-dtype", "fp8"))):
+            with self.subTest(line=line):
+                done = support.run("eval", demo, "--text", work / "text.txt", *flags, "--kl-against", demo, "--json")
+                self.assert_success(done)
+                found = json.loads(done.stdout)["against"]
+                documented = re.search(rf"^\| {line} \| ([0-9.]+) \| ([0-9.]+) %",
+                                       (support.ROOT / "docs" / "numerics.md").read_text(), re.MULTILINE)
+                self.assertAlmostEqual(found["kl_per_token"] / float(documented.group(1)), 1, delta=0.02)
+                self.assertAlmostEqual(100 * found["top1_agreement"], float(documented.group(2)), delta=0.2)
 
     def test_ctrl_c_ends_a_long_text(self):
         (self.directory / "long.txt").write_text("\n".join(self.stories) * 200)  # one document

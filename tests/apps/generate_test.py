@@ -35,13 +35,15 @@ class Determinism(CommandLineCase):
                 env = support.environment(FATHOM_KERNELS=kernels)
                 self.assertEqual(answer(self.generate_json(model, *GREEDY, "-t", 1, env=env)), expected)
 
-    def test_threads_and_chunks_do_not_change_an_answer_in_bf16_and_fp8(self):
-        for export_format, precision in (("bf16", "bf16"), ("fp8", "bf16"), ("fp8", "fp8")):
+    def test_threads_chunks_and_guesses_do_not_change_an_answer_in_bf16_and_fp8(self):
+        for export_format, precision, cache in (("bf16", "bf16", "auto"), ("fp8", "bf16", "auto"), ("fp8", "fp8", "auto"),
+                                                ("bf16", "bf16", "fp8")):
             model = support.endless_model(export_format)
-            expected = answer(self.generate_json(model, *GREEDY, "-t", 1, "--precision", precision))
-            for variant in (("-t", 2), ("-t", 1, "--prompt-chunk", 7)):
-                with self.subTest(format=export_format, precision=precision, variant=variant):
-                    self.assertEqual(answer(self.generate_json(model, *GREEDY, "--precision", precision, *variant)), expected)
+            flags = (*GREEDY, "--precision", precision, "--kv-cache-dtype", cache)
+            expected = answer(self.generate_json(model, *flags, "-t", 1))
+            for variant in (("-t", 2), ("-t", 1, "--prompt-chunk", 7), ("-t", 1, "--speculate", "mtp", "--always-draft")):
+                with self.subTest(format=export_format, precision=precision, cache=cache, variant=variant):
+                    self.assertEqual(answer(self.generate_json(model, *flags, *variant)), expected)
 
     def test_naive_attention_gives_the_same_answer(self):
         model = support.endless_model("f32")

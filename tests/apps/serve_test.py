@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import re
 import signal
 import socket
 import threading
@@ -65,7 +66,7 @@ class Life(CommandLineCase):
             text = "\n".join(running.lines)
             self.assertRegex(text, r"\Alistening on http://127\.0\.0\.1:\d+, loading ")
             self.assertRegex(text, r"\nmodel pet: deepseek_v3, F32 weights, context 512 tokens\n")
-            self.assertRegex(text, r"\ncache \d+ tokens, \d+ full-length requests\nready on http://127\.0\.0\.1:\d+\Z")
+            self.assertRegex(text, r"\ncache \d+ tokens, \d+ full-length requests, FP32\nready on http://127\.0\.0\.1:\d+\Z")
             self.assertEqual(running.ask("GET", "/health")[0], 200)
             models = json.loads(running.ask("GET", "/v1/models")[2])
             self.assertEqual([m["id"] for m in models["data"]], ["pet", "other"])
@@ -154,13 +155,15 @@ class PrefixCacheDirectory(CommandLineCase):
             again, cached = self.ask(running)
             self.assertEqual((again, cached), (choices, 0))
 
-    def test_another_precision_does_not_use_them(self):
+    def test_another_precision_or_dtype_does_not_use_them(self):
         directory = support.fresh_directory()
-        with server("--prefix-cache-dir", directory) as running:
-            self.ask(running)
-            self.assertEqual(running.end()[0], 0)
-        with server("--prefix-cache-dir", directory, "--precision", "bf16") as running:
-            self.assertIn("prefix cache discarded", "\n".join(running.lines))
+        for flags in (("--precision", "bf16"), ("--precision", "bf16", "--kv-cache-dtype", "fp8")):
+            with self.subTest(flags=flags):
+                with server("--prefix-cache-dir", directory) as running:
+                    self.ask(running)
+                    self.assertEqual(running.end()[0], 0)
+                with server("--prefix-cache-dir", directory, *flags) as running:
+                    self.assertIn("prefix cache discarded", "\n".join(running.lines))
 
 
 class Verification(CommandLineCase):
@@ -194,11 +197,23 @@ class Flags(CommandLineCase):
                       ("--context-length", 256, "--max-running-requests", 4), ("--ctx-size", 256, "--parallel", 4)):
             with self.subTest(flags=flags), server(*flags, "--alias", "x") as running:
                 self.assertIn("context 256 tokens", running.lines[1])
-                self.assertEqual(running.lines[2], "cache 1024 tokens, 4 full-length requests")
+                self.assertEqual(running.lines[2], "cache 1024 tokens, 4 full-length requests, FP32")
 
     def test_cache_tokens_are_as_given(self):
         with server("--cache-tokens", 640) as running:
-            self.assertEqual(running.lines[2], "cache 640 tokens, 1 full-length requests")
+            self.assertEqual(running.lines[2], "cache 640 tokens, 1 full-length requests, FP32")
+
+    def test_a_cache_in_fp8_holds_more_tokens_in_the_same_memory(self):
+        config = json.loads((support.tiny_model() / "config.json").read_text())
+        latent, rope = config["kv_lora_rank"], config["qk_rope_head_dim"]
+        token_bytes = {"bf16": 2 * (latent + rope), "fp8": latent + 2 * rope + -(-latent // 128)}
+        tokens = {}
+        for dtype in token_bytes:
+            with server("--max-memory", "200MB", "--max-num-seqs", 100000, "--kv-cache-dtype", dtype) as running:
+                found = re.fullmatch(r"cache (\d+) tokens, (\d+) full-length requests, (\w+)", running.lines[2])
+                tokens[dtype], requests = int(found.group(1)), int(found.group(2))
+                self.assertEqual((requests, found.group(3)), (tokens[dtype] // 512, dtype.upper()))
+        self.assertAlmostEqual(tokens["fp8"] / tokens["bf16"], token_bytes["bf16"] / token_bytes["fp8"], places=3)
 
     def test_keys_from_flag_environment_and_file(self):
         keys = support.fresh_directory() / "keys"

@@ -24,9 +24,11 @@ TEST(LatentCache, RoundsItsRoomUpToPages) {
 
 TEST(LatentCache, HoldsLatentAndRopeKeyOfEveryLayer) {
   const LatentCache wide(config(), DType::kF32, 64), narrow(config(), DType::kBF16, 64);
+  const LatentCache fp8(config(), DType::kE4M3, 64);
   EXPECT_EQ(wide.num_layers(), 3);
   EXPECT_EQ(wide.layer_bytes(), 64 * (19 + 6) * 4);
   EXPECT_EQ(narrow.layer_bytes(), 64 * (19 + 6) * 2);
+  EXPECT_EQ(fp8.layer_bytes(), 64 * (19 + 6 * 2 + 1)) << "codes, rope keys in BF16, one scale";
 }
 
 TEST(LatentCache, GivesEachPageOnceAndThenSaysItIsFull) {
@@ -226,9 +228,13 @@ TEST(SequenceCache, TakesBackWhatItPublishedUnlessOthersHaveIt) {
   EXPECT_EQ(probe.find_prefix(prompt.tokens, prompt.hashes).size(), 3u);
 }
 
+float latent_number(float base, int64_t t, int64_t c) {
+  return static_cast<float>((t + c + static_cast<int64_t>(base)) % 16) - 4;
+}
+
 TEST(SequenceCache, ReadsBackWhatWasWrittenAcrossPages) {
   for (const std::string& name : available_kernels()) {
-    for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    for (const DType dtype : {DType::kF32, DType::kBF16, DType::kE4M3}) {
       ThreadPool pool(1);
       const auto kernels = make_kernels(name, pool);
       ASSERT_TRUE(kernels);
@@ -246,8 +252,8 @@ TEST(SequenceCache, ReadsBackWhatWasWrittenAcrossPages) {
         std::vector<int64_t> positions;
         for (int64_t t = 0; t < 150; ++t) {
           positions.push_back(t);
-          // Small integers: exact in BF16.
-          for (int64_t c = 0; c < 19; ++c) latent.ptr<float>()[t * 19 + c] = base + static_cast<float>((t + c) % 64);
+          // Small integers: exact in BF16, and those of a latent in E4M3.
+          for (int64_t c = 0; c < 19; ++c) latent.ptr<float>()[t * 19 + c] = latent_number(base, t, c);
           for (int64_t r = 0; r < 6; ++r) rope.ptr<float>()[t * 6 + r] = -base - static_cast<float>((t * r) % 64);
         }
         (*kernels)->append_latents(latent, rope, positions, target.layers()[layer]);
@@ -264,7 +270,7 @@ TEST(SequenceCache, ReadsBackWhatWasWrittenAcrossPages) {
         const auto base = static_cast<float>(layer);
         for (int64_t t = 0; t < 150; ++t) {
           for (int64_t c = 0; c < 19; ++c) {
-            wrong += latent.ptr<float>()[t * 19 + c] != base + static_cast<float>((t + c) % 64);
+            wrong += latent.ptr<float>()[t * 19 + c] != latent_number(base, t, c);
           }
           for (int64_t r = 0; r < 6; ++r) {
             wrong += rope.ptr<float>()[t * 6 + r] != -base - static_cast<float>((t * r) % 64);

@@ -49,7 +49,13 @@ class PrefixStoreTest : public ::testing::Test {
   Path path() const { return directory_.path() / "pages"; }
 };
 
-TEST_F(PrefixStoreTest, AnotherEngineFindsThePagesToTheSameBits) {
+/// With a cache of each dtype.
+class PrefixStoreOf : public PrefixStoreTest, public ::testing::WithParamInterface<DType> {};
+INSTANTIATE_TEST_SUITE_P(Caches, PrefixStoreOf, ::testing::Values(DType::kF32, DType::kE4M3),
+                         [](const auto& instance) { return std::string(name_of(instance.param)); });
+
+TEST_P(PrefixStoreOf, AnotherEngineFindsThePagesToTheSameBits) {
+  options_.cache_dtype = GetParam();
   Engine first = engine();
   const auto long_one = prompt(200, 1);
   auto branch = long_one;
@@ -119,6 +125,12 @@ TEST_F(PrefixStoreTest, PagesOfAnotherModelAreRefused) {
   options_.precision = Precision::kBF16;
   Engine bf16 = engine();
   EXPECT_FALSE(bf16.load_prefixes(path(), 7));
+  options_.precision = Precision::kF32;
+  for (const DType dtype : {DType::kBF16, DType::kE4M3}) {
+    options_.cache_dtype = dtype;
+    Engine rounded = engine();
+    EXPECT_NE(rounded.load_prefixes(path(), 7).error().text.find("another model"), std::string::npos);
+  }
 }
 
 }  // namespace

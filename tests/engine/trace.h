@@ -55,6 +55,7 @@ struct TraceOptions {
   int threads = 1;
   int64_t chunk = 4096;
   Precision precision = Precision::kF32;
+  std::optional<DType> cache_dtype;  // none: default_cache_dtype
   GenerationForm generation = GenerationForm::kAbsorbed;
 };
 
@@ -63,7 +64,7 @@ inline std::vector<Trace> trace(const Model& model, const TraceOptions& options,
   ThreadPool pool(options.threads);
   const auto kernels = make_kernels(options.kernels, pool);
   EXPECT_TRUE(kernels) << kernels.error().text;
-  LatentCache cache(model.config, options.precision == Precision::kBF16 ? DType::kBF16 : DType::kF32, 4096);
+  LatentCache cache(model.config, options.cache_dtype.value_or(default_cache_dtype(options.precision)), 4096);
   const Transformer transformer(model.config, model.weights);
   Runner runner(transformer, **kernels, options.precision);
   std::vector<std::unique_ptr<Sequence>> sequences;

@@ -1,6 +1,8 @@
 // Attention in BF16 on every level: against ref within the derived bound, at the edges of blocks, pages and parts, and
-// with numbers that are not finite.
+// with numbers that are not finite; and a cache in E4M3.
 #include <gtest/gtest.h>
+
+#include <array>
 
 #include "kernels/levels.h"
 #include "kernels/op_cases.h"
@@ -283,6 +285,140 @@ TEST(AttentionBf16, ABlockOfMinusInfinityCountsForNothing) {
     make("ref", pool)->mla_prefill(prefill_args(o, s, "kv", "exact"));
     for (int64_t i = 64 * s.value; i < o.blocks["out"].numel(); ++i) {
       ASSERT_LE(std::fabs(o.blocks["out"].real(i) - o.blocks["exact"].real(i)), 0x1p-7 * 5) << level << " " << i;
+    }
+  }
+}
+
+/// A cache in E4M3, and one in `plain` that holds the numbers read back from it.
+struct TwoCaches {
+  static constexpr int64_t kKeys = 2112;
+  TwoCaches(Kernels& k, DType plain, int64_t width, int64_t rope_width, double magnitude)
+      : latent(width), rope(rope_width) {
+    o.input("c", {kKeys, latent}, magnitude), o.input("r", {kKeys, rope});
+    o.output("c.read", {kKeys, latent}), o.output("r.read", {kKeys, rope});
+    for (int64_t i = 0; i < kKeys; ++i) positions.push_back(i);
+    fp8 = cache_of("fp8", DType::kE4M3, fp8_addresses);
+    other = cache_of("other", plain, other_addresses);
+    k.append_latents(o.at("c"), o.at("r"), positions, fp8);
+    k.gather_latents(fp8, o.at("c.read"), o.at("r.read"));
+    k.append_latents(o.at("c.read"), o.at("r.read"), positions, other);
+  }
+  LatentPages cache_of(const std::string& name, DType dtype, std::vector<void*>& addresses) {
+    const int64_t page_bytes = 64 * LatentPages::token_bytes(dtype, latent, rope);
+    o.blocks[name] = Block(DType::kU8, {kKeys / 64, page_bytes});
+    for (int64_t p = 0; p < kKeys / 64; ++p) addresses.push_back(o.blocks[name].data() + p * page_bytes);
+    return {addresses, dtype, latent, rope};
+  }
+  Operands o;
+  int64_t latent, rope;
+  std::vector<int64_t> positions;
+  std::vector<void*> fp8_addresses, other_addresses;
+  LatentPages fp8, other;
+};
+
+TEST(LatentPagesE4M3, AreReadAsTheNumbersTheyHold) {
+  ThreadPool pool(2);
+  for (const std::string& level : levels()) {
+    const auto kernels = make(level, pool);
+    for (const auto& [heads, latent, rope] : {std::array<int64_t, 3>{5, 256, 32}, {17, 147, 5}, {3, 16, 2}}) {
+      for (const Precision precision : {Precision::kBF16, Precision::kF32}) {
+        const DType plain = precision == Precision::kBF16 ? DType::kBF16 : DType::kF32;
+        TwoCaches c(*kernels, plain, latent, rope, 1);
+        const auto rows = static_cast<int64_t>(kPositions.size());
+        c.o.input("q", {rows, heads, latent}), c.o.input("qr", {rows, heads, rope});
+        c.o.output("fp8.out", {rows, heads, latent}), c.o.output("other.out", {rows, heads, latent});
+        const auto decode = [&](const LatentPages& cache, const char* out) {
+          const std::vector<LatentPages> caches(kPositions.size(), cache);
+          kernels->mla_decode({c.o.at("q"), c.o.at("qr"), caches, kPositions, 0.1, c.o.at(out), precision});
+        };
+        decode(c.fp8, "fp8.out");
+        decode(c.other, "other.out");
+        EXPECT_TRUE(c.o.blocks["fp8.out"].bytes_equal(c.o.blocks["other.out"]))
+            << level << " " << latent << "+" << rope;
+      }
+    }
+  }
+}
+
+// Four bits of precision in the normal range of a tile, steps of 2^-9 times its scale below it; the scale is at most
+// twice what maps the largest number to 448. Rope keys are BF16.
+TEST(LatentPagesE4M3, AreAsCloseAsTheirBits) {
+  ThreadPool pool(1);
+  for (const double magnitude : {1e-3, 1.0, 1e4}) {
+    TwoCaches c(*make("cpu", pool), DType::kF32, 300, 16, magnitude);
+    double worst = 0;
+    for (int64_t t = 0; t < TwoCaches::kKeys; ++t) {
+      for (int64_t begin = 0; begin < 300; begin += 128) {
+        double most = 1e-4;
+        const int64_t end = std::min<int64_t>(300, begin + 128);
+        for (int64_t i = begin; i < end; ++i) most = std::fmax(most, std::fabs(c.o.blocks["c"].real(t * 300 + i)));
+        for (int64_t i = begin; i < end; ++i) {
+          const double x = c.o.blocks["c"].real(t * 300 + i), read = c.o.blocks["c.read"].real(t * 300 + i);
+          ASSERT_LE(std::fabs(read - x), std::fmax(0x1p-4 * std::fabs(x), 0x1p-10 * 2 * most / 448)) << t << " " << i;
+          worst = std::fmax(worst, std::fabs(read - x) / std::fabs(x));
+        }
+      }
+      for (int64_t i = t * 16; i < (t + 1) * 16; ++i) {
+        const auto key = static_cast<float>(c.o.blocks["r"].real(i));
+        ASSERT_EQ(c.o.blocks["r.read"].real(i), to_float(to_bf16(key)));
+      }
+    }
+    EXPECT_GT(worst, 0x1p-5) << "more bits than E4M3 has";
+  }
+}
+
+TEST(LatentPagesE4M3, KeepWhatIsNotFinite) {
+  ThreadPool pool(1);
+  std::vector<std::string> names = levels();
+  names.emplace_back("ref");
+  for (const std::string& level : names) {
+    const auto kernels = make(level, pool);
+    TwoCaches c(*kernels, DType::kF32, 200, 4, 1);
+    Block &latents = c.o.blocks["c"], &read = c.o.blocks["c.read"];
+    const std::vector<double> before = [&] {
+      std::vector<double> all;
+      for (int64_t i = 0; i < 4 * 200; ++i) all.push_back(read.real(i));
+      return all;
+    }();
+    latents.set(200 + 130, std::nan(""));  // token 1, its second tile
+    latents.set(2 * 200 + 5, -HUGE_VAL);   // token 2, its first tile
+    kernels->append_latents(c.o.at("c").rows(0, 4), c.o.at("r").rows(0, 4), std::span(c.positions).first(4), c.fp8);
+    kernels->gather_latents(c.fp8, c.o.at("c.read"), c.o.at("r.read"));
+    for (int64_t i = 0; i < 4 * 200; ++i) {
+      const bool is_lost = i == 200 + 130 || (i >= 2 * 200 && i < 2 * 200 + 128);
+      ASSERT_EQ(std::isnan(read.real(i)), is_lost) << level << " " << i;
+      if (!is_lost) {
+        ASSERT_EQ(read.real(i), before[static_cast<size_t>(i)]) << level << " " << i;
+      }
+    }
+  }
+}
+
+TEST(LatentPagesE4M3, AnInfinityIsSeenByThoseWhoseKeyItIs) {
+  ThreadPool pool(1);
+  for (const std::string& level : levels()) {
+    const auto kernels = make(level, pool);
+    for (const Precision precision : {Precision::kBF16, Precision::kF32}) {
+      TwoCaches c(*kernels, DType::kF32, 256, 8, 1);
+      const std::vector<int64_t> positions = {69, 70, 130};
+      c.o.input("q", {3, 2, 256}), c.o.input("qr", {3, 2, 8});
+      c.o.output("before", {3, 2, 256}), c.o.output("after", {3, 2, 256});
+      const auto decode = [&](const char* out) {
+        const std::vector<LatentPages> caches(3, c.fp8);
+        kernels->mla_decode({c.o.at("q"), c.o.at("qr"), caches, positions, 0.1, c.o.at(out), precision});
+      };
+      decode("before");
+      c.o.blocks["c"].set(70 * 256 + 200, HUGE_VAL);
+      kernels->append_latents(c.o.at("c").rows(70, 1), c.o.at("r").rows(70, 1), std::span(c.positions).subspan(70, 1),
+                              c.fp8);
+      decode("after");
+      for (int64_t i = 0; i < 3 * 2 * 256; ++i) {
+        if (i < 2 * 256) {
+          ASSERT_EQ(c.o.blocks["after"].real(i), c.o.blocks["before"].real(i)) << level << " " << i;
+        } else {
+          ASSERT_TRUE(std::isnan(c.o.blocks["after"].real(i))) << level << " " << i;
+        }
+      }
     }
   }
 }

@@ -3,7 +3,9 @@
 
 #include <array>
 #include <memory>
+#include <numeric>
 
+#include "kernels/ref/ref.h"
 #include "numerics/panels.h"
 
 namespace fathom::op_cases {
@@ -544,10 +546,31 @@ void add_attention(std::vector<OpCase>& cases) {
     int64_t t, h, latent, rope;
     DType dtype;
   };
-  for (const Decode& s : {Decode{1, 1, 4, 2, DType::kF32}, Decode{3, 5, 32, 16, DType::kF32},
-                          Decode{2, 9, 40, 6, DType::kBF16}, Decode{4, 16, 64, 16, DType::kBF16}}) {
+  for (const Decode& s :
+       {Decode{1, 1, 4, 2, DType::kF32}, Decode{3, 5, 32, 16, DType::kF32}, Decode{2, 9, 40, 6, DType::kBF16},
+        Decode{4, 16, 64, 16, DType::kBF16}, Decode{3, 3, 19, 5, DType::kE4M3}, Decode{2, 17, 256, 32, DType::kE4M3}}) {
     const std::string shape = std::string(fathom::name_of(s.dtype)) + "_" + name_of_shape({s.t, s.h, s.latent, s.rope});
     constexpr int64_t kPages = 3;
+    const auto cache_of = [=](const Operands& o, std::array<void*, kPages>& pages) {
+      const DType stored = s.dtype == DType::kF32 ? o.real : s.dtype;
+      for (int64_t p = 0; p < kPages; ++p) {
+        pages[static_cast<size_t>(p)] =
+            o.blocks.at("pages").data() + p * 64 * LatentPages::token_bytes(stored, s.latent, s.rope);
+      }
+      return LatentPages{pages, stored, s.latent, s.rope};
+    };
+    const auto make_pages = [=](Operands& o) {
+      const DType stored = s.dtype == DType::kF32 ? o.real : s.dtype;
+      const int64_t rows = kPages * 64, row_bytes = LatentPages::token_bytes(stored, s.latent, s.rope);
+      // As bytes where a page is no matrix of numbers.
+      o.blocks["pages"] =
+          stored == DType::kE4M3 ? Block(DType::kU8, {rows, row_bytes}) : Block(stored, {rows, s.latent + s.rope});
+      o.input("latents", {rows, s.latent}), o.input("keys", {rows, s.rope});
+      std::vector<int64_t> positions(static_cast<size_t>(rows));
+      std::iota(positions.begin(), positions.end(), 0);
+      std::array<void*, kPages> pages;
+      RefKernels().append_latents(o.at("latents"), o.at("keys"), positions, cache_of(o, pages));
+    };
     for (const Precision precision : {Precision::kF32, Precision::kBF16}) {
       const bool in_bf16 = precision == Precision::kBF16;
       cases.push_back({.name = (in_bf16 ? "mla_decode_bf16_" : "mla_decode_") + shape,
@@ -556,18 +579,12 @@ void add_attention(std::vector<OpCase>& cases) {
                            [=](Operands& o) {
                              o.input("q", {s.t, s.h, s.latent}), o.input("qr", {s.t, s.h, s.rope});
                              o.output("out", {s.t, s.h, s.latent});
-                             o.weight("pages", s.dtype, kPages * 64, s.latent + s.rope, 1);
+                             make_pages(o);
                            },
                        .run =
                            [=](Kernels& k, Operands& o) {
                              std::array<void*, kPages> pages;
-                             for (int64_t p = 0; p < kPages; ++p) {
-                               pages[static_cast<size_t>(p)] =
-                                   o.blocks["pages"].data() + p * 64 * (s.latent + s.rope) * size_of(s.dtype);
-                             }
-                             const std::vector<LatentPages> caches(
-                                 static_cast<size_t>(s.t),
-                                 LatentPages{pages, s.dtype == DType::kF32 ? o.real : s.dtype, s.latent, s.rope});
+                             const std::vector<LatentPages> caches(static_cast<size_t>(s.t), cache_of(o, pages));
                              std::vector<int64_t> positions;
                              for (int64_t t = 0; t < s.t; ++t) positions.push_back((t * 61 + 2) % 192);
                              k.mla_decode({.q_latent = o.at("q"),
@@ -587,17 +604,13 @@ void add_attention(std::vector<OpCase>& cases) {
                      .setup =
                          [=](Operands& o) {
                            o.input("latent", {s.t, s.latent}), o.input("rope", {s.t, s.rope});
-                           o.weight("pages", s.dtype, kPages * 64, s.latent + s.rope, 1);
+                           make_pages(o);
                            o.output("c", {130, s.latent}), o.output("r", {130, s.rope});
                          },
                      .run =
                          [=](Kernels& k, Operands& o) {
                            std::array<void*, kPages> pages;
-                           for (int64_t p = 0; p < kPages; ++p) {
-                             pages[static_cast<size_t>(p)] =
-                                 o.blocks["pages"].data() + p * 64 * (s.latent + s.rope) * size_of(s.dtype);
-                           }
-                           const LatentPages cache{pages, s.dtype == DType::kF32 ? o.real : s.dtype, s.latent, s.rope};
+                           const LatentPages cache = cache_of(o, pages);
                            std::vector<int64_t> positions;
                            for (int64_t t = 0; t < s.t; ++t) positions.push_back(62 + t);
                            k.append_latents(o.at("latent"), o.at("rope"), positions, cache);

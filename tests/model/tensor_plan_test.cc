@@ -55,6 +55,9 @@ TEST(TensorPlan, SizesTheLatentCache) {
   EXPECT_EQ(kv_cache_bytes_per_token(config_of("deepseek-v2")), 69'120);
   EXPECT_EQ(kv_cache_bytes_per_token(config_of("deepseek-v3")), 70'272);
   EXPECT_EQ(kv_cache_bytes_per_token(config_of("glm-4.7-flash")), 54'144);
+  EXPECT_EQ(kv_cache_bytes_per_token(config_of("deepseek-v3"), DType::kF32), 2 * 70'272);
+  // FlashMLA's token has 656 bytes; a scale is one byte here and four there.
+  EXPECT_EQ(kv_cache_bytes_per_token(config_of("deepseek-v3"), DType::kE4M3), 61 * (656 - 4 * 3));
 }
 
 TEST(TensorPlan, HasTheNamesAndShapesOfV3) {

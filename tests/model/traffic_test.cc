@@ -27,12 +27,11 @@ TEST(Traffic, CountsWhatADecodeStepReads) {
   const int64_t vectors = c.num_hidden_layers * norms + d + moe_layers * c.n_routed_experts;  // with the router bias
   EXPECT_EQ(traffic.step_bytes, 4 * (macs - moe_layers * c.num_experts_per_tok * expert + c.vocab_size * d + vectors));
   EXPECT_EQ(traffic.embedding_row_bytes, 4 * d);
-  EXPECT_EQ(traffic.cache_numbers_per_token, c.num_hidden_layers * c.latent_width());
 
   // One token reads exactly the experts it chose; ten tokens of cache in BF16.
   const int64_t chosen = 4 * moe_layers * c.num_experts_per_tok * expert;
   EXPECT_DOUBLE_EQ(
-      decode_step_bytes(traffic, 1, 10, 2),
+      decode_step_bytes(traffic, 1, 10, kv_cache_bytes_per_token(c, DType::kBF16)),
       static_cast<double>(traffic.step_bytes + chosen + 4 * d + 10 * 2 * c.num_hidden_layers * c.latent_width()));
   EXPECT_DOUBLE_EQ(prompt_operations(traffic, 7), 2.0 * static_cast<double>(7 * macs + c.vocab_size * d));
 }

@@ -3,6 +3,7 @@
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/operands.h"
+#include "numerics/fp8.h"
 
 namespace fathom {
 
@@ -44,7 +45,8 @@ cpu::PrefillTask prefill_task(const MlaPrefillArgs& a) {
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 void check_pages(const LatentPages& pages, int64_t positions) {
-  check(pages.dtype == DType::kF32 || pages.dtype == DType::kBF16, "latent pages are F32 or BF16");
+  check(pages.dtype == DType::kF32 || pages.dtype == DType::kBF16 || pages.dtype == DType::kE4M3,
+        "latent pages are F32, BF16 or E4M3");
   check(ceil_div(positions, LatentPages::kPageTokens) <= static_cast<int64_t>(pages.pages.size()),
         "the position has a page");
 }
@@ -322,6 +324,17 @@ void CpuKernels::append_latents(Tensor latent, Tensor k_rope, std::span<const in
     const int64_t position = positions[static_cast<size_t>(t)];
     check(position >= 0, "positions are not negative");
     check_pages(pages, position + 1);
+    if (pages.dtype == DType::kE4M3) {
+      const auto out = E4M3Latent::of(pages, position);
+      for (int64_t begin = 0; begin < width; begin += kScaleBlock) {
+        float scale = 0;
+        level_.quantize_row(row(latent, t) + begin, true, &out.codes[begin].bits, &scale,
+                            std::min(kScaleBlock, width - begin));
+        out.scales[begin / kScaleBlock] = to_e8m0(scale);
+      }
+      level_.copy_to_bf16(row(k_rope, t), &out.rope->bits, rope);
+      return;
+    }
     void* page = pages.pages[static_cast<size_t>(position / LatentPages::kPageTokens)];
     const int64_t at = position % LatentPages::kPageTokens * pages.width();
     if (pages.dtype == DType::kF32) {
@@ -342,6 +355,12 @@ void CpuKernels::gather_latents(const LatentPages& pages, Tensor latent, Tensor 
   expect_f32(k_rope, count, rope);
   check_pages(pages, count);
   each(count, pages.width(), [&](int64_t s, int) {
+    if (pages.dtype == DType::kE4M3) {
+      const auto from = E4M3Latent::of(pages, s);
+      level_.decode_latent(&from.codes->bits, &from.scales->bits, width, row(latent, s));
+      level_.decode_row({.data = from.rope, .stored = cpu::Stored::kBF16}, 0, 0, rope, row(k_rope, s));
+      return;
+    }
     const cpu::MatrixRef rows = page_rows(pages, s / LatentPages::kPageTokens);
     const int64_t at = s % LatentPages::kPageTokens;
     level_.decode_row(rows, at, 0, width, row(latent, s));

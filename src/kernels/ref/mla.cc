@@ -1,9 +1,11 @@
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
 
 #include "kernels/ref/real.h"
 #include "kernels/ref/ref.h"
+#include "numerics/fp8.h"
 
 namespace fathom {
 
@@ -45,6 +47,11 @@ double kv_b_at(const Weight& kv_b, int64_t heads, int64_t head, int64_t i, int64
 }
 
 double latent_at(const LatentPages& pages, int64_t position, int64_t column) {
+  if (pages.dtype == DType::kE4M3) {
+    const auto token = E4M3Latent::of(pages, position);
+    if (column >= pages.kv_lora_rank) return to_float(token.rope[column - pages.kv_lora_rank]);
+    return to_float(token.codes[column]) * to_float(token.scales[column / kScaleBlock]);
+  }
   const int64_t row = position % LatentPages::kPageTokens;
   const void* page = pages.pages[static_cast<size_t>(position / LatentPages::kPageTokens)];
   const int64_t at = row * pages.width() + column;
@@ -52,7 +59,7 @@ double latent_at(const LatentPages& pages, int64_t position, int64_t column) {
     case DType::kF64: return static_cast<const double*>(page)[at];
     case DType::kF32: return static_cast<const float*>(page)[at];
     case DType::kBF16: return to_float(static_cast<const bf16*>(page)[at]);
-    default: check(false, "latent pages are F64, F32 or BF16"); return 0;
+    default: check(false, "latent pages are F64, F32, BF16 or E4M3"); return 0;
   }
 }
 
@@ -63,8 +70,20 @@ void set_latent(const LatentPages& pages, int64_t position, int64_t column, doub
     case DType::kF64: static_cast<double*>(page)[at] = v; return;
     case DType::kF32: static_cast<float*>(page)[at] = static_cast<float>(v); return;
     case DType::kBF16: static_cast<bf16*>(page)[at] = to_bf16(static_cast<float>(v)); return;
-    default: check(false, "latent pages are F64, F32 or BF16");
+    default: check(false, "latent pages are F64, F32, BF16 or E4M3");
   }
+}
+
+void quantize_latent(std::span<const float> latent, std::span<const float> rope, const E4M3Latent& out) {
+  for (size_t begin = 0; begin < latent.size(); begin += kScaleBlock) {
+    const size_t end = std::min(latent.size(), begin + kScaleBlock);
+    float amax = 0;
+    for (size_t i = begin; i < end; ++i) amax = std::max(amax, std::fabs(latent[i]));
+    const float scale = tile_scale_ue8m0(amax);
+    for (size_t i = begin; i < end; ++i) out.codes[i] = to_e4m3(latent[i] / scale);
+    out.scales[begin / kScaleBlock] = to_e8m0(scale);
+  }
+  for (size_t i = 0; i < rope.size(); ++i) out.rope[i] = to_bf16(rope[i]);
 }
 
 }  // namespace
@@ -228,6 +247,13 @@ void RefKernels::append_latents(Tensor latent, Tensor k_rope, std::span<const in
     const auto r = k_rope.view<const T, 2>();
     for (int64_t t = 0; t < c.extent(0); ++t) {
       const int64_t position = positions[static_cast<size_t>(t)];
+      if (pages.dtype == DType::kE4M3) {
+        std::vector<float> latent_row, rope_row;
+        for (int64_t i = 0; i < c.extent(1); ++i) latent_row.push_back(static_cast<float>(c(t, i)));
+        for (int64_t i = 0; i < r.extent(1); ++i) rope_row.push_back(static_cast<float>(r(t, i)));
+        quantize_latent(latent_row, rope_row, E4M3Latent::of(pages, position));
+        continue;
+      }
       for (int64_t i = 0; i < c.extent(1); ++i) set_latent(pages, position, i, c(t, i));
       for (int64_t i = 0; i < r.extent(1); ++i) set_latent(pages, position, c.extent(1) + i, r(t, i));
     }

@@ -1,6 +1,7 @@
 // Attention forward of a level: the naive form for prompts, and the absorbed form for generated tokens, which reads the
 // latent pages themselves. Both walk blocks of 64 absolute positions in order with an online softmax; a query's result
 // depends on the keys up to its own position alone, so chunking a prompt cannot change a bit.
+#include "kernels/cpu/level/latent_page.h"
 #include "kernels/cpu/level/micro.h"
 #include "kernels/cpu/level/ops.h"
 
@@ -138,6 +139,15 @@ void decode_heads(const DecodeTask& t, float* scratch) {
       for (int64_t s = 0; s < keys; ++s) {
         pack(static_cast<const float*>(source) + s * width, t.latent, page + s * stride);
         pack(static_cast<const float*>(source) + s * width + t.latent, t.rope, page + s * stride + rope_at);
+      }
+    } else if (t.stored == Stored::kE4M3) {
+      const E4M3Page from(source, t.latent, t.rope);
+      for (int64_t s = 0; s < keys; ++s) {
+        float* out = page + s * stride;
+        from.each_latent_of(s, [&](int64_t i, F32x16 x, int64_t) { store(out + i, x); });
+        each_vector(t.rope, [&](int64_t i, int64_t lanes) {
+          store(out + rope_at + i, load_bf16_n(from.rope + s * t.rope + i, lanes));
+        });
       }
     } else {
       for (int64_t s = 0; s < keys; ++s) {

@@ -4,6 +4,7 @@
 // product, whose columns are the values as they lie, two keys interleaved. Sums, maxima and exponentials are FP32.
 #include "kernels/cpu/level/attention_bf16.h"
 
+#include "kernels/cpu/level/latent_page.h"
 #include "kernels/cpu/level/micro.h"
 #include "kernels/cpu/level/ops.h"
 
@@ -187,9 +188,8 @@ struct Pieces {
   float *o, *m, *l;
   float* rows;  // up to 32 rows on their way into a panel
 
-  Pieces(void* scratch, int64_t depth, int64_t value, int64_t count)
+  Pieces(Cutter& cutter, int64_t depth, int64_t value, int64_t count)
       : columns(count), panel_stride(panel_elements(depth)), row_stride(x_stride(depth)), o_stride(out_stride(value)) {
-    Cutter cutter{static_cast<uint8_t*>(scratch)};
     const int64_t panels = num_panels(count);
     work = cutter.work();
     q = cutter.take<uint16_t>(panels * panel_stride);
@@ -218,7 +218,8 @@ int64_t prefill_bf16_scratch_bytes(int64_t nope, int64_t rope, int64_t value) {
 
 void prefill_tile_bf16(const PrefillTask& t, int64_t head, int64_t query_begin, int64_t query_end, void* scratch) {
   const int64_t depth = t.nope + t.rope, queries = query_end - query_begin, panels = num_panels(queries);
-  const Pieces in(scratch, depth, t.value, queries);
+  Cutter cutter{static_cast<uint8_t*>(scratch)};
+  const Pieces in(cutter, depth, t.value, queries);
   [[maybe_unused]] const Registers registers(kTileRows);
   for (int64_t i = 0; i < panels; ++i) {
     const Queries panel = in.queries(i);
@@ -273,12 +274,14 @@ void prefill_tile_bf16(const PrefillTask& t, int64_t head, int64_t query_begin, 
 }
 
 int64_t decode_bf16_scratch_bytes(int64_t latent, int64_t rope, int64_t num_heads) {
-  return scratch_bytes(latent + rope, latent, num_heads);
+  return scratch_bytes(latent + rope, latent, num_heads) + round_up(kKeyBlock * (latent + rope) * 2, 64);
 }
 
 void decode_heads_bf16(const DecodeTask& t, void* scratch) {
   const int64_t depth = t.latent + t.rope, panels = num_panels(t.num_heads);
-  const Pieces in(scratch, depth, t.latent, t.num_heads);
+  Cutter cutter{static_cast<uint8_t*>(scratch)};
+  const Pieces in(cutter, depth, t.latent, t.num_heads);
+  auto* const decoded = cutter.take<uint16_t>(kKeyBlock * depth);  // an E4M3 page in BF16
   [[maybe_unused]] const Registers registers(kTileRows);
   for (int64_t i = 0; i < panels; ++i) {
     const Queries panel = in.queries(i);
@@ -311,7 +314,10 @@ void decode_heads_bf16(const DecodeTask& t, void* scratch) {
       for (int64_t s = 0; s < keys; ++s) fill_x(page + s * depth, depth, round_up(depth, 32), in.k + s * in.row_stride);
     };
     const void* page = t.pages[begin / kKeyBlock];
-    if (t.stored == Stored::kBF16) {
+    if (t.stored == Stored::kE4M3) {
+      E4M3Page(page, t.latent, t.rope).to_bf16(keys, decoded);
+      read(static_cast<const uint16_t*>(decoded));
+    } else if (t.stored == Stored::kBF16) {
       read(static_cast<const uint16_t*>(page));
     } else {
       read(static_cast<const float*>(page));

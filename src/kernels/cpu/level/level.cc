@@ -32,6 +32,7 @@ constexpr Level kLevel = {
     .decode_heads_bf16 = decode_heads_bf16,
     .decode_bf16_scratch_bytes = decode_bf16_scratch_bytes,
     .merge_parts = merge_parts,
+    .decode_latent = decode_latent,
     .decode_row = decode_row,
     .copy_to_bf16 = copy_to_bf16,
     .rms_norm_row = rms_norm_row,

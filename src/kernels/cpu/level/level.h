@@ -131,7 +131,7 @@ struct DecodeTask {
   int64_t q_rope_head = 0;
   int64_t num_heads = 0;
   void* const* pages = nullptr;
-  Stored stored = Stored::kF32;
+  Stored stored = Stored::kF32;                           // F32, BF16 or E4M3, laid out as kernels.h LatentPages says
   int64_t latent = 0, rope = 0, begin = 0, position = 0;  // begin is 0 in FP32
   float scale = 0;
   float* out = nullptr;
@@ -207,6 +207,8 @@ struct Level {
   int64_t (*decode_bf16_scratch_bytes)(int64_t latent, int64_t rope, int64_t num_heads);
   void (*merge_parts)(const MergeTask& task);
 
+  /// The n numbers of a latent in E4M3 with E8M0 scales, one per 128.
+  void (*decode_latent)(const uint8_t* codes, const uint8_t* scales, int64_t n, float* out);
   /// Columns [begin, end) of stored row n.
   void (*decode_row)(const MatrixRef& w, int64_t n, int64_t begin, int64_t end, float* out);
   void (*copy_to_bf16)(const float* x, uint16_t* y, int64_t n);

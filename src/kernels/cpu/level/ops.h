@@ -24,6 +24,7 @@ void decode_heads_bf16(const DecodeTask& task, void* scratch);
 int64_t decode_bf16_scratch_bytes(int64_t latent, int64_t rope, int64_t num_heads);
 void merge_parts(const MergeTask& task);
 
+void decode_latent(const uint8_t* codes, const uint8_t* scales, int64_t n, float* out);
 void decode_row(const MatrixRef& w, int64_t n, int64_t begin, int64_t end, float* out);
 void copy_to_bf16(const float* x, uint16_t* y, int64_t n);
 

@@ -1,5 +1,6 @@
 // The loops of a level that walk rows: norms, activations, rotations, scores, roundings, loss and the optimizer. Each
 // row's result depends on that row alone; sums run in 16 lanes and end in the fixed tree.
+#include "kernels/cpu/level/latent_page.h"
 #include "kernels/cpu/level/operands.h"
 #include "kernels/cpu/level/ops.h"
 
@@ -40,6 +41,10 @@ void decode_row(const MatrixRef& w, int64_t n, int64_t begin, int64_t end, float
     const auto row = decltype(type)::of(w, n);
     each_vector(end - begin, [&](int64_t i, int64_t lanes) { store_n(out + i, row.load(begin + i, lanes), lanes); });
   });
+}
+
+void decode_latent(const uint8_t* codes, const uint8_t* scales, int64_t n, float* out) {
+  each_latent(codes, scales, n, [&](int64_t i, F32x16 x, int64_t lanes) { store_n(out + i, x, lanes); });
 }
 
 void copy_to_bf16(const float* x, uint16_t* y, int64_t n) {

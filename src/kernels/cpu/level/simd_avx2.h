@@ -179,6 +179,12 @@ static inline void store_bf16_partial(uint16_t* p, F32x16 a, int64_t n) {
   store_bf16(copy, a);
   for (int64_t i = 0; i < n; ++i) p[i] = copy[i];
 }
+/// Of numbers that BF16 holds.
+static inline void store_bf16_exact(uint16_t* p, F32x16 a) {
+  const __m256i packed = _mm256_packus_epi32(_mm256_srli_epi32(_mm256_castps_si256(a.lo), 16),
+                                             _mm256_srli_epi32(_mm256_castps_si256(a.hi), 16));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_permute4x64_epi64(packed, 0xD8));
+}
 static inline Bf16x32 load_bf16x32(const uint16_t* p) {
   const auto* at = reinterpret_cast<const __m256i*>(p);
   return {_mm256_loadu_si256(at), _mm256_loadu_si256(at + 1)};

@@ -132,6 +132,11 @@ static inline void store_bf16(uint16_t* p, F32x16 a) {
 static inline void store_bf16_partial(uint16_t* p, F32x16 a, int64_t n) {
   _mm512_mask_cvtepi32_storeu_epi16(p, lanes_below(n), bf16_bits(a));
 }
+/// Of numbers that BF16 holds.
+static inline void store_bf16_exact(uint16_t* p, F32x16 a) {
+  const __m512i upper = _mm512_srli_epi32(_mm512_castps_si512(a.v), 16);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(upper));
+}
 static inline Bf16x32 load_bf16x32(const uint16_t* p) { return {_mm512_loadu_si512(p)}; }
 static inline Bf16x32 load_bf16x32_partial(const uint16_t* p, int64_t n) {
   return {_mm512_maskz_loadu_epi16(static_cast<__mmask32>((uint64_t{1} << n) - 1), p)};
@@ -175,6 +180,33 @@ static inline Bf16x32 bf16_of_e4m3(const uint8_t* p) {
   __m512i value = _mm512_mask_permutexvar_epi16(normal, is_small, magnitude, small);
   value = _mm512_mask_mov_epi16(value, is_nan, _mm512_set1_epi16(0x7FC0));
   return {_mm512_or_si512(value, sign)};
+}
+/// The BF16 of every magnitude of E4M3, to look 32 codes up at once.
+struct E4M3Table {
+  __m512i at[4];  // 32 magnitudes each
+};
+static inline E4M3Table e4m3_table() {
+  E4M3Table table;
+  for (int i = 0; i < 4; ++i) {
+    uint8_t codes[32];
+    for (int n = 0; n < 32; ++n) codes[n] = static_cast<uint8_t>(32 * i + n);
+    table.at[i] = bf16_of_e4m3(codes).v;
+  }
+  return table;
+}
+/// The magnitudes times 2^exponent, which must leave all of them normal; zero and NaN stay.
+static inline E4M3Table scaled(const E4M3Table& table, int exponent) {
+  const __m512i shift = _mm512_set1_epi16(static_cast<int16_t>(exponent * 128));
+  return {{_mm512_mask_add_epi16(table.at[0], 0xFFFFFFFE, table.at[0], shift), _mm512_add_epi16(table.at[1], shift),
+           _mm512_add_epi16(table.at[2], shift), _mm512_mask_add_epi16(table.at[3], 0x7FFFFFFF, table.at[3], shift)}};
+}
+static inline Bf16x32 look_up(const E4M3Table& table, const uint8_t* codes) {
+  const __m512i code = _mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes)));
+  const __m512i low = _mm512_permutex2var_epi16(table.at[0], code, table.at[1]);
+  const __m512i high = _mm512_permutex2var_epi16(table.at[2], code, table.at[3]);
+  const __mmask32 is_high = _mm512_test_epi16_mask(code, _mm512_set1_epi16(0x40));
+  const __m512i sign = _mm512_and_si512(_mm512_slli_epi16(code, 8), _mm512_set1_epi16(static_cast<int16_t>(0x8000)));
+  return {_mm512_or_si512(_mm512_mask_mov_epi16(low, is_high, high), sign)};
 }
 /// The first and the second of each pair, widened.
 static inline F32x16 even_of(Bf16x32 a) { return {_mm512_castsi512_ps(_mm512_slli_epi32(a.v, 16))}; }

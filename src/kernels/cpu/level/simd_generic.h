@@ -141,6 +141,10 @@ static inline void store_bf16_partial(uint16_t* p, F32x16 a, int64_t n) {
   for (int64_t i = 0; i < n; ++i) p[i] = bf16_of(a.v[i]);
 }
 static inline void store_bf16(uint16_t* p, F32x16 a) { store_bf16_partial(p, a, 16); }
+/// Of numbers that BF16 holds.
+static inline void store_bf16_exact(uint16_t* p, F32x16 a) {
+  for (int i = 0; i < 16; ++i) p[i] = static_cast<uint16_t>(bits_of(a.v[i]) >> 16);
+}
 static inline Bf16x32 load_bf16x32_partial(const uint16_t* p, int64_t n) {
   Bf16x32 out;
   for (int64_t i = 0; i < 32; ++i) out.v[i] = i < n ? p[i] : uint16_t{0};

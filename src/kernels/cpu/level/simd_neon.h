@@ -180,6 +180,10 @@ static inline void store_bf16_partial(uint16_t* p, F32x16 a, int64_t n) {
   store_bf16(copy, a);
   for (int64_t i = 0; i < n; ++i) p[i] = copy[i];
 }
+/// Of numbers that BF16 holds.
+static inline void store_bf16_exact(uint16_t* p, F32x16 a) {
+  for (int i = 0; i < 4; ++i) vst1_u16(p + 4 * i, vshrn_n_u32(vreinterpretq_u32_f32(a.v[i]), 16));
+}
 static inline Bf16x32 load_bf16x32(const uint16_t* p) {
   return {{vld1q_u16(p), vld1q_u16(p + 8), vld1q_u16(p + 16), vld1q_u16(p + 24)}};
 }
