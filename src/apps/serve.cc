@@ -2,6 +2,7 @@
 // what it serves and where, and ends on Ctrl-C or SIGTERM after the requests in progress.
 #include <pthread.h>
 #include <signal.h>
+#include <stdio_ext.h>
 #include <sys/resource.h>
 
 #include <cstdio>
@@ -24,6 +25,7 @@ sigset_t hold_hangups() {
   sigaddset(&hangup, SIGHUP);
   ::pthread_sigmask(SIG_BLOCK, &hangup, nullptr);
   ::signal(SIGPIPE, SIG_IGN);  // a reader of our log that goes is no reason to end
+  ::signal(SIGXFSZ, SIG_IGN);  // nor is a file that may not grow: its write says so
   return hangup;
 }
 
@@ -70,9 +72,12 @@ std::string load_prefixes(Engine& engine, const Path& file, uint64_t identity) {
   return "prefix cache discarded: " + loaded.error().text;
 }
 
+/// A line of the log. That nobody can take it (a full disk) is no failure of the server.
 void say(const std::string& line) {
   std::printf("%s\n", line.c_str());
-  std::fflush(stdout);
+  if (std::fflush(stdout) == 0) return;
+  ::__fpurge(stdout);
+  std::clearerr(stdout);
 }
 
 }  // namespace

@@ -17,8 +17,9 @@ CHAT = {"messages": [{"role": "user", "content": "Hello"}], "temperature": 0, "m
 class Running:
     """A started server; lines of its standard output as they come."""
 
-    def __init__(self, *arguments, model=None, env=None):
-        self.process = support.start("serve", model or support.endless_model("f32"), "--port", 0, "-t", 1, *arguments, env=env)
+    def __init__(self, *arguments, model=None, env=None, wrap=()):
+        """`wrap`: a command that runs the program, which it gets as its further arguments."""
+        self.process = support.start("serve", model or support.endless_model("f32"), "--port", 0, "-t", 1, *arguments, env=env, wrap=wrap)
         self.lines = []
         while not self.lines or not self.lines[-1].startswith("ready on "):
             line = self.process.stdout.readline()

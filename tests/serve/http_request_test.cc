@@ -92,6 +92,8 @@ TEST(RequestReader, RefusesAmbiguousShapes) {
       {start + "Content-Length: 0x5\r\n\r\nhello", 400},
       {start + "Content-Length: 99999999999999999999999\r\n\r\nhello", 400},
       {start + "Content-Length : 5\r\n\r\nhello", 400},
+      {start + "X: a\r\n b\r\nContent-Length: 5\r\n\r\nhello", 400},
+      {start + "Transfer-Encoding:\r\n\tchunked\r\n\r\n0\r\n\r\n", 400},
       {start + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501},
       {start + "Transfer-Encoding: identity\r\n\r\nhello", 501},
       {start + "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 501},
