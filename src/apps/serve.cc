@@ -4,9 +4,12 @@
 #include <signal.h>
 #include <stdio_ext.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <ctime>
+#include <system_error>
 
 #include "apps/console.h"
 #include "apps/verbs.h"
@@ -113,6 +116,11 @@ Status serve(const ServeOptions& options) {
   if (std::error_code failed; !options.prefix_cache_dir.empty()) {
     std::filesystem::create_directories(options.prefix_cache_dir, failed);
     if (failed) return io_error("--prefix-cache-dir: " + options.prefix_cache_dir + ": " + failed.message());
+    // Now, and not when everything is lost that was to be kept.
+    if (::access(options.prefix_cache_dir.c_str(), W_OK | X_OK) != 0) {
+      return io_error("--prefix-cache-dir: " + options.prefix_cache_dir + " cannot be written: " +
+                      std::generic_category().message(errno) + "; give a directory of this user's");
+    }
   }
 
   std::unique_ptr<Session> session;  // outlives the server, like the next

@@ -450,9 +450,13 @@ Status Server::listen() {
   if (!error) listener.listen(asio::socket_base::max_listen_connections, error);
   if (!error) port_ = listener.local_endpoint(error).port();
   if (error) {
-    const bool in_use = error == asio::error::address_in_use;
-    return io_error("cannot listen on " + address_text(options_) + ": " + error.message() +
-                    (in_use ? "; another program has the port, choose one with --port" : ""));
+    const char* way_out =
+        error == asio::error::address_in_use  ? "; another program has the port, choose one with --port"
+        : error == asio::error::access_denied ? "; ports below 1024 need a permission, choose another with --port"
+        : error == boost::system::errc::address_not_available
+            ? "; --host must be an address of this machine, or 0.0.0.0 for all of them"
+            : "";
+    return io_error("cannot listen on " + address_text(options_) + ": " + error.message() + way_out);
   }
   asio::co_spawn(context_, accept(), [](std::exception_ptr) {});
   return {};

@@ -230,6 +230,13 @@ class Refusals(CommandLineCase):
             port = taken.getsockname()[1]
             self.refused("serve", support.tiny_model(), "--port", port, needles=[port, "--port"])
 
+    def test_an_address_of_another_machine(self):
+        self.refused("serve", support.tiny_model(), "--host", "203.0.113.1", "--port", 0, needles=["203.0.113.1", "--host", "0.0.0.0"])
+
+    def test_a_prefix_cache_directory_that_cannot_be_written_is_known_at_the_start(self):
+        for directory in ("/proc/self", "/dev/null"):
+            self.refused("serve", support.tiny_model(), "--port", 0, "--prefix-cache-dir", directory, needles=["--prefix-cache-dir", directory])
+
     def test_values_that_do_not_fit_name_the_flag(self):
         model = support.tiny_model()
         for flag, value in (("--port", "65536"), ("--port", "http"), ("--max-num-seqs", "0"), ("--max-queue", "0"),
