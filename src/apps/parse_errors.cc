@@ -1,5 +1,6 @@
 #include "apps/parse_errors.h"
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <numeric>
 #include <utility>

@@ -2,8 +2,12 @@
 // argument is called so, and the flag that was meant is named.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <string>
+
+namespace CLI {
+class App;
+class ParseError;
+}  // namespace CLI
 
 namespace fathom::apps {
 

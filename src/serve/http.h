@@ -87,7 +87,4 @@ class HttpServer {
   virtual void stop() = 0;
 };
 
-/// The reason phrase of a status: "Not Found".
-std::string_view reason_phrase(int status);
-
 }  // namespace fathom::serve

@@ -142,5 +142,10 @@ TEST(RequestReader, SeesWhoWaitsForContinue) {
   EXPECT_TRUE(reader.expects_continue());
 }
 
+TEST(ReasonPhrase, KnowsTheStatusesOfTheApi) {
+  EXPECT_EQ(reason_phrase(200), "OK");
+  EXPECT_EQ(reason_phrase(429), "Too Many Requests");
+}
+
 }  // namespace
 }  // namespace fathom::serve

@@ -425,10 +425,5 @@ TEST_F(HttpTest, SaysWhatIsWrongWithACertificate) {
   EXPECT_NE(error(certificate, other).find(other.string()), std::string::npos);
 }
 
-TEST(ReasonPhrase, KnowsTheStatusesOfTheApi) {
-  EXPECT_EQ(reason_phrase(200), "OK");
-  EXPECT_EQ(reason_phrase(429), "Too Many Requests");
-}
-
 }  // namespace
 }  // namespace fathom::serve
