@@ -125,7 +125,7 @@ void check_raw_event(std::string_view text) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  if (size < 3) return 0;
+  if (size < 3 || size > 1024) return 0;  // an event a byte: longer ones only take longer
   constexpr ReasoningFormat kReasoning[] = {ReasoningFormat::kNone, ReasoningFormat::kAuto,
                                             ReasoningFormat::kDeepseekR1};
   constexpr ToolFormat kTools[] = {ToolFormat::kNone, ToolFormat::kDeepseekV3, ToolFormat::kDeepseekV31,
