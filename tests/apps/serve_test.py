@@ -230,6 +230,12 @@ class Refusals(CommandLineCase):
             port = taken.getsockname()[1]
             self.refused("serve", support.tiny_model(), "--port", port, needles=[port, "--port"])
 
+    def test_a_directory_that_holds_no_model(self):
+        empty = support.fresh_directory()
+        done = support.run("serve", empty, "--port", 0)
+        self.assertEqual(done.returncode, 2)
+        self.check_error_line(done.stderr, empty / "config.json", "give a directory that has it, or a *.gguf file")
+
     def test_an_address_of_another_machine(self):
         self.refused("serve", support.tiny_model(), "--host", "203.0.113.1", "--port", 0, needles=["203.0.113.1", "--host", "0.0.0.0"])
 
