@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstdlib>
-#include <map>
+#include <string_view>
 
 #include "../model/test_models.h"
 #include "engine/engine.h"
@@ -193,8 +193,10 @@ class Mixes : public ::testing::Test {
 };
 
 TEST_F(Mixes, GiveEveryRequestWhatItGetsAlone) {
-  const char* all = std::getenv("FATHOM_ALL");
-  const uint64_t num_mixes = all != nullptr && std::string(all) == "1" ? 10'000 : 200;
+  const char *all = std::getenv("FATHOM_ALL"), *wanted = std::getenv("FATHOM_MIXES");
+  const uint64_t num_mixes = wanted != nullptr                                ? std::strtoull(wanted, nullptr, 10)
+                             : all != nullptr && std::string_view(all) == "1" ? 2'000
+                                                                              : 200;
   for (uint64_t mix = 0; mix < num_mixes; ++mix) {
     if (!run_mix(mix)) break;
   }
