@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #include "apps/console.h"
+#include "apps/parse_errors.h"
 #include "apps/verbs.h"
 
 namespace fathom::apps {
@@ -237,21 +238,6 @@ class CommandLine {
     std::cout.flush();  // CLI11 prints the help with it
     const bool lost = std::fflush(stdout) != 0 || std::ferror(stdout) != 0 || !std::cout;
     return lost ? report_error(io_error("cannot write to standard output")) : 0;
-  }
-
-  /// CLI11's words, but a missing or mistyped verb is called so.
-  static std::string parse_error_text(const CLI::App& app, const CLI::ParseError& error) {
-    if (app.get_require_subcommand_min() == 0) return error.what();
-    const std::vector<std::string> rest = app.remaining();
-    if (rest.empty()) {
-      std::string verbs;
-      for (const CLI::App* verb : app.get_subcommands({})) verbs += (verbs.empty() ? "" : ", ") + verb->get_name();
-      return (app.get_parent() == nullptr ? "give a verb: " : app.get_name() + " needs a verb: ") + verbs;
-    }
-    return full_name(app) + " has no verb or flag \"" + rest.front() + "\"";
-  }
-  static std::string full_name(const CLI::App& app) {
-    return app.get_parent() == nullptr ? "fathom" : full_name(*app.get_parent()) + " " + app.get_name();
   }
 
   /// A verb with its options; `work` does it.

@@ -2,10 +2,14 @@
 // what it serves and where, and ends on Ctrl-C or SIGTERM after the requests in progress.
 #include <pthread.h>
 #include <signal.h>
+#include <stdio_ext.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <ctime>
+#include <system_error>
 
 #include "apps/console.h"
 #include "apps/verbs.h"
@@ -24,6 +28,7 @@ sigset_t hold_hangups() {
   sigaddset(&hangup, SIGHUP);
   ::pthread_sigmask(SIG_BLOCK, &hangup, nullptr);
   ::signal(SIGPIPE, SIG_IGN);  // a reader of our log that goes is no reason to end
+  ::signal(SIGXFSZ, SIG_IGN);  // nor is a file that may not grow: its write says so
   return hangup;
 }
 
@@ -70,9 +75,12 @@ std::string load_prefixes(Engine& engine, const Path& file, uint64_t identity) {
   return "prefix cache discarded: " + loaded.error().text;
 }
 
+/// A line of the log. That nobody can take it (a full disk) is no failure of the server.
 void say(const std::string& line) {
   std::printf("%s\n", line.c_str());
-  std::fflush(stdout);
+  if (std::fflush(stdout) == 0) return;
+  ::__fpurge(stdout);
+  std::clearerr(stdout);
 }
 
 }  // namespace
@@ -108,6 +116,11 @@ Status serve(const ServeOptions& options) {
   if (std::error_code failed; !options.prefix_cache_dir.empty()) {
     std::filesystem::create_directories(options.prefix_cache_dir, failed);
     if (failed) return io_error("--prefix-cache-dir: " + options.prefix_cache_dir + ": " + failed.message());
+    // Now, and not when everything is lost that was to be kept.
+    if (::access(options.prefix_cache_dir.c_str(), W_OK | X_OK) != 0) {
+      return io_error("--prefix-cache-dir: " + options.prefix_cache_dir + " cannot be written: " +
+                      std::generic_category().message(errno) + "; give a directory of this user's");
+    }
   }
 
   std::unique_ptr<Session> session;  // outlives the server, like the next

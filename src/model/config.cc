@@ -438,7 +438,11 @@ Result<ModelConfig> ModelConfig::parse(const Json& json, std::string_view where)
 Result<ModelConfig> ModelConfig::load(const Path& model_dir) {
   const Path path = model_dir / "config.json";
   const auto text = read_file(path, kMaxConfigBytes);
-  if (!text) return text.error();
+  if (!text) {
+    Error error = text.error();
+    if (error.code == ErrorCode::kNotFound) error.text += "; give a directory that has it, or a *.gguf file";
+    return error;
+  }
   const auto json = Json::parse(*text, path.string());
   if (!json) return json.error();
   return parse(*json, path.string());

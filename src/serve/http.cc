@@ -1,5 +1,9 @@
 #include "serve/http.h"
 
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include <algorithm>
 #include <array>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/awaitable.hpp>
@@ -446,9 +450,13 @@ Status Server::listen() {
   if (!error) listener.listen(asio::socket_base::max_listen_connections, error);
   if (!error) port_ = listener.local_endpoint(error).port();
   if (error) {
-    const bool in_use = error == asio::error::address_in_use;
-    return io_error("cannot listen on " + address_text(options_) + ": " + error.message() +
-                    (in_use ? "; another program has the port, choose one with --port" : ""));
+    const char* way_out =
+        error == asio::error::address_in_use  ? "; another program has the port, choose one with --port"
+        : error == asio::error::access_denied ? "; ports below 1024 need a permission, choose another with --port"
+        : error == boost::system::errc::address_not_available
+            ? "; --host must be an address of this machine, or 0.0.0.0 for all of them"
+            : "";
+    return io_error("cannot listen on " + address_text(options_) + ": " + error.message() + way_out);
   }
   asio::co_spawn(context_, accept(), [](std::exception_ptr) {});
   return {};
@@ -490,9 +498,26 @@ asio::awaitable<void> Server::accept() {
   }
 }
 
+/// A client that vanished without a word (power cut, cable) is noticed also while nothing is sent to it: probes, and an
+/// end to unacknowledged bytes that the kernel would repeat for a quarter of an hour.
+void notice_vanished(tcp::socket& socket, const HttpOptions& options) {
+  const auto set = [&](int level, int name, int64_t value) {
+    const int number = static_cast<int>(value);
+    ::setsockopt(socket.native_handle(), level, name, &number,
+                 sizeof(number));  // without it, only the timeouts are left
+  };
+  constexpr int64_t kProbes = 3;
+  set(SOL_SOCKET, SO_KEEPALIVE, 1);
+  set(IPPROTO_TCP, TCP_KEEPIDLE, options.keepalive_s);
+  set(IPPROTO_TCP, TCP_KEEPINTVL, std::max<int64_t>(1, options.keepalive_s / kProbes));
+  set(IPPROTO_TCP, TCP_KEEPCNT, kProbes);
+  set(IPPROTO_TCP, TCP_USER_TIMEOUT, options.write_timeout_ms);
+}
+
 void Server::admit(tcp::socket socket) {
   error_code ignored;
   socket.set_option(tcp::no_delay(true), ignored);
+  notice_vanished(socket, options_);
   if (options_.send_buffer_bytes > 0) {
     socket.set_option(asio::socket_base::send_buffer_size(static_cast<int>(options_.send_buffer_bytes)), ignored);
   }
@@ -551,28 +576,6 @@ Result<std::unique_ptr<HttpServer>> HttpServer::start(const HttpOptions& options
   if (auto s = server->listen(); !s) return s.error();
   server->run();
   return std::unique_ptr<HttpServer>(std::move(server));
-}
-
-std::string_view reason_phrase(int status) {
-  switch (status) {
-    case 200: return "OK";
-    case 204: return "No Content";
-    case 304: return "Not Modified";
-    case 400: return "Bad Request";
-    case 401: return "Unauthorized";
-    case 403: return "Forbidden";
-    case 404: return "Not Found";
-    case 405: return "Method Not Allowed";
-    case 406: return "Not Acceptable";
-    case 408: return "Request Timeout";
-    case 413: return "Content Too Large";
-    case 429: return "Too Many Requests";
-    case 431: return "Request Header Fields Too Large";
-    case 500: return "Internal Server Error";
-    case 501: return "Not Implemented";
-    case 503: return "Service Unavailable";
-    default: return "Error";
-  }
 }
 
 }  // namespace fathom::serve

@@ -24,7 +24,8 @@ struct HttpOptions {
   int64_t idle_timeout_ms = 75'000;               // between requests
   int64_t header_timeout_ms = 15'000;             // from the first byte (or the connection's start with TLS)
   int64_t body_timeout_ms = 60'000;
-  int64_t write_timeout_ms = 30'000;  // without any byte leaving
+  int64_t write_timeout_ms = 30'000;  // without any byte leaving, or without an answer from the client's system
+  int64_t keepalive_s = 15;           // of silence; then the client's system is asked whether it is still there
   std::string certificate_file;       // PEM chain; with its key: TLS
   std::string key_file;
 };
@@ -85,8 +86,5 @@ class HttpServer {
   /// Ends the threads; no hook and no posted work runs afterwards.
   virtual void stop() = 0;
 };
-
-/// The reason phrase of a status: "Not Found".
-std::string_view reason_phrase(int status);
 
 }  // namespace fathom::serve

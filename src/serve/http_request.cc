@@ -17,6 +17,11 @@ char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + '
 
 bool is_letter(char c) { return lower(c) >= 'a' && lower(c) <= 'z'; }
 
+/// Whether a field of the header goes on in the next line (obs-fold).
+bool has_fold(std::string_view header) {
+  return header.find("\r\n ") != std::string_view::npos || header.find("\r\n\t") != std::string_view::npos;
+}
+
 }  // namespace
 
 struct RequestReader::Parser {
@@ -55,8 +60,13 @@ size_t RequestReader::push(std::string_view bytes) {
   size_t taken = 0;
   while (taken < bytes.size() && !problem_ && !parser_->request.is_done()) {
     boost::system::error_code error;
+    const bool in_header = !header_done();
     const size_t more =
         parser_->request.put(boost::asio::const_buffer(bytes.data() + taken, bytes.size() - taken), error);
+    // The parser joins such lines; a proxy in front may have read them as something else (RFC 9112, 5.2).
+    if (in_header && has_fold(bytes.substr(taken, more))) {
+      problem_ = {400, "a header field goes on in a second line; send it in one"};
+    }
     taken += more;
     if (header_done() && !judged_) judge_header();
     if (problem_ || error == http::error::need_more) break;
@@ -113,6 +123,28 @@ HttpRequest RequestReader::take() {
   check(done(), "only a finished request is taken");
   request_.body = std::move(parser_->request.get().body());
   return std::move(request_);
+}
+
+std::string_view reason_phrase(int status) {
+  switch (status) {
+    case 200: return "OK";
+    case 204: return "No Content";
+    case 304: return "Not Modified";
+    case 400: return "Bad Request";
+    case 401: return "Unauthorized";
+    case 403: return "Forbidden";
+    case 404: return "Not Found";
+    case 405: return "Method Not Allowed";
+    case 406: return "Not Acceptable";
+    case 408: return "Request Timeout";
+    case 413: return "Content Too Large";
+    case 429: return "Too Many Requests";
+    case 431: return "Request Header Fields Too Large";
+    case 500: return "Internal Server Error";
+    case 501: return "Not Implemented";
+    case 503: return "Service Unavailable";
+    default: return "Error";
+  }
 }
 
 }  // namespace fathom::serve

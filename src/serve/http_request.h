@@ -71,4 +71,7 @@ class RequestReader {
   bool judged_ = false;
 };
 
+/// The reason phrase of a status: "Not Found".
+std::string_view reason_phrase(int status);
+
 }  // namespace fathom::serve

@@ -524,6 +524,7 @@ ApiResult<TokenizeRequest> parse_tokenize_request(const Json& body) {
   fields.text(llama ? "content" : "prompt", request.text);
   fields.boolean(llama ? "add_special" : "add_special_tokens", request.add_special_tokens);
   fields.boolean("return_token_strs", request.return_token_strs);
+  fields.boolean("with_pieces", request.with_pieces);
   if (fields.error()) return *fields.error();
   if (fields.find("messages") != nullptr) {
     auto messages = parse_messages(fields.find("messages"));

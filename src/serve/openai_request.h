@@ -95,6 +95,7 @@ struct TokenizeRequest {
   Json messages;  // null: text counts
   bool add_special_tokens = true;
   bool return_token_strs = false;  // the text of every token too
+  bool with_pieces = false;        // the same as llama.cpp says it: tokens as {id, piece}
 };
 ApiResult<TokenizeRequest> parse_tokenize_request(const Json& body);
 /// Body of /detokenize: {"tokens": [...]}.

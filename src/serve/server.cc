@@ -14,6 +14,7 @@
 #include "serve/page.h"
 #include "serve/stats.h"
 #include "serve/stream.h"
+#include "text/utf8.h"
 
 namespace fathom::serve {
 namespace {
@@ -33,6 +34,16 @@ ApiError problem_error(const HttpProblem& problem) {
                      : problem.status == 503 ? "too_many_connections"
                                              : "bad_http";
   return {.status = problem.status, .code = code, .message = problem.text, .param = {}};
+}
+
+/// The text of a token as llama.cpp's server gives it: a string, or bytes where it is only a part of characters.
+Json piece_json(const ServedModel& model, int32_t id) {
+  const auto found = model.tokenizer->bytes_of(id);
+  const std::string_view bytes = found ? *found : std::string_view{};
+  if (!first_invalid_utf8(bytes)) return Json(bytes);
+  Json list = Json::array();
+  for (const char byte : bytes) list.push(int64_t{static_cast<uint8_t>(byte)});
+  return list;
 }
 
 }  // namespace
@@ -378,7 +389,10 @@ void Server::Impl::tokenize(const std::shared_ptr<Call>& call) {
                                                 : model.tokenizer->encode(request.text, AddedTokens::kParse);
     if (!ids) return bad_parameter("prompt", ids.error().text);
     Json tokens = Json::array();
-    for (const int32_t id : *ids) tokens.push(int64_t{id});
+    for (const int32_t id : *ids) {
+      tokens.push(request.with_pieces ? Json::object().set("id", int64_t{id}).set("piece", piece_json(model, id))
+                                      : Json(int64_t{id}));
+    }
     Json body = Json::object();
     body.set("count", static_cast<int64_t>(ids->size())).set("max_model_len", model.max_model_len);
     body.set("tokens", std::move(tokens));

@@ -86,6 +86,17 @@ class Refusals(CommandLineCase):
     def test_an_unknown_flag_beside_good_ones_is_named(self):
         self.refused("generate", support.tiny_model(), "-p", "a", "--bogus", needles=["--bogus", "fathom generate --help"])
 
+    def test_a_mistyped_flag_is_answered_with_the_one_that_was_meant(self):
+        for given, meant in (("--prot", "--port"), ("--max-num-seq=4", "--max-num-seqs"), ("--apikey", "--api-key")):
+            with self.subTest(given=given):
+                self.refused("serve", support.tiny_model(), given, "8", needles=[given.split("=")[0] + "; did you mean " + meant + "?"])
+        done = self.refused("serve", support.tiny_model(), "--tensor-parallel-size", "2", needles=["--tensor-parallel-size;"])
+        self.assertNotIn("did you mean", done.stderr)
+
+    def test_a_missing_argument_and_one_too_many_are_named(self):
+        self.refused("serve", needles=["MODEL is required: model directory", "fathom serve --help"])
+        self.refused("serve", support.tiny_model(), "another", needles=['"another" is one argument too many'])
+
     def test_flags_that_would_do_nothing_are_refused(self):
         self.refused("train", "x.toml", "--precision", "f32", needles=["--precision"])
         self.refused("eval", support.tiny_model(), "--text", "x.txt", "--mla", "naive", needles=["--mla"])

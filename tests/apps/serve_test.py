@@ -18,8 +18,9 @@ CHAT = {"messages": [{"role": "user", "content": "Hello"}], "temperature": 0, "m
 class Running:
     """A started server; lines of its standard output as they come."""
 
-    def __init__(self, *arguments, model=None, env=None):
-        self.process = support.start("serve", model or support.endless_model("f32"), "--port", 0, "-t", 1, *arguments, env=env)
+    def __init__(self, *arguments, model=None, env=None, wrap=()):
+        """`wrap`: a command that runs the program, which it gets as its further arguments."""
+        self.process = support.start("serve", model or support.endless_model("f32"), "--port", 0, "-t", 1, *arguments, env=env, wrap=wrap)
         self.lines = []
         while not self.lines or not self.lines[-1].startswith("ready on "):
             line = self.process.stdout.readline()
@@ -243,6 +244,19 @@ class Refusals(CommandLineCase):
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
             self.refused("serve", support.tiny_model(), "--port", port, needles=[port, "--port"])
+
+    def test_a_directory_that_holds_no_model(self):
+        empty = support.fresh_directory()
+        done = support.run("serve", empty, "--port", 0)
+        self.assertEqual(done.returncode, 2)
+        self.check_error_line(done.stderr, empty / "config.json", "give a directory that has it, or a *.gguf file")
+
+    def test_an_address_of_another_machine(self):
+        self.refused("serve", support.tiny_model(), "--host", "203.0.113.1", "--port", 0, needles=["203.0.113.1", "--host", "0.0.0.0"])
+
+    def test_a_prefix_cache_directory_that_cannot_be_written_is_known_at_the_start(self):
+        for directory in ("/proc/self", "/dev/null"):
+            self.refused("serve", support.tiny_model(), "--port", 0, "--prefix-cache-dir", directory, needles=["--prefix-cache-dir", directory])
 
     def test_values_that_do_not_fit_name_the_flag(self):
         model = support.tiny_model()

@@ -91,9 +91,9 @@ def run(*arguments, stdin=None, env=None, cwd=None, timeout=TIMEOUT_S, preexec_f
     return done
 
 
-def start(*arguments, stdin=subprocess.DEVNULL, env=None, cwd=None):
-    """Starts fathom with pipes for its output."""
-    return subprocess.Popen([BINARY, *map(str, arguments)], stdin=stdin, stdout=subprocess.PIPE,
+def start(*arguments, stdin=subprocess.DEVNULL, env=None, cwd=None, wrap=()):
+    """Starts fathom with pipes for its output, by the command `wrap` if there is one."""
+    return subprocess.Popen([*wrap, BINARY, *map(str, arguments)], stdin=stdin, stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, env=env or environment(), cwd=cwd, text=True)
 
 

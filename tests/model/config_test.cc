@@ -329,6 +329,7 @@ TEST(ModelConfig, AcceptsADenseModel) {
 TEST(ModelConfig, LoadsFromADirectory) {
   const TempDir dir;
   EXPECT_EQ(ModelConfig::load(dir.path()).error().code, ErrorCode::kNotFound);
+  EXPECT_NE(ModelConfig::load(dir.path()).error().text.find("give a directory"), std::string::npos);
   dir.write("config.json", text_of("kimi-k2"));
   const auto config = ModelConfig::load(dir.path());
   ASSERT_TRUE(config) << config.error().text;

@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -90,6 +91,23 @@ class Client {
     fd_ = -1;
   }
   void end_sending() { ::shutdown(fd_, SHUT_WR); }
+  /// Leaves without telling the other end, as a machine that loses its power. False where the system does not permit
+  /// it.
+  bool vanish() {
+    const int on = 1;
+    if (::setsockopt(fd_, IPPROTO_TCP, TCP_REPAIR, &on, sizeof(on)) != 0) return false;
+    close();
+    return true;
+  }
+  /// Whether `fd` of this process is the other end of this connection.
+  bool is_peer_of(int fd) const {
+    const auto port = [](int socket, auto name_of) {
+      sockaddr_in address{};
+      socklen_t size = sizeof(address);
+      return name_of(socket, reinterpret_cast<sockaddr*>(&address), &size) == 0 ? int{address.sin_port} : 0;
+    };
+    return port(fd_, ::getsockname) != 0 && port(fd, ::getpeername) == port(fd_, ::getsockname);
+  }
 
   /// False when the server has closed before everything was taken.
   bool send(std::string_view bytes) {

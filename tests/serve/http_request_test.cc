@@ -92,6 +92,8 @@ TEST(RequestReader, RefusesAmbiguousShapes) {
       {start + "Content-Length: 0x5\r\n\r\nhello", 400},
       {start + "Content-Length: 99999999999999999999999\r\n\r\nhello", 400},
       {start + "Content-Length : 5\r\n\r\nhello", 400},
+      {start + "X: a\r\n b\r\nContent-Length: 5\r\n\r\nhello", 400},
+      {start + "Transfer-Encoding:\r\n\tchunked\r\n\r\n0\r\n\r\n", 400},
       {start + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501},
       {start + "Transfer-Encoding: identity\r\n\r\nhello", 501},
       {start + "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 501},
@@ -138,6 +140,11 @@ TEST(RequestReader, SeesWhoWaitsForContinue) {
   EXPECT_TRUE(reader.header_done());
   EXPECT_FALSE(reader.done());
   EXPECT_TRUE(reader.expects_continue());
+}
+
+TEST(ReasonPhrase, KnowsTheStatusesOfTheApi) {
+  EXPECT_EQ(reason_phrase(200), "OK");
+  EXPECT_EQ(reason_phrase(429), "Too Many Requests");
 }
 
 }  // namespace

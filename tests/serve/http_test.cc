@@ -190,16 +190,6 @@ TEST_F(HttpTest, LetsAClientThatSendsTooMuchReadWhy) {
   EXPECT_EQ(client.response().status, 413);
 }
 
-TEST_F(HttpTest, ASmuggledRequestIsNeverAnswered) {
-  start();
-  Client client(server_->port());
-  client.send(
-      "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
-      "GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n");
-  EXPECT_EQ(client.response().status, 400);
-  EXPECT_TRUE(client.ends());
-}
-
 TEST_F(HttpTest, NoticesAClientThatLeaves) {
   start();
   Client client(server_->port());
@@ -217,6 +207,42 @@ TEST_F(HttpTest, AnswersAClientThatOnlyStoppedSending) {
   client.end_sending();
   EXPECT_EQ(client.response().body, "half");
   EXPECT_TRUE(client.ends());
+}
+
+TEST_F(HttpTest, NoticesAClientThatVanishedWithoutAWord) {
+  options_.keepalive_s = 1;
+  start();
+  Client client(server_->port());
+  client.request("GET", "/hold");
+  ASSERT_TRUE(eventually([&] { return holding_.load(); }));
+  if (!client.vanish()) GTEST_SKIP() << "TCP_REPAIR is not permitted here";
+  EXPECT_TRUE(eventually([&] { return gone_ == 1 && server_->num_connections() == 0; }));
+}
+
+TEST_F(HttpTest, AsksSilentClientsWhetherTheyAreThere) {
+  options_.keepalive_s = 9;
+  options_.write_timeout_ms = 7000;
+  start();
+  Client client(server_->port());
+  client.request("GET", "/hold");
+  ASSERT_TRUE(eventually([&] { return holding_.load(); }));
+  bool found = false;
+  for (int fd = 0; fd < 1024; ++fd) {  // the server's end of the connection
+    if (!client.is_peer_of(fd)) continue;
+    found = true;
+    const auto option = [&](int level, int name) {
+      int value = -1;
+      socklen_t size = sizeof(value);
+      EXPECT_EQ(::getsockopt(fd, level, name, &value, &size), 0);
+      return value;
+    };
+    EXPECT_EQ(option(SOL_SOCKET, SO_KEEPALIVE), 1);
+    EXPECT_EQ(option(IPPROTO_TCP, TCP_KEEPIDLE), 9);
+    EXPECT_EQ(option(IPPROTO_TCP, TCP_KEEPINTVL) * option(IPPROTO_TCP, TCP_KEEPCNT), 9);
+    EXPECT_EQ(option(IPPROTO_TCP, TCP_USER_TIMEOUT), 7000);
+  }
+  EXPECT_TRUE(found);
+  release();
 }
 
 TEST_F(HttpTest, DropsWhoReadsTooSlowlyAndNobodyElse) {
@@ -397,11 +423,6 @@ TEST_F(HttpTest, SaysWhatIsWrongWithACertificate) {
   EXPECT_NE(error("/nonexistent", key).find("/nonexistent"), std::string::npos);
   EXPECT_NE(error(key, key).find(key.string()), std::string::npos);
   EXPECT_NE(error(certificate, other).find(other.string()), std::string::npos);
-}
-
-TEST(ReasonPhrase, KnowsTheStatusesOfTheApi) {
-  EXPECT_EQ(reason_phrase(200), "OK");
-  EXPECT_EQ(reason_phrase(429), "Too Many Requests");
 }
 
 }  // namespace

@@ -210,6 +210,9 @@ TEST_F(ServerTest, TokenizesAndBack) {
   EXPECT_EQ(tokens.find("count")->as_int(), 3);
   EXPECT_EQ(ask("POST", "/tokenize", R"({"content":"Hi"})").json().find("tokens")->dump(), "[72,105]");
   EXPECT_EQ(ask("POST", "/tokenize", R"({"messages":[{"role":"u","content":"H"}]})").json().find("count")->as_int(), 5);
+  const std::string pieces = R"({"content":"\u00e4b","with_pieces":true})";
+  EXPECT_EQ(ask("POST", "/tokenize", pieces).json().find("tokens")->dump(),
+            R"([{"id":195,"piece":[195]},{"id":164,"piece":[164]},{"id":98,"piece":"b"}])");
   EXPECT_EQ(ask("POST", "/detokenize", R"({"tokens":[72,105]})").json().find("content")->as_string(), "Hi");
   EXPECT_EQ(ask("POST", "/detokenize", R"({"tokens":[9999]})").status, 400);
   EXPECT_EQ(ask("POST", "/tokenize", "[1]").status, 400);
