@@ -23,7 +23,7 @@ MAY_INCLUDE = {
     "parallel": ["kernels", "comm"],
     "model": ["parallel", "checkpoint"],
     "engine": ["model", "text"],
-    "sim": ["parallel", "cluster"],
+    "sim": ["parallel", "cluster", "report"],
     "train": ["model", "text", "report"],
     "serve": ["engine", "text", "report"],
     "plan": ["engine", "train", "sim", "report"],
