@@ -87,21 +87,21 @@ Status check_chunks(const Schedule& s, const Cells& cells) {
   for (int rank = 0; rank < s.num_ranks(); ++rank) {
     std::vector<std::vector<int>> next(2, std::vector<int>(static_cast<size_t>(s.num_streams() * s.num_stages), 0));
     for (const Instruction& instruction : s.ranks[static_cast<size_t>(rank)]) {
-      const std::string where = at(s, rank, instruction);
+      const auto where = [&] { return at(s, rank, instruction); };
       const bool is_pair_of_f_and_b =
           instruction.is_pair() && instruction.chunks[0].op == Op::kForward && is_backward(instruction.chunks[1].op);
       if (instruction.chunks.size() != 1 && !is_pair_of_f_and_b) {
-        return invalid(where + "an instruction is one chunk, or a forward with a backward");
+        return invalid(where() + "an instruction is one chunk, or a forward with a backward");
       }
       for (const Chunk& c : instruction.chunks) {
-        if (!cells.contains(c)) return invalid(where + "no such stage or micro-batch");
+        if (!cells.contains(c)) return invalid(where() + "no such stage or micro-batch");
         if (s.rank_of[static_cast<size_t>(c.stream)][static_cast<size_t>(c.stage)] != rank) {
-          return invalid(where + "the stage is on another rank");
+          return invalid(where() + "the stage is on another rank");
         }
         uint8_t& bits = done[cells.index(c)];
         const auto needs = [&](bool holds, const char* why) -> Status {
           if (holds) return {};
-          return invalid(where + why);
+          return invalid(where() + why);
         };
         Status status;
         switch (c.op) {
@@ -127,7 +127,7 @@ Status check_chunks(const Schedule& s, const Cells& cells) {
         // Counting up is the one order that all neighbours can share without being told.
         int& expected = next[is_backward(c.op) ? 1 : 0][static_cast<size_t>(c.stream * s.num_stages + c.stage)];
         if (c.micro_batch != expected) {
-          return invalid(where + "micro-batches must pass a stage in order; expected " + std::to_string(expected));
+          return invalid(where() + "micro-batches must pass a stage in order; expected " + std::to_string(expected));
         }
         ++expected;
       }

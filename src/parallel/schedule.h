@@ -54,7 +54,7 @@ struct Schedule {
 /// The generators' bounds: more is refused.
 inline constexpr int kMaxPipelineRanks = 1024;
 inline constexpr int kMaxMicroBatches = 1 << 16;
-inline constexpr int64_t kMaxScheduleChunks = int64_t{1} << 22;
+inline constexpr int64_t kMaxScheduleChunks = int64_t{1} << 20;
 
 /// 1F1B (PipeDream-Flush, Megatron): rank r runs min(P - 1 - r, M) forwards, then one forward and one backward in turn,
 /// then the remaining backwards. Bubble (P - 1)(F + B); rank r holds at most P - r activations. Errors: sizes out of

@@ -110,7 +110,7 @@ TEST(Schedule, RefusesSizesOutOfRange) {
   EXPECT_EQ(make_1f1b(0, 4).error().text, "1f1b: 0 pipeline ranks; accepted: 1 to 1024");
   EXPECT_EQ(make_zb1p(-3, 4).error().text, "zb1p: -3 pipeline ranks; accepted: 1 to 1024");
   EXPECT_EQ(make_1f1b(4, 0).error().text, "1f1b: 0 micro-batches on 4 ranks; accepted: 1 to 65536");
-  EXPECT_EQ(make_1f1b(1024, 5000).error().text, "1f1b: 5000 micro-batches on 1024 ranks; accepted: 1 to 4096");
+  EXPECT_EQ(make_1f1b(1024, 5000).error().text, "1f1b: 5000 micro-batches on 1024 ranks; accepted: 1 to 1024");
   EXPECT_EQ(make_schedule("gpipe", 4, 8).error().text,
             "unknown schedule \"gpipe\"; accepted: 1f1b, zb1p, dualpipe, dualpipev");
 }
