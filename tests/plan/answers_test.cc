@@ -139,7 +139,7 @@ TEST(Answers, RefusesWhatDoesNotFit) {
   EXPECT_NE(refused({"training.pipeline=nan"}), "");
   EXPECT_NE(refused({"training.mfu=1.5"}), "");
   EXPECT_NE(refused({"hardware.nic_gbps=-1"}), "");
-  EXPECT_NE(refused({"fabric.kind=torus"}).find("ft2, ft3, mpft"), std::string::npos);
+  EXPECT_NE(refused({"fabric.kind=torus"}).find("mpft"), std::string::npos);
   EXPECT_NE(refused({"fabric.plane=4"}).find("fabric.planes"), std::string::npos);
 }
 
