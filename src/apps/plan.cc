@@ -134,7 +134,14 @@ Status plan(const PlanOptions& options) {
     if (!fabric) return fabric.error();
     groups.push_back(*std::move(fabric));
   }
-  if (groups.empty()) return invalid("nothing to plan: give a MODEL, --set fabric.kind=mpft, --timeline or --paper");
+  if (settings->failures.gpu_mtbf_h > 0) {
+    auto failures = plan_failures(*settings);
+    if (!failures) return failures.error();
+    groups.push_back(*std::move(failures));
+  }
+  if (groups.empty()) {
+    return invalid("nothing to plan: give a MODEL, --timeline, --paper, or --set fabric.kind or failures.gpu_mtbf_h");
+  }
   if (options.json) {
     std::printf("%s\n", to_json(groups).dump(2).c_str());
   } else {

@@ -11,6 +11,7 @@
 #include "cluster/slim_fly.h"
 #include "model/tensor_plan.h"
 #include "plan/footprint.h"
+#include "plan/goodput.h"
 #include "plan/limits.h"
 
 namespace fathom {
@@ -219,6 +220,20 @@ Result<FigureGroup> plan_fabric(const PlanSettings& settings) {
                        "switches * (base + ports * price) + links * price + endpoints * price", prices.source});
   g.figures.push_back({"price per endpoint", price->total() / endpoints, "$", "price / endpoints", prices.source});
   return g;
+}
+
+Result<FigureGroup> plan_failures(const PlanSettings& settings) {
+  const auto& f = settings.failures;
+  if (f.gpus == 0) return invalid("failures.gpus is missing: the GPUs of the job");
+  const FailureModel model{f.gpu_mtbf_h / f.gpus, f.checkpoint_min, f.restart_min};
+  const auto result = goodput(model, f.interval_min);
+  if (!result) return result.error();
+  return FigureGroup{"failures",
+                     {{"time between stops", model.mtbf_h, "h", "gpu_mtbf_h / gpus", kGiven},
+                      {"work between checkpoints", result->interval_min, "min",
+                       f.interval_min > 0 ? "as given" : "the best, near sqrt(2 * checkpoint * time between stops)",
+                       "Young 1974, Daly 2006"},
+                      {"goodput", 100 * result->share, "%", "t / (M exp(r / M) (exp((t + c) / M) - 1))", "Daly 2006"}}};
 }
 
 Result<Timeline> plan_timeline(const PlanSettings& settings) {

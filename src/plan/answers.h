@@ -42,6 +42,11 @@ struct PlanSettings {
            endpoint_dollars = 0;  // all 0: table 3's
   } fabric;
 
+  struct Failures {
+    double gpu_mtbf_h = 0;  // 0: not known
+    double gpus = 0, checkpoint_min = 0, restart_min = 0, interval_min = 0;
+  } failures;
+
   template <class V>
   void fields(V& v) {
     v("hardware.memory_gb", hardware.memory_gb, "HBM of a GPU, GB; 0: as the preset, as in all of hardware",
@@ -71,6 +76,14 @@ struct PlanSettings {
     v("serving.redundant_experts", serving.redundant_experts, "replicas of busy experts", between(0, 1 << 20));
     v("serving.batch", serving.batch, "sequences per GPU", between(1, 1 << 20));
     v("serving.context", serving.context, "tokens of a sequence", between(1, 1 << 24));
+    v("failures.gpu_mtbf_h", failures.gpu_mtbf_h, "hours between stops of one GPU's job; 0: no answer",
+      between(0, 1e12));
+    v("failures.gpus", failures.gpus, "of the job, that stops when one of them does", between(0, 1e9));
+    v("failures.checkpoint_min", failures.checkpoint_min, "minutes that the job stands still for a checkpoint",
+      between(0, 1e6));
+    v("failures.restart_min", failures.restart_min, "minutes from a stop to running again", between(0, 1e6));
+    v("failures.interval_min", failures.interval_min, "minutes of work between checkpoints; 0: the best",
+      between(0, 1e6));
     v("fabric.kind", fabric.kind, "network", one_of({"none", "ft2", "ft3", "mpft", "mrft", "dragonfly", "slimfly"}));
     v("fabric.radix", fabric.radix, "ports of a switch", between(4, 1024));
     v("fabric.planes", fabric.planes, "planes of mpft, rails of mrft", between(1, 8));
@@ -102,6 +115,10 @@ Result<std::vector<FigureGroup>> plan_model(const ModelConfig& config, const Har
 
 /// Counts and price of the fabric that the settings name (kind is not "none"). Errors: what its builder refuses.
 Result<FigureGroup> plan_fabric(const PlanSettings& settings);
+
+/// The share of time that a job keeps working under the settings' failures (gpu_mtbf_h is not 0). Errors: gpus is 0,
+/// what goodput refuses.
+Result<FigureGroup> plan_failures(const PlanSettings& settings);
 
 /// The pipeline of the settings, timed (training.pipeline is not 0).
 struct Timeline {

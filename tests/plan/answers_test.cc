@@ -111,6 +111,20 @@ TEST(Answers, FabricsWithCountsAndPrices) {
   EXPECT_EQ(value({*plan_fabric(settings({"fabric.kind=dragonfly", "fabric.groups=511"}))}, "switches"), 16352);
 }
 
+// Llama 3 on 16,384 GPUs: 419 stops in 54 days.
+TEST(Answers, FailuresOfAJob) {
+  const auto g = plan_failures(settings(
+      {"failures.gpu_mtbf_h=50677", "failures.gpus=16384", "failures.checkpoint_min=0.5", "failures.restart_min=4"}));
+  ASSERT_TRUE(g.ok());
+  EXPECT_NEAR(value({*g}, "time between stops"), 3.093, 0.001);
+  EXPECT_GT(value({*g}, "goodput"), 90);
+  EXPECT_LT(value({*g}, "goodput"), 92);
+  EXPECT_EQ(plan_failures(settings({"failures.gpu_mtbf_h=1"})).error().text,
+            "failures.gpus is missing: the GPUs of the job");
+  EXPECT_EQ(plan_failures(settings({"failures.gpu_mtbf_h=1", "failures.gpus=1"})).error().text,
+            "goodput: checkpoint_min is 0, so the best interval is none; give interval_min");
+}
+
 TEST(Answers, Timelines) {
   const auto t =
       plan_timeline(settings({"training.pipeline=4", "training.schedule=dualpipe", "training.micro_batches=10"}));
