@@ -23,7 +23,7 @@ MAY_INCLUDE = {
     "parallel": ["kernels", "comm"],
     "model": ["parallel", "checkpoint"],
     "engine": ["model", "text"],
-    "sim": ["parallel", "cluster"],
+    "sim": ["parallel", "cluster", "report"],
     "train": ["model", "text", "report"],
     "serve": ["engine", "text", "report"],
     "plan": ["engine", "train", "sim", "report"],
@@ -59,6 +59,9 @@ UNTESTED = {
     "train/pack.cc": "tests/train/dataset_test.cc",
     "train/permutation.cc": "tests/train/dataset_test.cc",
     "train/shard.cc": "tests/train/dataset_test.cc",
+    "cluster/topology.cc": "the sums and bounds of every builder; tests/cluster/fat_tree_test.cc",
+    "cluster/mpft.cc": "tests/cluster/fat_tree_test.cc holds the trees of all kinds together",
+    "cluster/mrft.cc": "as cluster/mpft.cc",
     "apps/*.cc": "tests/apps runs the program itself",
 }
 

@@ -196,6 +196,7 @@ class CommandLine {
     add_generate();
     add_serve();
     add_inspect();
+    add_plan();
     add_quantize();
     add_train();
     add_eval();
@@ -386,6 +387,32 @@ class CommandLine {
         "also the memory that weights kept so would need: bf16, fp8, int8, int4, iq4_nl, mxfp4; classes may "
         "differ: int8,experts=int4; none: as stored");
     app->add_flag("--json", o->json, "everything as JSON");
+  }
+
+  void add_plan() {
+    const auto [app, o] = verb<PlanOptions>(
+        app_, "plan", "what a model needs of a machine and a network, with formulas and sources", plan,
+        "fathom plan models/demo --hardware h200 --set serving.gpus=4\n"
+        "  fathom plan --set fabric.kind=mpft --set fabric.endpoints=2048\n"
+        "  fathom plan --timeline --set training.pipeline=4 --set training.schedule=dualpipe"
+        " --set training.micro_batches=10\n"
+        "  fathom plan --paper");
+    app->add_option("MODEL", o->model, "model directory, config.json, or ORG/NAME in the Hugging Face cache");
+    app->add_option("--hardware", o->hardware,
+                    "h800, h100, h200 or gb200-nvl72; facts can be set: hardware.nic_gbps=100");
+    app->add_option("--config", o->config, "TOML file with settings");
+    app->add_option("--set", o->overrides, "a setting: training.pipeline=16; may be given several times")
+        ->expected(1)
+        ->take_all();
+    CLI::Option* paper =
+        app->add_flag("--paper", o->paper, "the published figures of DeepSeek-V3's system beside ours");
+    app->add_flag("--timeline", o->timeline, "the pipeline of training.* as text")->excludes(paper);
+    app->add_option("--svg", o->svg, "write the pipeline as a picture to this file")->excludes(paper);
+    app->add_flag("--json", o->json, "everything as JSON, with the source of every number");
+    for (const char* flag : {"MODEL", "--hardware", "--config", "--set"}) app->get_option(flag)->excludes(paper);
+    for (const char* flag : {"MODEL", "--hardware", "--json"}) {
+      app->get_option(flag)->excludes("--timeline")->excludes("--svg");
+    }
   }
 
   void add_quantize() {

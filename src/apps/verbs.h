@@ -57,6 +57,18 @@ struct InspectOptions {
 };
 Status inspect(const InspectOptions& options);
 
+struct PlanOptions {
+  std::string model;                   // directory, ORG/NAME or a config.json
+  std::string hardware;                // a preset
+  std::string config;                  // TOML
+  std::vector<std::string> overrides;  // of its settings
+  bool paper = false;                  // instead: published figures beside ours
+  bool timeline = false;               // instead: the pipeline as text
+  std::string svg;                     // and, or instead, as a picture in this file
+  bool json = false;
+};
+Status plan(const PlanOptions& options);
+
 struct QuantizeVerbOptions {
   std::string model;
   std::string output;        // directory

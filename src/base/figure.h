@@ -1,0 +1,25 @@
+// Figure: a number with its name, unit, formula and source, so that whoever reads it can check it.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "base/json.h"
+
+namespace fathom {
+
+struct Figure {
+  std::string name;  // "KV cache per token"
+  double value = 0;
+  std::string unit;     // "B", "us", "" for a ratio or a count
+  std::string formula;  // "(kv_lora_rank + qk_rope_head_dim) * layers * 2"; empty for a datum
+  std::string source;   // "arXiv 2505.09343, table 1"
+};
+
+/// {"name", "value", "unit", "formula", "source"}; empty texts are left out. A value that is not finite is null.
+Json to_json(const Figure& figure);
+
+/// `value` with `digits` significant digits, thousands separated when it is whole: "70,272", "14.76", "1.2e-05".
+std::string figure_text(double value, int digits = 5);
+
+}  // namespace fathom

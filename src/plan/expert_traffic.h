@@ -1,0 +1,61 @@
+// ExpertTraffic: how far the router's choices travel, and what DeepEP's kernels make of it.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+namespace fathom {
+
+/// A router over `experts` experts, spread evenly over nodes of 8 GPUs, that takes `top_k` of those on `max_nodes`
+/// nodes, all choices equally likely. Node-limited routing of V3: 256, 8, 4.
+struct Gate {
+  int64_t experts = 256;
+  int64_t top_k = 8;
+  int64_t max_nodes = 4;
+};
+
+/// Expected distinct destinations of a token, exactly: of m places with e experts each, out of N = m e experts,
+/// m (1 - C(N - e, K) / C(N, K)).
+struct Spread {
+  double nodes = 0;
+  double gpus = 0;
+};
+/// nodes >= 1, and 8 * nodes divides gate.experts.
+Spread spread_of(const Gate& gate, int64_t nodes);
+
+/// DeepEP's normal kernels send a token once to each node and forward it to its GPUs. Bandwidth as DeepEP counts it
+/// (copies to the own node too), GB/s: nodes / max(remote nodes / nic, gpus * 7/8 / nvlink).
+struct NormalBandwidth {
+  double gbps = 0;
+  bool is_nvlink_bound = false;
+};
+NormalBandwidth normal_bandwidth(const Gate& gate, int64_t nodes, double nic_gbps, double nvlink_gbps);
+
+/// The two rates that fit DeepEP's published dispatch bandwidths (H800, 400G InfiniBand) within 2.5 %; combine reaches
+/// kCombineShare of them.
+inline constexpr double kDeepEpNicGbps = 43.5, kDeepEpNvlinkGbps = 126, kCombineShare = 0.95;
+
+/// A line through published latencies: us = alpha + bytes / rate.
+struct AlphaBeta {
+  double alpha_us = 0;
+  double gbps = 0;
+  double latency_us(double bytes) const { return alpha_us + bytes / (gbps * 1e3); }
+};
+
+/// DeepEP's published low-latency kernels: 128 tokens to 8 experts, hidden 7168, on EP ranks (docs of DeepEP V1, H800).
+struct LowLatency {
+  int64_t ranks;
+  double dispatch_us;
+  double combine_us;
+};
+inline constexpr std::array<LowLatency, 6> kLowLatency{
+    {{8, 77, 114}, {16, 118, 195}, {32, 155, 273}, {64, 173, 314}, {128, 192, 369}, {256, 194, 360}}};
+
+/// Bytes that leave a node's GPU in a low-latency kernel: tokens * experts * bytes per copy * (1 - 8 / ranks).
+double low_latency_bytes(double tokens, double experts, double bytes_per_copy, double ranks);
+
+/// Least squares over kLowLatency from 16 ranks up (8 stay in the node, which is another link).
+AlphaBeta fit_dispatch();  // copies of 7168 B and 56 scales
+AlphaBeta fit_combine();   // copies of 2 * 7168 B
+
+}  // namespace fathom

@@ -1,0 +1,161 @@
+// Answers: the groups that `fathom plan` prints, what moves them, and what is refused.
+#include "plan/answers.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "plan/footprint.h"
+#include "plan/paper.h"
+
+namespace fathom {
+namespace {
+
+PlanSettings settings(std::vector<std::string> overrides) {
+  auto s = load_config<PlanSettings>({.overrides = std::move(overrides)});
+  EXPECT_TRUE(s.ok()) << (s ? "" : s.error().text);
+  return s ? *s : PlanSettings{};
+}
+
+std::string refused(std::vector<std::string> overrides) {
+  const auto s = load_config<PlanSettings>({.overrides = std::move(overrides)});
+  return s ? "" : s.error().text;
+}
+
+double value(const std::vector<FigureGroup>& groups, std::string_view name) {
+  for (const FigureGroup& group : groups) {
+    for (const Figure& figure : group.figures) {
+      if (figure.name == name) return figure.value;
+    }
+  }
+  ADD_FAILURE() << "no figure " << name;
+  return std::nan("");
+}
+
+std::vector<FigureGroup> answers(const PlanSettings& s) {
+  const auto hardware = changed_hardware(*find_hardware("h800"), s);
+  EXPECT_TRUE(hardware.ok());
+  const auto groups = plan_model(paper_input().v3, *hardware, s);
+  EXPECT_TRUE(groups.ok()) << (groups ? "" : groups.error().text);
+  return groups ? *groups : std::vector<FigureGroup>{};
+}
+
+const std::vector<std::string> kV3Run = {
+    "training.pipeline=16",       "training.expert=64", "training.data=128",       "training.schedule=dualpipe",
+    "training.micro_batches=120", "training.mfu=0.39",  "training.tokens=14.8e12", "training.gpu_hour_dollars=2"};
+
+TEST(Answers, TheV3RunTakesItsPublishedTimeAndPrice) {
+  const auto groups = answers(settings(kV3Run));
+  EXPECT_EQ(value(groups, "GPUs"), 2048);
+  EXPECT_EQ(value(groups, "tokens per step"), 15360.0 * 4096);
+  EXPECT_NEAR(value(groups, "step"), 19.93, 0.05);
+  EXPECT_NEAR(value(groups, "days"), 54.25, 0.2);
+  EXPECT_NEAR(value(groups, "GPU-hours") / 2.664e6, 1, 0.003);
+  EXPECT_NEAR(value(groups, "price") / 5.328e6, 1, 0.003);
+  EXPECT_LT(value(groups, "memory of the rank"), 80);
+  const TrainingLayout layout{
+      .pipeline = 16, .expert = 64, .data = 128, .schedule = "dualpipe", .num_micro_batches = 120};
+  EXPECT_EQ(value(groups, "weights") * 1e9, training_bytes(paper_input().v3, layout)->weights);
+}
+
+TEST(Answers, NothingIsSaidOfWhatWasNotGiven) {
+  const auto groups = answers({});
+  EXPECT_EQ(groups.size(), 2u);
+  EXPECT_EQ(value(groups, "KV cache per token"), 70272);
+  auto some = kV3Run;
+  some.resize(5);
+  const auto layout_alone = answers(settings(some));
+  ASSERT_EQ(layout_alone.size(), 3u);
+  for (const Figure& figure : layout_alone[2].figures) EXPECT_NE(figure.name, "days");
+}
+
+TEST(Answers, EveryFigureHasASource) {
+  auto all = kV3Run;
+  all.insert(all.end(), {"serving.gpus=144", "serving.redundant_experts=32", "serving.batch=64"});
+  for (const FigureGroup& group : answers(settings(all))) {
+    for (const Figure& figure : group.figures) {
+      EXPECT_FALSE(figure.source.empty()) << figure.name;
+      EXPECT_TRUE(std::isfinite(figure.value)) << figure.name;
+    }
+  }
+}
+
+TEST(Answers, HardwareChangesMoveTheBounds) {
+  const std::vector<std::string> base = {"serving.gpus=144", "serving.redundant_experts=32", "serving.batch=64"};
+  const auto before = answers(settings(base));
+  auto faster = base;
+  faster.push_back("hardware.nic_effective_gbps=80");
+  const auto after = answers(settings(faster));
+  EXPECT_EQ(value(after, "step bound by network"), value(before, "step bound by network") / 2);
+  EXPECT_EQ(value(after, "step bound by memory"), value(before, "step bound by memory"));
+  EXPECT_EQ(value(before, "TPOT at least"), value(before, "step bound by network"));
+  EXPECT_EQ(value(before, "sequences that fit"),
+            std::floor((80e9 - value(before, "weights per GPU") * 1e9) / (4096.0 * 70272)));
+}
+
+TEST(Answers, FabricsWithCountsAndPrices) {
+  const auto g = plan_fabric(settings({"fabric.kind=mpft", "fabric.endpoints=2048"}));
+  ASSERT_TRUE(g.ok());
+  EXPECT_EQ(value({*g}, "switches"), 96);
+  EXPECT_EQ(value({*g}, "links leaf-spine"), 2048);
+  EXPECT_NEAR(value({*g}, "price per endpoint"), 4400, 10);
+  const auto own = plan_fabric(settings({"fabric.kind=ft2", "fabric.link_dollars=100"}));
+  EXPECT_EQ(value({*own}, "price"), 0.2048);
+  EXPECT_EQ(plan_fabric(settings({"fabric.kind=slimfly", "fabric.q=28"}))
+                .error()
+                .text.rfind("Slim Fly: q = 28 = 2 * 2 * 7, ", 0),
+            0u);
+  EXPECT_EQ(plan_fabric(settings({"fabric.kind=slimfly"})).error().text, "fabric.q is missing: a prime power, as 27");
+  EXPECT_EQ(plan_fabric(settings({"fabric.kind=dragonfly", "fabric.endpoints=5"})).error().text,
+            "fabric.endpoints: the size of a dragonfly follows from its radix and fabric.groups; leave it 0");
+  EXPECT_EQ(value({*plan_fabric(settings({"fabric.kind=dragonfly", "fabric.groups=511"}))}, "switches"), 16352);
+}
+
+// Llama 3 on 16,384 GPUs: 419 stops in 54 days.
+TEST(Answers, FailuresOfAJob) {
+  const auto g = plan_failures(settings(
+      {"failures.gpu_mtbf_h=50677", "failures.gpus=16384", "failures.checkpoint_min=0.5", "failures.restart_min=4"}));
+  ASSERT_TRUE(g.ok());
+  EXPECT_NEAR(value({*g}, "time between stops"), 3.093, 0.001);
+  EXPECT_GT(value({*g}, "goodput"), 90);
+  EXPECT_LT(value({*g}, "goodput"), 92);
+  EXPECT_EQ(plan_failures(settings({"failures.gpu_mtbf_h=1"})).error().text,
+            "failures.gpus is missing: the GPUs of the job");
+  EXPECT_EQ(plan_failures(settings({"failures.gpu_mtbf_h=1", "failures.gpus=1"})).error().text,
+            "goodput: checkpoint_min is 0, so the best interval is none; give interval_min");
+}
+
+TEST(Answers, Timelines) {
+  const auto t =
+      plan_timeline(settings({"training.pipeline=4", "training.schedule=dualpipe", "training.micro_batches=10"}));
+  ASSERT_TRUE(t.ok());
+  EXPECT_EQ(t->run.makespan, 32);
+  EXPECT_EQ(plan_timeline(settings({"training.pipeline=2", "training.chunk_times=1,2"})).error().text,
+            "training.chunk_times has 2 numbers; it must have 4: F, input gradient, W, overlapped F&B");
+  EXPECT_EQ(plan_timeline(settings({"training.pipeline=2", "training.chunk_times=0,0,0,0"})).error().text,
+            "training.chunk_times are all 0: nothing takes time");
+  EXPECT_EQ(plan_timeline({}).error().text, "training.pipeline is missing: the number of pipeline ranks");
+}
+
+TEST(Answers, RefusesWhatDoesNotFit) {
+  const auto refusal = [](std::vector<std::string> overrides) {
+    const auto groups = plan_model(paper_input().v3, *find_hardware("h800"), settings(std::move(overrides)));
+    return groups ? "" : groups.error().text;
+  };
+  EXPECT_EQ(
+      refusal({"serving.gpus=1"}).rfind("serving: the weights of one GPU are 672.9 GB, more than the 80 GB of h800", 0),
+      0u);
+  EXPECT_EQ(refusal({"serving.gpus=64", "serving.batch=1000"})
+                .rfind("serving: 1000 sequences of 4096 tokens do not fit beside the weights; at most ", 0),
+            0u);
+  EXPECT_EQ(refusal({"serving.gpus=100"}),
+            "serving: 256 routed experts do not spread evenly over 100 ranks; possible with 44 redundant experts");
+  EXPECT_NE(refused({"training.pipeline=nan"}), "");
+  EXPECT_NE(refused({"training.mfu=1.5"}), "");
+  EXPECT_NE(refused({"hardware.nic_gbps=-1"}), "");
+  EXPECT_NE(refused({"fabric.kind=torus"}).find("mpft"), std::string::npos);
+  EXPECT_NE(refused({"fabric.plane=4"}).find("fabric.planes"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace fathom

@@ -1,0 +1,76 @@
+// ExpertTraffic: expectations against draws, and the fits' constants.
+#include "plan/expert_traffic.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <numeric>
+#include <random>
+#include <set>
+#include <vector>
+
+namespace fathom {
+namespace {
+
+// Means over seeded draws of the gate.
+Spread drawn(const Gate& gate, int64_t nodes, int num_tokens) {
+  std::mt19937 random(7);
+  std::vector<int64_t> order(static_cast<size_t>(nodes));
+  std::iota(order.begin(), order.end(), 0);
+  const int64_t per_node = gate.experts / nodes, reachable = std::min(nodes, gate.max_nodes);
+  Spread sum;
+  for (int t = 0; t < num_tokens; ++t) {
+    std::shuffle(order.begin(), order.end(), random);
+    std::vector<int64_t> experts;
+    for (int64_t n = 0; n < reachable; ++n) {
+      for (int64_t e = 0; e < per_node; ++e) experts.push_back(order[static_cast<size_t>(n)] * per_node + e);
+    }
+    std::shuffle(experts.begin(), experts.end(), random);
+    std::set<int64_t> on_nodes, on_gpus;
+    for (int64_t k = 0; k < gate.top_k; ++k) {
+      on_nodes.insert(experts[static_cast<size_t>(k)] / per_node);
+      on_gpus.insert(experts[static_cast<size_t>(k)] / (per_node / 8));
+    }
+    sum.nodes += static_cast<double>(on_nodes.size());
+    sum.gpus += static_cast<double>(on_gpus.size());
+  }
+  return {sum.nodes / num_tokens, sum.gpus / num_tokens};
+}
+
+TEST(ExpertTraffic, ExpectationsAreThoseOfDraws) {
+  for (int64_t nodes : {1, 2, 4, 8, 16}) {
+    const Spread exact = spread_of({}, nodes), mean = drawn({}, nodes, 4000);
+    EXPECT_NEAR(exact.nodes, mean.nodes, 0.05) << nodes;  // 5 standard errors of a spread below 0.6
+    EXPECT_NEAR(exact.gpus, mean.gpus, 0.07) << nodes;
+  }
+  EXPECT_EQ(spread_of({}, 1).nodes, 1);
+}
+
+TEST(ExpertTraffic, NodeLimitedRoutingSavesAThird) {
+  const double limited = spread_of({}, 8).nodes, free = spread_of({.max_nodes = 8}, 8).nodes;
+  EXPECT_NEAR(limited, 3.63, 0.005);
+  EXPECT_NEAR(free, 5.295, 0.001);  // 8 (1 - (7/8)^8) = 5.25 would be with repetition
+  EXPECT_NEAR(1 - limited / free, 0.31, 0.005);
+}
+
+TEST(ExpertTraffic, FitsOfTheLowLatencyKernels) {
+  EXPECT_NEAR(fit_dispatch().alpha_us, 34.6, 0.05);
+  EXPECT_NEAR(fit_dispatch().gbps, 46.3, 0.05);
+  EXPECT_NEAR(fit_combine().alpha_us, 5.7, 0.05);
+  EXPECT_NEAR(fit_combine().gbps, 39.9, 0.05);
+  // Decode on 144 GPUs, 32 tokens to 8 experts: 73 + 93 us twice in 61 layers, 20 ms.
+  const double dispatch = fit_dispatch().latency_us(low_latency_bytes(32, 8, 7392, 144));
+  const double combine = fit_combine().latency_us(low_latency_bytes(32, 8, 14336, 144));
+  EXPECT_NEAR(dispatch, 73, 0.5);
+  EXPECT_NEAR(combine, 93, 0.5);
+  EXPECT_NEAR(2 * 61 * (dispatch + combine) / 1e3, 20.2, 0.1);
+}
+
+TEST(ExpertTraffic, TheLimitMovesFromNvlinkToTheNic) {
+  EXPECT_TRUE(normal_bandwidth({}, 2, kDeepEpNicGbps, kDeepEpNvlinkGbps).is_nvlink_bound);
+  EXPECT_FALSE(normal_bandwidth({}, 4, kDeepEpNicGbps, kDeepEpNvlinkGbps).is_nvlink_bound);
+  EXPECT_TRUE(normal_bandwidth({}, 4, 2 * kDeepEpNicGbps, kDeepEpNvlinkGbps).is_nvlink_bound);
+}
+
+}  // namespace
+}  // namespace fathom

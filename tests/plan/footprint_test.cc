@@ -1,0 +1,92 @@
+// Footprint: FLOPs in both conventions, bytes per rank against counts by hand, layouts that do not divide.
+#include "plan/footprint.h"
+
+#include <gtest/gtest.h>
+
+#include "model/tensor_plan.h"
+#include "plan/paper.h"
+
+namespace fathom {
+namespace {
+
+TEST(Footprint, BothConventionsOfTheTable) {
+  const PaperInput in = paper_input();
+  EXPECT_NEAR(training_flops(in.v3, 4096).matrices / 1e9, 219.7, 0.1);
+  EXPECT_NEAR(training_flops(in.v3, 4096).causal_attention / 1e9, 30.7, 0.05);
+  EXPECT_NEAR(training_flops(in.v3, 4096).full() / 1e9, 281.2, 0.1);
+  EXPECT_NEAR(dense_training_flops(in.llama) / 1e9, 2447.85, 0.01);
+  EXPECT_EQ(training_flops(in.v3, 8192).causal_attention, 2 * training_flops(in.v3, 4096).causal_attention);
+  // Absorbed attention: 2176 FLOPs per query, key and head.
+  EXPECT_EQ(decode_flops(in.v3, 1000) - decode_flops(in.v3, 0), 61.0 * 128 * 2176 * 1000);
+}
+
+TEST(Footprint, OneRankHoldsEverything) {
+  const ModelConfig c = paper_input().v3;
+  const auto bytes = training_bytes(c, {.micro_batch_tokens = 1});
+  ASSERT_TRUE(bytes.ok());
+  const ParameterCount count = count_parameters(c);
+  const double parameters = static_cast<double>(count.total + count.mtp);
+  EXPECT_EQ(bytes->weights, 2 * parameters);
+  EXPECT_EQ(bytes->gradients, 4 * parameters);
+  EXPECT_EQ(bytes->optimizer, 8 * parameters);
+  double saved = 0;
+  for (int64_t layer = 0; layer < 62; ++layer) saved += saved_bytes_per_token(c, layer);
+  EXPECT_EQ(bytes->activations, saved);
+}
+
+TEST(Footprint, SavedBytesOfAV3LayerByHand) {
+  const ModelConfig c = paper_input().v3;
+  const double attention = 14336 + 3072 + 1152 + 24576 + 512;
+  EXPECT_EQ(saved_bytes_per_token(c, 0), attention + 14336 + 7168 + 2 * 18432);
+  EXPECT_EQ(saved_bytes_per_token(c, 3), attention + 14336 + 1024 + 8 * (7168 + 4096) + 7168 + 4096);
+}
+
+TEST(Footprint, TheV3RunFitsItsGpus) {
+  const TrainingLayout layout{
+      .pipeline = 16, .expert = 64, .data = 128, .schedule = "dualpipe", .num_micro_batches = 120};
+  EXPECT_EQ(layout.num_gpus(), 2048);
+  const auto bytes = training_bytes(paper_input().v3, layout);
+  ASSERT_TRUE(bytes.ok());
+  EXPECT_LT(bytes->total(), 80e9);
+  EXPECT_GT(bytes->total(), 40e9);
+  // DualPipe holds two stages: twice the weights of 1F1B, P + 1 instead of P activations.
+  TrainingLayout one = layout;
+  one.schedule = "1f1b";
+  const auto single = training_bytes(paper_input().v3, one);
+  ASSERT_TRUE(single.ok());
+  EXPECT_GT(bytes->weights, 1.8 * single->weights);
+  // Without expert parallelism it does not fit.
+  TrainingLayout none = layout;
+  none.expert = 1;
+  EXPECT_GT(training_bytes(paper_input().v3, none)->total(), 80e9);
+}
+
+TEST(Footprint, ServingWeightsOfADecodeGpu) {
+  // 2 routed experts and 1 shared of 44.04 MB in 58 layers, attention 11.4 GB, dense 1.2 GB, embedding and head 3.7 GB.
+  const auto bytes = serving_weight_bytes(paper_input().v3, 144, 32);
+  ASSERT_TRUE(bytes.ok());
+  EXPECT_NEAR(*bytes / 1e9, 24.1, 0.2);
+  EXPECT_NEAR(*serving_weight_bytes(paper_input().v3, 1, 0) / 1e9, 671.03 + 1.85, 0.05);  // two matrices in BF16
+  EXPECT_EQ(serving_weight_bytes(paper_input().v3, 144, 0).error().text,
+            "serving: 256 routed experts do not spread evenly over 144 ranks; possible with 32 redundant experts");
+  EXPECT_FALSE(serving_weight_bytes(paper_input().v3, 0, 0).ok());
+}
+
+TEST(Footprint, LayoutsThatDoNotDivideSayWhatDoes) {
+  const ModelConfig c = paper_input().v3;
+  const auto error = [&](const TrainingLayout& layout) {
+    const auto bytes = training_bytes(c, layout);
+    return bytes ? "" : bytes.error().text;
+  };
+  EXPECT_EQ(error({.expert = 48, .data = 96}),
+            "layout: expert 48 does not divide the 256 routed experts; possible: 32 or 64");
+  EXPECT_EQ(error({.expert = 64, .data = 100}), "layout: expert 64 does not divide data 100; possible: 50 or 100");
+  EXPECT_EQ(error({.pipeline = 64, .num_micro_batches = 200}),
+            "layout: 64 pipeline stages for 61 layers; accepted: at most one stage a layer");
+  EXPECT_EQ(error({.pipeline = 15, .schedule = "dualpipe", .num_micro_batches = 30}).rfind("dualpipe: 15 ranks; ", 0),
+            0u);
+  EXPECT_EQ(error({.data = -2}), "layout: data is -2; accepted: 1 to 1048576");
+}
+
+}  // namespace
+}  // namespace fathom
