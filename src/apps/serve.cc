@@ -2,12 +2,12 @@
 // what it serves and where, and ends on Ctrl-C or SIGTERM after the requests in progress.
 #include <pthread.h>
 #include <signal.h>
-#include <sys/resource.h>
 
 #include <cstdio>
 #include <ctime>
 
 #include "apps/console.h"
+#include "apps/served_model.h"
 #include "apps/verbs.h"
 #include "base/rng.h"
 #include "serve/server.h"
@@ -25,22 +25,6 @@ sigset_t hold_hangups() {
   ::pthread_sigmask(SIG_BLOCK, &hangup, nullptr);
   ::signal(SIGPIPE, SIG_IGN);  // a reader of our log that goes is no reason to end
   return hangup;
-}
-
-/// Every connection is an open file, and the usual soft limit is 1024.
-void allow_many_open_files() {
-  rlimit limit{};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  ::setrlimit(RLIMIT_NOFILE, &limit);
-}
-
-/// The name that clients use when none is given: ORG/NAME as it is, of a directory its last part.
-std::string default_name(const std::string& model, const Path& dir) {
-  std::error_code failed;
-  if (!std::filesystem::exists(model, failed)) return model;
-  const Path whole = std::filesystem::absolute(dir, failed).lexically_normal();
-  return whole.has_filename() ? whole.filename().string() : whole.parent_path().filename().string();
 }
 
 std::string_view dtype_name(const Model& model) {
@@ -129,19 +113,10 @@ Status serve(const ServeOptions& options) {
   }
   session = std::move(*loaded);
   Engine& engine = session->engine();
-  serve::ServedModel model{
-      .engine = &engine,
-      .tokenizer = &session->tokenizer(),
-      .chat_format = session->chat_format() ? &*session->chat_format() : nullptr,
-      .encode_prompt = [s = session.get()](std::string_view text) { return s->encode_prompt(text); },
-      .defaults = session->sampling({}),
-      .speculation = session->speculation(),
-      .vocab_size = session->model().config.vocab_size,
-      .max_model_len = session->context_length(),
-      .names = options.names,
-      .reasoning = *reasoning};
-  if (model.chat_format != nullptr) model.tools = tools ? *tools : serve::tool_format_of(*model.chat_format);
-  if (model.names.empty()) model.names.push_back(default_name(options.model, session->model_dir()));
+  serve::ServedModel model = served_model(*session, options.model);
+  model.reasoning = *reasoning;
+  if (tools && model.chat_format != nullptr) model.tools = *tools;
+  if (!options.names.empty()) model.names = options.names;
   const int64_t cache_tokens = engine.options().max_cache_tokens;
   say("model " + model.names.front() + ": " + session->model().config.model_type + ", " +
       std::string(dtype_name(session->model())) + " weights, context " + std::to_string(model.max_model_len) +
