@@ -1,7 +1,6 @@
 #include "apps/cli.h"
 
 #include <CLI/CLI.hpp>
-#include <charconv>
 #include <cstdint>
 #include <cstdio>
 #include <functional>
@@ -9,6 +8,7 @@
 #include <type_traits>
 
 #include "apps/console.h"
+#include "apps/flags.h"
 #include "apps/parse_errors.h"
 #include "apps/verbs.h"
 
@@ -19,66 +19,6 @@ namespace {
 using Action = std::function<Result<int>()>;
 
 constexpr int64_t kMost = int64_t{1} << 31;  // tokens, documents, ...: far above any use
-
-/// An integer of the command line; its text is judged whole, so that nothing wraps around or saturates.
-template <class T>
-T integer_of(const std::string& flag, const std::string& text, T least, T most) {
-  T value{};
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc{} || end != text.data() + text.size() || value < least || value > most) {
-    throw CLI::ValidationError(flag, "\"" + text.substr(0, 100) + "\" is not an integer from " + std::to_string(least) +
-                                         " to " + std::to_string(most));
-  }
-  return value;
-}
-
-template <class T>
-CLI::Option* add_integer(CLI::App& app, const std::string& name, T& value, T least, std::type_identity_t<T> most,
-                         const std::string& help) {
-  const std::string flag = name.substr(name.find("--"), name.find(',', name.find("--")) - name.find("--"));
-  return app
-      .add_option_function<std::string>(
-          name,
-          [&value, flag, least, most](const std::string& text) { value = integer_of<T>(flag, text, least, most); },
-          help)
-      ->type_name("INT")
-      ->default_str(std::to_string(value));
-}
-
-/// Integers with commas between them.
-CLI::Option* add_integers(CLI::App& app, const std::string& name, std::vector<int64_t>& values, int64_t least,
-                          int64_t most, const std::string& help) {
-  constexpr size_t kMostValues = 64;
-  const std::string flag = name.substr(name.find("--"));
-  std::string defaults;
-  for (int64_t value : values) defaults += (defaults.empty() ? "" : ",") + std::to_string(value);
-  return app
-      .add_option_function<std::string>(
-          name,
-          [&values, flag, least, most](const std::string& text) {
-            values.clear();
-            for (size_t begin = 0; begin <= text.size();) {
-              const size_t end = std::min(text.find(',', begin), text.size());
-              values.push_back(integer_of(flag, text.substr(begin, end - begin), least, most));
-              if (values.size() > kMostValues) {
-                throw CLI::ValidationError(flag, "has more than " + std::to_string(kMostValues) + " numbers");
-              }
-              begin = end + 1;
-            }
-          },
-          help)
-      ->type_name("INT,...")
-      ->default_str(defaults);
-}
-
-/// A number whose absence matters: empty unless given.
-CLI::Option* add_optional(CLI::App& app, const std::string& name, std::optional<double>& value,
-                          const std::string& help) {
-  return app
-      .add_option_function<double>(
-          name, [&value](double given) { value = given; }, help)
-      ->type_name("FLOAT");
-}
 
 // Each verb has the flags that act on it: one that would be ignored is refused as unknown.
 void add_kernels_flag(CLI::App& app, ComputeOptions& options) {
@@ -248,7 +188,14 @@ class CommandLine {
     CLI::App* app = parent.add_subcommand(name, help);
     auto options = std::make_shared<Options>();
     app->footer("Example:\n  " + example);
-    app->callback([this, options, work] {
+    app->callback([this, app, options, work] {
+      if (!app->get_subcommands().empty()) {  // whose callback has run
+        for (const CLI::Option* option : app->get_options([](const CLI::Option* o) { return o->count() > 0; })) {
+          const std::string verb_name = app->get_subcommands().front()->get_name();
+          throw CLI::ValidationError(option->get_name(), "is not for " + verb_name + "; give its flags behind it");
+        }
+        return;
+      }
       action_ = [options, work]() -> Result<int> {
         const Outcome outcome = work(*options);
         if (!outcome) return outcome.error();
@@ -577,6 +524,15 @@ class CommandLine {
           "--prompt-chunk", "--quant", "--max-memory", "--in-place", "--kv-cache-dtype"}) {
       app->get_option(flag)->excludes(train);
     }
+    add_bench_serve(*app);
+  }
+
+  void add_bench_serve(CLI::App& bench) {
+    const auto [app, o] = verb<BenchServeOptions>(
+        bench, "serve", "a server under load: latencies, throughput, errors", bench_serve,
+        "fathom bench serve models/demo --concurrency 4 --num-prompts 16 --input-len 32 --output-len 16");
+    add_bench_serve_flags(*app, *o);
+    add_all_compute_flags(*app, o->compute);
   }
 
   CLI::App app_{"fathom: run and train DeepSeek-family models (MLA, MoE, FP8, MTP)", "fathom"};

@@ -1,4 +1,4 @@
-// The command line: verbs, flags and their help. The only file that knows CLI11.
+// The command line: verbs, flags and their help. With flags.cc the only file that knows CLI11.
 #pragma once
 
 namespace fathom::apps {

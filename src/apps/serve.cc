@@ -3,7 +3,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio_ext.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -12,6 +11,7 @@
 #include <system_error>
 
 #include "apps/console.h"
+#include "apps/served_model.h"
 #include "apps/verbs.h"
 #include "base/rng.h"
 #include "serve/server.h"
@@ -30,22 +30,6 @@ sigset_t hold_hangups() {
   ::signal(SIGPIPE, SIG_IGN);  // a reader of our log that goes is no reason to end
   ::signal(SIGXFSZ, SIG_IGN);  // nor is a file that may not grow: its write says so
   return hangup;
-}
-
-/// Every connection is an open file, and the usual soft limit is 1024.
-void allow_many_open_files() {
-  rlimit limit{};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  ::setrlimit(RLIMIT_NOFILE, &limit);
-}
-
-/// The name that clients use when none is given: ORG/NAME as it is, of a directory its last part.
-std::string default_name(const std::string& model, const Path& dir) {
-  std::error_code failed;
-  if (!std::filesystem::exists(model, failed)) return model;
-  const Path whole = std::filesystem::absolute(dir, failed).lexically_normal();
-  return whole.has_filename() ? whole.filename().string() : whole.parent_path().filename().string();
 }
 
 std::string_view dtype_name(const Model& model) {
@@ -142,19 +126,10 @@ Status serve(const ServeOptions& options) {
   }
   session = std::move(*loaded);
   Engine& engine = session->engine();
-  serve::ServedModel model{
-      .engine = &engine,
-      .tokenizer = &session->tokenizer(),
-      .chat_format = session->chat_format() ? &*session->chat_format() : nullptr,
-      .encode_prompt = [s = session.get()](std::string_view text) { return s->encode_prompt(text); },
-      .defaults = session->sampling({}),
-      .speculation = session->speculation(),
-      .vocab_size = session->model().config.vocab_size,
-      .max_model_len = session->context_length(),
-      .names = options.names,
-      .reasoning = *reasoning};
-  if (model.chat_format != nullptr) model.tools = tools ? *tools : serve::tool_format_of(*model.chat_format);
-  if (model.names.empty()) model.names.push_back(default_name(options.model, session->model_dir()));
+  serve::ServedModel model = served_model(*session, options.model);
+  model.reasoning = *reasoning;
+  if (tools && model.chat_format != nullptr) model.tools = *tools;
+  if (!options.names.empty()) model.names = options.names;
   const int64_t cache_tokens = engine.options().max_cache_tokens;
   say("model " + model.names.front() + ": " + session->model().config.model_type + ", " +
       std::string(dtype_name(session->model())) + " weights, context " + std::to_string(model.max_model_len) +

@@ -149,6 +149,37 @@ struct BenchOptions {
 /// The exit code: 1 when a line is slower than --fail-below allows.
 Result<int> bench(const BenchOptions& options);
 
+struct BenchServeOptions {
+  std::string model;     // served by this process, or
+  std::string url;       // a server on this machine
+  bool offline = false;  // the model's engine itself, without a server
+  std::string trace;     // a file of requests, instead of the next four
+  int64_t num_prompts = 100;
+  int64_t input_len = 128;
+  int64_t output_len = 64;
+  int64_t shared_prefix_len = 0;
+  double speed_up = 1, length_scale = 1;  // of the trace
+  int64_t limit = 0;                      // requests of the trace; 0: all
+  std::optional<double> rate;             // requests per second of Poisson arrivals
+  std::optional<int64_t> concurrency;     // requests at the same time; none: 16, or with a rate or trace any number
+  uint64_t seed = 0;
+  std::string goodput;  // serve/load_report.h parse_goals; empty: none
+  int64_t timeout_s = 600;
+  int64_t num_warmups = 1;
+  int64_t vocab_size = 0;  // 0: what the server says
+  bool words = false;      // prompts are text
+  std::string extra_body;  // a JSON object: fields of every request
+  std::string api_key;
+  std::string model_name;  // of requests; empty: the server's first
+  std::string endpoint = "/v1/completions";
+  std::string compare;
+  std::optional<double> fail_below;  // of new / old output tokens per second
+  bool json = false;
+  ComputeOptions compute{.num_sequences = 256, .cache_memory_share = 0.5};
+};
+/// The exit code: 1 when a request failed or --fail-below does not allow the speed.
+Result<int> bench_serve(const BenchServeOptions& options);
+
 struct TrainOptions {
   std::string config;
   std::vector<std::string> overrides;

@@ -1,6 +1,7 @@
 #include "engine/scheduler.h"
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 #include <unordered_map>
 
@@ -23,6 +24,7 @@ class Planner {
       if (s.phase == SequencePhase::kWaiting && !s.passed_over) waiting_.push_back(i);
       if (s.phase == SequencePhase::kFinished && !s.pages.empty()) victims_.push_back(i);
     }
+    promote();
     const auto by_rank = [this](size_t a, size_t b) { return precedes(a, b); };
     std::sort(running_.begin(), running_.end(), by_rank);
     std::sort(waiting_.begin(), waiting_.end(), by_rank);
@@ -41,7 +43,23 @@ class Planner {
   }
 
  private:
+  /// Keeps the promoted one, or chooses the next.
+  void promote() {
+    for (size_t i = 0; i < states_.size(); ++i) {
+      if (states_[i].is_promoted && states_[i].phase != SequencePhase::kFinished) promoted_ = i;
+    }
+    if (promoted_) return;
+    for (const auto& all : {std::span(running_), std::span(waiting_)}) {
+      for (const size_t i : all) {
+        if (states_[i].num_overtaken < limits_.max_overtaken) continue;
+        if (!promoted_ || states_[i].arrival < states_[*promoted_].arrival) promoted_ = i;
+      }
+    }
+    plan_.promoted = promoted_;
+  }
+  bool is_promoted(size_t i) const { return promoted_ == i; }
   bool precedes(size_t a, size_t b) const {
+    if (is_promoted(a) != is_promoted(b)) return is_promoted(a);
     if (states_[a].priority != states_[b].priority) return states_[a].priority > states_[b].priority;
     return states_[a].arrival != states_[b].arrival ? states_[a].arrival < states_[b].arrival : a < b;
   }
@@ -82,7 +100,7 @@ class Planner {
     const int64_t max_running = std::min(limits_.max_running, limits_.token_budget);
     for (size_t i : waiting_) {
       while (!fits(i, max_running)) {
-        if (!preempt_below(states_[i].priority)) return;
+        if (!preempt_for(i)) return;
       }
       available_ -= unused_pages(i);
       for (int32_t page : states_[i].pages) ++num_users()[page];
@@ -101,11 +119,13 @@ class Planner {
     while (wanted + unused_pages(i) > available_ && !victims_.empty()) reclaim(available_ + 1);
     return wanted + unused_pages(i) <= available_;
   }
-  bool preempt_below(int64_t priority) {
-    if (running_.empty() || states_[running_.back()].priority >= priority || was_admitted(running_.back())) {
-      return false;
-    }
-    preempt(running_.back());
+  /// Takes its place from the last in rank, if that has a strictly lower priority.
+  bool preempt_for(size_t i) {
+    if (running_.empty()) return false;
+    const size_t last = running_.back();
+    const bool is_lower = is_promoted(i) || states_[last].priority < states_[i].priority;
+    if (!is_lower || is_promoted(last) || was_admitted(last)) return false;
+    preempt(last);
     running_.pop_back();
     return true;
   }
@@ -190,6 +210,7 @@ class Planner {
   std::vector<int64_t> drafts_;  // guesses behind them
   std::vector<size_t> running_;  // in rank order
   std::vector<size_t> waiting_;  // in rank order
+  std::optional<size_t> promoted_;
   std::vector<size_t> victims_;  // finished sequences with pages; the last goes first
   std::unordered_map<int32_t, int64_t> num_users_;
   StepPlan plan_;
@@ -199,6 +220,26 @@ class Planner {
 
 StepPlan plan_step(std::span<const SequenceState> states, const StepLimits& limits) {
   return Planner(states, limits).plan();
+}
+
+std::vector<size_t> overtaken(std::span<const SequenceState> states, const StepPlan& plan) {
+  std::vector<bool> served(states.size());
+  std::map<int64_t, int64_t> latest;  // by priority: the latest arrival that gets something
+  for (const StepItem& item : plan.items) {
+    const SequenceState& s = states[item.sequence];
+    served[item.sequence] = true;
+    int64_t& arrival = latest.try_emplace(s.priority, s.arrival).first->second;
+    arrival = std::max(arrival, s.arrival);
+  }
+  std::vector<size_t> out;
+  for (size_t i = 0; i < states.size(); ++i) {
+    const SequenceState& s = states[i];
+    if (served[i] || s.phase == SequencePhase::kFinished) continue;
+    const bool later = std::any_of(latest.upper_bound(s.priority), latest.end(),
+                                   [&](const auto& entry) { return entry.second > s.arrival; });
+    if (later) out.push_back(i);
+  }
+  return out;
 }
 
 }  // namespace fathom

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -30,6 +31,8 @@ struct SequenceState {
   std::span<const int32_t> pages = {};  // the pages it holds, some with others; of a waiting one: those it would find
   int64_t num_draft = 0;                // tokens it would have guessed, if it generates
   bool passed_over = false;             // a waiting one that does not begin in this step, though those after it may
+  int64_t num_overtaken = 0;            // steps in which overtaken() had it
+  bool is_promoted = false;             // a plan has said so
 };
 
 struct StepItem {
@@ -42,22 +45,24 @@ struct StepItem {
 };
 
 struct StepPlan {
-  std::vector<size_t> preempted;  // give their pages back and wait (or, finished, have none), before anything else
-  std::vector<size_t> admitted;   // take their cached pages and run from now on
-  std::vector<StepItem> items;    // absorbed items come first
+  std::vector<size_t> preempted;   // give their pages back and wait (or, finished, have none), before anything else
+  std::vector<size_t> admitted;    // take their cached pages and run from now on
+  std::vector<StepItem> items;     // absorbed items come first
+  std::optional<size_t> promoted;  // has waited for higher priorities long enough: first in rank until it ends
 };
 
 struct StepLimits {
   int64_t token_budget = 512;  // >= 1
   int64_t max_running =
       256;  // >= 1; never more than the token budget, so that every generating sequence gets its token
-  int64_t available_pages = 0;  // without a user
+  int64_t available_pages = 0;   // without a user
+  int64_t max_overtaken = 1024;  // steps that a sequence may be overtaken; >= 1
   GenerationForm generation = GenerationForm::kAbsorbed;
 };
 
 /// The next step.
 ///
-/// Rank: higher priority first, then earlier arrival.
+/// Rank: the promoted sequence first, then higher priority, then earlier arrival.
 /// Pages: every item of the plan has its pages, taken in rank order. Who lacks pages takes them from finished
 /// sequences, then from running ones of lower rank, lowest first; if that is not enough it computes what fits or
 /// stands still with the pages it has. The first in rank always goes on, provided that the cache holds any one
@@ -70,5 +75,9 @@ struct StepLimits {
 /// half speed, and short ones cannot hold up a huge one for good. What nobody else needs goes to the first. Guesses
 /// come last: in rank order, from tokens and pages that are left.
 StepPlan plan_step(std::span<const SequenceState> states, const StepLimits& limits);
+
+/// The sequences that want to go on and get nothing by this plan, although one of higher priority does that arrived
+/// after them; in order. plan_step asks in how many steps this was so.
+std::vector<size_t> overtaken(std::span<const SequenceState> states, const StepPlan& plan);
 
 }  // namespace fathom

@@ -64,6 +64,8 @@ struct Sequence {
   bool wants_prompt_logprobs = false;
   std::vector<Logprobs> prompt_logprobs;  // of the prompt's tokens from the second on, as far as they are known
   bool is_running = false;                // admitted, and not preempted since
+  int64_t num_overtaken = 0;              // steps in which it was overtaken (scheduler.h)
+  bool is_promoted = false;               // and by now goes first
   bool is_counted = false;                // in the statistics of the prefix cache
   int64_t num_prefix_hits = 0;            // prompt tokens that were found when it began
   std::vector<int32_t> stop_tokens;       // that end it: the engine's and its own

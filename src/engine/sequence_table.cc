@@ -33,7 +33,21 @@ void SequenceTable::set_prompt(Sequence& sequence, std::span<const int32_t> prom
   const uint64_t seed = options_.prefix_seed ^ (follows ? stream_of("mtp") : 0);
   sequence.page_hashes = page_hashes(seed, prompt, LatentPages::kPageTokens);
   sequence.arrival = next_arrival_++;
+  sequence.num_overtaken = 0;
+  sequence.is_promoted = false;
   sequence.is_counted = false;
+}
+
+/// The promoted sequence, or the one that plan_step would promote; null when there is none.
+const Sequence* SequenceTable::promoted_or_next() const {
+  const Sequence* next = nullptr;
+  for (const auto& s : sequences_) {
+    if (s->finish != FinishReason::kNone) continue;
+    if (s->is_promoted) return s.get();
+    if (s->num_overtaken < options_.max_overtaken) continue;
+    if (next == nullptr || s->arrival < next->arrival) next = s.get();
+  }
+  return next;
 }
 
 /// Fills prefixes_ and passed_over_. A sequence is passed over while another one of at least its priority, running or
@@ -54,8 +68,11 @@ void SequenceTable::look_up_prefixes() {
       priority = std::max(priority, s.priority);
     }
   }
-  std::stable_sort(waiting.begin(), waiting.end(), [this](size_t a, size_t b) {
+  // In a long queue it may stand far behind.
+  const Sequence* goes_first = promoted_or_next();
+  std::stable_sort(waiting.begin(), waiting.end(), [&](size_t a, size_t b) {
     const Sequence &x = *sequences_[a], &y = *sequences_[b];
+    if ((&x == goes_first) != (&y == goes_first)) return &x == goes_first;
     return x.priority != y.priority ? x.priority > y.priority : x.arrival < y.arrival;
   });
   // Who is too far behind to begin in this step is not looked up: with a long queue that would cost more than the step.
@@ -85,7 +102,9 @@ StepPlan SequenceTable::make_plan() {
                         .num_computed = s.num_computed,
                         .prompt_length = s.prompt_length,
                         .pages = s.cache.pages(),
-                        .num_draft = s.speculation.wish};
+                        .num_draft = s.speculation.wish,
+                        .num_overtaken = s.num_overtaken,
+                        .is_promoted = s.is_promoted};
     if (s.finish != FinishReason::kNone) {
       state.phase = SequencePhase::kFinished;
     } else if (!s.is_running) {
@@ -95,13 +114,20 @@ StepPlan SequenceTable::make_plan() {
     }
     states.push_back(state);
   }
-  return plan_step(states, {.token_budget = options_.token_budget,
-                            .max_running = options_.max_running,
-                            .available_pages = cache_.available_pages(),
-                            .generation = options_.generation});
+  StepPlan plan = plan_step(states, {.token_budget = options_.token_budget,
+                                     .max_running = options_.max_running,
+                                     .available_pages = cache_.available_pages(),
+                                     .max_overtaken = options_.max_overtaken,
+                                     .generation = options_.generation});
+  for (const size_t i : overtaken(states, plan)) ++sequences_[i]->num_overtaken;
+  return plan;
 }
 
 void SequenceTable::change_phases(const StepPlan& plan) {
+  if (plan.promoted) {
+    sequences_[*plan.promoted]->is_promoted = true;
+    ++counters_.promotions;
+  }
   // First all prefixes, then the pages that go: so none of the found ones can be given away in between.
   for (size_t i : plan.admitted) {
     Sequence& s = *sequences_[i];
@@ -169,6 +195,7 @@ void SequenceTable::add_to(EngineStats& stats) const {
   stats.prompt_tokens = stats.prefix_hit_tokens + stats.prefix_miss_tokens;
   stats.preemptions = counters_.preemptions;
   stats.preempted_tokens = counters_.preempted_tokens;
+  stats.promotions = counters_.promotions;
 }
 
 }  // namespace fathom

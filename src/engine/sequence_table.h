@@ -27,6 +27,7 @@ struct EngineStats {
   int64_t generated_tokens = 0;
   int64_t preemptions = 0;
   int64_t preempted_tokens = 0;  // that these had computed; some are found again
+  int64_t promotions = 0;        // sequences that higher priorities had overtaken for too long
   int64_t numeric_errors = 0;    // sequences that ended because a logit was not a number
   int64_t deadlines_missed = 0;
   SpeculationStats speculation;
@@ -35,6 +36,7 @@ struct EngineStats {
 struct SequenceTableOptions {
   int64_t token_budget = 512;
   int64_t max_running = 256;
+  int64_t max_overtaken = StepLimits{}.max_overtaken;
   GenerationForm generation = GenerationForm::kAbsorbed;
   bool prefix_cache = true;
   uint64_t prefix_seed = 0;  // stands for what pages depend on beside their tokens
@@ -65,6 +67,7 @@ class SequenceTable {
   void add_to(EngineStats& stats) const;
 
  private:
+  const Sequence* promoted_or_next() const;
   void look_up_prefixes();
   StepPlan make_plan();
   void change_phases(const StepPlan& plan);

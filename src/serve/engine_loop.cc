@@ -38,7 +38,7 @@ std::optional<std::vector<int64_t>> EngineLoop::submit(std::vector<GenerationJob
       const auto place = std::find_if(waiting_.rbegin(), waiting_.rend(), [priority](const Waiting& before) {
                            return before.job.request.priority >= priority;
                          }).base();
-      waiting_.insert(place, {next_id_++, std::move(job)});
+      waiting_.insert(place, {.id = next_id_++, .job = std::move(job)});
       ++stats_.waiting;
     }
   }
@@ -162,12 +162,26 @@ void EngineLoop::expire(std::unique_lock<std::mutex>& lock) {
   lock.lock();
 }
 
+/// The job that is to begin: the first that was overtaken too often, else the first of the highest priority.
+EngineLoop::Waiting EngineLoop::take_waiting() {
+  auto next = waiting_.begin();
+  for (auto it = waiting_.begin(); it != waiting_.end(); ++it) {
+    if (it->num_overtaken < limits_.max_overtaken) continue;
+    if (next->num_overtaken < limits_.max_overtaken || it->id < next->id) next = it;
+  }
+  Waiting taken = std::move(*next);
+  waiting_.erase(next);
+  for (Waiting& other : waiting_) {
+    other.num_overtaken += other.id < taken.id && other.job.request.priority < taken.job.request.priority;
+  }
+  return taken;
+}
+
 /// By priority, then first come, first served, up to max_running: among these the engine shares out its pages. `lock`
 /// is held; it is let go for sinks.
 void EngineLoop::admit(std::unique_lock<std::mutex>& lock) {
   while (!waiting_.empty() && static_cast<int64_t>(running_.size()) < limits_.max_running) {
-    Waiting next = std::move(waiting_.front());
-    waiting_.pop_front();
+    Waiting next = take_waiting();
     Request& request = next.job.request;
     const bool verified = request.max_new_tokens > 0 && verifier_.choose();
     const bool hides_logprobs = verified && request.num_logprobs < 0;

@@ -42,6 +42,8 @@ struct GenerationJob {
 struct EngineLoopLimits {
   int64_t max_running = 256;   // sequences in the engine
   int64_t max_waiting = 1024;  // sequences before it
+  /// Jobs of higher priority that may overtake one that waits; then it is next. >= 1.
+  int64_t max_overtaken = 1024;
 };
 
 /// What the loop looks after beside its work.
@@ -84,6 +86,7 @@ class EngineLoop {
   struct Waiting {
     int64_t id;
     GenerationJob job;
+    int64_t num_overtaken = 0;  // jobs of higher priority that came after it and began before it
   };
   struct Running {
     int64_t id;
@@ -98,6 +101,7 @@ class EngineLoop {
   void check_weights();
   void begin_replay();
   void compare(const TokenEvent& event);
+  Waiting take_waiting();
   void expire(std::unique_lock<std::mutex>& lock);
   void drop_cancelled(const std::vector<int64_t>& cancelled);
   void admit(std::unique_lock<std::mutex>& lock);

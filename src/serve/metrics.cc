@@ -113,6 +113,8 @@ std::string Metrics::text(const Gauges& gauges, std::string_view model, std::str
                  gauges.engine.prefix_miss_tokens);
   text += single("fathom_preemptions_total", "counter", "Sequences that gave up their pages for others.",
                  gauges.engine.preemptions);
+  text += single("fathom_promotions_total", "counter",
+                 "Sequences that went first because priorities had overtaken them.", gauges.engine.promotions);
   text += single("fathom_preempted_tokens_total", "counter", "Tokens whose pages were given up so.",
                  gauges.engine.preempted_tokens);
   text += single("fathom_deadlines_missed_total", "counter", "Sequences in the engine that ended at their deadline.",

@@ -122,10 +122,10 @@ Json usage_chunk(const ResponseHead& head, const Usage& usage) {
   return json.set("choices", Json::array()).set("usage", usage_json(usage));
 }
 
-Json model_json(std::string_view id, int64_t created, int64_t max_model_len) {
+Json model_json(std::string_view id, int64_t created, int64_t max_model_len, int64_t vocab_size) {
   Json json = Json::object();
   json.set("id", id).set("object", "model").set("created", created).set("owned_by", "fathom");
-  return json.set("max_model_len", max_model_len);
+  return json.set("max_model_len", max_model_len).set("meta", Json::object().set("n_vocab", vocab_size));
 }
 
 }  // namespace fathom::serve

@@ -60,7 +60,7 @@ Json tools_chunk(const ResponseHead& head, int64_t index, const std::vector<Tool
 Json finish_chunk(const ResponseHead& head, int64_t index, std::string_view reason, Json logprobs, bool usage_follows);
 Json usage_chunk(const ResponseHead& head, const Usage& usage);
 
-/// One entry of /v1/models.
-Json model_json(std::string_view id, int64_t created, int64_t max_model_len);
+/// One entry of /v1/models; the size of the vocabulary where llama.cpp has it.
+Json model_json(std::string_view id, int64_t created, int64_t max_model_len, int64_t vocab_size);
 
 }  // namespace fathom::serve

@@ -311,7 +311,7 @@ void Server::Impl::stats(const std::shared_ptr<Call>& call) {
 void Server::Impl::models(const std::shared_ptr<Call>& call) {
   const Served& served = *ready_;
   const auto entry = [&](const std::string& name) {
-    return model_json(name, served.created, served.model.max_model_len);
+    return model_json(name, served.created, served.model.max_model_len, served.model.vocab_size);
   };
   constexpr std::string_view kNamed = "/v1/models/";
   const std::string_view path = call->request().path();

@@ -11,7 +11,8 @@ import support
 from support import CommandLineCase
 
 VERBS = (["chat"], ["generate"], ["serve"], ["inspect"], ["plan"], ["quantize"], ["train"], ["eval"], ["tokenizer"], ["tokenizer", "train"],
-         ["tokenizer", "encode"], ["tokenizer", "decode"], ["data"], ["data", "synth"], ["data", "pack"], ["bench"])
+         ["tokenizer", "encode"], ["tokenizer", "decode"], ["data"], ["data", "synth"], ["data", "pack"], ["bench"],
+         ["bench", "serve"])
 
 
 def example_of(*verb):

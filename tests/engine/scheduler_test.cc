@@ -251,6 +251,48 @@ TEST(Scheduler, AHigherPriorityTakesRoomAndSlotsFromALowerOne) {
   EXPECT_TRUE(plan_step(states, {.max_running = 2, .available_pages = kMany}).preempted.empty());
 }
 
+TEST(Scheduler, WhoWasOvertakenTooOftenGoesFirst) {
+  const auto a = pages(0, 1), b = pages(1, 1);
+  std::vector<SequenceState> states{
+      {.priority = 5, .arrival = 1, .num_tokens = 40, .num_computed = 39, .prompt_length = 30, .pages = a},
+      {.priority = 5, .arrival = 3, .num_tokens = 40, .num_computed = 39, .prompt_length = 30, .pages = b},
+      {.phase = kWaiting, .priority = 9, .arrival = 4, .num_tokens = 10, .prompt_length = 10},
+      {.phase = kWaiting, .arrival = 2, .num_tokens = 10, .prompt_length = 10, .num_overtaken = 100},
+      {.phase = kWaiting, .arrival = 0, .num_tokens = 10, .prompt_length = 10, .num_overtaken = 99}};
+  const StepLimits limits{.max_running = 2, .available_pages = kMany, .max_overtaken = 100};
+  StepPlan plan = plan_step(states, limits);
+  EXPECT_EQ(plan.promoted, 3u);
+  EXPECT_EQ(plan.admitted, (Indices{3, 2}));
+  EXPECT_EQ(plan.preempted, (Indices{1, 0})) << "any priority makes room for it";
+  states[4].num_overtaken = 101;
+  EXPECT_EQ(plan_step(states, limits).promoted, 4u) << "of several the first to arrive, not the one that waited most";
+
+  // It keeps its place while it runs, and nobody else is promoted before it ends.
+  states[3] = {
+      .arrival = 2, .num_tokens = 65, .num_computed = 64, .prompt_length = 10, .pages = a, .is_promoted = true};
+  states[0].phase = kWaiting;
+  plan = plan_step(states, {.max_running = 2, .available_pages = 0, .max_overtaken = 100});
+  EXPECT_FALSE(plan.promoted);
+  EXPECT_EQ(plan.preempted, (Indices{1})) << "for its page";
+  ASSERT_EQ(plan.items.size(), 1u);
+  EXPECT_EQ(plan.items[0].sequence, 3u);
+  states[3].phase = kFinished;
+  EXPECT_EQ(plan_step(states, limits).promoted, 4u);
+}
+
+TEST(Scheduler, OvertakenAreThoseWhomLaterAndHigherOnesKeepFromWorking) {
+  const std::vector<SequenceState> states{
+      {.priority = 1, .arrival = 5, .num_tokens = 10, .num_computed = 9, .prompt_length = 5},
+      {.phase = kWaiting, .arrival = 4, .num_tokens = 10, .prompt_length = 10},
+      {.phase = kWaiting, .arrival = 6, .num_tokens = 10, .prompt_length = 10},                 // came later
+      {.phase = kWaiting, .priority = 1, .arrival = 3, .num_tokens = 10, .prompt_length = 10},  // not for priority
+      {.phase = kFinished, .arrival = 2, .num_tokens = 10, .num_computed = 10, .prompt_length = 5},
+      {.arrival = 1, .num_tokens = 10, .num_computed = 5, .prompt_length = 10}};  // runs, stands still
+  const StepPlan plan{.preempted = {}, .admitted = {}, .items = {{.sequence = 0, .count = 1}}, .promoted = {}};
+  EXPECT_EQ(overtaken(states, plan), (Indices{1, 5}));
+  EXPECT_TRUE(overtaken(states, {}).empty()) << "nobody is overtaken when nobody works";
+}
+
 // Random populations on a small number of pages: every plan keeps the rules, every token is computed in order, and
 // everybody finishes.
 TEST(Scheduler, RandomPopulationsKeepTheRulesAndFinish) {

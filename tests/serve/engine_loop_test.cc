@@ -169,6 +169,38 @@ TEST_F(EngineLoopTest, HigherPrioritiesLeaveTheQueueFirst) {
   EXPECT_TRUE(low.ended()) << "within a priority the first to come";
 }
 
+TEST_F(EngineLoopTest, LowPrioritiesAgeInTheQueue) {
+  EngineLoop& l = loop({.max_running = 1, .max_waiting = 10, .max_overtaken = 2});
+  Heard first;
+  const int64_t running = submit(l, job(first, 100'000));
+  ASSERT_TRUE(eventually([&] { return !first.tokens().empty(); }));
+  struct Order {
+    std::mutex mutex;
+    std::string ends;
+  };
+  const auto order = std::make_shared<Order>();
+  const auto queue = [&](char name, int64_t priority) {
+    Heard nobody;
+    GenerationJob next = job(nobody, 2);
+    next.request.priority = priority;
+    next.sink = [order, name](const GenerationEvent& event) {
+      const std::lock_guard lock(order->mutex);
+      if (event.ends()) order->ends += name;
+    };
+    submit(l, std::move(next));
+  };
+  queue('a', -7);
+  queue('b', 0);
+  for (const char name : {'1', '2', '3', '4'}) queue(name, 5);
+  queue('c', 0);  // came after the high ones, so none of them overtakes it
+  l.cancel(running);
+  ASSERT_TRUE(eventually([&] {
+    const std::lock_guard lock(order->mutex);
+    return order->ends.size() == 7;
+  }));
+  EXPECT_EQ(order->ends, "12ab34c") << "after two the first to come goes, then the other one";
+}
+
 TEST_F(EngineLoopTest, ADeadlineCountsInTheQueueToo) {
   EngineLoop& l = loop({.max_running = 1, .max_waiting = 10});
   Heard first, late;

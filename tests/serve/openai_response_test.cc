@@ -83,9 +83,9 @@ TEST(Response, ReasonsToFinish) {
   EXPECT_EQ(finish_reason(FinishReason::kNumericError, false), "error");
 }
 
-TEST(Response, AModelSaysItsLength) {
-  EXPECT_EQ(model_json("m", 5, 100).dump(),
-            R"({"id":"m","object":"model","created":5,"owned_by":"fathom","max_model_len":100})");
+TEST(Response, AModelSaysItsLengthAndVocabulary) {
+  EXPECT_EQ(model_json("m", 5, 100, 7).dump(),
+            R"({"id":"m","object":"model","created":5,"owned_by":"fathom","max_model_len":100,"meta":{"n_vocab":7}})");
 }
 
 }  // namespace

@@ -1,0 +1,41 @@
+// Flags: kinds of options that several verbs have, and the flags of fathom bench serve, which are many. With cli.cc the
+// only code that knows CLI11.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+namespace CLI {
+class App;
+class Option;
+}  // namespace CLI
+
+namespace fathom::apps {
+
+struct BenchServeOptions;
+
+/// An integer of the command line (int64_t or uint64_t); its text is judged whole, so that nothing wraps around or
+/// saturates.
+template <class T>
+T integer_of(const std::string& flag, const std::string& text, T least, T most);
+
+/// An option with such an integer; its default is what `value` is.
+template <class T>
+CLI::Option* add_integer(CLI::App& app, const std::string& name, T& value, T least, std::type_identity_t<T> most,
+                         const std::string& help);
+
+/// Integers with commas between them.
+CLI::Option* add_integers(CLI::App& app, const std::string& name, std::vector<int64_t>& values, int64_t least,
+                          int64_t most, const std::string& help);
+
+/// A number whose absence matters: empty unless given.
+CLI::Option* add_optional(CLI::App& app, const std::string& name, std::optional<double>& value,
+                          const std::string& help);
+
+/// What fathom bench serve sends, to whom, and how it reports; not how a model computes.
+void add_bench_serve_flags(CLI::App& app, BenchServeOptions& options);
+
+}  // namespace fathom::apps
