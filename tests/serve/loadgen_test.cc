@@ -60,12 +60,12 @@ class Generator : public ::testing::Test {
   }
 
   std::string models_;
-  std::unique_ptr<HttpServer> server_;
   LoadTarget target_;
   LoadOptions options_;
   std::mutex mutex_;
   std::vector<Json> bodies_;
   std::atomic<int64_t> num_requests_ = 0;
+  std::unique_ptr<HttpServer> server_;  // ends first: its threads use the others
 };
 
 TEST_F(Generator, CountsWhatTheServerSays) {
