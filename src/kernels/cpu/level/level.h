@@ -52,7 +52,6 @@ struct GemmTile {
 /// The largest rectangle a thread's scratch is made for, and the blocks of k whose sums are added one after the other.
 inline constexpr int64_t kTileRows = 192;  // a multiple of the register blocks, 12 and 32
 inline constexpr int64_t kTileColumns = 128;
-inline constexpr int64_t kTileColumnsBf16 = 768;  // its scratch holds 32 at a time: x is rounded for more of them at once
 inline constexpr int64_t kDepthBlockF32 = 512;
 inline constexpr int64_t kDepthBlockBf16 = 1024;
 /// Up to this many rows, weights are decoded in registers instead of into scratch.
