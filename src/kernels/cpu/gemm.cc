@@ -109,13 +109,14 @@ void check_offsets(std::span<const int64_t> offsets, size_t groups, const Tensor
 // The tiles of all products form one list, split over the threads at once: an operation with many small experts is as
 // parallel as one with a large matrix. How tiles are cut cannot change a bit: an output's order depends on k alone.
 void CpuKernels::run_products() {
-  int64_t work = 0, most_rows = 0;
+  int64_t work = 0, most_rows = 0, most_columns = cpu::kTileColumnsBf16;
   for (const Product& p : products_) {
     work += p.whole.row_end * p.whole.column_end * std::max<int64_t>(p.whole.depth, 1);
     most_rows = std::max(most_rows, p.whole.row_end);
+    if (p.groups.w.data == nullptr && p.whole.arithmetic != Arithmetic::kBF16) most_columns = cpu::kTileColumns;
   }
   if (work == 0) return;
-  int64_t tile_rows = cpu::kTileRows, tile_columns = most_rows <= cpu::kFewRows ? 32 : cpu::kTileColumns;
+  int64_t tile_rows = cpu::kTileRows, tile_columns = most_rows <= cpu::kFewRows ? 32 : most_columns;
   int64_t tiles = 0;
   for (;;) {
     tiles = 0;

@@ -18,6 +18,14 @@ constexpr int64_t kStride = kDepthBlockBf16 + 32;  // elements between rows of x
 /// Sixteen pairs of k for sixteen columns: lane n of block[j] holds w(n, k + 2j), w(n, k + 2j + 1).
 using Block = Bf16x32[16];
 
+/// Two panels that will be read next: asked for while others are multiplied, `step` bytes a pair. Asking for memory
+/// that is not there does nothing.
+struct Ahead {
+  const uint8_t* low;
+  const uint8_t* high;
+  int64_t step;
+};
+
 /// Where a product's sums go: y[m, n] (+)= sum, or scales[n] * sum where w has scales, for n < columns.
 struct Sums {
   float* y;
@@ -224,11 +232,13 @@ static inline void multiply_tiles(const XElement* x, int64_t rows, const uint16_
 #if FATHOM_BF16 != 2
 template <int kRows>
 static inline void multiply_panels(const XElement* x, const uint16_t* low, const uint16_t* high, int64_t pairs,
-                                   Sums out) {
+                                   const Ahead& ahead, Sums out) {
   F32x16 sum[kRows][2];
 #pragma GCC unroll 16
   for (int m = 0; m < kRows; ++m) sum[m][0] = sum[m][1] = zero();
   for (int64_t p = 0; p < pairs; ++p) {
+    __builtin_prefetch(ahead.low + p * ahead.step, 0, 2);
+    __builtin_prefetch(ahead.high + p * ahead.step, 0, 2);
     add_pair(sum, x + 2 * p, load_bf16x32(low + p * kPanelPair), load_bf16x32(high + p * kPanelPair));
   }
 #pragma GCC unroll 16
@@ -237,11 +247,21 @@ static inline void multiply_panels(const XElement* x, const uint16_t* low, const
     out.put(m, kLanes, sum[m][1]);
   }
 }
+
+/// multiply_panels with 1 to kMost rows.
+template <int kMost>
+static inline void multiply_panel_rows(int64_t rows, const XElement* x, const uint16_t* low, const uint16_t* high,
+                                       int64_t pairs, const Ahead& ahead, Sums out) {
+  if constexpr (kMost > 1) {
+    if (rows < kMost) return multiply_panel_rows<kMost - 1>(rows, x, low, high, pairs, ahead, out);
+  }
+  multiply_panels<kMost>(x, low, high, pairs, ahead, out);
+}
 #endif
 
 /// Any number of rows of x by two panels of 16 columns.
 static inline void multiply_rows(const XElement* x, int64_t rows, const uint16_t* low, const uint16_t* high,
-                                 int64_t pairs, Sums out) {
+                                 int64_t pairs, [[maybe_unused]] Ahead next, Sums out) {
 #if FATHOM_BF16 == 2
   for (; rows > 0; rows -= 32) {
     multiply_tiles(x, min_of(32, rows), low, high, pairs, out);
@@ -249,17 +269,17 @@ static inline void multiply_rows(const XElement* x, int64_t rows, const uint16_t
     out.y += 32 * out.stride;
   }
 #else
-  const auto some = [&]<int kRows>(Count<kRows>) {
-    for (; rows >= kRows; rows -= kRows) {
-      multiply_panels<kRows>(x, low, high, pairs, out);
-      x += kRows * kStride;
-      out.y += kRows * out.stride;
-    }
-  };
-  some(Count<kPanelRows>{});
-  if constexpr (kPanelRows > 6) some(Count<6>{});
-  if constexpr (kPanelRows > 2) some(Count<2>{});
-  some(Count<1>{});
+  // Blocks of rows as even as can be: few rows would wait for their own sums.
+  const int64_t blocks = (rows + kPanelRows - 1) / kPanelRows;
+  for (int64_t i = 0; i < blocks; ++i) {
+    const int64_t begin = rows * i / blocks, end = rows * (i + 1) / blocks;
+    Sums at = out;
+    at.y += begin * out.stride;
+    // Each block asks for its share of the panels that come next.
+    const int64_t step = kPanelPair * 2 / blocks, share = i * pairs * step;
+    multiply_panel_rows<kPanelRows>(end - begin, x + begin * kStride, low, high, pairs,
+                                    Ahead{next.low + share, next.high + share, step}, at);
+  }
 #endif
 }
 

@@ -140,7 +140,7 @@ void gemm_tile_bf16(const GemmTile& t, void* scratch) {
   with_loader(t, [&](auto load) {
     for (int64_t k0 = 0; k0 == 0 || k0 < t.depth; k0 += depth_block) {
       const int64_t k1 = min_of(t.depth, k0 + depth_block);
-      float scales[kTileColumns];
+      float scales[kTileColumnsBf16];
       for (int64_t n = 0; is_scaled && n < columns; ++n)
         scales[n] = scales_of(t.w, t.column_begin + n)[k0 / kScaledBlock];
       const auto sums = [&](int64_t n) {
@@ -169,7 +169,12 @@ void gemm_tile_bf16(const GemmTile& t, void* scratch) {
             fill_pairs(load, column, t.column_begin + columns, k0, k1, filled);
           }
         }
-        multiply_rows(x, rows, halves[0], halves[1], (k1 - k0 + 1) / 2, sums(n));
+        Ahead next{reinterpret_cast<const uint8_t*>(panel), reinterpret_cast<const uint8_t*>(panel), 0};
+        if (t.w.panels) {
+          const int64_t column = t.column_begin + n + 2 * kLanes;
+          next.low = stored_panel(t.w, column, k0), next.high = stored_panel(t.w, column + kLanes, k0);
+        }
+        multiply_rows(x, rows, halves[0], halves[1], (k1 - k0 + 1) / 2, next, sums(n));
       }
     }
   });

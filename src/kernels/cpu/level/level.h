@@ -52,6 +52,9 @@ struct GemmTile {
 /// The largest rectangle a thread's scratch is made for, and the blocks of k whose sums are added one after the other.
 inline constexpr int64_t kTileRows = 192;  // a multiple of the register blocks, 12 and 32
 inline constexpr int64_t kTileColumns = 128;
+// Scratch holds 32 at a time, so a tile may be wider: x is rounded once for all of them.
+inline constexpr int64_t kTileColumnsBf16 = 512;
+static_assert((kTileColumnsBf16 & (kTileColumnsBf16 - 1)) == 0, "a tile that is halved still begins at a panel");
 inline constexpr int64_t kDepthBlockF32 = 512;
 inline constexpr int64_t kDepthBlockBf16 = 1024;
 /// Up to this many rows, weights are decoded in registers instead of into scratch.
