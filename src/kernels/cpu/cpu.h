@@ -106,10 +106,18 @@ class CpuKernels final : public Kernels {
     run_products();
   }
   void run_products();
+  /// A product's rows as its loops read them, made once for all products of an operation and all their tiles.
+  struct Prepared {
+    cpu::IntRows quantized;    // INT8 groups, for weights in integer groups
+    cpu::RoundedRows rounded;  // BF16, for the others in that precision
+
+    Prepared from(int64_t row) const { return {quantized.from(row), rounded.from(row)}; }
+  };
   Product product_of(const Tensor& x, const Weight& w, const Tensor& y, Precision precision, Into into,
-                     const cpu::IntRows& quantized);
-  /// x as INT8 groups in shared memory, for the products of one operation.
+                     const Prepared& prepared);
+  Prepared prepare(const Tensor& x, std::span<const Weight> w, Precision precision);
   cpu::IntRows quantize_rows(const Tensor& x);
+  cpu::RoundedRows round_rows(const Tensor& x);
   void decode_bf16(const MlaDecodeArgs& args);
   /// x [T, H, N] rounded to BF16, contiguous, in rounded_.
   const float* rounded_rows(const Tensor& x);
@@ -120,6 +128,7 @@ class CpuKernels final : public Kernels {
   int64_t scratch_stride_ = 0;
   Storage shared_scratch_;
   Storage rounded_;
+  Storage rounded_x_;  // of prepare
   std::vector<Product> products_;
   std::vector<int64_t> part_row_;  // of decode_bf16: the row that each part belongs to
 };

@@ -182,12 +182,31 @@ cpu::IntRows CpuKernels::quantize_rows(const Tensor& x) {
   return {.codes = codes, .stride = stride, .scales = scales, .starts = starts, .scale_stride = groups};
 }
 
+cpu::RoundedRows CpuKernels::round_rows(const Tensor& x) {
+  const int64_t rows = x.extent(0), depth = x.extent(1);
+  const int64_t row_bytes = cpu::kBf16Stride * level_.bf16_element_bytes, block_bytes = rows * row_bytes;
+  const int64_t bytes = ceil_div(depth, cpu::kDepthBlockBf16) * block_bytes + cpu::kRowsBeyond * row_bytes;
+  if (bytes > rounded_x_.num_bytes()) rounded_x_ = Storage(bytes);
+  auto* const data = static_cast<std::byte*>(rounded_x_.data());
+  each(rows, depth / 4, [&](int64_t t, int) { level_.round_x(row(x, t), depth, data + t * row_bytes, block_bytes); });
+  return {data, block_bytes, row_bytes};
+}
+
+CpuKernels::Prepared CpuKernels::prepare(const Tensor& x, std::span<const Weight> w, Precision precision) {
+  const auto in_groups = [](const Weight& one) { return one.groups != GroupFormat::kNone; };
+  Prepared prepared;
+  if (std::any_of(w.begin(), w.end(), in_groups)) prepared.quantized = quantize_rows(x);
+  if (precision == Precision::kBF16 && !std::all_of(w.begin(), w.end(), in_groups)) prepared.rounded = round_rows(x);
+  return prepared;
+}
+
 CpuKernels::Product CpuKernels::product_of(const Tensor& x, const Weight& w, const Tensor& y, Precision precision,
-                                           Into into, const cpu::IntRows& quantized) {
+                                           Into into, const Prepared& prepared) {
   Product product;
   if (w.groups == GroupFormat::kNone) {
     check(w.layout == WeightLayout::kRows || precision == Precision::kBF16, "panels of numbers are for BF16 products");
     product.whole = forward(x, w, y, precision, into);
+    product.whole.rounded = prepared.rounded;
     return product;
   }
   expect_f32(x, x.extent(0), w.in_features());
@@ -196,18 +215,19 @@ CpuKernels::Product CpuKernels::product_of(const Tensor& x, const Weight& w, con
   product.whole.depth = w.in_features();
   product.whole.row_end = x.extent(0);
   product.whole.column_end = w.out_features();
-  product.groups = {.w = int_panels_of(w), .x = quantized, .y = row(y, 0), .y_stride = y.stride(0)};
+  product.groups = {.w = int_panels_of(w), .x = prepared.quantized, .y = row(y, 0), .y_stride = y.stride(0)};
   return product;
 }
 
 void CpuKernels::gemm(Tensor x, const Weight& w, Tensor y, Precision precision, Into into) {
-  const cpu::IntRows quantized = w.groups == GroupFormat::kNone ? cpu::IntRows{} : quantize_rows(x);
-  products_.assign(1, product_of(x, w, y, precision, into, quantized));
+  products_.assign(1, product_of(x, w, y, precision, into, prepare(x, {&w, 1}, precision)));
   run_products();
 }
 
 void CpuKernels::gemm_backward_input(Tensor dy, const Weight& w, Tensor dx, Precision precision, Into into) {
-  multiply(backward_input(dy, w, dx, precision, into));
+  GemmTile whole = backward_input(dy, w, dx, precision, into);
+  if (whole.arithmetic == Arithmetic::kBF16) whole.rounded = round_rows(dy);
+  multiply(whole);
 }
 
 void CpuKernels::gemm_backward_weight(Tensor dy, Tensor x, Tensor dw, Precision precision) {
@@ -218,14 +238,12 @@ void CpuKernels::grouped_gemm(Tensor x, std::span<const int64_t> offsets, std::s
                               Precision precision) {
   check_offsets(offsets, w.size(), x);
   products_.clear();
-  const bool any_groups =
-      std::any_of(w.begin(), w.end(), [](const Weight& one) { return one.groups != GroupFormat::kNone; });
-  const cpu::IntRows quantized = any_groups ? quantize_rows(x) : cpu::IntRows{};
+  const Prepared prepared = prepare(x, w, precision);
   for (size_t e = 0; e < w.size(); ++e) {
     const int64_t rows = offsets[e + 1] - offsets[e];
     if (rows > 0) {
       products_.push_back(product_of(x.rows(offsets[e], rows), w[e], y.rows(offsets[e], rows), precision, Into::kAssign,
-                                     quantized.from(offsets[e])));
+                                     prepared.from(offsets[e])));
     }
   }
   run_products();
@@ -235,13 +253,16 @@ void CpuKernels::grouped_gemm_backward_input(Tensor dy, std::span<const int64_t>
                                              Tensor dx, Precision precision, Into into) {
   check_offsets(offsets, w.size(), dy);
   products_.clear();
+  cpu::RoundedRows rounded;
   for (size_t e = 0; e < w.size(); ++e) {
     const int64_t rows = offsets[e + 1] - offsets[e];
-    if (rows > 0) {
-      products_.push_back(
-          {.whole = backward_input(dy.rows(offsets[e], rows), w[e], dx.rows(offsets[e], rows), precision, into),
-           .groups = {}});
+    if (rows == 0) continue;
+    GemmTile whole = backward_input(dy.rows(offsets[e], rows), w[e], dx.rows(offsets[e], rows), precision, into);
+    if (whole.arithmetic == Arithmetic::kBF16) {
+      if (rounded.data == nullptr) rounded = round_rows(dy);
+      whole.rounded = rounded.from(offsets[e]);
     }
+    products_.push_back({.whole = whole, .groups = {}});
   }
   run_products();
 }
