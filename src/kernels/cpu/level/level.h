@@ -52,7 +52,7 @@ struct GemmTile {
   const float* x = nullptr;
   int64_t x_stride = 0;
   bool x_transposed = false;
-  RoundedRows rounded;  // of BF16: the same rows, unless x is transposed
+  RoundedRows rounded{};  // of BF16: the same rows, unless x is transposed
   MatrixRef w;
   bool w_transposed = false;
   int64_t depth = 0;
