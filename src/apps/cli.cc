@@ -260,6 +260,7 @@ class CommandLine {
     add_generation_flags(*app, o->compute,
                          "--prompt-chunk,--max-num-batched-tokens,--chunked-prefill-size,--batch-size,-b");
     add_cache_flag(*app, o->compute);
+    add_log_flag(*app, o->compute);
     add_speculation_flags(*app, o->compute);
     add_integer<int64_t>(*app, "-c,--context,--max-model-len,--context-length,--ctx-size", o->compute.context, 0, kMost,
                          "tokens of a request at most; 0: the model's, 32768 at most")
@@ -354,6 +355,7 @@ class CommandLine {
         ->take_all();
     app->add_flag("--print-config", o->print_config, "print the effective configuration and stop");
     app->add_flag("-q,--quiet", o->quiet, "no progress bar");
+    add_log_flag(*app, o->compute);
     add_machine_flags(*app, o->compute);
   }
 
@@ -385,6 +387,7 @@ class CommandLine {
     app->add_option("--kl-quant", o->kl_quant, "--quant of that model")->needs(against);
     app->add_flag("--json", o->json, "the result as JSON");
     add_machine_flags(*app, o->compute);
+    add_log_flag(*app, o->compute);
     add_precision_flag(*app, o->compute);
     add_weight_flags(*app, o->compute);
     add_cache_flag(*app, o->compute);
@@ -477,6 +480,7 @@ class CommandLine {
     app->add_flag("--json", o->json, "the result as JSON");
     add_integers(*app, "-t,--threads", o->threads, 0, 1024, "threads; 0: all CPUs")->group("Computing");
     add_kernels_flag(*app, o->compute);
+    add_log_flag(*app, o->compute);
     add_precision_flag(*app, o->compute);
     add_weight_flags(*app, o->compute);
     add_generation_flags(*app, o->compute);

@@ -58,7 +58,7 @@ Result<std::string> greedy_answer(Session& session, std::string_view question) {
 Status eval_sums(Session& session, const EvalOptions& options) {
   if (!session.chat_format()) return not_found(session.model_dir().string() + " has no chat template to ask with");
   const auto questions = held_out_questions(options.seed, static_cast<int>(options.sums));
-  ConsoleProgress progress(options.json);
+  ConsoleProgress progress(options.json || options.compute.is_quiet());
   int64_t exact = 0, asked = 0;
   for (const SumQuestion& sum : questions) {
     const auto answer = greedy_answer(session, sum.question);
@@ -154,7 +154,7 @@ Status eval_text(Session& session, Session* reference, const EvalOptions& option
   const ScoredModel scored{run, transformer, cache.pages.layers()};
   const ScoredModel other_scored{other_run, other_transformer, other_cache.pages.layers()};
 
-  ConsoleProgress progress(false);
+  ConsoleProgress progress(options.compute.is_quiet());
   TextScore score;
   score.window = window;
   score.kv_cache = kv_cache_name(session.engine().cache_dtype());

@@ -96,7 +96,7 @@ Status eval_task(Session& session, const EvalOptions& options) {
     output.emplace(std::move(*created));
   }
   SessionAnswerer answerer(session, *compute->kernels);
-  ConsoleProgress progress(options.json);
+  ConsoleProgress progress(options.json || options.compute.is_quiet());
   const auto count = static_cast<int64_t>(task->questions().size());
   int64_t asked = 0, right = 0, right_loosely = 0, too_long = 0;
   for (const EvalQuestion& question : task->questions()) {

@@ -122,6 +122,14 @@ void add_cache_flag(CLI::App& app, ComputeOptions& options) {
       ->group("Computing");
 }
 
+void add_log_flag(CLI::App& app, ComputeOptions& options) {
+  app.add_option("--log-level", options.log_level,
+                 "what standard error gets: error, info (progress and notes too), debug (what was chosen too)")
+      ->check(CLI::IsMember({"error", "info", "debug"}))
+      ->envname("FATHOM_LOG_LEVEL")
+      ->capture_default_str();
+}
+
 void add_sampling_flags(CLI::App& app, SamplingFlags& flags) {
   add_optional(app, "--temperature,--temp", flags.temperature, "0: always the most probable token")
       ->check(CLI::Range(0.0, 100.0))
@@ -167,6 +175,7 @@ void add_all_compute_flags(CLI::App& app, ComputeOptions& options) {
   add_generation_flags(app, options);
   add_cache_flag(app, options);
   add_speculation_flags(app, options);
+  add_log_flag(app, options);
   add_integer<int64_t>(app, "-c,--context,--max-model-len,--context-length,--ctx-size", options.context, 0, kMost,
                        "tokens of context; 0: the model's, 32768 at most")
       ->group("Computing");

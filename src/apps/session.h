@@ -41,6 +41,9 @@ struct ComputeOptions {
   int64_t cache_tokens = 0;
   int64_t num_sequences = 1;
   double cache_memory_share = 1;
+  std::string log_level = "info";  // of standard error: error, info (progress and notes), debug (what was chosen too)
+
+  bool is_quiet() const { return log_level == "error"; }
 };
 
 /// Sampling flags; unset ones come from generation_config.json, then from fathom's defaults.

@@ -92,6 +92,18 @@ batch = [1, 4]
             with self.subTest(variable=variable, value=value):
                 self.refused("generate", model, "-p", "a", env=support.environment(**{variable: value}), needles=needles)
 
+    def test_the_log_level_decides_what_standard_error_gets(self):
+        notes = {}
+        for level in ("error", "info", "debug"):
+            done = support.run("generate", support.tiny_model(), "-p", "a", "-n", 4, "--speculate", "lookup", "-t", 1,
+                               env=support.environment(FATHOM_LOG_LEVEL=level))
+            self.assert_success(done)
+            notes[level] = done.stderr
+        self.assertEqual(notes["error"], "")
+        self.assertRegex(notes["info"], r"\Aspeculation lookup: .*\n\Z")
+        self.assertRegex(notes["debug"], r"\A.*kernels \w+, 1 threads, KV cache FP32 of \d+ tokens.*\nspeculation lookup")
+        self.refused("generate", support.tiny_model(), "-p", "a", "--log-level", "loud", needles=["--log-level", "loud"])
+
     def test_variables_of_other_verbs_are_none_of_its_business(self):
         self.assertEqual(self.count("-n", 2, FATHOM_SERVE_PORT="x", FATHOM_TRAIN_STEPS="x"), 2)
 
