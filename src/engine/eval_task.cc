@@ -165,6 +165,27 @@ Result<Item> mbpp_item(const Record& record) {
   return Item{.id = *id, .question = question + "[BEGIN]\n", .shown = *code + "\n[DONE]", .right = *code, .topic = {}};
 }
 
+/// The published mmlu_stem file was written by a program that took the option "None" for a missing number: a bare NaN,
+/// which is no JSON. Outside strings it becomes what it was.
+std::string with_none(std::string_view line) {
+  constexpr std::string_view kNan = "NaN";
+  std::string out;
+  bool inside = false;
+  for (size_t i = 0; i < line.size(); ++i) {
+    if (inside && line[i] == '\\' && i + 1 < line.size()) {
+      out += line[i++];
+    } else if (line[i] == '"') {
+      inside = !inside;
+    } else if (!inside && line.substr(i, kNan.size()) == kNan) {
+      out += "\"None\"";
+      i += kNan.size() - 1;
+      continue;
+    }
+    out += line[i];
+  }
+  return out;
+}
+
 struct Format {
   std::string_view name;
   EvalKind kind;
@@ -248,7 +269,7 @@ Result<EvalTask> EvalTask::create(std::string_view name, std::string_view record
     ++line_number;
     if (line.empty()) continue;
     const std::string source = std::string(where) + ":" + std::to_string(line_number);
-    auto json = Json::parse(line, source);
+    auto json = name == "mmlu_stem" ? Json::parse(with_none(line), source) : Json::parse(line, source);
     if (!json) return json.error();
     if (!json->is_object()) return corrupt(source + ": a record must be an object, not " + std::string(json->kind()));
     auto item = format->item(Record(std::move(*json), source));

@@ -25,11 +25,10 @@ constexpr const char* kHumanEval =
     R"({"task_id": "HumanEval/0", "prompt": "def one():\n", "canonical_solution": "    return 1\n", "entry_point": "one", "test": "x"}
 {"task_id": "HumanEval/1", "prompt": "def two():\n", "canonical_solution": "    if True:\n        return 2\n", "entry_point": "two", "test": "x"}
 )";
-constexpr const char *kMbpp = R"({"text": "Write a sum.", "code": "def s(a):\r\n  return sum(a)", "task_id" : 11,
-                     "test_list" : ["assert s([1]) == 1"]
-}
+constexpr const char* kMbpp =
+    R"_({"text": "Write a sum.", "code": "def s(a):\r\n  return sum(a)", "task_id": 11, "test_list": ["assert s([1]) == 1"]}
 {"text": "Write a max.", "code": "def m(a):\n  return max(a)", "task_id": 12, "test_list": ["assert m([1]) == 1", "assert m([2]) == 2"]}
-)";
+)_";
 
 /// Reads the records itself and finds the one that a prompt ends with.
 class Oracle : public Answerer {
@@ -37,7 +36,11 @@ class Oracle : public Answerer {
   Oracle(std::string task, std::string_view records, bool knows) : task_(std::move(task)), knows_(knows) {
     while (!records.empty()) {
       const size_t end = records.find('\n');
-      if (const auto line = records.substr(0, end); !line.empty()) records_.push_back(*Json::parse(line, "oracle"));
+      if (std::string line(records.substr(0, end)); !line.empty()) {
+        if (const size_t nan = line.find("[NaN,"); nan != std::string::npos) line.replace(nan, 5, "[\"None\",");
+        if (const size_t nan = line.find(", NaN]"); nan != std::string::npos) line.replace(nan, 6, ", \"None\"]");
+        records_.push_back(*Json::parse(line, "oracle"));
+      }
       records = end == std::string_view::npos ? std::string_view() : records.substr(end + 1);
     }
   }
@@ -135,10 +138,10 @@ TEST(EvalTask, WholeBenchmarksScoreAllAndNone) {
     const auto task = EvalTask::create(name, text, name, 0, 0);
     ASSERT_TRUE(task) << task.error().text;
     EXPECT_EQ(static_cast<int64_t>(task->questions().size()), count);
-    // The oracle's search is quadratic: every tenth question.
+    // The oracle's search is quadratic: some of the questions.
     for (const bool knows : {true, false}) {
       Oracle oracle(name, text, knows);
-      for (size_t i = 0; i < task->questions().size(); i += 10) {
+      for (size_t i = 0; i < task->questions().size(); i += 97) {
         const EvalQuestion& question = task->questions()[i];
         const auto answer = task->ask(question, oracle, 100);
         ASSERT_TRUE(answer);
@@ -166,6 +169,14 @@ TEST(EvalTask, PromptsAreWrittenAsTheBenchmarksHaveThem) {
       "assert s([1]) == 1\n[BEGIN]\ndef s(a):\r\n  return sum(a)\n[DONE]\n\n"
       "You are an expert Python programmer, and here is your task: Write a max. Your code should pass these tests:\n\n"
       "assert m([1]) == 1\nassert m([2]) == 2\n[BEGIN]\n");
+}
+
+TEST(EvalTask, ABareNaNIsTheOptionNone) {
+  const auto task = EvalTask::create(
+      "mmlu_stem", R"({"question": "A \"NaN\" NaN?", "options": [NaN, "NaN", "x", "y"], "answer": "A", "topic": "t"})",
+      "F", 0, 0);
+  ASSERT_TRUE(task) << task.error().text;
+  EXPECT_TRUE(task->questions()[0].prompt.ends_with("\n\nA \"NaN\" NaN?\nA. None\nB. NaN\nC. x\nD. y\nAnswer:"));
 }
 
 TEST(EvalTask, FindsTheNumbersOfWorkedAnswers) {
@@ -211,7 +222,7 @@ TEST(EvalTask, CodeIsCutOutOfFencesAndWrittenForTheHarness) {
   EXPECT_EQ(answer->answer, "def s(a):\n  return sum(a)\n");
   EXPECT_TRUE(answer->right);  // the reference has carriage returns
   EXPECT_EQ(task->record_of(task->questions().front(), *answer).dump(),
-            R"({"task_id":"11","completion":"def s(a):\n  return sum(a)\n"})");
+            R"J({"task_id":"11","completion":"def s(a):\n  return sum(a)\n"})J");
 }
 
 TEST(EvalTask, WhatDoesNotFitIsNotAnswered) {
