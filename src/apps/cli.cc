@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <functional>
 #include <iostream>
 #include <optional>
@@ -24,6 +25,12 @@ namespace {
 using Action = std::function<Result<int>()>;
 
 constexpr const char* kModelHelp = "model directory, GGUF file, or ORG/NAME in the Hugging Face cache";
+
+/// On the command line, and not in a variable of the environment that several verbs read.
+bool is_typed(const CLI::Option* option) {
+  const char* variable = option->get_envname().empty() ? nullptr : std::getenv(option->get_envname().c_str());
+  return option->count() > 0 && !(variable != nullptr && option->results() == std::vector<std::string>{variable});
+}
 
 class CommandLine {
  public:
@@ -140,7 +147,7 @@ class CommandLine {
     app->footer("Example:\n  " + example);
     app->callback([this, app, options, work] {
       if (!app->get_subcommands().empty()) {  // whose callback has run
-        for (const CLI::Option* option : app->get_options([](const CLI::Option* o) { return o->count() > 0; })) {
+        for (const CLI::Option* option : app->get_options(is_typed)) {
           const std::string verb_name = app->get_subcommands().front()->get_name();
           throw CLI::ValidationError(option->get_name(), "is not for " + verb_name + "; give its flags behind it");
         }

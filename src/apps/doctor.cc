@@ -44,13 +44,9 @@ Choice choose_kernels(const ComputeOptions& options) {
   out.levels = available_kernels();
   out.levels.erase(out.levels.begin(), out.levels.begin() + 2);  // "ref" and "cpu"
   const char* variable = std::getenv("FATHOM_KERNELS");
-  if (variable != nullptr && *variable != 0) {
-    out.forced = variable;
-    out.source = "FATHOM_KERNELS";
-  }
   if (!options.kernels.empty()) {
     out.forced = options.kernels;
-    out.source = "--kernels";
+    out.source = variable != nullptr && out.forced == variable ? "FATHOM_KERNELS" : "--kernels";
   }
   out.chosen = out.levels.back();
   if (out.forced.empty() || out.forced == "cpu") return out;

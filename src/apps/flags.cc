@@ -72,8 +72,8 @@ CLI::Option* add_optional(CLI::App& app, const std::string& name, std::optional<
 
 // Each verb has the flags that act on it: one that would be ignored is refused as unknown.
 void add_kernels_flag(CLI::App& app, ComputeOptions& options) {
-  app.add_option("--kernels", options.kernels,
-                 "force a back end: ref, generic, neon, avx2, avx512, avx512bf16, amx (or FATHOM_KERNELS)")
+  app.add_option("--kernels", options.kernels, "force a back end: ref, generic, neon, avx2, avx512, avx512bf16, amx")
+      ->envname("FATHOM_KERNELS")
       ->group("Computing");
 }
 

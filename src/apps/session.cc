@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
 
 #include "apps/console.h"
 #include "apps/memory_plan.h"
@@ -43,9 +42,7 @@ std::string_view kv_cache_name(DType dtype) {
 }
 
 Result<Compute> make_compute(const ComputeOptions& options) {
-  std::string name = options.kernels;
-  if (const char* forced = std::getenv("FATHOM_KERNELS"); name.empty() && forced != nullptr) name = forced;
-  if (name.empty()) name = "cpu";
+  const std::string name = options.kernels.empty() ? "cpu" : options.kernels;
   Compute compute;
   compute.pool =
       std::make_unique<ThreadPool>(options.threads > 0 ? static_cast<int>(options.threads) : default_num_threads());

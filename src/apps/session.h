@@ -61,7 +61,7 @@ Result<std::optional<DType>> parse_kv_cache_dtype(std::string_view name);
 /// "FP32", "BF16", "FP8".
 std::string_view kv_cache_name(DType dtype);
 
-/// Kernels by flag, else FATHOM_KERNELS, else the best; with a pool of `threads` (0: all).
+/// The kernels of the options, else the best; with a pool of `threads` (0: all).
 struct Compute {
   std::unique_ptr<ThreadPool> pool;
   std::unique_ptr<Kernels> kernels;

@@ -2,7 +2,9 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <charconv>
 #include <cmath>
+#include <cstdio>
 #include <cstdlib>
 #include <limits>
 #include <memory>
@@ -76,15 +78,17 @@ void add_fields(const CLI::App& verb, const std::vector<Setting>& settings, std:
   }
 }
 
+/// The shortest text that reads back to the same number.
+std::string number_text(double value) {
+  char text[64];
+  return std::string(text, std::to_chars(text, text + sizeof(text), value).ptr);
+}
+
 /// The values of a setting as the flag takes them; empty: it is not set.
 std::vector<std::string> values_of(const Setting& setting) {
   if (setting.flag) return *setting.flag ? std::vector<std::string>{""} : std::vector<std::string>();
   if (setting.integer && *setting.integer != kNoInteger) return {std::to_string(*setting.integer)};
-  if (setting.number && !std::isnan(*setting.number)) {
-    char text[64];
-    std::snprintf(text, sizeof(text), "%.17g", *setting.number);
-    return {text};
-  }
+  if (setting.number && !std::isnan(*setting.number)) return {number_text(*setting.number)};
   if (setting.text && *setting.text != kNoText) return {*setting.text};
   std::vector<std::string> values;
   if (setting.integers && *setting.integers != std::vector<int64_t>{kNoInteger}) {
@@ -110,6 +114,13 @@ bool is_set(const std::string& variable) {
 std::string toml_string(const std::string& text) {
   std::string out = "\"";
   for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x20 || byte == 0x7F) {
+      char code[8];
+      std::snprintf(code, sizeof(code), "\\u%04X", byte);
+      out += code;
+      continue;
+    }
     if (c == '"' || c == '\\') out += '\\';
     out += c;
   }
@@ -146,9 +157,7 @@ void add_settings_flags(CLI::App& verb) {
       ->group("Settings");
 }
 
-bool has_settings(const CLI::App& verb) {
-  return verb.get_option_no_throw(kPrintConfig) != nullptr && verb.get_subcommands({}).empty();
-}
+bool has_settings(const CLI::App& verb) { return verb.get_option_no_throw(kPrintConfig) != nullptr; }
 
 Result<std::vector<SettingArgument>> setting_arguments(const CLI::App& program, const CLI::App& verb) {
   std::vector<std::vector<Setting>> others;  // their fields point into them
@@ -189,6 +198,11 @@ std::string settings_text(const CLI::App& verb) {
     std::vector<std::string> values = option.count() > 0 ? option.results() : std::vector<std::string>();
     const bool is_default = values.empty();
     if (is_default && !option.get_default_str().empty()) values = {option.get_default_str()};
+    if (!is_default && setting.name == "api_key") {
+      out += "# api_key is set, and a secret\n";
+      continue;
+    }
+    if (setting.number && !values.empty()) values = {number_text(std::strtod(values.back().c_str(), nullptr))};
     out += (is_default ? "# " : "") + setting.name + " = " + toml_value(setting, values) + "\n";
   }
   return out;
