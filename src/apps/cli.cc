@@ -119,7 +119,7 @@ class CommandLine {
     arguments.insert(at, added.rbegin(), added.rend());
     if (!added.empty()) parse_once();
     verb = chosen_verb();
-    if (verb->count("--print-config") > 0) {
+    if (verb->count("--print-config") > 0 && (!error || may_be_mended)) {
       std::printf("%s", settings_text(*verb).c_str());
       return end_of_output();
     }
