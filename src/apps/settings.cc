@@ -17,6 +17,7 @@ namespace {
 
 constexpr const char* kConfig = "--config";
 constexpr const char* kPrintConfig = "--print-config";
+constexpr const char* kGroup = "Settings";
 constexpr int64_t kNoInteger = std::numeric_limits<int64_t>::min();
 // No command line, variable or file can have this text.
 const std::string kNoText = std::string("\0unset", 6);
@@ -151,13 +152,16 @@ void add_settings_flags(CLI::App& verb) {
       ->envname("FATHOM_CONFIG")
       ->type_name("TEXT")
       ->expected(1)
-      ->group("Settings");
+      ->group(kGroup);
   verb.add_flag(kPrintConfig)
       ->description("print the settings as such a file, each with its meaning, and stop")
-      ->group("Settings");
+      ->group(kGroup);
 }
 
-bool has_settings(const CLI::App& verb) { return verb.get_option_no_throw(kPrintConfig) != nullptr; }
+bool has_settings(const CLI::App& verb) {  // train and plan have flags of these names too
+  const CLI::Option* print = verb.get_option_no_throw(kPrintConfig);
+  return print != nullptr && print->get_group() == kGroup;
+}
 
 Result<std::vector<SettingArgument>> setting_arguments(const CLI::App& program, const CLI::App& verb) {
   std::vector<std::vector<Setting>> others;  // their fields point into them
