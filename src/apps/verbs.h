@@ -85,11 +85,17 @@ Status quantize(const QuantizeVerbOptions& options);
 struct EvalOptions {
   std::string model;
   std::string text;
-  int64_t sums = 0;        // held-out sums to ask; 0: none
-  uint64_t seed = 0;       // of the sums
-  int64_t window = 0;      // tokens of context; 0: the model's, 2048 at most
-  std::string kl_against;  // a model to compare with
-  std::string kl_quant;    // its --quant
+  int64_t sums = 0;       // held-out sums to ask; 0: none
+  uint64_t seed = 0;      // of the sums
+  std::string task;       // engine/eval_task.h
+  std::string task_file;  // its records; "-": standard input
+  std::string output;     // answers, a JSON object a line; empty: nowhere
+  int64_t limit = 0;      // questions at most; 0: all
+  int64_t shots = 0;
+  int64_t max_tokens = 512;  // of a generated answer
+  int64_t window = 0;        // tokens of context; 0: the model's, 2048 at most
+  std::string kl_against;    // a model to compare with
+  std::string kl_quant;      // its --quant
   bool json = false;
   ComputeOptions compute;
 };
@@ -148,6 +154,13 @@ struct BenchOptions {
 };
 /// The exit code: 1 when a line is slower than --fail-below allows.
 Result<int> bench(const BenchOptions& options);
+
+struct DoctorOptions {
+  bool no_measure = false;
+  bool json = false;
+  ComputeOptions compute;
+};
+Status doctor(const DoctorOptions& options);
 
 struct BenchServeOptions {
   std::string model;     // served by this process, or

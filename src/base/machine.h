@@ -55,6 +55,12 @@ struct Machine {
   std::optional<int64_t> huge_page_bytes;  // the default size of an explicit huge page
   int64_t num_huge_pages_free = 0;         // explicit huge pages that are reserved and free
   std::string transparent_huge_pages;      // "always", "madvise", "never"; empty: not told
+
+  int num_online_cpus = 0;               // of the whole machine; 0: not told
+  int num_numa_nodes = 0;                // banks of memory with CPUs of their own; 0: not told
+  std::string cpu_governor;              // "performance", "powersave", ... of CPU 0; empty: not told
+  std::string kernel_release;            // of the operating system's kernel; empty: not told
+  std::vector<std::string> nvidia_gpus;  // their models, as the driver names them
 };
 
 /// Instruction sets of this processor (all false on other architectures than x86-64).
