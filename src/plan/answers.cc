@@ -9,7 +9,6 @@
 #include "cluster/mrft.h"
 #include "cluster/price.h"
 #include "cluster/slim_fly.h"
-#include "plan/decode.h"
 #include "plan/expert_traffic.h"
 #include "plan/footprint.h"
 #include "plan/goodput.h"
@@ -27,7 +26,7 @@ double as_double(int64_t v) { return static_cast<double>(v); }
 FigureGroup model_group(const CountedModel& model, const PlanSettings& settings) {
   const ModelConfig& c = model.config;
   const ParameterCount& count = model.parameters;
-  const TrainingFlops flops = training_flops(c, settings.training.sequence_tokens);
+  const TrainingFlops flops = training_flops(count, c, settings.training.sequence_tokens);
   const std::string tokens = std::to_string(settings.training.sequence_tokens);
   return {"model",
           {{"parameters", as_double(count.total), "", "elements of all tensors, without MTP", kConfig},
@@ -47,7 +46,8 @@ FigureGroup model_group(const CountedModel& model, const PlanSettings& settings)
             "V3 report, eq. 1 to 11, absorbed"}}};
 }
 
-Result<FigureGroup> training_group(const ModelConfig& c, const Hardware& h, const PlanSettings& settings) {
+Result<FigureGroup> training_group(const CountedModel& model, const Hardware& h, const PlanSettings& settings) {
+  const ModelConfig& c = model.config;
   const auto& t = settings.training;
   const TrainingLayout layout{.pipeline = t.pipeline,
                               .expert = t.expert,
@@ -55,10 +55,11 @@ Result<FigureGroup> training_group(const ModelConfig& c, const Hardware& h, cons
                               .schedule = t.schedule,
                               .micro_batch_tokens = t.sequences * t.sequence_tokens,
                               .num_micro_batches = t.micro_batches};
-  const auto bytes = training_bytes(c, layout);
-  if (!bytes) return bytes.error();
+  if (auto ok = check_layout(c, layout); !ok) return ok.error();
   const auto timeline = plan_timeline(settings);
   if (!timeline) return timeline.error();
+  const auto bytes = training_bytes(c, model.elements, timeline->schedule, layout);
+  if (!bytes) return bytes.error();
   const double gpus = as_double(layout.num_gpus());
   const double step_tokens = as_double(t.data) * as_double(t.micro_batches) * as_double(layout.micro_batch_tokens);
   FigureGroup g{"training", {}};
@@ -86,7 +87,8 @@ Result<FigureGroup> training_group(const ModelConfig& c, const Hardware& h, cons
   add("bubble", 100 * idle / timeline->run.makespan, "%",
       "idle share of the rank that waits most, with chunk_times and hop", "simulated");
   if (t.mfu > 0) {
-    const double rate = t.mfu * gpus * h.bf16_tflops * 1e12 / training_flops(c, t.sequence_tokens).causal();
+    const double rate =
+        t.mfu * gpus * h.bf16_tflops * 1e12 / training_flops(model.parameters, c, t.sequence_tokens).causal();
     add("tokens per day", rate * 86400 / 1e9, "B", "MFU * GPUs * BF16 peak / FLOPs per token", kGiven);
     add("step", step_tokens / rate, "s", "tokens per step / rate", kGiven);
     if (t.tokens > 0) {
@@ -212,11 +214,11 @@ Result<Hardware> changed_hardware(Hardware h, const PlanSettings& settings) {
   return h;
 }
 
-Result<std::vector<FigureGroup>> plan_model(const ModelConfig& c, const Hardware& h, const PlanSettings& settings) {
-  const CountedModel model(c);
+Result<std::vector<FigureGroup>> plan_model(const CountedModel& model, const Hardware& h,
+                                            const PlanSettings& settings) {
   std::vector<FigureGroup> groups = {model_group(model, settings), {"hardware " + h.name, h.facts}};
   if (settings.training.pipeline > 0) {
-    auto g = training_group(c, h, settings);
+    auto g = training_group(model, h, settings);
     if (!g) return g.error();
     groups.push_back(*std::move(g));
   }

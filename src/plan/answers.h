@@ -9,8 +9,8 @@
 #include "base/figure.h"
 #include "base/result.h"
 #include "cluster/hardware.h"
-#include "model/config.h"
 #include "parallel/schedule.h"
+#include "plan/decode.h"
 #include "plan/settings.h"
 #include "sim/pipeline_sim.h"
 
@@ -28,7 +28,7 @@ Result<Hardware> changed_hardware(Hardware preset, const PlanSettings& settings)
 /// Parameters, KV cache, FLOPs; with settings also the training layout's bytes per rank, its bubble, time and price,
 /// and the serving group's weights, room and decode bounds. Errors: what training_bytes, serving_weight_bytes and the
 /// simulator refuse.
-Result<std::vector<FigureGroup>> plan_model(const ModelConfig& config, const Hardware& hardware,
+Result<std::vector<FigureGroup>> plan_model(const CountedModel& model, const Hardware& hardware,
                                             const PlanSettings& settings);
 
 /// Counts and price of the fabric that the settings name (kind is not "none"). Errors: what its builder refuses.

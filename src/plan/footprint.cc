@@ -4,8 +4,6 @@
 #include <cmath>
 #include <vector>
 
-#include "model/tensor_plan.h"
-
 namespace fathom {
 namespace {
 
@@ -23,31 +21,6 @@ std::string divisors_near(int64_t n, int64_t wanted) {
   if (below > 0) text = std::to_string(below);
   if (above > 0) text += (text.empty() ? "" : " or ") + std::to_string(above);
   return text;
-}
-
-Status check_layout(const ModelConfig& config, const TrainingLayout& layout) {
-  constexpr int64_t kMostRanks = 1 << 20;
-  const std::pair<const char*, int64_t> sizes[] = {{"pipeline", layout.pipeline},
-                                                   {"expert", layout.expert},
-                                                   {"data", layout.data},
-                                                   {"micro_batch_tokens", layout.micro_batch_tokens},
-                                                   {"num_micro_batches", layout.num_micro_batches}};
-  for (const auto& [name, value] : sizes) {
-    if (value < 1 || value > kMostRanks) {
-      return invalid("layout: " + std::string(name) + " is " + std::to_string(value) + "; accepted: 1 to " +
-                     std::to_string(kMostRanks));
-    }
-  }
-  if (layout.data % layout.expert != 0) {
-    return invalid("layout: expert " + std::to_string(layout.expert) + " does not divide data " +
-                   std::to_string(layout.data) + "; possible: " + divisors_near(layout.data, layout.expert));
-  }
-  const int64_t experts = std::max<int64_t>(config.n_routed_experts, 1);
-  if (experts % layout.expert != 0) {
-    return invalid("layout: expert " + std::to_string(layout.expert) + " does not divide the " +
-                   std::to_string(experts) + " routed experts; possible: " + divisors_near(experts, layout.expert));
-  }
-  return {};
 }
 
 }  // namespace
@@ -73,9 +46,13 @@ int64_t kv_cache_bytes_per_token(const DenseShape& s, int64_t bytes_per_number) 
 }
 
 TrainingFlops training_flops(const ModelConfig& c, int64_t sequence_tokens) {
+  return training_flops(count_parameters(c), c, sequence_tokens);
+}
+
+TrainingFlops training_flops(const ParameterCount& parameters, const ModelConfig& c, int64_t sequence_tokens) {
   const double forward = as_double(c.num_hidden_layers) * as_double(c.num_attention_heads) *
                          as_double(sequence_tokens) * as_double(c.qk_head_dim() + c.v_head_dim);
-  return {6 * as_double(count_parameters(c).active_with_head), 3 * forward};
+  return {6 * as_double(parameters.active_with_head), 3 * forward};
 }
 
 double dense_training_flops(const DenseShape& s) {
@@ -106,6 +83,31 @@ double low_latency_buffer_bytes(double tokens, double experts, double hidden) {
   return 2 * (std::max(tokens * dispatch, experts * tokens * combine) +
               experts * tokens * std::max(dispatch, combine)) +
          2 * signals;
+}
+
+Status check_layout(const ModelConfig& config, const TrainingLayout& layout) {
+  constexpr int64_t kMostRanks = 1 << 20;
+  const std::pair<const char*, int64_t> sizes[] = {{"pipeline", layout.pipeline},
+                                                   {"expert", layout.expert},
+                                                   {"data", layout.data},
+                                                   {"micro_batch_tokens", layout.micro_batch_tokens},
+                                                   {"num_micro_batches", layout.num_micro_batches}};
+  for (const auto& [name, value] : sizes) {
+    if (value < 1 || value > kMostRanks) {
+      return invalid("layout: " + std::string(name) + " is " + std::to_string(value) + "; accepted: 1 to " +
+                     std::to_string(kMostRanks));
+    }
+  }
+  if (layout.data % layout.expert != 0) {
+    return invalid("layout: expert " + std::to_string(layout.expert) + " does not divide data " +
+                   std::to_string(layout.data) + "; possible: " + divisors_near(layout.data, layout.expert));
+  }
+  const int64_t experts = std::max<int64_t>(config.n_routed_experts, 1);
+  if (experts % layout.expert != 0) {
+    return invalid("layout: expert " + std::to_string(layout.expert) + " does not divide the " +
+                   std::to_string(experts) + " routed experts; possible: " + divisors_near(experts, layout.expert));
+  }
+  return {};
 }
 
 std::vector<int64_t> layers_of_stages(int64_t layers, int64_t stages) {
@@ -171,6 +173,7 @@ Result<RankBytes> training_bytes(const ModelConfig& c, const LayerElements& elem
                       (held.expert / as_double(layout.data / layout.expert) + held.other / as_double(layout.data));
     // A live activation is of one of the stages that the rank holds; they are alive in equal parts, or nearly.
     bytes.activations = saved / num_held * max_live(schedule, rank) * as_double(layout.micro_batch_tokens);
+    bytes.expert_share = held.expert / (held.expert + held.other);
     bytes.buffers = training_buffer_bytes(c, layout);
     if (bytes.total() > worst.total()) worst = bytes;
   }

@@ -7,6 +7,7 @@
 
 #include "base/result.h"
 #include "model/config.h"
+#include "model/tensor_plan.h"
 #include "parallel/schedule.h"
 
 namespace fathom {
@@ -47,6 +48,7 @@ struct TrainingFlops {
   double full() const { return matrices + 2 * causal_attention; }
 };
 TrainingFlops training_flops(const ModelConfig& config, int64_t sequence_tokens);
+TrainingFlops training_flops(const ParameterCount& parameters, const ModelConfig& config, int64_t sequence_tokens);
 
 /// The convention that the same table uses for dense models: 72 layers hidden^2 + 6 vocab hidden, without attention.
 double dense_training_flops(const DenseShape& shape);
@@ -78,9 +80,10 @@ struct RankBytes {
   int64_t rank = 0;
   double weights = 0;
   double gradients = 0;
-  double optimizer = 0;    // masters and moments, sharded over the ranks that hold the same parameters (ZeRO-1)
-  double activations = 0;  // of as many micro-batches as the schedule keeps alive
-  double buffers = 0;      // of communication, training_buffer_bytes
+  double optimizer = 0;     // masters and moments, sharded over the ranks that hold the same parameters (ZeRO-1)
+  double activations = 0;   // of as many micro-batches as the schedule keeps alive
+  double buffers = 0;       // of communication, training_buffer_bytes
+  double expert_share = 0;  // of the parameters: those of routed experts
   double total() const { return weights + gradients + optimizer + activations + buffers; }
 };
 
@@ -90,6 +93,10 @@ struct RankBytes {
 /// the input of every expert the token goes to and what its SwiGLU takes. An estimate: allocator slack and scales are
 /// not in it.
 double saved_bytes_per_token(const ModelConfig& config, int64_t layer);
+
+/// Whether the layout divides: sizes below 1 or above 2^20, expert that does not divide data or the experts (the
+/// nearest that do are named).
+Status check_layout(const ModelConfig& config, const TrainingLayout& layout);
 
 /// What communication holds on a rank of the layout at balanced load. Expert exchange (expert > 1): top-k copies of
 /// every token arrive in FP8 with a scale per 128 and leave in BF16, for the forward and the backward that overlap: 2 T
