@@ -144,7 +144,7 @@ Result<ServingSearch> search_serving(const CountedModel& model, const Hardware& 
   });
   double most_per_gpu = 0;
   for (const DecodePoint& p : points) {
-    if (p.per_gpu() <= most_per_gpu) continue;
+    if (p.per_gpu() <= most_per_gpu * (1 + 1e-9)) continue;  // more than rounding: a link that is full gives no more
     most_per_gpu = p.per_gpu();
     out.front.push_back(p);
   }

@@ -142,7 +142,7 @@ class Plan(CommandLineCase):
         directory = support.fresh_directory("broken")
         (directory / "huge.json").write_bytes(b" " * (17 << 20))
         (directory / "half.json").write_text(V3.read_text()[:200])
-        (directory / "huge.toml").write_bytes(b"#" * (65 << 20))
+        (directory / "huge.toml").write_bytes(b"#" * (2 << 20))
         for name in ("huge.json", "half.json"):
             self.refused("plan", directory / name, "--hardware", "h800", needles=[name])
         self.refused("plan", V3, "--hardware", "h800", "--config", directory / "huge.toml", needles=["huge.toml"])

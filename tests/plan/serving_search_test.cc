@@ -58,7 +58,7 @@ TEST(ServingSearch, ALoadNeedsNodes) {
   s.search.cache_hits = 0.5;
   EXPECT_NEAR(found(s)->prefill_gpus, one->prefill_gpus, 1e-6);
   // A tighter limit costs tokens per GPU.
-  s.search.max_tpot_ms = 12;
+  s.search.max_tpot_ms = 8;
   EXPECT_LT(found(s)->best.per_gpu(), one->best.per_gpu());
   s.search.max_tpot_ms = 0.01;
   EXPECT_EQ(found(s).error().text.rfind("search.max_tpot_ms is 0.01, but the fastest group takes ", 0), 0u);
