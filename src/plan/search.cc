@@ -245,10 +245,12 @@ Result<TrainingSearch> search_training(const CountedModel& model, const Hardware
     return invalid("search: none of " + std::to_string(out.num_over_bounds) +
                    " layouts that fit is within search.max_kw and search.max_kgco2; give fewer GPUs or wider bounds");
   }
-  std::stable_sort(out.layouts.begin(), out.layouts.end(), [](const RankedLayout& a, const RankedLayout& b) {
-    return std::tuple(-a.tokens_per_s_per_gpu(), a.layout.num_gpus(), a.bytes.total()) <
-           std::tuple(-b.tokens_per_s_per_gpu(), b.layout.num_gpus(), b.bytes.total());
-  });
+  const auto order = [](const RankedLayout& r) {  // total: sorting needs no stability
+    return std::tuple(-r.tokens_per_s_per_gpu(), r.layout.num_gpus(), r.bytes.total(), r.layout.pipeline,
+                      r.layout.expert, r.sequences, r.layout.schedule);
+  };
+  std::sort(out.layouts.begin(), out.layouts.end(),
+            [&](const RankedLayout& x, const RankedLayout& y) { return order(x) < order(y); });
   return out;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <tuple>
 
 #include "plan/expert_traffic.h"
 #include "plan/limits.h"
@@ -139,9 +140,9 @@ Result<ServingSearch> search_serving(const CountedModel& model, const Hardware& 
                    figure_text(usable.memory_gb) + " GB are there; give more GPUs or a smaller serving.weights");
   }
   // Fastest for a user first; among equals the one with most tokens per GPU, then the smallest group.
-  std::stable_sort(points.begin(), points.end(), [](const DecodePoint& a, const DecodePoint& b) {
-    return a.per_user() != b.per_user() ? a.per_user() > b.per_user() : a.per_gpu() > b.per_gpu();
-  });
+  const auto order = [](const DecodePoint& p) { return std::tuple(-p.per_user(), -p.per_gpu(), p.gpus, p.batch); };
+  std::sort(points.begin(), points.end(),
+            [&](const DecodePoint& x, const DecodePoint& y) { return order(x) < order(y); });
   double most_per_gpu = 0;
   for (const DecodePoint& p : points) {
     if (p.per_gpu() <= most_per_gpu * (1 + 1e-9)) continue;  // more than rounding: a link that is full gives no more
