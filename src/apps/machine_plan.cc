@@ -54,6 +54,8 @@ Result<std::vector<FigureGroup>> plan_this_machine(const std::string& name, cons
   if (!policy) return Error{policy.error().code, "machine.quant: " + policy.error().text};
   const auto dir = resolve_model_dir(name, HubEnvironment::of_process());
   if (!dir) return dir.error();
+  const auto resident = [] { return resident_bytes().value_or(0); };
+  int64_t program = resident();
   const auto loaded = load_model(*dir);
   if (!loaded) return loaded.error();
   Model& model = **loaded;
@@ -62,11 +64,12 @@ Result<std::vector<FigureGroup>> plan_this_machine(const std::string& name, cons
     return invalid("machine.context " + std::to_string(s.context) + " is more than " + dir->string() +
                    " allows: " + c.max_context_text());
   }
+  program -= resident();  // pages of the mapped file are not the program's
   const auto tokenizer = load_tokenizer(*dir);
   if (!tokenizer) return tokenizer.error();
   const auto compute = make_compute({.threads = s.threads});
   if (!compute) return compute.error();
-  const int64_t program = resident_bytes().value_or(0);
+  program += resident();
 
   const Precision precision = default_precision(model);
   const LoadedBytes bytes = loaded_bytes(model, *policy, precision);
@@ -102,7 +105,7 @@ Result<std::vector<FigureGroup>> plan_this_machine(const std::string& name, cons
 
   groups.push_back({"memory", {}});
   const char* const packed = "sizes of the tensors as generate packs them";
-  add("program and tokenizer", as_double(program) * kGB, "GB", "resident with the model mapped", measured);
+  add("program and tokenizer", as_double(program) * kGB, "GB", "resident, without pages of the mapped model", measured);
   add("weights", as_double(bytes.in_memory) * kGB, "GB", "packed; without the embedding, which stays in the file",
       packed);
   add("largest matrix, while it is packed", as_double(bytes.largest) * kGB, "GB", "as stored", packed);
