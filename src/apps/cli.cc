@@ -17,12 +17,20 @@
 #include "apps/reference.h"
 #include "apps/settings.h"
 #include "apps/verbs.h"
+#include "plan/what_if.h"
 
 namespace fathom::apps {
 namespace {
 
 /// What the chosen verb will do; the exit code of the process.
 using Action = std::function<Result<int>()>;
+
+/// "\n  fp8-kv: serving.kv = fp8 (source)", a line each.
+std::string what_if_help() {
+  std::string text;
+  for (const WhatIf& w : what_ifs()) text += "\n" + std::string(w.name) + ": " + w.change + " (" + w.source + ")";
+  return text;
+}
 
 constexpr const char* kModelHelp = "model directory, GGUF file, or ORG/NAME in the Hugging Face cache";
 
@@ -298,24 +306,39 @@ class CommandLine {
     const auto [app, o] = verb<PlanOptions>(
         app_, "plan", "what a model needs of a machine and a network, with formulas and sources", plan,
         "fathom plan models/demo --hardware h200 --set serving.gpus=4\n"
+        "  fathom plan models/demo --hardware this\n"
+        "  fathom plan deepseek-ai/DeepSeek-V3 --hardware h800 --search training --gpus 2048"
+        " --set search.batch=15360 --set search.utilisation=0.5\n"
         "  fathom plan --set fabric.kind=mpft --set fabric.endpoints=2048\n"
         "  fathom plan --timeline --set training.pipeline=4 --set training.schedule=dualpipe"
         " --set training.micro_batches=10\n"
         "  fathom plan --paper");
     app->add_option("MODEL", o->model, "model directory, config.json, or ORG/NAME in the Hugging Face cache");
     app->add_option("--hardware", o->hardware,
-                    "h800, h100, h200 or gb200-nvl72; facts can be set: hardware.nic_gbps=100");
+                    "h800, h100, h200 or gb200-nvl72; facts can be set: hardware.nic_gbps=100; or this: the machine "
+                    "at hand, measured");
     app->add_option("--config", o->config, "TOML file with settings");
     app->add_option("--set", o->overrides, "a setting: training.pipeline=16; may be given several times")
         ->expected(1)
         ->take_all();
+    CLI::Option* search = app->add_option("--search", o->search, "rank layouts of training or serving (search.kind)");
+    app->add_option("--gpus", o->gpus, "GPUs of the search (search.gpus); several sizes: 1024,2048")->needs(search);
+    app->add_option("--max-kw", o->max_kw, "power of the site at most, kW; needs energy.pue")->needs(search);
+    app->add_option("--max-kgco2", o->max_kgco2,
+                    "carbon of the run, or of a year of serving, at most, kg; needs energy.pue and energy.kg_per_kwh")
+        ->needs(search);
+    app->add_option("--emit", o->emit, "write the best layout to this file, for --config")->needs(search);
+    app->add_option("--what-if", o->what_if, "every figure that a change moves, before and after:" + what_if_help());
     CLI::Option* paper =
         app->add_flag("--paper", o->paper, "the published figures of DeepSeek-V3's system beside ours");
     app->add_flag("--timeline", o->timeline, "the pipeline of training.* as text")->excludes(paper);
     app->add_option("--svg", o->svg, "write the pipeline as a picture to this file")->excludes(paper);
     app->add_flag("--json", o->json, "everything as JSON, with the source of every number");
-    for (const char* flag : {"MODEL", "--hardware", "--config", "--set"}) app->get_option(flag)->excludes(paper);
-    for (const char* flag : {"MODEL", "--hardware", "--json"}) {
+    app->get_option("--emit")->excludes("--what-if");
+    for (const char* flag : {"MODEL", "--hardware", "--config", "--set", "--search", "--what-if"}) {
+      app->get_option(flag)->excludes(paper);
+    }
+    for (const char* flag : {"MODEL", "--hardware", "--json", "--search", "--what-if"}) {
       app->get_option(flag)->excludes("--timeline")->excludes("--svg");
     }
   }

@@ -14,8 +14,6 @@
 namespace fathom::apps {
 namespace {
 
-constexpr int64_t kDefaultContext = 32768;
-
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }

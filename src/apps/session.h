@@ -20,6 +20,9 @@
 
 namespace fathom::apps {
 
+/// Tokens of context without --context, if the model has as many.
+inline constexpr int64_t kDefaultContext = 32768;
+
 /// How to compute: the flags that every verb with a model has.
 struct ComputeOptions {
   int64_t threads = 0;           // 0: all usable CPUs

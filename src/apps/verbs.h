@@ -59,8 +59,13 @@ Status inspect(const InspectOptions& options);
 
 struct PlanOptions {
   std::string model;                   // directory, ORG/NAME or a config.json
-  std::string hardware;                // a preset
+  std::string hardware;                // a preset, or "this" machine
   std::string config;                  // TOML
+  std::string search;                  // training or serving: ranked layouts too
+  std::string gpus;                    // of the search: "2048" or "1024,2048"
+  std::string max_kw, max_kgco2;       // its bounds; empty: none
+  std::string what_if;                 // instead: what a named change moves
+  std::string emit;                    // and the best layout as TOML in this file
   std::vector<std::string> overrides;  // of its settings
   bool paper = false;                  // instead: published figures beside ours
   bool timeline = false;               // instead: the pipeline as text

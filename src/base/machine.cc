@@ -357,6 +357,10 @@ Result<int64_t> parse_memory(std::string_view text, std::optional<int64_t> total
   return wrong;
 }
 
+std::optional<int64_t> resident_bytes(const Path& root) {
+  return kib_of(read_pseudo_file(root / "proc/self/status"), "VmRSS");
+}
+
 Machine inspect_machine(const Path& root) {
   Machine out;
   out.features = detect_cpu_features();

@@ -79,6 +79,9 @@ std::string bytes_text(int64_t bytes);
 /// is known, % up to 100.
 Result<int64_t> parse_memory(std::string_view text, std::optional<int64_t> total);
 
+/// Bytes of memory that this process holds now (VmRSS of /proc/self/status). Absent where the system does not tell.
+std::optional<int64_t> resident_bytes(const Path& root = "/");
+
 /// Reads the machine. `root` is where /proc and /sys are looked up; instruction sets and the affinity mask are always
 /// those of this process. Costs some small file reads; never fails.
 Machine inspect_machine(const Path& root = "/");

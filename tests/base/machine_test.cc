@@ -170,6 +170,17 @@ TEST(Machine, KnowsThisMachine) {
   EXPECT_LE(*machine.memory_available_bytes, *machine.memory_total_bytes);
 }
 
+TEST(Machine, ThisProcessHoldsWhatItHasTouched) {
+  const auto before = resident_bytes();
+  ASSERT_TRUE(before.has_value());
+  std::vector<char> touched(64 << 20, 1);
+  const auto after = resident_bytes();
+  ASSERT_TRUE(after.has_value());
+  EXPECT_GE(*after - *before, 60 << 20);
+  EXPECT_EQ(touched.back(), 1);
+  EXPECT_FALSE(resident_bytes("/nowhere").has_value());
+}
+
 TEST(Machine, NamesThePresentFeatures) {
   EXPECT_EQ(to_string(CpuFeatures()), "");
   EXPECT_EQ(to_string(CpuFeatures{.avx2 = true, .avx512_bf16 = true}), "avx2 avx512_bf16");
