@@ -163,10 +163,14 @@ std::vector<Way> Cluster::ways(int64_t u, int a, int64_t v, int b, uint64_t queu
   return ways;
 }
 
-int Cluster::num_switches(int64_t u, int a, int64_t v, int b) const {
-  if (u == v) return 0;
-  if (unit_of(u) == unit_of(v) && plane_of(a) == plane_of(b)) return 1;
-  return pod_of(u) == pod_of(v) ? 3 : 5;
+int num_switches(const Way& way) {
+  int switches = 0;
+  for (const ClusterLink& link : way.links) {
+    if (link.kind == LinkKind::kNicOut) switches = std::max(switches, 1);
+    if (link.kind == LinkKind::kLeafUp) switches = std::max(switches, 3);
+    if (link.kind == LinkKind::kPodUp) switches = 5;
+  }
+  return switches;
 }
 
 double Cluster::gbps(const ClusterLink& link) const {

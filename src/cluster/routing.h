@@ -85,9 +85,6 @@ class Cluster {
   /// The fabric alone: from NIC a of node u to NIC b of node v, u != v, on one plane or a fabric that joins them.
   void fabric(int64_t u, int a, int64_t v, int b, uint64_t queue_pair, std::vector<ClusterLink>& links) const;
 
-  /// Switches between two NICs: 1 below one leaf, 3 over a spine, 5 over a core; 0 in one node.
-  int num_switches(int64_t u, int a, int64_t v, int b) const;
-
   double gbps(const ClusterLink& link) const;
   /// "NIC out of node 3, GPU 0".
   std::string name(const ClusterLink& link) const;
@@ -109,7 +106,10 @@ class Cluster {
   int64_t nodes_per_unit_, nodes_per_pod_;
 };
 
-/// "NIC out", "uplinks of a leaf", ...
+/// That a way crosses: 1 below one leaf, 3 over a spine, 5 over a core; 0 in one node.
+int num_switches(const Way& way);
+
+/// "NIC out", "leaf uplinks", ...
 std::string link_kind_name(LinkKind kind);
 
 }  // namespace fathom
