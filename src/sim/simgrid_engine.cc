@@ -26,8 +26,6 @@
 namespace fathom {
 namespace {
 
-constexpr double kLatencyFactor = 1e-15;
-
 struct Library {
   void (*init)(int*, char**);
   void (*load_platform)(const char*);
@@ -229,9 +227,12 @@ Result<FlowRun> run_simgrid(const FlowNetwork& network) {
     }
   }
   const int hosts = static_cast<int>(std::ceil(std::sqrt(static_cast<double>(classes)))) + 1;
-  char directory[] = "/tmp/fathom-simgrid-XXXXXX";
-  if (mkdtemp(directory) == nullptr) return io_error(std::string("cannot make ") + directory + ": " + std::strerror(errno));
-  const std::string file = std::string(directory) + "/platform.xml", log = std::string(directory) + "/log";
+  std::error_code no_temp;
+  std::string directory = (std::filesystem::temp_directory_path(no_temp) / "fathom-simgrid-XXXXXX").string();
+  if (no_temp || mkdtemp(directory.data()) == nullptr) {
+    return io_error("cannot make a temporary directory for SimGrid: " + directory + ": " + std::strerror(errno));
+  }
+  const std::string file = directory + "/platform.xml", log = directory + "/log";
   const auto remove = [&] {
     std::error_code ignored;
     std::filesystem::remove_all(directory, ignored);

@@ -1,0 +1,406 @@
+// Simulate: the planner's questions about networks with known answers, engines and classes against each other.
+#include "sim/simulate.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "sim/quotient.h"
+#include "sim/simgrid_engine.h"
+
+namespace fathom {
+namespace {
+
+Scenario all_to_all(int64_t gpus) {
+  Scenario s;
+  s.network.gpus = gpus;
+  s.job.op = "all-to-all";
+  s.job.bytes = 1e9;
+  return s;
+}
+
+double figure(const Simulation& s, const std::string& name, size_t job = 0) {
+  for (const Figure& f : s.jobs[job].figures) {
+    if (f.name == name) return f.value;
+  }
+  for (const Figure& f : s.work) {
+    if (f.name == name) return f.value;
+  }
+  ADD_FAILURE() << "no figure " << name;
+  return std::nan("");
+}
+
+Simulation run(const Scenario& s, Engine engine = Engine::kAuto) {
+  const auto result = simulate(s, engine);
+  EXPECT_TRUE(result.ok()) << (result ? "" : result.error().text);
+  return result ? *result : Simulation{};
+}
+
+double busbw(const Scenario& s, Engine engine = Engine::kAuto) { return figure(run(s, engine), "busbw"); }
+
+// Questions 6 and 7: the figures of network-planning 3.1, and parity of planes and rails.
+TEST(Simulate, AllToAllOfPlanesAndRails) {
+  for (const auto& [gpus, expected] : {std::pair{32, 51.67},
+                                       {64, 45.00},
+                                       {128, 42.33},
+                                       {256, 41.13},
+                                       {512, 40.56},
+                                       {1024, 40.28},
+                                       {2048, 40.14},
+                                       {16384, 40.02}}) {
+    Scenario s = all_to_all(gpus);
+    EXPECT_NEAR(busbw(s), expected, 0.005) << gpus;
+    EXPECT_NEAR(busbw(s, Engine::kBound), expected, 0.005) << gpus;
+    if (gpus > 2048) continue;  // two layers hold no more rails
+    s.network.fabric = "mrft";
+    EXPECT_NEAR(busbw(s) / expected, 1, 0.015) << gpus;
+  }
+  Scenario tree = all_to_all(16384);
+  tree.network.fabric = "ft3";
+  EXPECT_NEAR(busbw(tree), 40.02, 0.005);
+  for (int64_t planes : {1, 2, 4}) {
+    Scenario s = all_to_all(2048);
+    s.network.planes = planes;
+    EXPECT_NEAR(busbw(s), 40.14, 0.005) << planes;
+  }
+}
+
+// 268 million flows are a handful of classes and one solve: that is what makes it take milliseconds.
+TEST(Simulate, TheLargestAllToAllIsAFewClasses) {
+  const Simulation s = run(all_to_all(16384));
+  EXPECT_EQ(s.engine, Engine::kMaxMin);
+  EXPECT_EQ(figure(s, "flows"), 16384.0 * 16383);
+  EXPECT_LE(figure(s, "different flows"), 8);
+  EXPECT_LE(figure(s, "solves"), 4);
+  ASSERT_GE(s.links.size(), 3u);
+  EXPECT_EQ(s.links[0].name.rfind("NIC ", 0), 0u);
+  EXPECT_NEAR(s.links[0].seconds, s.jobs[0].seconds, 1e-9);
+  EXPECT_EQ(s.links[0].alike, 16384);
+}
+
+// Question 22, and the asymmetric cases of network-planning 3.2.
+TEST(Simulate, FailuresCostWhatTheOracleSays) {
+  const auto lost = [](Scenario s) { return figure(run(s), "bandwidth against healthy"); };
+  Scenario plane = all_to_all(128);
+  plane.fail.plane = 0;
+  EXPECT_NEAR(lost(plane), -13, 0.6);  // evenly over seven: exactly 7/8
+  plane.fail.spread = false;
+  EXPECT_NEAR(lost(plane), -50, 0.1);
+  Scenario nic = all_to_all(256);
+  nic.fail.nic = 3;
+  EXPECT_NEAR(lost(nic), -13, 0.6);
+  nic.fail.spread = false;
+  EXPECT_NEAR(lost(nic), -50, 0.1);
+  for (const auto& [gpus, uplinks, expected] :
+       {std::tuple{1024, 24, 16.65}, {2048, 16, 28.56}, {2048, 24, 14.28}, {16384, 16, 25.40}, {16384, 24, 12.70}}) {
+    Scenario s = all_to_all(gpus);
+    s.fail.uplinks = uplinks;
+    EXPECT_NEAR(busbw(s), expected, 0.005) << gpus << " " << uplinks;
+  }
+  Scenario leaf = all_to_all(2048);
+  leaf.fail.uplinks = 16;
+  EXPECT_NEAR(lost(leaf), -29, 0.5);
+  EXPECT_EQ(run(leaf).links[0].name.rfind("leaf ", 0), 0u);
+}
+
+// Question 8: DeepEP's published dispatch; question 10: what node-limited routing saves.
+TEST(Simulate, DispatchMatchesDeepEp) {
+  Scenario s;
+  s.network.nic_gbps = 43.5;
+  s.network.nvlink_gbps = 126;
+  s.job.op = "dispatch";
+  s.job.bytes = 7392;
+  for (const auto& [gpus, expected] : {std::pair{16, 43.05}, {32, 58.02}, {64, 50.58}, {128, 45.34}}) {
+    s.network.gpus = gpus;
+    EXPECT_NEAR(figure(run(s), "logical bandwidth") / expected, 1, 0.05) << gpus;
+  }
+  s.network.gpus = 16;
+  EXPECT_EQ(run(s).links[0].name.rfind("NVLink", 0), 0u);
+  s.network.gpus = 64;
+  EXPECT_EQ(run(s).links[0].name.rfind("NIC", 0), 0u);
+  const double limited = figure(run(s), "nodes per token");
+  s.job.max_nodes = 8;
+  EXPECT_NEAR(limited, 3.63, 0.03);
+  EXPECT_NEAR(figure(run(s), "nodes per token"), 5.25, 0.04);
+  // Combine goes the same ways backwards.
+  s.job.op = "combine";
+  const double combine = run(s).jobs[0].seconds;
+  s.job.op = "dispatch";
+  EXPECT_NEAR(combine / run(s).jobs[0].seconds, 1, 1e-9);
+}
+
+// Question 9: with the line through the published latencies.
+TEST(Simulate, LowLatencyKernels) {
+  Scenario s;
+  s.job.op = "dispatch";
+  s.job.direct = true;
+  s.job.tokens = 128;
+  s.job.max_nodes = 32;
+  for (const auto& [gpus, dispatch, combine] :
+       {std::tuple{16, 118, 195}, {32, 155, 273}, {64, 173, 314}, {128, 192, 369}, {256, 194, 360}}) {
+    s.network.gpus = gpus;
+    s.network.nic_gbps = 46.3;
+    s.job.alpha_us = 34.6;
+    s.job.bytes = 7392;
+    EXPECT_NEAR(figure(run(s), "time") / dispatch, 1, 0.06) << gpus;
+    s.network.nic_gbps = 39.9;
+    s.job.alpha_us = 5.7;
+    s.job.bytes = 14336;
+    EXPECT_NEAR(figure(run(s), "time") / combine, 1, 0.06) << gpus;
+  }
+}
+
+// Question 20: rings hashed by ECMP against adaptive and static routing.
+TEST(Simulate, EcmpRingsAreAsSlowAsTheirWorstHop) {
+  Scenario s;
+  s.network.fabric = "ft2";
+  s.network.gpus = 512;
+  s.network.gpus_per_node = 1;
+  s.network.nic_gbps = 50;
+  s.job.op = "all-gather";
+  s.job.bytes = 1e9;
+  for (const char* routing : {"adaptive", "static"}) {
+    s.network.routing = routing;
+    EXPECT_NEAR(busbw(s), 50, 1e-6) << routing;
+  }
+}
+
+// The prototype of the notes hashes every hop of the ring off its leaf: a shift by a whole leaf does so.
+double shift_share(int64_t seed, int queue_pairs) {
+  ClusterSpec spec{.kind = TreeKind::kFt2, .gpus = 512, .gpus_per_node = 1, .nic_gbps = 50,
+                   .routing = Routing::kEcmp, .seed = static_cast<uint64_t>(seed)};
+  const auto c = Cluster::make(spec);
+  FlowNetwork n;
+  std::map<ClusterLink, int> ids;
+  for (int64_t u = 0; u < 512; ++u) {
+    for (int q = 0; q < queue_pairs; ++q) {
+      std::vector<ClusterLink> links;
+      c->fabric(u, 0, (u + 32) % 512, 0, static_cast<uint64_t>(q), links);
+      std::vector<int> crossed;
+      for (const ClusterLink& link : links) {
+        const auto [at, is_new] = ids.try_emplace(link, n.num_links());
+        if (is_new) n.add_link(c->name(link), c->gbps(link));
+        crossed.push_back(at->second);
+      }
+      n.add_class(50e9 / queue_pairs, 1, crossed);
+    }
+  }
+  return 1 / flow_bound(n)->seconds;
+}
+
+TEST(Simulate, EcmpSharesOfARingThatLeavesEveryLeaf) {
+  for (const auto& [queue_pairs, expected] : {std::pair{1, 0.20}, {2, 0.29}, {4, 0.36}, {8, 0.44}}) {
+    std::vector<double> shares;
+    for (int64_t seed = 0; seed < 21; ++seed) shares.push_back(shift_share(seed, queue_pairs));
+    std::sort(shares.begin(), shares.end());
+    EXPECT_NEAR(shares[10], expected, 0.035) << queue_pairs;
+  }
+}
+
+TEST(Simulate, AWindowMakesEcmpWorse) {
+  Scenario s = all_to_all(256);
+  s.network.fabric = "ft2";
+  s.network.gpus_per_node = 1;
+  s.network.nic_gbps = 43.5;
+  s.network.routing = "ecmp";
+  double last = 0;
+  for (const auto& [window, expected] : {std::pair{2, 0.36}, {8, 0.59}, {32, 0.78}}) {
+    s.job.window = window;
+    const double share = busbw(s, Engine::kBound) / 43.5;
+    EXPECT_NEAR(share, expected, 0.05) << window;
+    EXPECT_GT(share, last);
+    last = share;
+  }
+  s.network.routing = "adaptive";
+  EXPECT_NEAR(busbw(s, Engine::kBound) / 43.5, 1, 1e-9);
+}
+
+// Question 21.
+TEST(Simulate, SmallMessages) {
+  Scenario s;
+  s.network.gpus = 2048;
+  s.job.op = "send";
+  s.job.bytes = 64;
+  const auto us = [&](const char* link, int64_t to) {
+    s.network.latency = link;
+    s.job.to = to;
+    return figure(run(s), "time");
+  };
+  EXPECT_NEAR(us("InfiniBand", 8), 2.8, 0.01);
+  EXPECT_NEAR(us("InfiniBand", 2040), 3.7, 0.01);
+  EXPECT_NEAR(us("RoCE", 8), 3.6, 0.01);
+  EXPECT_NEAR(us("RoCE", 2040), 5.6, 0.01);
+  EXPECT_NEAR(us("RoCE", 1), 3.33, 0.01);
+}
+
+TEST(Simulate, RingsInANodeAndAcrossNodes) {
+  Scenario s;
+  s.network.gpus = 64;
+  s.job.op = "all-reduce";
+  s.job.bytes = 1e9;
+  EXPECT_NEAR(busbw(s), 160 * 8 / 7.0, 1e-6);  // 8 NICs have 320; 7 of 8 rings pass each GPU's NVLink
+  s.network.nvlink_gbps = 400;
+  EXPECT_NEAR(busbw(s), 320, 1e-6);
+  s.job.ring_gpus = 2;  // tensor parallel 4: two NICs a ring
+  EXPECT_NEAR(busbw(s), 80, 1e-6);
+  s.network.gpus = 8;
+  s.job.ring_gpus = 0;
+  EXPECT_NEAR(busbw(s), 400, 1e-6);
+}
+
+/// The scenarios that engines and classes must agree on.
+std::vector<std::pair<std::string, Scenario>> cases() {
+  std::vector<std::pair<std::string, Scenario>> all;
+  all.emplace_back("uniform", all_to_all(256));
+  all.emplace_back("partly filled", all_to_all(40 * 8));
+  Scenario s = all_to_all(64);
+  s.network.radix = 8;  // leaves of 4 nodes: uplinks matter
+  s.network.port_gbps = 30;
+  all.emplace_back("small leaves", s);
+  s.fail.uplinks = 3;
+  all.emplace_back("uplinks lost", s);
+  s = all_to_all(128);
+  s.fail.plane = 2;
+  all.emplace_back("plane lost", s);
+  s.fail.plane = -1;
+  s.fail.nic = 5;
+  s.network.fabric = "mrft";
+  all.emplace_back("NIC lost on rails", s);
+  s.fail.spread = false;
+  s.network.fabric = "mpft";
+  all.emplace_back("NIC lost, all on the next", s);
+  s = all_to_all(64);
+  s.job.op = "dispatch";
+  s.job.bytes = 7392;
+  s.also.op = "all-to-all";
+  s.also.bytes = 3e8;
+  s.also.ranks = 32;
+  s.job.weight = 3;
+  all.emplace_back("overlapping", s);
+  return all;
+}
+
+// Classes by symmetry, each flow by itself, and each flow merged by colour refinement.
+TEST(Simulate, ClassesAgreeWithEachFlowByItself) {
+  for (const auto& [name, s] : cases()) {
+    const auto cluster = cluster_of(s);
+    ASSERT_TRUE(cluster.ok()) << name;
+    std::vector<Job> jobs = {*job_of(s.job, "job")};
+    if (s.also.op != "none") jobs.push_back(*job_of(s.also, "also"));
+    for (const Job& job : jobs) EXPECT_TRUE(is_uniform(*cluster, job)) << name;
+    const auto few = make_traffic(*cluster, jobs, cluster->symmetry());
+    const auto each = make_traffic(*cluster, jobs, cluster->none_alike());
+    ASSERT_TRUE(few.ok() && each.ok()) << name;
+    EXPECT_NEAR(few->num_flows / each->num_flows, 1, 1e-12) << name;
+    EXPECT_LT(few->network.num_classes() * 4, each->network.num_classes()) << name;
+    const Quotient merged = merge_alike(each->network);
+    const auto a = run_flows(few->network), c = run_flows(merged.network);
+    ASSERT_TRUE(a.ok() && c.ok()) << name;
+    EXPECT_NEAR(a->seconds / c->seconds, 1, 1e-8) << name;
+    EXPECT_NEAR(flow_bound(few->network)->seconds / flow_bound(each->network)->seconds, 1, 1e-9) << name;
+    if (each->network.num_classes() < 20'000) {
+      const auto b = run_flows(each->network);
+      ASSERT_TRUE(b.ok()) << name;
+      EXPECT_NEAR(a->seconds / b->seconds, 1, 1e-8) << name;
+    }
+  }
+}
+
+TEST(Simulate, AgreesWithSimGrid) {
+  auto all = cases();
+  Scenario s = all_to_all(64);
+  s.job.op = "dispatch";
+  s.job.bytes = 7392;
+  s.job.skew = 0.7;
+  all.emplace_back("skewed", s);
+  s.job.direct = true;
+  all.emplace_back("skewed, direct", s);
+  s = all_to_all(64);
+  s.network.routing = "ecmp";
+  s.network.radix = 8;
+  all.emplace_back("ECMP", s);
+  bool is_absent = false;
+  for (const auto& [name, scenario] : all) {
+    const auto ours = simulate(scenario, Engine::kMaxMin), theirs = simulate(scenario, Engine::kSimGrid);
+    ASSERT_TRUE(ours.ok()) << name << ": " << ours.error().text;
+    if (!theirs && theirs.error().code == ErrorCode::kNotFound) {
+      is_absent = true;
+      break;
+    }
+    ASSERT_TRUE(theirs.ok()) << name << ": " << theirs.error().text;
+    for (size_t j = 0; j < ours->jobs.size(); ++j) {
+      EXPECT_NEAR(theirs->jobs[j].seconds / ours->jobs[j].seconds, 1, 1e-4) << name << " job " << j;
+    }
+    if (ours->jobs.size() == 1) {
+      const double bound = simulate(scenario, Engine::kBound)->jobs[0].seconds;
+      EXPECT_LE(bound, ours->jobs[0].seconds * (1 + 1e-9)) << name;
+      EXPECT_NEAR(bound / ours->jobs[0].seconds, 1, 1e-4) << name;
+    }
+  }
+  if (is_absent) GTEST_SKIP() << "SimGrid (libsimgrid3.32) is not installed";
+}
+
+// Many flows by themselves, where weights and links differ: what SimGrid is asked for is what it answers.
+TEST(Simulate, SimGridTakesEachFlowByItself) {
+  const auto cluster = cluster_of(all_to_all(64));
+  const std::vector<Job> jobs = {*job_of(all_to_all(64).job, "job")};
+  const auto each = make_traffic(*cluster, jobs, cluster->none_alike());
+  const auto theirs = run_simgrid(each->network);
+  if (!theirs && theirs.error().code == ErrorCode::kNotFound) GTEST_SKIP() << theirs.error().text;
+  ASSERT_TRUE(theirs.ok()) << theirs.error().text;
+  EXPECT_EQ(theirs->ended.size(), 64u * 63);
+  EXPECT_NEAR(theirs->seconds / run_flows(each->network)->seconds, 1, 1e-4);
+}
+
+TEST(Simulate, ALaneThatWeighsMoreEndsSooner) {
+  Scenario s;
+  s.network.gpus = 128;
+  s.job.op = s.also.op = "all-to-all";
+  s.job.bytes = s.also.bytes = 1e9;
+  const Simulation even = run(s);
+  EXPECT_NEAR(even.jobs[0].seconds, even.jobs[1].seconds, 1e-9);
+  s.job.weight = 4;
+  const Simulation lanes = run(s);
+  // The first has 4/5 of every NIC until it ends; together they need what they needed.
+  EXPECT_NEAR(lanes.jobs[0].seconds / even.jobs[0].seconds, 5 / 8.0, 1e-6);
+  EXPECT_NEAR(lanes.jobs[1].seconds / even.jobs[1].seconds, 1, 1e-6);
+}
+
+TEST(Simulate, RefusesWhatItCannotAnswer) {
+  const auto error = [](const Scenario& s, Engine engine = Engine::kAuto) {
+    const auto result = simulate(s, engine);
+    return result ? "" : result.error().text;
+  };
+  Scenario s = all_to_all(0);
+  EXPECT_EQ(error(s), "network.gpus is missing: how many GPUs the cluster has, as network.gpus = 2048");
+  s = all_to_all(128);
+  s.job.op = "none";
+  EXPECT_EQ(error(s), "job.op is missing: what the GPUs do, as job.op = \"all-to-all\"");
+  s = all_to_all(128);
+  s.job.bytes = 0;
+  EXPECT_EQ(error(s), "job.bytes is missing: how much the all-to-all moves, as 1e9");
+  s = all_to_all(128);
+  s.job.ranks = 48;
+  EXPECT_EQ(error(s), "groups of 48 ranks on 128 GPUs; accepted: whole nodes of 8 that divide them");
+  s = all_to_all(128);
+  s.also = s.job;
+  EXPECT_EQ(error(s, Engine::kBound),
+            "engine bound knows one job's time only, and also.op is given; accepted: maxmin, simgrid");
+  s.job.window = 2;
+  EXPECT_EQ(error(s).rfind("job.window is 2 beside also.op", 0), 0u);
+  s = all_to_all(16384);
+  s.network.routing = "ecmp";
+  EXPECT_NE(error(s).find("accepted: fewer GPUs, or adaptive routing"), std::string::npos);
+  s = all_to_all(128);
+  s.job.op = "send";
+  s.job.to = 128;
+  EXPECT_EQ(error(s), "a message from GPU 0 to GPU 128; accepted: two different ones of 0 to 127");
+  s = all_to_all(120);
+  s.job.op = "dispatch";
+  EXPECT_EQ(error(s).rfind("256 experts on 120 GPUs", 0), 0u);
+  EXPECT_EQ(parse_engine("ns3").error().text, "unknown engine \"ns3\"; accepted: auto, bound, maxmin, simgrid");
+}
+
+}  // namespace
+}  // namespace fathom
