@@ -1,10 +1,11 @@
 // fathom simulate: a scenario's jobs on a cluster's links: time, bandwidth, and the links that limit.
+#include "sim/simulate.h"
+
 #include <cmath>
 #include <cstdio>
 
 #include "apps/console.h"
 #include "apps/verbs.h"
-#include "sim/simulate.h"
 
 namespace fathom::apps {
 namespace {
@@ -45,7 +46,7 @@ Status simulate(const SimulateOptions& options) {
   Json json = to_json(*answer);
   std::string differs;
   if (options.check) {
-    const Engine other = answer->engine == Engine::kMaxMin ? Engine::kSimGrid : Engine::kMaxMin;
+    const FlowEngine other = answer->engine == FlowEngine::kMaxMin ? FlowEngine::kSimGrid : FlowEngine::kMaxMin;
     const auto second = fathom::simulate(*scenario, other);
     if (!second) return second.error();
     Json check = Json::object();
@@ -59,7 +60,7 @@ Status simulate(const SimulateOptions& options) {
     if (std::abs(worst) > kAgree) {
       differs = "engines " + engine_name(answer->engine) + " and " + engine_name(other) + " differ by " +
                 figure_text(100 * worst) + " %; accepted: 0.01 %" +
-                (answer->engine == Engine::kBound ? " (a bound need not be reached)" : "");
+                (answer->engine == FlowEngine::kBound ? " (a bound need not be reached)" : "");
     } else if (!options.json) {
       std::printf("engine %s agrees within 0.01 %%\n", engine_name(other).c_str());
     }

@@ -52,9 +52,8 @@ Result<Cluster> Cluster::make(const ClusterSpec& given) {
     return invalid("a leaf has " + text(down) + " ports down and a node " + text(on_leaf) +
                    " NICs on it; whole nodes must fit (more planes, or another radix)");
   }
-  for (const auto& [name, rate] : {std::pair{"nic_gbps", s.nic_gbps},
-                                   {"nvlink_gbps", s.nvlink_gbps},
-                                   {"port_gbps", s.port_gbps}}) {
+  for (const auto& [name, rate] :
+       {std::pair{"nic_gbps", s.nic_gbps}, {"nvlink_gbps", s.nvlink_gbps}, {"port_gbps", s.port_gbps}}) {
     if (!(rate > 0) || !(rate < 1e9)) {
       return invalid(std::string(name) + " is " + figure_text(rate) + "; accepted: more than 0, below 1e9");
     }
@@ -75,9 +74,9 @@ Result<Cluster> Cluster::make(const ClusterSpec& given) {
                    text(down - 1));
   }
   if (s.lost_uplinks > 0 && (s.routing != Routing::kAdaptive || nodes <= per_unit)) {
-    return invalid(nodes <= per_unit ? "uplinks cannot be lost: " + text(s.gpus) + " GPUs need one leaf a plane, " +
-                                           "without uplinks"
-                                     : "lost uplinks are simulated under adaptive routing only");
+    return invalid(nodes <= per_unit
+                       ? "uplinks cannot be lost: " + text(s.gpus) + " GPUs need one leaf a plane, " + "without uplinks"
+                       : "lost uplinks are simulated under adaptive routing only");
   }
   if (s.kind == TreeKind::kFt3 && s.routing != Routing::kAdaptive) {
     return invalid("ft3 is simulated under adaptive routing only; accepted with static or ecmp: ft2, mpft, mrft");
@@ -102,12 +101,11 @@ void Cluster::fabric(int64_t u, int a, int64_t v, int b, uint64_t queue_pair, st
         // second among those that come down from that spine.
         const bool joined = spec_.kind == TreeKind::kMrft;
         const int64_t leaves = num_units() * (joined ? spec_.planes : 1);
-        const auto spines =
-            static_cast<int>(std::clamp<int64_t>(ceil_div(leaves * ports, spec_.radix), 1, ports));
+        const auto spines = static_cast<int>(std::clamp<int64_t>(ceil_div(leaves * ports, spec_.radix), 1, ports));
         const auto nic = [&](int64_t node, int gpu) { return static_cast<uint64_t>(node * spec_.gpus_per_node + gpu); };
-        const auto hash = philox({static_cast<uint32_t>(nic(u, a)), static_cast<uint32_t>(nic(v, b)),
-                                  static_cast<uint32_t>(queue_pair), 0},
-                                 {static_cast<uint32_t>(spec_.seed), static_cast<uint32_t>(spec_.seed >> 32)});
+        const auto hash = philox(
+            {static_cast<uint32_t>(nic(u, a)), static_cast<uint32_t>(nic(v, b)), static_cast<uint32_t>(queue_pair), 0},
+            {static_cast<uint32_t>(spec_.seed), static_cast<uint32_t>(spec_.seed >> 32)});
         up = static_cast<int>(hash[0] % static_cast<uint32_t>(ports));
         const int spine = up % spines, from_spine = (ports - spine + spines - 1) / spines;
         down = spine + spines * static_cast<int>(hash[1] % static_cast<uint32_t>(from_spine));
@@ -191,8 +189,8 @@ double Cluster::gbps(const ClusterLink& link) const {
 }
 
 std::string link_kind_name(LinkKind kind) {
-  constexpr const char* kNames[kNumLinkKinds] = {
-      "NVLink out", "NVLink in", "NIC out", "NIC in", "leaf uplinks", "leaf downlinks", "pod uplinks", "pod downlinks"};
+  constexpr const char* kNames[kNumLinkKinds] = {"NVLink out",   "NVLink in",      "NIC out",     "NIC in",
+                                                 "leaf uplinks", "leaf downlinks", "pod uplinks", "pod downlinks"};
   return kNames[static_cast<size_t>(kind)];
 }
 

@@ -41,8 +41,8 @@ struct ClusterSpec {
 enum class LinkKind { kNvlinkOut, kNvlinkIn, kNicOut, kNicIn, kLeafUp, kLeafDown, kPodUp, kPodDown };
 inline constexpr int kNumLinkKinds = 8;
 
-/// One link, of one direction. NVLink and NIC: node and GPU. Leaf: unit (which nodes) and plane, port -1 where the ports
-/// are one link. Pod: its index.
+/// One link, of one direction. NVLink and NIC: node and GPU. Leaf: unit (which nodes) and plane, port -1 where the
+/// ports are one link. Pod: its index.
 struct ClusterLink {
   LinkKind kind = LinkKind::kNicOut;
   int32_t place = 0;
@@ -65,9 +65,9 @@ struct Symmetry {
 
 class Cluster {
  public:
-  /// Errors: what the fabric's own builder refuses; GPUs that nodes do not divide; planes that the GPUs of a node do not
-  /// divide; ports that a node's NICs do not divide; rates that are not above 0; a failure that the fabric has no place
-  /// for; lost uplinks under static or ECMP routing.
+  /// Errors: what the fabric's own builder refuses; GPUs that nodes do not divide; planes that the GPUs of a node do
+  /// not divide; ports that a node's NICs do not divide; rates that are not above 0; a failure that the fabric has no
+  /// place for; lost uplinks under static or ECMP routing.
   static Result<Cluster> make(const ClusterSpec& spec);
 
   const ClusterSpec& spec() const { return spec_; }

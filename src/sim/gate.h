@@ -8,9 +8,9 @@
 
 namespace fathom {
 
-/// A router over `experts` experts, spread evenly in order over nodes of `gpus_per_node` GPUs. A token draws `max_nodes`
-/// nodes, then top_k experts on them, without replacement and each with the weight of its popularity: rank^-skew of
-/// ranks that the seed deals out (skew 0: all alike).
+/// A router over `experts` experts, spread evenly in order over nodes of `gpus_per_node` GPUs. A token draws
+/// `max_nodes` nodes, then top_k experts on them, without replacement and each with the weight of its popularity:
+/// rank^-skew of ranks that the seed deals out (skew 0: all alike).
 struct GateSpec {
   int64_t experts = 256, top_k = 8, max_nodes = 4;
   int64_t nodes = 1, gpus_per_node = 8;

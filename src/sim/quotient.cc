@@ -61,7 +61,8 @@ Quotient merge_alike(const FlowNetwork& n) {
     for (size_t k = 0; k < mix.size(); ++k) mix[k] = mixed(static_cast<int>(k));
     for (size_t c = 0; c < num_classes; ++c) {
       class_keys[c] = {static_cast<uint64_t>(classes[c]), 0};
-      for (int l : n.links(static_cast<int>(c))) class_keys[c][1] += mix[static_cast<size_t>(links[static_cast<size_t>(l)])];
+      for (int l : n.links(static_cast<int>(c)))
+        class_keys[c][1] += mix[static_cast<size_t>(links[static_cast<size_t>(l)])];
     }
     const int classes_now = number(class_keys, classes);
     const bool is_stable = links_now == num_link_colours && classes_now == num_class_colours;

@@ -8,8 +8,8 @@ Result<Cluster> cluster_of(const Scenario& scenario) {
   const auto& n = scenario.network;
   if (n.gpus == 0) return invalid("network.gpus is missing: how many GPUs the cluster has, as network.gpus = 2048");
   ClusterSpec s;
-  s.kind = n.fabric == "ft2"   ? TreeKind::kFt2
-           : n.fabric == "ft3" ? TreeKind::kFt3
+  s.kind = n.fabric == "ft2"    ? TreeKind::kFt2
+           : n.fabric == "ft3"  ? TreeKind::kFt3
            : n.fabric == "mrft" ? TreeKind::kMrft
                                 : TreeKind::kMpft;
   s.gpus = n.gpus;
@@ -19,9 +19,7 @@ Result<Cluster> cluster_of(const Scenario& scenario) {
   s.nic_gbps = n.nic_gbps;
   s.nvlink_gbps = n.nvlink_gbps;
   s.port_gbps = n.port_gbps;
-  s.routing = n.routing == "ecmp"     ? Routing::kEcmp
-              : n.routing == "static" ? Routing::kStatic
-                                      : Routing::kAdaptive;
+  s.routing = n.routing == "ecmp" ? Routing::kEcmp : n.routing == "static" ? Routing::kStatic : Routing::kAdaptive;
   s.seed = static_cast<uint64_t>(n.seed);
   s.pxn = n.pxn;
   s.dead_plane = static_cast<int>(scenario.fail.plane);

@@ -76,8 +76,9 @@ std::pair<int, int> hosts_of(int c, int hosts) {
 }
 
 std::string platform(const FlowNetwork& n, int hosts) {
-  std::string xml = "<?xml version='1.0'?>\n<!DOCTYPE platform SYSTEM \"https://simgrid.org/simgrid.dtd\">\n"
-                    "<platform version=\"4.1\"><zone id=\"z\" routing=\"Full\">\n";
+  std::string xml =
+      "<?xml version='1.0'?>\n<!DOCTYPE platform SYSTEM \"https://simgrid.org/simgrid.dtd\">\n"
+      "<platform version=\"4.1\"><zone id=\"z\" routing=\"Full\">\n";
   char line[200];
   for (int h = 0; h < hosts; ++h) {
     std::snprintf(line, sizeof line, "<host id=\"h%d\" speed=\"1f\"/>\n", h);
@@ -92,14 +93,14 @@ std::string platform(const FlowNetwork& n, int hosts) {
     const auto [at, is_new] = weights.try_emplace(n.members(c), static_cast<int>(weights.size()));
     if (!is_new) continue;
     std::snprintf(line, sizeof line,
-                  "<link id=\"w%d\" bandwidth=\"1e30Bps\" latency=\"%.17gs\" sharing_policy=\"FATPIPE\"/>\n", at->second,
-                  1 / n.members(c));
+                  "<link id=\"w%d\" bandwidth=\"1e30Bps\" latency=\"%.17gs\" sharing_policy=\"FATPIPE\"/>\n",
+                  at->second, 1 / n.members(c));
     xml += line;
   }
   for (int c = 0; c < n.num_classes(); ++c) {
     const auto [from, to] = hosts_of(c, hosts);
-    std::snprintf(line, sizeof line, "<route src=\"h%d\" dst=\"h%d\" symmetrical=\"NO\"><link_ctn id=\"w%d\"/>", from, to,
-                  weights[n.members(c)]);
+    std::snprintf(line, sizeof line, "<route src=\"h%d\" dst=\"h%d\" symmetrical=\"NO\"><link_ctn id=\"w%d\"/>", from,
+                  to, weights[n.members(c)]);
     xml += line;
     for (int l : n.links(c)) xml += "<link_ctn id=\"l" + std::to_string(l) + "\"/>";
     xml += "</route>\n";

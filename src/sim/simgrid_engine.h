@@ -5,8 +5,8 @@
 
 namespace fathom {
 
-/// The file that holds SimGrid: Debian 12's package libsimgrid3.32. It is loaded when it is asked for; nothing is linked
-/// with it, because the development package needs another Boost than this program.
+/// The file that holds SimGrid: Debian 12's package libsimgrid3.32. It is loaded when it is asked for; nothing is
+/// linked with it, because the development package needs another Boost than this program.
 inline constexpr const char* kSimGridLibrary = "libsimgrid.so.3.32";
 
 /// Classes that are given to SimGrid at most: about 2 KB each.

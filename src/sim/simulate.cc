@@ -13,18 +13,20 @@
 namespace fathom {
 namespace {
 
-constexpr std::array<std::pair<const char*, Engine>, 4> kEngines{
-    {{"auto", Engine::kAuto}, {"bound", Engine::kBound}, {"maxmin", Engine::kMaxMin}, {"simgrid", Engine::kSimGrid}}};
+constexpr std::array<std::pair<const char*, FlowEngine>, 4> kEngines{{{"auto", FlowEngine::kAuto},
+                                                                      {"bound", FlowEngine::kBound},
+                                                                      {"maxmin", FlowEngine::kMaxMin},
+                                                                      {"simgrid", FlowEngine::kSimGrid}}};
 
 /// What running the jobs once gave.
 struct Totals {
-  Engine engine = Engine::kAuto;
-  std::vector<double> seconds;  // [job]
+  FlowEngine engine = FlowEngine::kAuto;
+  std::vector<double> seconds;                               // [job]
   std::map<ClusterLink, std::pair<LinkGroup, double>> load;  // bytes over one link of the group
   double num_flows = 0, num_classes = 0, num_solves = 0, num_parts = 0;
 };
 
-Status run_part(const Traffic& traffic, bool is_symmetric, size_t num_jobs, Engine engine, Totals& totals) {
+Status run_part(const Traffic& traffic, bool is_symmetric, size_t num_jobs, FlowEngine engine, Totals& totals) {
   const std::vector<double> loads = traffic.network.loads();
   for (size_t l = 0; l < loads.size(); ++l) {
     const LinkGroup& group = traffic.links[l];
@@ -34,26 +36,26 @@ Status run_part(const Traffic& traffic, bool is_symmetric, size_t num_jobs, Engi
   totals.num_flows += traffic.num_flows;
   ++totals.num_parts;
   // Under the cluster's own symmetry the classes are few already. The bound needs no fewer.
-  const bool is_merged = !is_symmetric && engine != Engine::kBound;
+  const bool is_merged = !is_symmetric && engine != FlowEngine::kBound;
   Quotient quotient;
   if (is_merged) quotient = merge_alike(traffic.network);
   const FlowNetwork& network = is_merged ? quotient.network : traffic.network;
-  if (engine == Engine::kAuto) {
-    engine = num_jobs == 1 && network.num_classes() > kMostAutoClasses ? Engine::kBound : Engine::kMaxMin;
+  if (engine == FlowEngine::kAuto) {
+    engine = num_jobs == 1 && network.num_classes() > kMostAutoClasses ? FlowEngine::kBound : FlowEngine::kMaxMin;
   }
   totals.engine = engine;
   totals.num_classes += network.num_classes();
-  if (engine == Engine::kBound) {
+  if (engine == FlowEngine::kBound) {
     const auto bound = flow_bound(network);
     if (!bound) return bound.error();
     totals.seconds[0] += bound->seconds;
     return {};
   }
-  if (engine == Engine::kMaxMin && network.num_classes() > kMostMaxMinClasses) {
+  if (engine == FlowEngine::kMaxMin && network.num_classes() > kMostMaxMinClasses) {
     return invalid(std::to_string(network.num_classes()) + " different flows; engine maxmin is given " +
                    std::to_string(kMostMaxMinClasses) + " at most; accepted: engine bound, or fewer GPUs");
   }
-  const auto run = engine == Engine::kSimGrid ? run_simgrid(network) : run_flows(network);
+  const auto run = engine == FlowEngine::kSimGrid ? run_simgrid(network) : run_flows(network);
   if (!run) return run.error();
   totals.num_solves += static_cast<double>(run->num_solves);
   std::vector<double> ended(num_jobs, 0);
@@ -66,7 +68,7 @@ Status run_part(const Traffic& traffic, bool is_symmetric, size_t num_jobs, Engi
   return {};
 }
 
-Result<Totals> run_jobs(const Cluster& cluster, const std::vector<Job>& jobs, int64_t window, Engine engine) {
+Result<Totals> run_jobs(const Cluster& cluster, const std::vector<Job>& jobs, int64_t window, FlowEngine engine) {
   Totals totals;
   totals.seconds.assign(jobs.size(), 0);
   const bool is_symmetric =
@@ -140,8 +142,8 @@ JobAnswer answer(const Cluster& cluster, const Job& job, const JobSettings& sett
   a.figures.push_back({"time", a.seconds * 1e6, "us", "bytes on links + latency + software", prototype});
   a.figures.push_back({"of it bytes on links", fluid_s * 1e6, "us", how, prototype});
   if (latency_us > 0) {
-    a.figures.push_back({"of it latency", latency_us, "us", figure_text(steps) + " x " + steps_formula,
-                         "arXiv 2505.09343, table 5"});
+    a.figures.push_back(
+        {"of it latency", latency_us, "us", figure_text(steps) + " x " + steps_formula, "arXiv 2505.09343, table 5"});
   }
   if (settings.alpha_us > 0) {
     a.figures.push_back({"of it software", settings.alpha_us, "us", "alpha_us", "given"});
@@ -159,8 +161,8 @@ JobAnswer answer(const Cluster& cluster, const Job& job, const JobSettings& sett
       const std::string drawn = "mean over " + std::to_string(kGateTokens) + " drawn tokens";
       a.figures.push_back({"nodes per token", hits->nodes, "", drawn, "sim/gate"});
       a.figures.push_back({"GPUs per token", hits->gpus, "", drawn, "sim/gate"});
-      a.figures.push_back({"logical bandwidth",
-                           static_cast<double>(job.tokens) * job.bytes * copies / a.seconds / 1e9, "GB/s",
+      a.figures.push_back({"logical bandwidth", static_cast<double>(job.tokens) * job.bytes * copies / a.seconds / 1e9,
+                           "GB/s",
                            job.direct ? "tokens * top_k * bytes / time" : "tokens * nodes per token * bytes / time",
                            "as DeepEP counts, copies to the own node too"});
     }
@@ -169,9 +171,9 @@ JobAnswer answer(const Cluster& cluster, const Job& job, const JobSettings& sett
     a.figures.push_back({"algbw", algbw, "GB/s", "bytes / time", tests});
     if (job.op != JobOp::kSend) {
       const double factor = (job.op == JobOp::kAllReduce ? 2 : 1) * (ranks - 1) / ranks;
-      a.figures.push_back({"busbw", algbw * factor, "GB/s",
-                           job.op == JobOp::kAllReduce ? "algbw * 2 (ranks - 1) / ranks" : "algbw * (ranks - 1) / ranks",
-                           tests});
+      a.figures.push_back(
+          {"busbw", algbw * factor, "GB/s",
+           job.op == JobOp::kAllReduce ? "algbw * 2 (ranks - 1) / ranks" : "algbw * (ranks - 1) / ranks", tests});
     }
   }
   return a;
@@ -191,14 +193,14 @@ std::string words(const Cluster& cluster, const Scenario& scenario) {
 
 }  // namespace
 
-Result<Engine> parse_engine(const std::string& name) {
+Result<FlowEngine> parse_engine(const std::string& name) {
   for (const auto& [known, engine] : kEngines) {
     if (name == known) return engine;
   }
   return invalid("unknown engine \"" + name.substr(0, 100) + "\"; accepted: auto, bound, maxmin, simgrid");
 }
 
-std::string engine_name(Engine engine) {
+std::string engine_name(FlowEngine engine) {
   for (const auto& [known, value] : kEngines) {
     if (engine == value) return known;
   }
@@ -231,7 +233,7 @@ Json to_json(const Simulation& simulation) {
       .set("work", list(simulation.work));
 }
 
-Result<Simulation> simulate(const Scenario& scenario, Engine engine) {
+Result<Simulation> simulate(const Scenario& scenario, FlowEngine engine) {
   const auto cluster = cluster_of(scenario);
   if (!cluster) return cluster.error();
   std::vector<Job> jobs;
@@ -248,7 +250,7 @@ Result<Simulation> simulate(const Scenario& scenario, Engine engine) {
       return invalid("job.window is " + std::to_string(scenario.job.window) +
                      " beside also.op: windows of one job alone can be simulated; accepted: 0");
     }
-    if (engine == Engine::kBound) {
+    if (engine == FlowEngine::kBound) {
       return invalid("engine bound knows one job's time only, and also.op is given; accepted: maxmin, simgrid");
     }
   }
@@ -269,14 +271,14 @@ Result<Simulation> simulate(const Scenario& scenario, Engine engine) {
   Simulation result;
   result.cluster = words(*cluster, scenario);
   result.engine = totals->engine;
-  const std::string how = totals->engine == Engine::kBound
+  const std::string how = totals->engine == FlowEngine::kBound
                               ? "the largest bytes / rate of a link"
                               : "rates are max-min fair at every moment, until the last flow ends";
   for (size_t j = 0; j < jobs.size(); ++j) {
     std::optional<double> healthy_s;
     if (healthy) healthy_s = healthy->seconds[j];
-    result.jobs.push_back(answer(*cluster, jobs[j], *settings[j], scenario, totals->seconds[j], totals->num_parts,
-                                 healthy_s, how));
+    result.jobs.push_back(
+        answer(*cluster, jobs[j], *settings[j], scenario, totals->seconds[j], totals->num_parts, healthy_s, how));
   }
   std::array<LinkAnswer, kNumLinkKinds> worst;
   for (const auto& [link, entry] : totals->load) {
@@ -293,7 +295,7 @@ Result<Simulation> simulate(const Scenario& scenario, Engine engine) {
   result.work = {{"flows", totals->num_flows, "", "messages between two GPUs, by each of their ways", "counted"},
                  {"different flows", totals->num_classes, "", "classes of flows that are alike", "counted"},
                  {"parts", totals->num_parts, "", "windows, one after the other", "counted"}};
-  if (totals->engine == Engine::kMaxMin) {
+  if (totals->engine == FlowEngine::kMaxMin) {
     result.work.push_back({"solves", totals->num_solves, "", "times that rates were computed", "counted"});
   }
   return result;

@@ -10,7 +10,7 @@
 
 namespace fathom {
 
-enum class Engine {
+enum class FlowEngine {
   kAuto,    // max-min, or the bound where one job has more than kMostAutoClasses different flows
   kBound,   // the most loaded link alone: no schedule is faster; one job
   kMaxMin,  // run_flows
@@ -21,8 +21,8 @@ inline constexpr int kMostAutoClasses = 20'000;
 inline constexpr int kMostMaxMinClasses = 300'000;
 
 /// Error: not "auto", "bound", "maxmin" or "simgrid".
-Result<Engine> parse_engine(const std::string& name);
-std::string engine_name(Engine engine);
+Result<FlowEngine> parse_engine(const std::string& name);
+std::string engine_name(FlowEngine engine);
 
 struct JobAnswer {
   std::string op;
@@ -32,16 +32,16 @@ struct JobAnswer {
 
 /// The most loaded link of its kind.
 struct LinkAnswer {
-  std::string name;   // of one
-  double alike = 1;   // links that are as loaded by symmetry
-  double bytes = 0;   // over one
-  double gbps = 0;    // of one
+  std::string name;    // of one
+  double alike = 1;    // links that are as loaded by symmetry
+  double bytes = 0;    // over one
+  double gbps = 0;     // of one
   double seconds = 0;  // bytes / rate
 };
 
 struct Simulation {
   std::string cluster;  // in words
-  Engine engine = Engine::kMaxMin;
+  FlowEngine engine = FlowEngine::kMaxMin;
   std::vector<JobAnswer> jobs;
   std::vector<LinkAnswer> links;  // of each kind that carries something, the most loaded first
   std::vector<Figure> work;       // flows, classes, solves
@@ -49,6 +49,6 @@ struct Simulation {
 Json to_json(const Simulation& simulation);
 
 /// Errors: what the scenario's parts are refused for; one engine that cannot answer it (see Engine, run_simgrid).
-Result<Simulation> simulate(const Scenario& scenario, Engine engine);
+Result<Simulation> simulate(const Scenario& scenario, FlowEngine engine);
 
 }  // namespace fathom

@@ -36,8 +36,7 @@ class TrafficBuilder {
     if (!(bytes > 0) || !(members > 0)) return;
     for (int q = 0; q < j.queue_pairs; ++q) {
       for (const Way& way : cluster_.ways(u, a, v, b, static_cast<uint64_t>(q))) {
-        add_class(job, j, way.links, bytes * way.share / j.queue_pairs, members * way.share / j.queue_pairs,
-                  members);
+        add_class(job, j, way.links, bytes * way.share / j.queue_pairs, members * way.share / j.queue_pairs, members);
       }
     }
   }
@@ -45,7 +44,8 @@ class TrafficBuilder {
   /// The same from NIC to NIC, without a change of rail in a node.
   void add_rail(int job, const Job& j, int64_t u, int a, int64_t v, double bytes, double members) {
     // A dead NIC or plane needs the node's other NICs: that is what ways() knows.
-    if (cluster_.spec().dead_plane >= 0 || cluster_.spec().dead_nic >= 0) return add(job, j, u, a, v, a, bytes, members);
+    if (cluster_.spec().dead_plane >= 0 || cluster_.spec().dead_nic >= 0)
+      return add(job, j, u, a, v, a, bytes, members);
     if (!(bytes > 0)) return;
     for (int q = 0; q < j.queue_pairs; ++q) {
       scratch_.clear();
@@ -127,12 +127,11 @@ std::vector<Alike> node_pairs(const Cluster& cluster, int64_t group_nodes, const
           const int64_t distance = (v - u + group_nodes) % group_nodes;
           if (distance < d.from || distance > d.to) continue;
         }
-        const int relation = u == v                                     ? 0
+        const int relation = u == v                                    ? 0
                              : unit_of[static_cast<size_t>(v)] == unit ? 1
                              : pod_of[static_cast<size_t>(v)] == pod   ? 2
                                                                        : 3;
-        const int64_t key =
-            (s.node[static_cast<size_t>(u)] * colours + s.node[static_cast<size_t>(v)]) * 4 + relation;
+        const int64_t key = (s.node[static_cast<size_t>(u)] * colours + s.node[static_cast<size_t>(v)]) * 4 + relation;
         Alike& alike = by_key[static_cast<size_t>(key)];
         if (alike.count++ == 0) alike.u = u, alike.v = v;
       }
@@ -169,8 +168,7 @@ void add_pairs(TrafficBuilder& out, int id, const Job& job, const Cluster& clust
     for (const Alike& g : gpus) {
       if (n.u == n.v && g.u == g.v) continue;
       const auto a = static_cast<int>(g.u), b = static_cast<int>(g.v);
-      const double scale =
-          factor.empty() ? 1 : factor[static_cast<size_t>(n.v % group_nodes * gpus_per_node + b)];
+      const double scale = factor.empty() ? 1 : factor[static_cast<size_t>(n.v % group_nodes * gpus_per_node + b)];
       if (backwards) {
         out.add(id, job, n.v, b, n.u, a, bytes * scale, n.count * g.count);
       } else {

@@ -19,10 +19,10 @@ struct Job {
   /// all-to-all: of each rank's buffer, 1 / ranks of it for each peer (as nccl-tests); all-gather, reduce-scatter,
   /// all-reduce: of the whole buffer; dispatch, combine: of one copy of a token; send: of the message.
   double bytes = 0;
-  int64_t ranks = 0;     // whole nodes that divide the cluster; 0: all GPUs
-  int ring_gpus = 0;     // GPUs of a node in one ring, the others in rings beside it; 0: all
-  int queue_pairs = 1;   // of a pair of NICs, each with its own hash
-  double weight = 1;     // of its virtual lane: of each of its flows against a flow of weight 1
+  int64_t ranks = 0;      // whole nodes that divide the cluster; 0: all GPUs
+  int ring_gpus = 0;      // GPUs of a node in one ring, the others in rings beside it; 0: all
+  int queue_pairs = 1;    // of a pair of NICs, each with its own hash
+  double weight = 1;      // of its virtual lane: of each of its flows against a flow of weight 1
   int64_t tokens = 4096;  // of a GPU: dispatch, combine
   int64_t experts = 256, top_k = 8, max_nodes = 4;
   double skew = 0;      // of the experts' popularity
@@ -60,8 +60,8 @@ bool is_uniform(const Cluster& cluster, const Job& job);
 /// the buffer, one ring per NIC, each with its share of the bytes; a node passes them on over NVLink. Dispatch, not
 /// direct: one copy to the same GPU of each target node, that forwards over NVLink to each target GPU there (DeepEP);
 /// combine: the same backwards.
-/// Errors: sizes that are not above 0; ranks that are not whole nodes or do not divide; a ring that a node's GPUs do not
-/// divide; what draw_gate refuses; more than kMostFlowClasses.
+/// Errors: sizes that are not above 0; ranks that are not whole nodes or do not divide; a ring that a node's GPUs do
+/// not divide; what draw_gate refuses; more than kMostFlowClasses.
 Result<Traffic> make_traffic(const Cluster& cluster, std::span<const Job> jobs, const Symmetry& symmetry,
                              const Distances& distances = {});
 

@@ -38,8 +38,7 @@ TEST(Gate, RefusesWhatDoesNotDivide) {
   };
   EXPECT_EQ(error({.nodes = 3}),
             "256 experts on 24 GPUs; accepted: a multiple of the GPUs, at most 65536 (redundant experts count)");
-  EXPECT_EQ(error({.top_k = 200, .max_nodes = 2, .nodes = 8}),
-            "top_k 200 on 2 nodes of 32 experts; accepted: 1 to 64");
+  EXPECT_EQ(error({.top_k = 200, .max_nodes = 2, .nodes = 8}), "top_k 200 on 2 nodes of 32 experts; accepted: 1 to 64");
   EXPECT_EQ(error({.nodes = 8, .skew = -1}).rfind("skew -1", 0), 0u);
 }
 

@@ -31,13 +31,13 @@ double figure(const Simulation& s, const std::string& name, size_t job = 0) {
   return std::nan("");
 }
 
-Simulation run(const Scenario& s, Engine engine = Engine::kAuto) {
+Simulation run(const Scenario& s, FlowEngine engine = FlowEngine::kAuto) {
   const auto result = simulate(s, engine);
   EXPECT_TRUE(result.ok()) << (result ? "" : result.error().text);
   return result ? *result : Simulation{};
 }
 
-double busbw(const Scenario& s, Engine engine = Engine::kAuto) { return figure(run(s, engine), "busbw"); }
+double busbw(const Scenario& s, FlowEngine engine = FlowEngine::kAuto) { return figure(run(s, engine), "busbw"); }
 
 // Questions 6 and 7: the figures of network-planning 3.1, and parity of planes and rails.
 TEST(Simulate, AllToAllOfPlanesAndRails) {
@@ -51,7 +51,7 @@ TEST(Simulate, AllToAllOfPlanesAndRails) {
                                        {16384, 40.02}}) {
     Scenario s = all_to_all(gpus);
     EXPECT_NEAR(busbw(s), expected, 0.005) << gpus;
-    EXPECT_NEAR(busbw(s, Engine::kBound), expected, 0.005) << gpus;
+    EXPECT_NEAR(busbw(s, FlowEngine::kBound), expected, 0.005) << gpus;
     if (gpus > 2048) continue;  // two layers hold no more rails
     s.network.fabric = "mrft";
     EXPECT_NEAR(busbw(s) / expected, 1, 0.015) << gpus;
@@ -69,7 +69,7 @@ TEST(Simulate, AllToAllOfPlanesAndRails) {
 // 268 million flows are a handful of classes and one solve: that is what makes it take milliseconds.
 TEST(Simulate, TheLargestAllToAllIsAFewClasses) {
   const Simulation s = run(all_to_all(16384));
-  EXPECT_EQ(s.engine, Engine::kMaxMin);
+  EXPECT_EQ(s.engine, FlowEngine::kMaxMin);
   EXPECT_EQ(figure(s, "flows"), 16384.0 * 16383);
   EXPECT_LE(figure(s, "different flows"), 8);
   EXPECT_LE(figure(s, "solves"), 4);
@@ -168,8 +168,12 @@ TEST(Simulate, EcmpRingsAreAsSlowAsTheirWorstHop) {
 
 // The prototype of the notes hashes every hop of the ring off its leaf: a shift by a whole leaf does so.
 double shift_share(int64_t seed, int queue_pairs) {
-  ClusterSpec spec{.kind = TreeKind::kFt2, .gpus = 512, .gpus_per_node = 1, .nic_gbps = 50,
-                   .routing = Routing::kEcmp, .seed = static_cast<uint64_t>(seed)};
+  ClusterSpec spec{.kind = TreeKind::kFt2,
+                   .gpus = 512,
+                   .gpus_per_node = 1,
+                   .nic_gbps = 50,
+                   .routing = Routing::kEcmp,
+                   .seed = static_cast<uint64_t>(seed)};
   const auto c = Cluster::make(spec);
   FlowNetwork n;
   std::map<ClusterLink, int> ids;
@@ -207,13 +211,13 @@ TEST(Simulate, AWindowMakesEcmpWorse) {
   double last = 0;
   for (const auto& [window, expected] : {std::pair{2, 0.36}, {8, 0.59}, {32, 0.78}}) {
     s.job.window = window;
-    const double share = busbw(s, Engine::kBound) / 43.5;
+    const double share = busbw(s, FlowEngine::kBound) / 43.5;
     EXPECT_NEAR(share, expected, 0.05) << window;
     EXPECT_GT(share, last);
     last = share;
   }
   s.network.routing = "adaptive";
-  EXPECT_NEAR(busbw(s, Engine::kBound) / 43.5, 1, 1e-9);
+  EXPECT_NEAR(busbw(s, FlowEngine::kBound) / 43.5, 1, 1e-9);
 }
 
 // Question 21.
@@ -322,7 +326,7 @@ TEST(Simulate, AgreesWithSimGrid) {
   all.emplace_back("ECMP", s);
   bool is_absent = false;
   for (const auto& [name, scenario] : all) {
-    const auto ours = simulate(scenario, Engine::kMaxMin), theirs = simulate(scenario, Engine::kSimGrid);
+    const auto ours = simulate(scenario, FlowEngine::kMaxMin), theirs = simulate(scenario, FlowEngine::kSimGrid);
     ASSERT_TRUE(ours.ok()) << name << ": " << ours.error().text;
     if (!theirs && theirs.error().code == ErrorCode::kNotFound) {
       is_absent = true;
@@ -333,7 +337,7 @@ TEST(Simulate, AgreesWithSimGrid) {
       EXPECT_NEAR(theirs->jobs[j].seconds / ours->jobs[j].seconds, 1, 1e-4) << name << " job " << j;
     }
     if (ours->jobs.size() == 1) {
-      const double bound = simulate(scenario, Engine::kBound)->jobs[0].seconds;
+      const double bound = simulate(scenario, FlowEngine::kBound)->jobs[0].seconds;
       EXPECT_LE(bound, ours->jobs[0].seconds * (1 + 1e-9)) << name;
       EXPECT_NEAR(bound / ours->jobs[0].seconds, 1, 1e-4) << name;
     }
@@ -368,7 +372,7 @@ TEST(Simulate, ALaneThatWeighsMoreEndsSooner) {
 }
 
 TEST(Simulate, RefusesWhatItCannotAnswer) {
-  const auto error = [](const Scenario& s, Engine engine = Engine::kAuto) {
+  const auto error = [](const Scenario& s, FlowEngine engine = FlowEngine::kAuto) {
     const auto result = simulate(s, engine);
     return result ? "" : result.error().text;
   };
@@ -385,7 +389,7 @@ TEST(Simulate, RefusesWhatItCannotAnswer) {
   EXPECT_EQ(error(s), "groups of 48 ranks on 128 GPUs; accepted: whole nodes of 8 that divide them");
   s = all_to_all(128);
   s.also = s.job;
-  EXPECT_EQ(error(s, Engine::kBound),
+  EXPECT_EQ(error(s, FlowEngine::kBound),
             "engine bound knows one job's time only, and also.op is given; accepted: maxmin, simgrid");
   s.job.window = 2;
   EXPECT_EQ(error(s).rfind("job.window is 2 beside also.op", 0), 0u);
