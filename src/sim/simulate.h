@@ -48,7 +48,7 @@ struct Simulation {
 };
 Json to_json(const Simulation& simulation);
 
-/// Errors: what the scenario's parts are refused for; one engine that cannot answer it (see Engine, run_simgrid).
+/// Errors: what the scenario's parts are refused for; one engine that cannot answer it (see FlowEngine, run_simgrid).
 Result<Simulation> simulate(const Scenario& scenario, FlowEngine engine);
 
 }  // namespace fathom

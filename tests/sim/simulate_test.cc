@@ -1,24 +1,17 @@
-// Simulate: the planner's questions about networks with known answers, engines and classes against each other.
+// Simulate: the planner's questions about networks with known answers.
 #include "sim/simulate.h"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <tuple>
 
-#include "sim/quotient.h"
-#include "sim/simgrid_engine.h"
+#include "scenario_cases.h"
 
 namespace fathom {
 namespace {
-
-Scenario all_to_all(int64_t gpus) {
-  Scenario s;
-  s.network.gpus = gpus;
-  s.job.op = "all-to-all";
-  s.job.bytes = 1e9;
-  return s;
-}
 
 double figure(const Simulation& s, const std::string& name, size_t job = 0) {
   for (const Figure& f : s.jobs[job].figures) {
@@ -251,110 +244,6 @@ TEST(Simulate, RingsInANodeAndAcrossNodes) {
   s.network.gpus = 8;
   s.job.ring_gpus = 0;
   EXPECT_NEAR(busbw(s), 400, 1e-6);
-}
-
-/// The scenarios that engines and classes must agree on.
-std::vector<std::pair<std::string, Scenario>> cases() {
-  std::vector<std::pair<std::string, Scenario>> all;
-  all.emplace_back("uniform", all_to_all(256));
-  all.emplace_back("partly filled", all_to_all(40 * 8));
-  Scenario s = all_to_all(64);
-  s.network.radix = 8;  // leaves of 4 nodes: uplinks matter
-  s.network.port_gbps = 30;
-  all.emplace_back("small leaves", s);
-  s.fail.uplinks = 3;
-  all.emplace_back("uplinks lost", s);
-  s = all_to_all(128);
-  s.fail.plane = 2;
-  all.emplace_back("plane lost", s);
-  s.fail.plane = -1;
-  s.fail.nic = 5;
-  s.network.fabric = "mrft";
-  all.emplace_back("NIC lost on rails", s);
-  s.fail.spread = false;
-  s.network.fabric = "mpft";
-  all.emplace_back("NIC lost, all on the next", s);
-  s = all_to_all(64);
-  s.job.op = "dispatch";
-  s.job.bytes = 7392;
-  s.also.op = "all-to-all";
-  s.also.bytes = 3e8;
-  s.also.ranks = 32;
-  s.job.weight = 3;
-  all.emplace_back("overlapping", s);
-  return all;
-}
-
-// Classes by symmetry, each flow by itself, and each flow merged by colour refinement.
-TEST(Simulate, ClassesAgreeWithEachFlowByItself) {
-  for (const auto& [name, s] : cases()) {
-    const auto cluster = cluster_of(s);
-    ASSERT_TRUE(cluster.ok()) << name;
-    std::vector<Job> jobs = {*job_of(s.job, "job")};
-    if (s.also.op != "none") jobs.push_back(*job_of(s.also, "also"));
-    for (const Job& job : jobs) EXPECT_TRUE(is_uniform(*cluster, job)) << name;
-    const auto few = make_traffic(*cluster, jobs, cluster->symmetry());
-    const auto each = make_traffic(*cluster, jobs, cluster->none_alike());
-    ASSERT_TRUE(few.ok() && each.ok()) << name;
-    EXPECT_NEAR(few->num_flows / each->num_flows, 1, 1e-12) << name;
-    EXPECT_LT(few->network.num_classes() * 4, each->network.num_classes()) << name;
-    const Quotient merged = merge_alike(each->network);
-    const auto a = run_flows(few->network), c = run_flows(merged.network);
-    ASSERT_TRUE(a.ok() && c.ok()) << name;
-    EXPECT_NEAR(a->seconds / c->seconds, 1, 1e-8) << name;
-    EXPECT_NEAR(flow_bound(few->network)->seconds / flow_bound(each->network)->seconds, 1, 1e-9) << name;
-    if (each->network.num_classes() < 20'000) {
-      const auto b = run_flows(each->network);
-      ASSERT_TRUE(b.ok()) << name;
-      EXPECT_NEAR(a->seconds / b->seconds, 1, 1e-8) << name;
-    }
-  }
-}
-
-TEST(Simulate, AgreesWithSimGrid) {
-  auto all = cases();
-  Scenario s = all_to_all(64);
-  s.job.op = "dispatch";
-  s.job.bytes = 7392;
-  s.job.skew = 0.7;
-  all.emplace_back("skewed", s);
-  s.job.direct = true;
-  all.emplace_back("skewed, direct", s);
-  s = all_to_all(64);
-  s.network.routing = "ecmp";
-  s.network.radix = 8;
-  all.emplace_back("ECMP", s);
-  bool is_absent = false;
-  for (const auto& [name, scenario] : all) {
-    const auto ours = simulate(scenario, FlowEngine::kMaxMin), theirs = simulate(scenario, FlowEngine::kSimGrid);
-    ASSERT_TRUE(ours.ok()) << name << ": " << ours.error().text;
-    if (!theirs && theirs.error().code == ErrorCode::kNotFound) {
-      is_absent = true;
-      break;
-    }
-    ASSERT_TRUE(theirs.ok()) << name << ": " << theirs.error().text;
-    for (size_t j = 0; j < ours->jobs.size(); ++j) {
-      EXPECT_NEAR(theirs->jobs[j].seconds / ours->jobs[j].seconds, 1, 1e-4) << name << " job " << j;
-    }
-    if (ours->jobs.size() == 1) {
-      const double bound = simulate(scenario, FlowEngine::kBound)->jobs[0].seconds;
-      EXPECT_LE(bound, ours->jobs[0].seconds * (1 + 1e-9)) << name;
-      EXPECT_NEAR(bound / ours->jobs[0].seconds, 1, 1e-4) << name;
-    }
-  }
-  if (is_absent) GTEST_SKIP() << "SimGrid (libsimgrid3.32) is not installed";
-}
-
-// Many flows by themselves, where weights and links differ: what SimGrid is asked for is what it answers.
-TEST(Simulate, SimGridTakesEachFlowByItself) {
-  const auto cluster = cluster_of(all_to_all(64));
-  const std::vector<Job> jobs = {*job_of(all_to_all(64).job, "job")};
-  const auto each = make_traffic(*cluster, jobs, cluster->none_alike());
-  const auto theirs = run_simgrid(each->network);
-  if (!theirs && theirs.error().code == ErrorCode::kNotFound) GTEST_SKIP() << theirs.error().text;
-  ASSERT_TRUE(theirs.ok()) << theirs.error().text;
-  EXPECT_EQ(theirs->ended.size(), 64u * 63);
-  EXPECT_NEAR(theirs->seconds / run_flows(each->network)->seconds, 1, 1e-4);
 }
 
 TEST(Simulate, ALaneThatWeighsMoreEndsSooner) {
