@@ -81,9 +81,9 @@ Result<Totals> run_jobs(const Cluster& cluster, const std::vector<Job>& jobs, in
     if (auto s = run_part(*traffic, is_symmetric, jobs.size(), engine, totals); !s) return s.error();
     return totals;
   }
-  // The peers in flight, one window after the other; what stays in the node overlaps with all of it.
+  // The peers in flight, one window after the other; what stays in the node goes beside the first.
   for (int64_t from = 1; from <= distances; from += window) {
-    const Distances part{from, std::min(from + window - 1, distances)};
+    const Distances part{from == 1 ? 0 : from, std::min(from + window - 1, distances)};
     const auto traffic = make_traffic(cluster, jobs, symmetry, part);
     if (!traffic) return traffic.error();
     if (auto s = run_part(*traffic, is_symmetric, jobs.size(), engine, totals); !s) return s.error();

@@ -31,9 +31,10 @@ struct Job {
   int64_t from = 0, to = 0;  // send
 };
 
-/// Part of an all-to-all whose ranks have few peers in flight: the nodes at these distances.
+/// Part of an all-to-all whose ranks have few peers in flight: the nodes at these distances, the own
+/// node being at 0.
 struct Distances {
-  int64_t from = 1, to = 0;  // from <= distance <= to; to 0: all, and the own node
+  int64_t from = 0, to = 0;  // from <= distance <= to; to 0: all
 };
 
 /// One link of `count` alike ones.
