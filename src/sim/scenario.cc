@@ -53,6 +53,7 @@ Result<Job> job_of(const JobSettings& settings, std::string_view name) {
   job.bytes = settings.bytes;
   job.ranks = settings.ranks;
   job.ring_gpus = static_cast<int>(settings.ring_gpus);
+  job.ring_stride = settings.ring_stride;
   job.queue_pairs = static_cast<int>(settings.queue_pairs);
   job.weight = settings.weight;
   job.tokens = settings.tokens;

@@ -14,7 +14,7 @@ namespace fathom {
 struct JobSettings {
   std::string op = "none";
   double bytes = 0;
-  int64_t ranks = 0, ring_gpus = 0, queue_pairs = 1, window = 0;
+  int64_t ranks = 0, ring_gpus = 0, ring_stride = 1, queue_pairs = 1, window = 0;
   double weight = 1, alpha_us = 0;
   int64_t tokens = 4096, experts = 256, top_k = 8, max_nodes = 4, seed = 1;
   double skew = 0;
@@ -33,6 +33,8 @@ struct JobSettings {
       between(0, 1 << 24));
     v(name + ".ring_gpus", ring_gpus, "GPUs of a node in one ring, the others in rings beside it; 0: all",
       between(0, 1024));
+    v(name + ".ring_stride", ring_stride, "nodes from one of a ring to its next, those between in rings beside it",
+      between(1, 1 << 20));
     v(name + ".queue_pairs", queue_pairs, "of each pair of NICs; ECMP hashes each", between(1, 1024));
     v(name + ".window", window, "all-to-all: peer nodes in flight; 0: all at once", between(0, 1 << 20));
     v(name + ".weight", weight, "of the job's virtual lane: its flows against flows of weight 1", between(1e-6, 1e6));

@@ -14,8 +14,9 @@ inline constexpr int kMostSimGridClasses = 100'000;
 
 /// run_flows by SimGrid: num_solves is 0. It runs in a child process, as SimGrid keeps one simulation per process and
 /// ends the process on errors of its own. Ends of classes are checked: no link has carried more than its capacity up to
-/// any of them (within 1e-6). Errors: check; more than kMostSimGridClasses; SimGrid is not installed, with its package;
-/// what it said when it failed; a link above its capacity, named. The process must have no other threads.
+/// any of them (within 1e-4; SimGrid shares to 1e-5). Errors: check; more than kMostSimGridClasses; SimGrid is not
+/// installed, with its package; what it said when it failed; a link above its capacity, named. The process must have no
+/// other threads.
 Result<FlowRun> run_simgrid(const FlowNetwork& network);
 
 }  // namespace fathom

@@ -103,7 +103,7 @@ double step_latency_us(const Cluster& cluster, const Job& job, const std::string
     see(job.from / gpus, static_cast<int>(job.from % gpus), job.to / gpus, static_cast<int>(job.to % gpus));
   } else if (is_ring(job.op)) {
     for (int64_t u = 0; u < cluster.num_nodes(); ++u) {
-      const int64_t first = u / group_nodes * group_nodes, next = first + (u - first + 1) % group_nodes;
+      const int64_t next = ring_next(cluster, job, u);
       if (next != u) see(u, 0, next, 0);
     }
   } else {

@@ -209,12 +209,11 @@ void add_forwarded(TrafficBuilder& out, int id, const Job& job, const Cluster& c
 void add_rings(TrafficBuilder& out, int id, const Job& job, const Cluster& cluster) {
   const int gpus_per_node = cluster.spec().gpus_per_node;
   const int in_ring = job.ring_gpus > 0 ? job.ring_gpus : gpus_per_node, stride = gpus_per_node / in_ring;
-  const int64_t group_nodes = ranks_of(cluster, job) / gpus_per_node;
   const auto ranks = static_cast<double>(ring_ranks_of(cluster, job));
   const double passes = job.op == JobOp::kAllReduce ? 2 : 1;
   const double bytes = passes * job.bytes * (ranks - 1) / ranks;  // that pass between two neighbours, over all rings
   for (int64_t u = 0; u < cluster.num_nodes(); ++u) {
-    const int64_t first = u / group_nodes * group_nodes, next = first + (u - first + 1) % group_nodes;
+    const int64_t next = ring_next(cluster, job, u);
     for (int a = 0; a < gpus_per_node; ++a) {
       if (next != u) out.add_rail(id, job, u, a, next, bytes / in_ring, 1);
       if (in_ring == 1) continue;
@@ -255,6 +254,11 @@ Status check_job(const Cluster& cluster, const Job& job) {
       return invalid("rings over " + text(job.ring_gpus) + " GPUs of a node of " + text(gpus_per_node) +
                      "; accepted: a divisor of them, or 0 for all");
     }
+    const int64_t group_nodes = ranks / gpus_per_node;
+    if (job.ring_stride < 1 || group_nodes % job.ring_stride != 0) {
+      return invalid("rings over every " + text(job.ring_stride) + "th of " + text(group_nodes) +
+                     " nodes; accepted: a divisor of them");
+    }
     if (ring_ranks_of(cluster, job) < 2) return invalid("a ring of one rank moves nothing; accepted: 2 or more");
   }
   if (is_expert(job.op) && (job.tokens < 1 || job.tokens > (int64_t{1} << 40))) {
@@ -272,7 +276,13 @@ int64_t ranks_of(const Cluster& cluster, const Job& job) { return job.ranks == 0
 
 int64_t ring_ranks_of(const Cluster& cluster, const Job& job) {
   const int gpus_per_node = cluster.spec().gpus_per_node;
-  return ranks_of(cluster, job) / gpus_per_node * (job.ring_gpus > 0 ? job.ring_gpus : gpus_per_node);
+  return ranks_of(cluster, job) / gpus_per_node / job.ring_stride * (job.ring_gpus > 0 ? job.ring_gpus : gpus_per_node);
+}
+
+int64_t ring_next(const Cluster& cluster, const Job& job, int64_t node) {
+  const int64_t group_nodes = ranks_of(cluster, job) / cluster.spec().gpus_per_node;
+  const int64_t first = node / group_nodes * group_nodes;
+  return first + (node - first + job.ring_stride) % group_nodes;
 }
 
 GateSpec gate_of(const Cluster& cluster, const Job& job) {

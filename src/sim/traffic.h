@@ -19,11 +19,12 @@ struct Job {
   /// all-to-all: of each rank's buffer, 1 / ranks of it for each peer (as nccl-tests); all-gather, reduce-scatter,
   /// all-reduce: of the whole buffer; dispatch, combine: of one copy of a token; send: of the message.
   double bytes = 0;
-  int64_t ranks = 0;      // whole nodes that divide the cluster; 0: all GPUs
-  int ring_gpus = 0;      // GPUs of a node in one ring, the others in rings beside it; 0: all
-  int queue_pairs = 1;    // of a pair of NICs, each with its own hash
-  double weight = 1;      // of its virtual lane: of each of its flows against a flow of weight 1
-  int64_t tokens = 4096;  // of a GPU: dispatch, combine
+  int64_t ranks = 0;        // whole nodes that divide the cluster; 0: all GPUs
+  int ring_gpus = 0;        // GPUs of a node in one ring, the others in rings beside it; 0: all
+  int64_t ring_stride = 1;  // nodes from one of a ring to its next, those between in rings beside it
+  int queue_pairs = 1;      // of a pair of NICs, each with its own hash
+  double weight = 1;        // of its virtual lane: of each of its flows against a flow of weight 1
+  int64_t tokens = 4096;    // of a GPU: dispatch, combine
   int64_t experts = 256, top_k = 8, max_nodes = 4;
   double skew = 0;      // of the experts' popularity
   uint64_t seed = 1;    // of it
@@ -70,6 +71,8 @@ Result<Traffic> make_traffic(const Cluster& cluster, std::span<const Job> jobs, 
 int64_t ranks_of(const Cluster& cluster, const Job& job);
 /// In one ring of the job.
 int64_t ring_ranks_of(const Cluster& cluster, const Job& job);
+/// The node that follows `node` in its ring; itself where the ring has one.
+int64_t ring_next(const Cluster& cluster, const Job& job, int64_t node);
 /// The router of a dispatch or combine on its group.
 GateSpec gate_of(const Cluster& cluster, const Job& job);
 
