@@ -37,7 +37,8 @@ TEST(SimGridEngine, AgreesWithSimGrid) {
     if (ours->jobs.size() == 1) {
       const double bound = simulate(scenario, FlowEngine::kBound)->jobs[0].seconds;
       EXPECT_LE(bound, ours->jobs[0].seconds * (1 + 1e-9)) << name;
-      if (name != "ECMP") EXPECT_NEAR(bound / ours->jobs[0].seconds, 1, 1e-4) << name;  // hashes are not alike
+      const bool is_hashed = scenario.network.routing == "ecmp";  // its links are not full all the time
+      EXPECT_GE(bound, ours->jobs[0].seconds * (is_hashed ? 0.5 : 1 - 1e-4)) << name;
     }
   }
   if (is_absent) GTEST_SKIP() << "SimGrid (libsimgrid3.32) is not installed";
