@@ -1,12 +1,14 @@
 #include "sim/simgrid_engine.h"
 
 #include <dlfcn.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -251,6 +253,7 @@ Result<FlowRun> run_simgrid(const FlowNetwork& network) {
   const pid_t pid = fork();
   if (pid == 0) {
     close(ends[0]);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);  // it must not outlive the program
     if (std::freopen(log.c_str(), "w", stderr) == nullptr) _exit(4);
     dup2(STDERR_FILENO, STDOUT_FILENO);
     run_child(network, file, hosts, ends[1]);
@@ -259,9 +262,13 @@ Result<FlowRun> run_simgrid(const FlowNetwork& network) {
   run.ended.assign(static_cast<size_t>(classes), -1);
   auto* at = reinterpret_cast<char*>(run.ended.data());
   size_t left = run.ended.size() * sizeof(double);
+  bool was_interrupted = false;
   while (pid > 0 && left > 0) {
     const ssize_t n = read(ends[0], at, left);
-    if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && errno == EINTR) {
+      kill(pid, SIGKILL);
+      was_interrupted = true;
+    }
     if (n <= 0) break;
     at += n;
     left -= static_cast<size_t>(n);
@@ -273,6 +280,7 @@ Result<FlowRun> run_simgrid(const FlowNetwork& network) {
   const auto said = read_file(log, 1 << 20);
   remove();
   if (pid < 0) return io_error(std::string("cannot start a process for SimGrid: ") + std::strerror(errno));
+  if (was_interrupted) return cancelled("interrupted while SimGrid ran");
   if (WIFEXITED(status) && WEXITSTATUS(status) == 3) {
     return not_found(std::string("SimGrid is not installed: ") + kSimGridLibrary +
                      " cannot be loaded; install the Debian package libsimgrid3.32, or take engine maxmin");

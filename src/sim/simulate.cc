@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <map>
+#include <numeric>
 #include <optional>
 
 #include "cluster/hardware.h"
@@ -287,11 +288,14 @@ Result<Simulation> simulate(const Scenario& scenario, FlowEngine engine) {
     const double seconds = bytes / (group.gbps * 1e9);
     if (seconds > most.seconds) most = {cluster->name(link), group.count, bytes, group.gbps, seconds};
   }
-  for (LinkAnswer& link : worst) {
-    if (link.seconds > 0) result.links.push_back(std::move(link));
+  std::array<size_t, kNumLinkKinds> order{};
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+    return worst[a].seconds != worst[b].seconds ? worst[a].seconds > worst[b].seconds : a < b;
+  });
+  for (size_t kind : order) {
+    if (worst[kind].seconds > 0) result.links.push_back(std::move(worst[kind]));
   }
-  std::stable_sort(result.links.begin(), result.links.end(),
-                   [](const LinkAnswer& a, const LinkAnswer& b) { return a.seconds > b.seconds; });
   result.work = {{"flows", totals->num_flows, "", "messages between two GPUs, by each of their ways", "counted"},
                  {"different flows", totals->num_classes, "", "classes of flows that are alike", "counted"},
                  {"parts", totals->num_parts, "", "windows, one after the other", "counted"}};
