@@ -2,6 +2,7 @@
 #include "sim/simulate.h"
 
 #include <cmath>
+#include <csignal>
 #include <cstdio>
 
 #include "apps/console.h"
@@ -36,6 +37,9 @@ void print(const Simulation& s) {
 
 Status simulate(const SimulateOptions& options) {
   constexpr double kAgree = 1e-4;
+  // Nothing is written that an interrupt could leave half done.
+  std::signal(SIGINT, SIG_DFL);
+  std::signal(SIGTERM, SIG_DFL);
   const auto scenario = load_config<Scenario>(
       {.file = options.scenario, .environment = process_environment(), .overrides = options.overrides});
   if (!scenario) return scenario.error();

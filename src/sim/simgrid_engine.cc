@@ -1,6 +1,7 @@
 #include "sim/simgrid_engine.h"
 
 #include <dlfcn.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -12,11 +13,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
 #include <map>
 #include <numeric>
-
-#include "base/file.h"
 
 // What was learnt about SimGrid 3.32 and is relied on here:
 // - Weights: it shares a link in inverse proportion to the latency of a flow's route. So every number of members has a
@@ -27,6 +25,8 @@
 // - Comm::sendto searches one list of all communications; mailboxes do not.
 namespace fathom {
 namespace {
+
+constexpr int kNoLibrary = 3, kNoRoom = 4;  // exit codes of the child
 
 struct Library {
   void (*init)(int*, char**);
@@ -152,14 +152,41 @@ void actor(int, char** argv) {
   for (void* comm : received) lib.wait(comm);
 }
 
-/// The child's work; never returns. Writes the ends of the classes to `out`.
-[[noreturn]] void run_child(const FlowNetwork& network, const std::string& file, int hosts, int out) {
+/// A file without a name: nothing stays behind, however the program ends.
+class MemoryFile {
+ public:
+  MemoryFile() : fd_(memfd_create("fathom-simgrid", MFD_CLOEXEC)) {}
+  MemoryFile(const MemoryFile&) = delete;
+  MemoryFile& operator=(const MemoryFile&) = delete;
+  ~MemoryFile() {
+    if (ok()) close(fd_);
+  }
+  bool ok() const { return fd_ >= 0; }
+  int fd() const { return fd_; }
+  std::string path() const { return "/proc/self/fd/" + std::to_string(fd_); }
+  bool append(const void* data, size_t size) const {
+    const char* at = static_cast<const char*>(data);
+    while (size > 0) {
+      const ssize_t n = write(fd_, at, size);
+      if (n <= 0) return false;
+      at += n;
+      size -= static_cast<size_t>(n);
+    }
+    return true;
+  }
+
+ private:
+  int fd_;
+};
+
+/// The child's work; never returns. Writes when the classes ended to `ends`.
+[[noreturn]] void run_child(const FlowNetwork& network, const std::string& file, int hosts, const MemoryFile& ends) {
   static Child state;
   child = &state;
   state.network = &network;
   state.hosts = hosts;
   state.ended.assign(static_cast<size_t>(network.num_classes()), -1);
-  if (!load(state.lib)) _exit(3);
+  if (!load(state.lib)) _exit(kNoLibrary);
   std::vector<std::string> words = {"fathom",
                                     "--cfg=network/model:CM02",
                                     "--cfg=network/optim:Full",
@@ -182,13 +209,7 @@ void actor(int, char** argv) {
     state.lib.actor_create(name.c_str(), state.lib.host_by_name(name.c_str()), actor, 2, args);
   }
   state.lib.run();
-  const char* at = reinterpret_cast<const char*>(state.ended.data());
-  for (size_t left = state.ended.size() * sizeof(double); left > 0;) {
-    const ssize_t n = write(out, at, left);
-    if (n <= 0) _exit(4);
-    at += n;
-    left -= static_cast<size_t>(n);
-  }
+  if (!ends.append(state.ended.data(), state.ended.size() * sizeof(double))) _exit(kNoRoom);
   _exit(0);
 }
 
@@ -230,63 +251,37 @@ Result<FlowRun> run_simgrid(const FlowNetwork& network) {
     }
   }
   const int hosts = static_cast<int>(std::ceil(std::sqrt(static_cast<double>(classes)))) + 1;
-  std::error_code no_temp;
-  std::string directory = (std::filesystem::temp_directory_path(no_temp) / "fathom-simgrid-XXXXXX").string();
-  if (no_temp || mkdtemp(directory.data()) == nullptr) {
-    return io_error("cannot make a temporary directory for SimGrid: " + directory + ": " + std::strerror(errno));
-  }
-  const std::string file = directory + "/platform.xml", log = directory + "/log";
-  const auto remove = [&] {
-    std::error_code ignored;
-    std::filesystem::remove_all(directory, ignored);
-  };
-  if (auto s = write_file(file, platform(network, hosts)); !s) {
-    remove();
-    return s.error();
-  }
-  int ends[2];
-  if (pipe(ends) != 0) {
-    remove();
-    return io_error(std::string("cannot make a pipe for SimGrid: ") + std::strerror(errno));
+  const MemoryFile platform_file, log, ends;
+  if (!platform_file.ok() || !log.ok() || !ends.ok()) {
+    return io_error(std::string("cannot make a file in memory for SimGrid: ") + std::strerror(errno));
   }
   std::fflush(nullptr);
   const pid_t pid = fork();
-  if (pid == 0) {
-    close(ends[0]);
-    prctl(PR_SET_PDEATHSIG, SIGKILL);  // it must not outlive the program
-    if (std::freopen(log.c_str(), "w", stderr) == nullptr) _exit(4);
-    dup2(STDERR_FILENO, STDOUT_FILENO);
-    run_child(network, file, hosts, ends[1]);
-  }
-  close(ends[1]);
-  run.ended.assign(static_cast<size_t>(classes), -1);
-  auto* at = reinterpret_cast<char*>(run.ended.data());
-  size_t left = run.ended.size() * sizeof(double);
-  bool was_interrupted = false;
-  while (pid > 0 && left > 0) {
-    const ssize_t n = read(ends[0], at, left);
-    if (n < 0 && errno == EINTR) {
-      kill(pid, SIGKILL);
-      was_interrupted = true;
-    }
-    if (n <= 0) break;
-    at += n;
-    left -= static_cast<size_t>(n);
-  }
-  close(ends[0]);
-  int status = 0;
-  while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR) {
-  }
-  const auto said = read_file(log, 1 << 20);
-  remove();
   if (pid < 0) return io_error(std::string("cannot start a process for SimGrid: ") + std::strerror(errno));
-  if (was_interrupted) return cancelled("interrupted while SimGrid ran");
-  if (WIFEXITED(status) && WEXITSTATUS(status) == 3) {
+  if (pid == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);  // it must not outlive the program
+    dup2(log.fd(), STDERR_FILENO);
+    dup2(log.fd(), STDOUT_FILENO);
+    const std::string xml = platform(network, hosts);
+    if (!platform_file.append(xml.data(), xml.size())) _exit(kNoRoom);
+    run_child(network, platform_file.path(), hosts, ends);
+  }
+  int status = 0;
+  if (waitpid(pid, &status, 0) < 0) {
+    kill(pid, SIGKILL);
+    waitpid(pid, &status, 0);
+    return cancelled("interrupted while SimGrid ran");
+  }
+  if (WIFEXITED(status) && WEXITSTATUS(status) == kNoLibrary) {
     return not_found(std::string("SimGrid is not installed: ") + kSimGridLibrary +
                      " cannot be loaded; install the Debian package libsimgrid3.32, or take engine maxmin");
   }
-  if (left > 0 || status != 0) {
-    std::string text = said ? said->substr(0, 300) : "";
+  run.ended.assign(static_cast<size_t>(classes), -1);
+  const size_t size = run.ended.size() * sizeof(double);
+  if (status != 0 || pread(ends.fd(), run.ended.data(), size, 0) != static_cast<ssize_t>(size)) {
+    char said[300];
+    const ssize_t length = pread(log.fd(), said, sizeof said, 0);
+    std::string text(said, static_cast<size_t>(std::max<ssize_t>(length, 0)));
     std::replace(text.begin(), text.end(), '\n', ' ');
     return corrupt("SimGrid failed: " + (text.empty() ? "status " + std::to_string(status) : text));
   }
