@@ -15,7 +15,7 @@ void print_figures(const std::string& title, const std::vector<Figure>& figures)
   std::printf("%s\n", styled(title, "1").c_str());
   for (const Figure& f : figures) {
     const std::string value = figure_text(f.value) + (f.unit.empty() ? "" : " " + f.unit);
-    std::printf("  %-44s %16s  %s\n", f.name.c_str(), value.c_str(), styled(f.formula, "2").c_str());
+    std::printf("  %-38s %18s  %s\n", f.name.c_str(), value.c_str(), styled(f.formula, "2").c_str());
   }
 }
 
@@ -27,7 +27,7 @@ void print(const Simulation& s) {
   for (size_t i = 0; i < s.links.size() && i < kMostLinks; ++i) {
     const LinkAnswer& l = s.links[i];
     const std::string alike = l.alike > 1 ? " and " + figure_text(l.alike - 1, 9) + " alike" : "";
-    std::printf("  %-48s %12s  %s\n", (l.name + alike).c_str(), (figure_text(l.seconds * 1e6) + " us").c_str(),
+    std::printf("  %-42s %14s  %s\n", (l.name + alike).c_str(), (figure_text(l.seconds * 1e6) + " us").c_str(),
                 styled(figure_text(l.bytes / 1e6) + " MB / " + figure_text(l.gbps) + " GB/s", "2").c_str());
   }
   print_figures("work", s.work);
