@@ -10,7 +10,7 @@ import unittest
 import support
 from support import CommandLineCase
 
-VERBS = (["chat"], ["generate"], ["serve"], ["inspect"], ["plan"], ["quantize"], ["train"], ["eval"], ["tokenizer"], ["tokenizer", "train"],
+VERBS = (["chat"], ["generate"], ["serve"], ["inspect"], ["plan"], ["simulate"], ["quantize"], ["train"], ["eval"], ["tokenizer"], ["tokenizer", "train"],
          ["tokenizer", "encode"], ["tokenizer", "decode"], ["data"], ["data", "synth"], ["data", "pack"], ["bench"],
          ["bench", "serve"])
 

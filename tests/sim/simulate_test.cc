@@ -166,7 +166,9 @@ TEST(Simulate, EcmpRingsAreAsSlowAsTheirWorstHop) {
       shares.push_back(busbw(s, FlowEngine::kBound) / 50);
     }
     std::sort(shares.begin(), shares.end());
-    EXPECT_NEAR(shares[10], expected, 0.035) << queue_pairs;
+    // The expected medians are of uplinks alone. Hashed downlinks are a second draw, so it is these or a little less.
+    EXPECT_LE(shares[10], expected + 0.01) << queue_pairs;
+    EXPECT_GE(shares[10], expected - 0.05) << queue_pairs;
   }
 }
 
