@@ -10,9 +10,9 @@ import unittest
 import support
 from support import CommandLineCase
 
-VERBS = (["chat"], ["generate"], ["serve"], ["inspect"], ["plan"], ["simulate"], ["quantize"], ["train"], ["eval"], ["tokenizer"], ["tokenizer", "train"],
-         ["tokenizer", "encode"], ["tokenizer", "decode"], ["data"], ["data", "synth"], ["data", "pack"], ["bench"],
-         ["bench", "serve"])
+VERBS = (["chat"], ["generate"], ["serve"], ["inspect"], ["plan"], ["simulate"], ["quantize"], ["train"], ["eval"], ["tokenizer"],
+         ["tokenizer", "train"], ["tokenizer", "encode"], ["tokenizer", "decode"], ["data"], ["data", "synth"], ["data", "pack"],
+         ["bench"], ["bench", "serve"])
 
 
 def example_of(*verb):
