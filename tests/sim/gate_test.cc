@@ -17,7 +17,7 @@ TEST(Gate, TouchesTheNodesAndGpusOfItsExpectation) {
   EXPECT_NEAR(hits->gpus, 7.37, 0.03);
   EXPECT_NEAR(std::accumulate(hits->copies.begin(), hits->copies.end(), 0.0), 8, 1e-9);
   EXPECT_EQ(hits->node, std::vector<double>(8, hits->node[0]));
-  EXPECT_NEAR(draw_gate({.max_nodes = 8, .nodes = 8})->nodes, 5.25, 0.03);
+  EXPECT_NEAR(draw_gate({.max_nodes = 8, .nodes = 8})->nodes, 5.29, 0.02);
   EXPECT_NEAR(draw_gate({.nodes = 2})->nodes, 1.99, 0.01);
 }
 

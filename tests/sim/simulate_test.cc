@@ -114,7 +114,7 @@ TEST(Simulate, DispatchMatchesDeepEp) {
   const double limited = figure(run(s), "nodes per token");
   s.job.max_nodes = 8;
   EXPECT_NEAR(limited, 3.63, 0.03);
-  EXPECT_NEAR(figure(run(s), "nodes per token"), 5.25, 0.04);
+  EXPECT_NEAR(figure(run(s), "nodes per token"), 5.29, 0.02);  // 5.25 if an expert could be drawn twice
   // Combine goes the same ways backwards.
   s.job.op = "combine";
   const double combine = run(s).jobs[0].seconds;
