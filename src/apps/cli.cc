@@ -53,6 +53,7 @@ class CommandLine {
     add_serve();
     add_inspect();
     add_plan();
+    add_simulate();
     add_quantize();
     add_train();
     add_eval();
@@ -341,6 +342,26 @@ class CommandLine {
     for (const char* flag : {"MODEL", "--hardware", "--json", "--search", "--what-if"}) {
       app->get_option(flag)->excludes("--timeline")->excludes("--svg");
     }
+  }
+
+  void add_simulate() {
+    const auto [app, o] = verb<SimulateOptions>(
+        app_, "simulate", "how long jobs take on a cluster's network, and which links limit them", simulate,
+        "fathom simulate examples/scenarios/all-to-all-16384.toml\n"
+        "  fathom simulate examples/scenarios/plane-dead.toml --set fail.spread=false\n"
+        "  fathom simulate examples/scenarios/all-to-all-16384.toml --engine bound --json");
+    app->add_option("SCENARIO", o->scenario, "TOML file: network, job, also, fail")->required();
+    app->add_option("--set", o->overrides, "override a setting: network.gpus=2048; may be given several times")
+        ->expected(1)
+        ->take_all();
+    app->add_option("--engine", o->engine,
+                    "maxmin (exact rates of all flows), bound (the most loaded link), simgrid (needs the package "
+                    "libsimgrid3.32), or auto: maxmin, for very many different flows bound")
+        ->check(CLI::IsMember({"auto", "bound", "maxmin", "simgrid"}))
+        ->capture_default_str();
+    app->add_flag("--check", o->check,
+                  "a second engine must agree within 0.01 %: SimGrid with maxmin, maxmin with any other");
+    app->add_flag("--json", o->json, "everything as JSON");
   }
 
   void add_quantize() {

@@ -74,6 +74,15 @@ struct PlanOptions {
 };
 Status plan(const PlanOptions& options);
 
+struct SimulateOptions {
+  std::string scenario;                // TOML
+  std::vector<std::string> overrides;  // of its settings
+  std::string engine = "auto";
+  bool check = false;  // a second engine must agree
+  bool json = false;
+};
+Status simulate(const SimulateOptions& options);
+
 struct QuantizeVerbOptions {
   std::string model;
   std::string output;        // directory

@@ -10,9 +10,9 @@ import unittest
 import support
 from support import CommandLineCase
 
-VERBS = (["chat"], ["generate"], ["serve"], ["inspect"], ["plan"], ["quantize"], ["train"], ["eval"], ["tokenizer"], ["tokenizer", "train"],
-         ["tokenizer", "encode"], ["tokenizer", "decode"], ["data"], ["data", "synth"], ["data", "pack"], ["bench"],
-         ["bench", "serve"], ["doctor"])
+VERBS = (["chat"], ["generate"], ["serve"], ["inspect"], ["plan"], ["simulate"], ["quantize"], ["train"], ["eval"], ["tokenizer"],
+         ["tokenizer", "train"], ["tokenizer", "encode"], ["tokenizer", "decode"], ["data"], ["data", "synth"], ["data", "pack"],
+         ["bench"], ["bench", "serve"], ["doctor"])
 
 
 def example_of(*verb):
