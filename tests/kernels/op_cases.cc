@@ -90,8 +90,8 @@ void add_gemms(std::vector<OpCase>& cases) {
 /// A weight of the operands in panels, whose memory is one more block.
 Weight packed(Kernels& kernels, Operands& o, const std::string& name, Weight panels) {
   const Weight rows = o.w(name);
-  Block& memory = o.blocks[name + ".panels"] =
-      Block(DType::kU8, {num_panels(panels.out_features()) * panel_bytes(panels)});
+  const Block& memory =
+      o.block(name + ".panels", DType::kU8, {num_panels(panels.out_features()) * panel_bytes(panels)});
   panels.codes.data = memory.data();
   panels.scales = rows.scales;
   kernels.pack(rows, panels);
@@ -294,7 +294,7 @@ void add_rows(std::vector<OpCase>& cases) {
                [=](Operands& o) {
                  Block& x = o.input("x", {t, d}, 3);
                  for (int64_t i = 0; i < x.numel(); i += 3) x.set(i, x.real(i) * std::pow(10, -(i % 8)));
-                 o.blocks["codes"] = Block(DType::kE4M3, {t, d});
+                 o.block("codes", DType::kE4M3, {t, d});
                  o.output("scales", {t, num_scale_blocks(d)});
                },
            .run = [=](Kernels& k, Operands& o) { k.quantize_tiles(o.at("x"), format, o.at("codes"), o.at("scales")); },
@@ -563,8 +563,8 @@ void add_attention(std::vector<OpCase>& cases) {
       const DType stored = s.dtype == DType::kF32 ? o.real : s.dtype;
       const int64_t rows = kPages * 64, row_bytes = LatentPages::token_bytes(stored, s.latent, s.rope);
       // As bytes where a page is no matrix of numbers.
-      o.blocks["pages"] =
-          stored == DType::kE4M3 ? Block(DType::kU8, {rows, row_bytes}) : Block(stored, {rows, s.latent + s.rope});
+      stored == DType::kE4M3 ? o.block("pages", DType::kU8, {rows, row_bytes})
+                             : o.block("pages", stored, {rows, s.latent + s.rope});
       o.input("latents", {rows, s.latent}), o.input("keys", {rows, s.rope});
       std::vector<int64_t> positions(static_cast<size_t>(rows));
       std::iota(positions.begin(), positions.end(), 0);

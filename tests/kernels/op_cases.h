@@ -10,19 +10,23 @@
 #include <vector>
 
 #include "base/rng.h"
+#include "kernels/guarded_memory.h"
 #include "kernels/kernels.h"
 #include "numerics/compare.h"
 #include "numerics/fp8.h"
 
 namespace fathom::op_cases {
 
-/// A tensor with its memory between two guard zones; outputs start as NaN.
+using testing::Guarded;
+
+/// A tensor with its memory between two pages that may not be touched, at the one that `guarded` names; outputs start
+/// as NaN.
 class Block {
  public:
   Block() = default;
-  Block(DType dtype, std::vector<int64_t> extents) : extents_(std::move(extents)), dtype_(dtype) {
-    memory_.assign(static_cast<size_t>(num_bytes() + 2 * kGuard), 0xA5);
-    std::memset(data(), 0xFF, static_cast<size_t>(num_bytes()));  // NaN in every floating-point type
+  Block(DType dtype, std::vector<int64_t> extents, Guarded guarded = Guarded::kEnd)
+      : extents_(std::move(extents)), dtype_(dtype), memory_(num_bytes(), guarded) {
+    if (num_bytes() > 0) std::memset(data(), 0xFF, static_cast<size_t>(num_bytes()));  // NaN in every floating type
   }
 
   int64_t numel() const {
@@ -31,14 +35,9 @@ class Block {
     return n;
   }
   int64_t num_bytes() const { return numel() * size_of(dtype_); }
-  uint8_t* data() const { return const_cast<uint8_t*>(memory_.data()) + kGuard; }
-  bool guards_intact() const {
-    for (int64_t i = 0; i < kGuard; ++i) {
-      if (memory_[static_cast<size_t>(i)] != 0xA5) return false;
-      if (memory_[memory_.size() - 1 - static_cast<size_t>(i)] != 0xA5) return false;
-    }
-    return true;
-  }
+  uint8_t* data() const { return memory_.data(); }
+  /// Nothing was written on the side whose guard page is further away (on the other one a write stops the program).
+  bool rest_intact() const { return memory_.rest_intact(); }
   Tensor tensor() const {
     if (extents_.empty()) return {};
     if (extents_.size() == 1) return Tensor::contiguous(data(), dtype_, {extents_[0]});
@@ -73,37 +72,40 @@ class Block {
   }
 
  private:
-  static constexpr int64_t kGuard = 256;
   std::vector<int64_t> extents_;
   DType dtype_ = DType::kF32;
-  std::vector<uint8_t> memory_;
+  testing::GuardedMemory memory_;
 };
 
 /// Named operands; `real` is the activations' dtype (F32, or F64 for finite differences on ref).
 struct Operands {
   DType real = DType::kF32;
+  Guarded guarded = Guarded::kEnd;
   std::map<std::string, Block> blocks;
   uint64_t seed = 1;
 
+  /// A block of NaN.
+  Block& block(const std::string& name, DType dtype, std::vector<int64_t> extents) {
+    return blocks[name] = Block(dtype, std::move(extents), guarded);
+  }
+
   Block& input(const std::string& name, std::vector<int64_t> extents, double scale = 1, double offset = 0) {
-    Block& b = blocks[name] = Block(real, std::move(extents));
+    Block& b = block(name, real, std::move(extents));
     b.fill(Rng(seed, stream_of(name)), scale, offset);
     return b;
   }
-  Block& output(const std::string& name, std::vector<int64_t> extents) {
-    return blocks[name] = Block(real, std::move(extents));
-  }
+  Block& output(const std::string& name, std::vector<int64_t> extents) { return block(name, real, std::move(extents)); }
   /// A weight in `dtype` (F32 becomes `real`); E4M3 comes with block scales.
   void weight(const std::string& name, DType dtype, int64_t rows, int64_t columns, double scale) {
-    Block& b = blocks[name] = Block(dtype == DType::kF32 ? real : dtype, {rows, columns});
+    Block& b = block(name, dtype == DType::kF32 ? real : dtype, {rows, columns});
     b.fill(Rng(seed, stream_of(name)), dtype == DType::kE4M3 ? 100 : scale);
     if (dtype == DType::kE4M3) {
-      Block& s = blocks[name + ".scales"] = Block(DType::kF32, {num_scale_blocks(rows), num_scale_blocks(columns)});
+      Block& s = block(name + ".scales", DType::kF32, {num_scale_blocks(rows), num_scale_blocks(columns)});
       for (int64_t i = 0; i < s.numel(); ++i) s.set(i, scale / 100 * (1 + 0.1 * static_cast<double>(i % 7)));
     }
   }
   void ints(const std::string& name, std::vector<int64_t> extents, int64_t bound) {
-    Block& b = blocks[name] = Block(DType::kI32, std::move(extents));
+    Block& b = block(name, DType::kI32, std::move(extents));
     const Rng rng(seed, stream_of(name));
     for (int64_t i = 0; i < b.numel(); ++i) {
       b.set(i, static_cast<double>(rng.below(static_cast<uint64_t>(i), static_cast<uint64_t>(bound))));
