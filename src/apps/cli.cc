@@ -131,7 +131,7 @@ class CommandLine {
     app_.set_version_flag("--version", std::string("fathom ") + FATHOM_VERSION);
     app_.footer(
         "Example:\n  fathom chat models/demo\n\nModels: deepseek_v2, deepseek_v3 (V3, R1, V3.1, Moonlight), kimi_k2, "
-        "glm4_moe_lite, as Hugging Face directories.");
+        "deepseek_v32 (up to index_topk tokens) and glm4_moe_lite, as Hugging Face directories or GGUF files.");
     add_chat();
     add_generate();
     add_serve();
