@@ -1,6 +1,7 @@
 #include "apps/cli.h"
 
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <functional>
@@ -125,6 +126,18 @@ void add_all_compute_flags(CLI::App& app, ComputeOptions& options) {
 constexpr const char* kModelHelp = "model directory, GGUF file, or ORG/NAME in the Hugging Face cache";
 
 class CommandLine {
+  /// "nan" is below no bound and above none, so no range would refuse it.
+  static void refuse_not_numbers(CLI::App& app) {
+    const auto is_nan = [](const std::string& text) {
+      return std::isnan(std::strtod(text.c_str(), nullptr)) ? "\"" + text.substr(0, 100) + "\" is not a number"
+                                                            : std::string();
+    };
+    for (CLI::Option* option : app.get_options({})) {
+      if (option->get_type_name().starts_with("FLOAT")) option->check(CLI::Validator(is_nan, "", ""));
+    }
+    for (CLI::App* verb : app.get_subcommands(std::function<bool(CLI::App*)>())) refuse_not_numbers(*verb);
+  }
+
  public:
   CommandLine() {
     app_.require_subcommand(1);
@@ -143,6 +156,7 @@ class CommandLine {
     add_tokenizer();
     add_data();
     add_bench();
+    refuse_not_numbers(app_);
   }
 
   int run(int argc, char** argv) {
