@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 
 #include <cstdio>
+#include <cstdlib>
+#include <map>
 
 #include "kernels/levels.h"
 #include "kernels/op_cases.h"
@@ -47,46 +49,75 @@ TEST(GuardedOperandsDeathTest, StopAtTheFirstByteBeyond) {
   EXPECT_FALSE(block.rest_intact());
 }
 
+// tools/run_tests.py prints these properties in its summary.
 TEST(CpuLevels, AreNamed) {
-  std::string names;
-  for (const std::string& level : levels()) names += " " + level;
-  RecordProperty("levels", names);
-  std::printf("levels run on this CPU:%s\n", names.c_str());
+  ThreadPool pool(1);
+  std::string executed, absent;
+  for (const std::string& level : levels()) executed += (executed.empty() ? "" : " ") + level;
+  for (const std::string level : {"generic", "avx2", "avx512", "avx512bf16", "amx", "neon"}) {
+    if ((" " + executed + " ").find(" " + level + " ") != std::string::npos) continue;
+    absent += (absent.empty() ? "" : " ") + level;
+    const auto kernels = make_kernels(level, pool);
+    ASSERT_FALSE(kernels);
+    EXPECT_NE(kernels.error().text.find("cannot run on this CPU"), std::string::npos) << level;
+  }
+  RecordProperty("kernel_levels", executed);
+  RecordProperty("absent_kernel_levels", absent);
+  std::printf("levels run on this CPU: %s; not: %s\n", executed.c_str(), absent.c_str());
   EXPECT_EQ(levels().front(), "generic");
+}
+
+/// Every level against ref.
+void expect_agreement(const OpCase& c, Kernels& ref, ThreadPool& pool) {
+  const Operands expected = result(c, ref);
+  Operands before;
+  if (c.closeness != Closeness::kBits) c.setup(before);
+  if (c.closeness == Closeness::kSum) {
+    op_cases::take_magnitudes(before);
+    c.run(ref, before);
+  }
+  std::map<std::string, op_cases::Bounds> bounds;
+  for (const std::string& out : c.outputs) {
+    if (c.closeness == Closeness::kCounted) bounds[out] = c.bounds(before, expected, out);
+  }
+  for (const std::string& level : levels()) {
+    const auto kernels = make(level, pool);
+    const Operands actual = result(c, *kernels);
+    for (const std::string& out : c.outputs) {
+      const Block &a = actual.blocks.at(out), &e = expected.blocks.at(out);
+      if (c.closeness == Closeness::kBits || e.dtype() == DType::kI32) {
+        EXPECT_TRUE(a.bytes_equal(e)) << c.name << " " << level << " " << out;
+        continue;
+      }
+      for (int64_t i = 0; i < e.numel(); ++i) {
+        const double bound = c.closeness == Closeness::kSum
+                                 ? sum_bound(c.terms + 1, before.blocks.at(out).real(i)) + 1e-30
+                                 : bounds.at(out).at(static_cast<size_t>(i)) * 0x1p-24 + 1e-37;  // subnormal results
+        const double difference = std::fabs(a.real(i) - e.real(i));
+        ASSERT_TRUE(difference <= bound) << c.name << " " << level << " " << out << "[" << i << "]: " << a.real(i)
+                                         << " for " << e.real(i) << ", bound " << bound;
+      }
+    }
+  }
 }
 
 TEST(CpuKernels, AgreeWithRefWithinTheDerivedBound) {
   ThreadPool pool(2);
   const auto ref = make("ref", pool);
-  for (const OpCase& c : op_cases::all_cases()) {
-    const Operands expected = result(c, *ref);
-    Operands magnitudes;
-    if (c.closeness == Closeness::kSum) {
-      c.setup(magnitudes);
-      op_cases::take_magnitudes(magnitudes);
-      c.run(*ref, magnitudes);
-    }
-    for (const std::string& level : levels()) {
-      const auto kernels = make(level, pool);
-      const Operands actual = result(c, *kernels);
-      for (const std::string& out : c.outputs) {
-        const Block &a = actual.blocks.at(out), &e = expected.blocks.at(out);
-        if (c.closeness == Closeness::kBits || e.dtype() == DType::kI32) {
-          EXPECT_TRUE(a.bytes_equal(e)) << c.name << " " << level << " " << out;
-          continue;
-        }
-        double largest = c.least;
-        for (int64_t i = 0; i < e.numel(); ++i) largest = std::fmax(largest, std::fabs(e.real(i)));
-        for (int64_t i = 0; i < e.numel(); ++i) {
-          const double bound = c.closeness == Closeness::kSum
-                                   ? sum_bound(c.terms + 1, magnitudes.blocks.at(out).real(i)) + 1e-30
-                                   : c.ulps * 0x1p-24 * largest;
-          const double difference = std::fabs(a.real(i) - e.real(i));
-          ASSERT_TRUE(difference <= bound) << c.name << " " << level << " " << out << "[" << i << "]: " << a.real(i)
-                                           << " for " << e.real(i) << ", bound " << bound;
-        }
-      }
-    }
+  for (const OpCase& c : op_cases::all_cases()) expect_agreement(c, *ref, pool);
+}
+
+// The seed is fixed so that a run can be repeated; FATHOM_SEED sets another one, FATHOM_ALL takes twenty.
+TEST(CpuKernels, AgreeWithRefOnRandomShapes) {
+  ThreadPool pool(3);
+  const auto ref = make("ref", pool);
+  const char *seed_text = std::getenv("FATHOM_SEED"), *all = std::getenv("FATHOM_ALL");
+  const uint64_t first = seed_text != nullptr ? std::strtoull(seed_text, nullptr, 10) : 20261129;
+  const uint64_t count = seed_text == nullptr && all != nullptr ? 20 : 1;
+  for (uint64_t seed = first; seed < first + count; ++seed) {
+    std::printf("FATHOM_SEED=%llu\n", static_cast<unsigned long long>(seed));
+    SCOPED_TRACE("FATHOM_SEED=" + std::to_string(seed));
+    for (const OpCase& c : op_cases::cases_of(op_cases::random_shapes(seed))) expect_agreement(c, *ref, pool);
   }
 }
 

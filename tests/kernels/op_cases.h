@@ -12,6 +12,7 @@
 #include "base/rng.h"
 #include "kernels/guarded_memory.h"
 #include "kernels/kernels.h"
+#include "kernels/op_bounds.h"
 #include "numerics/compare.h"
 #include "numerics/fp8.h"
 
@@ -123,20 +124,18 @@ struct Operands {
 };
 
 /// How close a level must be to ref.
-enum class Closeness { kBits, kSum, kRelative };
+enum class Closeness { kBits, kSum, kCounted };
 
 struct OpCase {
   std::string name;
   std::vector<std::string> outputs;
   std::function<void(Operands&)> setup;
   std::function<void(Kernels&, Operands&)> run;
-  Closeness closeness = Closeness::kRelative;
+  Closeness closeness = Closeness::kBits;
   /// kSum: terms per output; the bound is sum_bound(terms, |result| of the operation on the operands' magnitudes).
   int64_t terms = 0;
-  /// kRelative: the bound is this many 2^-24 times the largest magnitude of the output.
-  double ulps = 32;
-  /// kRelative: the output counts as at least this large (a result of differences that may cancel).
-  double least = 0;
+  /// kCounted: the bound of each element, in units of 2^-24.
+  BoundsOf bounds = {};
   /// FP32 arithmetic: the same bits on every level.
   bool same_on_levels = true;
   /// Multiply-adds, for benches.
@@ -153,6 +152,50 @@ inline std::string name_of_shape(std::initializer_list<int64_t> shape) {
 }
 inline std::string numbered(std::string name, int64_t i) { return name.append(std::to_string(i)); }
 
+struct PrefillShape {
+  int64_t t, s, first, h, nope, rope, value;
+};
+
+/// The shapes that cases are made of.
+struct OpShapes {
+  struct Grouped {
+    std::vector<int64_t> offsets;
+    int64_t n = 1, k = 1;
+  };
+  struct Router {
+    int64_t t, e, k, groups, kept;
+    bool sigmoid, biased, norm;
+  };
+  struct Decode {
+    int64_t t, h, latent, rope;
+    DType dtype;
+  };
+  struct Product {
+    int64_t t, n, k;
+  };
+  struct Rows {
+    int64_t t, d;
+  };
+  struct Rope {
+    int64_t t, h, r;
+  };
+  std::vector<Product> gemms, panels;  // weights in rows and in panels
+  std::vector<Grouped> grouped;
+  std::vector<Rows> rows;
+  std::vector<Rope> ropes;
+  std::vector<int64_t> lengths;
+  std::vector<Router> routers;
+  std::vector<PrefillShape> prefills;
+  std::vector<Decode> decodes;
+};
+
+/// Around the tiles: 1, tile, tile + 1, primes.
+OpShapes fixed_shapes();
+/// The same kinds of sizes, 0 among them, drawn anew for each seed.
+OpShapes random_shapes(uint64_t seed);
+
+std::vector<OpCase> cases_of(const OpShapes& shapes);
+/// Of fixed_shapes.
 std::vector<OpCase> all_cases();
 
 /// The magnitudes of every floating-point operand, for Closeness::kSum.
