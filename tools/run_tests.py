@@ -36,6 +36,7 @@ class Run:
         self.stages = []
         self.failures = []  # "stage: what"
         self.skips = []  # "stage: test: reason"
+        self.kernels = []  # "preset: what kernel_levels says"
 
     def add(self, name, start, passed=0, failures=(), skips=()):
         seconds = time.monotonic() - start
@@ -120,6 +121,8 @@ class Run:
                "ASAN_OPTIONS": "allocator_may_return_null=1", "TSAN_OPTIONS": "allocator_may_return_null=1"}
         status, output = self.execute(command, f"tests-{preset}.log", 40 * 60, env=env)
         passed, failures, skips = count_tests(junit, results, programs_of(directory))
+        if levels := kernel_levels(results):
+            self.kernels.append(f"{preset}: {levels}")
         if not passed and not failures:
             failures = [f"no tests ran (exit status {status})"]
         elif status and not failures:
@@ -205,6 +208,10 @@ class Run:
             print(f"  {verdict}  {stage.name:24} {stage.seconds:7.1f} s   {stage.passed} passed, {stage.failed} failed{skipped}")
         late = "" if total_s <= limit_s else f", longer than the {limit_s / 60:.0f} min this round should take"
         print(f"  total {total_s:.1f} s{late}")
+        if self.kernels:
+            print("\nKernels")
+            for line in self.kernels:
+                print("  " + line)
         for title, lines in (("Skipped", self.skips), ("Failed", self.failures)):
             if lines:
                 print(f"\n{title} ({len(lines)})")
@@ -277,6 +284,22 @@ def count_tests(junit, results, programs):
             message = one_line(failure.get("message") or "") if failure is not None else ""
             failures.append(f"{name}: the program failed as a whole {message}".rstrip())
     return passed, failures, skips
+
+
+def kernel_levels(results):
+    """Which levels of the kernels were executed, as tests/kernels/cpu_test.cc records it; None if its test did not pass."""
+    for path in sorted(results.glob("*.xml")):
+        try:
+            cases = list(ElementTree.parse(path).iter("testcase"))
+        except ElementTree.ParseError:
+            continue
+        for case in cases:
+            found = {p.get("name"): p.get("value") or "" for p in case.iter("property")}
+            if "kernel_levels" not in found or case.find("failure") is not None:
+                continue
+            absent = ", ".join(found.get("absent_kernel_levels", "").split())
+            return ", ".join(found["kernel_levels"].split()) + " executed" + (f"; {absent} not on this CPU" if absent else "")
+    return None
 
 
 def shared_folder():

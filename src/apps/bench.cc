@@ -50,7 +50,8 @@ struct Costs {
   int64_t cache_token_bytes;
 };
 
-/// What a line's speed amounts to, and what the machine could do.
+/// What a line's speed amounts to, and what the machine could do. Products of integers are no floating-point
+/// operations.
 void set_share(BenchLine& line, const Costs& costs, const MachineLimits& limits) {
   constexpr double kGiga = 1e-9;
   if (line.work == kPrefill) {
@@ -59,6 +60,7 @@ void set_share(BenchLine& line, const Costs& costs, const MachineLimits& limits)
     const double peak =
         costs.traffic.has_integer_products ? limits.int8_ops_per_s : peak_ops_per_s(limits, costs.precision);
     line.limit = peak * kGiga;
+    if (costs.traffic.has_integer_products) line.unit = "GOP/s";
     return;
   }
   const double mean_depth = static_cast<double>(prompt_of_depth(line.depth)) + static_cast<double>(line.tokens) / 2;
@@ -119,10 +121,12 @@ Result<Earlier> read_earlier(const std::string& path, const std::vector<BenchLin
   return Earlier{std::move(*report), std::move(*lines)};
 }
 
-/// "kernels "avx2", now "avx512"": what differs between two reports besides the speed.
+/// "kernels "avx2", now "avx512"": what differs between two reports besides the speed. Of what an older fathom did not
+/// write into its report nothing is known.
 std::vector<std::string> differences(const Json& before, const Json& now) {
   std::vector<std::string> out;
-  for (const char* key : {"model", "cpu", "kernels", "precision", "mla", "prompt_chunk"}) {
+  for (const char* key : {"model", "cpu", "kernels", "precision", "quant", "in_place", "max_memory", "kv_cache_dtype",
+                          "mla", "prompt_chunk"}) {
     const Json *old = before.find(key), *current = now.find(key);
     if (old == nullptr || *old == *current) continue;
     out.push_back(std::string(key) + " " + old->dump() + ", now " + current->dump());
@@ -151,6 +155,9 @@ Json report_of(const Session& session, const BenchOptions& options, std::string_
   report.set("model", session.model_dir().string()).set("cpu", inspect_machine().cpu_model);
   report.set("kernels", kernels_name).set("precision", name_of(costs.precision)).set("mla", options.compute.mla);
   report.set("kv_cache_dtype", kv_cache_name(costs.cache_dtype));
+  report.set("quant", options.compute.quant.empty() ? "as stored" : options.compute.quant);
+  report.set("in_place", options.compute.in_place);
+  report.set("max_memory", options.compute.max_memory.empty() ? Json() : Json(options.compute.max_memory));
   report.set("prompt_chunk", options.compute.prompt_chunk).set("repeat", options.repeat);
   report.set("active_parameters", costs.traffic.macs_per_token + costs.traffic.head_macs);
   report.set("decode_bytes_per_token", decode_step_bytes(costs.traffic, 1, 0, costs.cache_token_bytes));
@@ -159,12 +166,21 @@ Json report_of(const Session& session, const BenchOptions& options, std::string_
   return report;
 }
 
+/// ", weights int8, in place, cache fp8": what the figures depend on besides model, machine and precision.
+std::string circumstances(const Json& report) {
+  std::string out = ", weights " + std::string(report.find("quant")->as_string());
+  if (report.find("in_place")->as_bool()) out += ", in place";
+  if (const Json& limit = *report.find("max_memory"); !limit.is_null())
+    out += ", memory " + std::string(limit.as_string());
+  return out + ", cache " + std::string(report.find("kv_cache_dtype")->as_string());
+}
+
 void print_text(const Json& report, const Costs& costs, const Measured& measured) {
   const Machine machine = inspect_machine();
-  std::printf("%s: %s on %s, %s, %s active parameters, medians of %lld\n\n%s\n%s",
+  std::printf("%s: %s on %s, %s%s, %s active parameters, medians of %lld\n\n%s\n%s",
               report.find("model")->as_string().c_str(), report.find("kernels")->as_string().c_str(),
               machine.cpu_model.empty() ? "this machine" : machine.cpu_model.c_str(),
-              report.find("precision")->as_string().c_str(),
+              report.find("precision")->as_string().c_str(), circumstances(report).c_str(),
               count_text(costs.traffic.macs_per_token + costs.traffic.head_macs).c_str(),
               static_cast<long long>(report.find("repeat")->as_int()), limits_table(measured.limits).c_str(),
               bench_table(measured.lines).c_str());
@@ -257,7 +273,11 @@ Result<int> bench_model(const BenchOptions& options) {
   if (earlier) comparisons = compare_lines(measured->lines, earlier->lines);
   Json report = report_of(**session, options, computes.front().kernels->name(), costs, *measured);
   if (options.json) {
-    if (earlier) report.set("compare", to_json(comparisons));
+    if (earlier) {
+      Json others = Json::array();
+      for (const std::string& difference : differences(earlier->report, report)) others.push(Json(difference));
+      report.set("compare", to_json(comparisons)).set("compare_differences", std::move(others));
+    }
     std::printf("%s\n", report.dump(2).c_str());
   } else {
     print_text(report, costs, *measured);

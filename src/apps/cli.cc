@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -41,13 +42,25 @@ bool is_typed(const CLI::Option* option) {
 }
 
 class CommandLine {
+  /// "nan" is below no bound and above none, so no range would refuse it.
+  static void refuse_not_numbers(CLI::App& app) {
+    const auto is_nan = [](const std::string& text) {
+      return std::isnan(std::strtod(text.c_str(), nullptr)) ? "\"" + text.substr(0, 100) + "\" is not a number"
+                                                            : std::string();
+    };
+    for (CLI::Option* option : app.get_options({})) {
+      if (option->get_type_name().starts_with("FLOAT")) option->check(CLI::Validator(is_nan, "", ""));
+    }
+    for (CLI::App* verb : app.get_subcommands(std::function<bool(CLI::App*)>())) refuse_not_numbers(*verb);
+  }
+
  public:
   CommandLine() {
     app_.require_subcommand(1);
     app_.set_version_flag("--version", version_text, "version, commit, kernels and compiler");
     app_.footer(
         "Example:\n  fathom chat models/demo\n\nModels: deepseek_v2, deepseek_v3 (V3, R1, V3.1, Moonlight), kimi_k2, "
-        "glm4_moe_lite, as Hugging Face directories.");
+        "deepseek_v32 (up to index_topk tokens) and glm4_moe_lite, as Hugging Face directories or GGUF files.");
     add_chat();
     add_generate();
     add_serve();
@@ -65,6 +78,7 @@ class CommandLine {
       add_settings_flags(*app_.get_subcommand(name));
     }
     add_reference();
+    refuse_not_numbers(app_);
   }
 
   int run(int argc, char** argv) {

@@ -118,6 +118,13 @@ Status Session::prepare(const ComputeOptions& options, Precision precision) {
   const auto of_model = [this](const Error& error) {
     return Error{error.code, model_dir_.string() + ": " + error.text};
   };
+  if (const int64_t twice = num_quantized_twice(*model_, *policy); twice > 0) {
+    std::fprintf(
+        stderr,
+        "note: --quant %s rounds %lld matrices that %s holds quantised already a second time; the model that it "
+        "was made from has smaller errors\n",
+        options.quant.c_str(), static_cast<long long>(twice), model_dir_.string().c_str());
+  }
   ConsoleProgress progress(options.is_quiet());
   // Products of other precisions than BF16 read rows; so do all of them where weights stay in place.
   const Precision layout = options.in_place ? Precision::kF32 : precision;

@@ -109,6 +109,17 @@ PreparedBytes prepared_bytes(const Model& model, const QuantPolicy& policy, Prec
   return bytes;
 }
 
+int64_t num_quantized_twice(const Model& model, const QuantPolicy& policy) {
+  int64_t count = 0;
+  visit_matrices(const_cast<Model&>(model), [&](const TensorSpec& spec, Weight& value) {
+    if (!value || value.groups == GroupFormat::kNone) return;
+    const Weight target = prepared_form(value, spec, policy, Precision::kBF16);
+    count +=
+        target.groups != value.groups && (target.groups != GroupFormat::kNone || target.codes.dtype == DType::kE4M3);
+  });
+  return count;
+}
+
 int64_t prepared_bytes(const TensorSpec& spec, DType stored, GroupFormat groups, const QuantPolicy& policy,
                        Precision precision) {
   if (spec.shape.size() == 1) return 4 * spec.shape[0];

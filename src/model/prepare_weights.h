@@ -23,6 +23,10 @@ PreparedBytes prepared_bytes(const Model& model, const QuantPolicy& policy, Prec
 int64_t prepared_bytes(const TensorSpec& spec, DType stored, GroupFormat groups, const QuantPolicy& policy,
                        Precision precision);
 
+/// How many matrices are integer groups and would become groups of another format, or E4M3: rounded a second time, to
+/// numbers that the original model would not have given.
+int64_t num_quantized_twice(const Model& model, const QuantPolicy& policy);
+
 /// The weight, without memory, that `from` becomes; `from` itself if it stays.
 Weight prepared_form(const Weight& from, const TensorSpec& spec, const QuantPolicy& policy, Precision precision);
 

@@ -57,7 +57,8 @@ Result<WeightFormat> parse_format(std::string_view name) {
   return invalid("quantisation format \"" + std::string(name) + "\" is unknown; accepted: " + names_in(kFormats));
 }
 
-Status apply(std::string_view part, bool is_first, QuantPolicy& policy) {
+/// `named`: the classes that earlier parts gave a format; a second one would silently win over the first.
+Status apply(std::string_view part, bool is_first, QuantPolicy& policy, std::vector<TensorClass>& named) {
   const size_t equals = part.find('=');
   if (equals == std::string_view::npos) {
     const auto format = parse_format(part);
@@ -73,7 +74,12 @@ Status apply(std::string_view part, bool is_first, QuantPolicy& policy) {
   const size_t dot = std::min(name.find('.'), name.size());
   for (const NamedClass& known : kClasses) {
     if (known.name != name.substr(0, dot)) continue;
+    const auto twice = [&] {
+      return invalid("quantisation names \"" + std::string(name) + "\" twice; give it one format");
+    };
     if (dot == name.size()) {
+      if (std::find(named.begin(), named.end(), known.tensor_class) != named.end()) return twice();
+      named.push_back(known.tensor_class);
       policy.*known.format = *format;
       return {};
     }
@@ -83,7 +89,7 @@ Status apply(std::string_view part, bool is_first, QuantPolicy& policy) {
     if (error != std::errc{} || end != digits.data() + digits.size() || layer < 0 || layer > kMaxLayer) {
       return invalid("\"" + std::string(name) + "\" does not name a layer; accepted: CLASS.NUMBER, as in experts.3");
     }
-    policy.layers[{known.tensor_class, layer}] = *format;
+    if (!policy.layers.insert({{known.tensor_class, layer}, *format}).second) return twice();
     return {};
   }
   return invalid("class \"" + std::string(name) + "\" is unknown; accepted: " + names_in(kClasses));
@@ -154,9 +160,10 @@ std::string QuantPolicy::text() const {
 Result<QuantPolicy> parse_quant_policy(std::string_view text) {
   QuantPolicy policy;
   bool is_first = true;
+  std::vector<TensorClass> named;
   while (!text.empty()) {
     const size_t comma = std::min(text.find(','), text.size());
-    if (auto s = apply(text.substr(0, comma), is_first, policy); !s) return s.error();
+    if (auto s = apply(text.substr(0, comma), is_first, policy, named); !s) return s.error();
     is_first = false;
     text.remove_prefix(std::min(comma + 1, text.size()));
   }

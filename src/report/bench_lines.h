@@ -25,7 +25,7 @@ struct BenchLine {
   Spread tokens_per_s;  // of all sequences together
   double reached = 0;   // what the median amounts to in `unit`
   double limit = 0;     // of the machine; 0: none is known
-  std::string unit;     // "GB/s" or "GFLOP/s"
+  std::string unit;     // "GB/s", "GFLOP/s" or, of integers, "GOP/s"
 
   /// reached / limit; 0 without a limit.
   double share() const { return limit > 0 ? reached / limit : 0; }

@@ -64,6 +64,13 @@ class Bench(CommandLineCase):
             found = self.bench_json(support.tiny_model(), *SMALL, "--only", kind)
             self.assertEqual({line["work"] for line in found["lines"]}, {kind})
 
+    def test_the_circumstances_are_in_the_report(self):
+        found = self.bench_json(support.tiny_model(), *SMALL, "--quant", "int8", "--only", "prefill")
+        self.assertEqual((found["quant"], found["in_place"], found["max_memory"]), ("int8", False, None))
+        self.assertEqual(found["lines"][0]["unit"], "GOP/s")
+        text = support.made("bench", support.tiny_model(), *SMALL, "--only", "prefill", "--in-place").stdout
+        self.assertRegex(text.splitlines()[0], r", f32, weights as stored, in place, cache \w+, ")
+
     def test_the_kernels_that_are_forced(self):
         found = self.bench_json(support.tiny_model(), *SMALL, "--kernels", "generic", "--only", "prefill")
         self.assertEqual((found["kernels"], found["limits"][0]["level"]), ("generic", "generic"))
@@ -77,7 +84,7 @@ class Bench(CommandLineCase):
         def compare_with(factor, *arguments, keep=2):
             old = json.loads(json.dumps(report))
             old["lines"] = old["lines"][:keep]
-            old["kernels"] = "abacus"
+            old.update(kernels="abacus", quant="int8", in_place=True, max_memory="1GB", kv_cache_dtype="fp8")
             for line in old["lines"]:
                 line["tokens_per_s"] *= factor
             path.write_text(json.dumps(old))
@@ -86,6 +93,8 @@ class Bench(CommandLineCase):
         done = compare_with(1e9, keep=1)
         self.assert_success(done)
         self.assertRegex(done.stdout, r'(?m)^  another kernels "abacus", now "\w+"$')
+        self.assertIn('  another quant "int8", now "as stored"\n  another in_place true, now false\n'
+                      '  another max_memory "1GB", now null\n  another kv_cache_dtype "fp8", now "', done.stdout)
         self.assertRegex(done.stdout, r"(?m)^prefill +1 +1 +0 +20 +[\d.]+ +[\d.]+ +0\.000$")
         self.assertRegex(done.stdout, r"(?m)^decode +1 +2 +0 +4 +- +[\d.]+ +-$")
         done = compare_with(1e9, "--fail-below", 0.5)
@@ -95,6 +104,8 @@ class Bench(CommandLineCase):
                           "fathom: below --fail-below: decode, 1 thread, batch 2, depth 0, 4 tokens"])
         done = compare_with(1e-9, "--fail-below", 0.5, "--json")
         self.assert_success(done)
+        self.assertEqual([d.split()[0] for d in json.loads(done.stdout)["compare_differences"]],
+                         ["kernels", "quant", "in_place", "max_memory", "kv_cache_dtype"])
         comparison = json.loads(done.stdout)["compare"]
         self.assertEqual([line["line"].split(",")[0] for line in comparison], ["prefill", "decode"])
         for line in comparison:

@@ -108,7 +108,7 @@ class Refusals(CommandLineCase):
         for flag, value in (("--max-tokens", "x"), ("--temperature", "warm"), ("--seed", "-1"), ("--context", "-4"),
                             ("--prompt-chunk", "0"), ("--prompt-chunk", "-7"), ("--top-k", "-1"), ("--top-p", "1.5"),
                             ("--threads", "99999999999999999999"), ("--seed", "99999999999999999999"), ("--threads", "-1"),
-                            ("--threads", "5000"), ("--max-tokens", "0"), ("--max-tokens", "1e3")):
+                            ("--top-p", "nan"), ("--min-p", "-NaN"), ("--temperature", "nan"), ("--threads", "5000"), ("--max-tokens", "0"), ("--max-tokens", "1e3")):
             with self.subTest(flag=flag, value=value):
                 self.refused("generate", model, "-p", "a", f"{flag}={value}", needles=[flag])
 

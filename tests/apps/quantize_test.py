@@ -41,6 +41,13 @@ class Quantize(CommandLineCase):
                 self.assertEqual(support.made("generate", self.work / quant, *arguments).stdout,
                                  support.made("generate", self.model, "--quant", quant, *arguments).stdout)
 
+    def test_a_second_rounding_is_told(self):
+        self.quantize("eight", "--quant", "int8")
+        for quant, twice in (("int4", True), ("int8", False), ("bf16", False)):
+            done = support.run("generate", self.work / "eight", "--quant", quant, "-p", "a", "-n", 1, "-t", 1)
+            self.assert_success(done)
+            self.assertEqual("quantised already a second time" in done.stderr, twice, quant)
+
     def test_inspect_knows_what_was_written(self):
         self.quantize("q", "--quant", "int8,experts=int4")
         found = json.loads(support.made("inspect", self.work / "q", "--json").stdout)

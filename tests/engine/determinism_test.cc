@@ -6,6 +6,7 @@
 
 #include "../model/test_models.h"
 #include "engine/engine.h"
+#include "model/prepare_weights.h"
 #include "numerics/compare.h"
 #include "trace.h"
 
@@ -25,6 +26,7 @@ struct Case {
   bool is_large = false;  // the fastest instruction set stands for all
   bool shared_data = false;
   std::optional<DType> cache_dtype = {};
+  const char* quant = "";  // of the weights, as --quant says it
 };
 
 Result<std::unique_ptr<Model>> load_golden(const char* name) {
@@ -67,6 +69,31 @@ std::vector<Case> cases() {
       {"V3Fp8CacheF32", Precision::kF32, [] { return load_golden("v3"); }, true, false, DType::kE4M3},
       {"WideFp8CacheBf16", Precision::kBF16, [] { return wide(DType::kBF16); }, true, false, DType::kE4M3},
       {"V3Bf16CacheF32", Precision::kF32, [] { return load_golden("v3"); }, true, false, DType::kBF16},
+      // Q8_0, Q4_0, IQ4_NL and MXFP4 of a GGUF file are these weights (tests/model/gguf_weights_test.cc).
+      {.name = "AwkwardInt8",
+       .precision = Precision::kBF16,
+       .load = [] { return awkward(DType::kBF16); },
+       .quant = "int8"},
+      {.name = "AwkwardInt4",
+       .precision = Precision::kBF16,
+       .load = [] { return awkward(DType::kBF16); },
+       .quant = "int4"},
+      {.name = "AwkwardIq4Nl",
+       .precision = Precision::kBF16,
+       .load = [] { return awkward(DType::kBF16); },
+       .quant = "iq4_nl"},
+      {.name = "AwkwardMxfp4",
+       .precision = Precision::kBF16,
+       .load = [] { return awkward(DType::kBF16); },
+       .quant = "mxfp4"},
+      {.name = "AwkwardFp8",
+       .precision = Precision::kBF16,
+       .load = [] { return awkward(DType::kBF16); },
+       .quant = "fp8"},
+      {.name = "AwkwardMixedF32",
+       .precision = Precision::kF32,
+       .load = [] { return awkward(DType::kF32); },
+       .quant = "int8,experts=int4"},
   };
 }
 
@@ -79,6 +106,13 @@ class Determinism : public ::testing::TestWithParam<Case> {
     auto model = GetParam().load();
     ASSERT_TRUE(model) << model.error().text;
     model_ = std::move(*model);
+    if (GetParam().quant[0] != 0) {
+      ThreadPool pool(1);
+      const auto kernels = make_kernels("cpu", pool);
+      SilentProgress silent;
+      const auto policy = parse_quant_policy(GetParam().quant);
+      ASSERT_TRUE(policy && prepare_weights(*model_, *policy, GetParam().precision, **kernels, silent));
+    }
     options_.precision = GetParam().precision;
     options_.cache_dtype = GetParam().cache_dtype;
   }
@@ -279,10 +313,11 @@ TEST_P(Determinism, TheEngineGeneratesTheTokensOfItsParts) {
   }
 }
 
+/// Without quantised weights too, which no training has.
 std::vector<Case> cases_without_cache_dtype(std::optional<Precision> precision) {
   std::vector<Case> chosen;
   for (const Case& c : cases()) {
-    if (c.precision == precision.value_or(c.precision) && !c.cache_dtype) chosen.push_back(c);
+    if (c.precision == precision.value_or(c.precision) && !c.cache_dtype && c.quant[0] == 0) chosen.push_back(c);
   }
   return chosen;
 }

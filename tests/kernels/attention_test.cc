@@ -305,7 +305,7 @@ struct TwoCaches {
   }
   LatentPages cache_of(const std::string& name, DType dtype, std::vector<void*>& addresses) {
     const int64_t page_bytes = 64 * LatentPages::token_bytes(dtype, latent, rope);
-    o.blocks[name] = Block(DType::kU8, {kKeys / 64, page_bytes});
+    o.block(name, DType::kU8, {kKeys / 64, page_bytes});
     for (int64_t p = 0; p < kKeys / 64; ++p) addresses.push_back(o.blocks[name].data() + p * page_bytes);
     return {addresses, dtype, latent, rope};
   }

@@ -17,13 +17,9 @@ std::string label(const std::string& op, Precision p, DType d, std::initializer_
   return op + "_" + name_of(p) + "_" + std::string(fathom::name_of(d)) + "_" + name_of_shape(shape);
 }
 
-void add_gemms(std::vector<OpCase>& cases) {
-  const int64_t shapes[][3] = {{1, 1, 1},    {1, 17, 16},    {1, 129, 300},  {2, 5, 33},
-                               {3, 31, 31},  {4, 32, 512},   {5, 7, 513},    {7, 130, 129},
-                               {64, 64, 64}, {65, 33, 1030}, {129, 131, 37}, {1, 40, 1100}};
+void add_gemms(std::vector<OpCase>& cases, const OpShapes& shapes) {
   const DType dtypes[] = {DType::kF32, DType::kBF16, DType::kF16, DType::kE4M3};
-  for (const auto& s : shapes) {
-    const int64_t t = s[0], n = s[1], k = s[2];
+  for (const auto& [t, n, k] : shapes.gemms) {
     for (DType d : dtypes) {
       for (Precision p : {Precision::kF32, Precision::kBF16, Precision::kFp8}) {
         const bool exact_fp8 = p == Precision::kFp8 && d == DType::kE4M3;
@@ -90,8 +86,8 @@ void add_gemms(std::vector<OpCase>& cases) {
 /// A weight of the operands in panels, whose memory is one more block.
 Weight packed(Kernels& kernels, Operands& o, const std::string& name, Weight panels) {
   const Weight rows = o.w(name);
-  Block& memory = o.blocks[name + ".panels"] =
-      Block(DType::kU8, {num_panels(panels.out_features()) * panel_bytes(panels)});
+  const Block& memory =
+      o.block(name + ".panels", DType::kU8, {num_panels(panels.out_features()) * panel_bytes(panels)});
   panels.codes.data = memory.data();
   panels.scales = rows.scales;
   kernels.pack(rows, panels);
@@ -103,13 +99,12 @@ const char* name_of(GroupFormat f) {
   return names[static_cast<int>(f)];
 }
 
-void add_panels(std::vector<OpCase>& cases) {
-  const int64_t shapes[][3] = {{1, 1, 1},    {1, 17, 31},   {1, 129, 300}, {2, 15, 32},  {3, 16, 33},
-                               {4, 48, 544}, {5, 7, 513},   {7, 130, 129}, {13, 64, 64}, {65, 33, 1030},
-                               {0, 5, 64},   {194, 31, 37}, {6, 16, 1088}};
-  for (const auto& s : shapes) {
-    const int64_t t = s[0], n = s[1], k = s[2];
-    for (GroupFormat f : {GroupFormat::kInt8, GroupFormat::kInt4, GroupFormat::kIq4Nl, GroupFormat::kMxfp4}) {
+constexpr GroupFormat kGroupFormats[] = {GroupFormat::kInt8, GroupFormat::kInt4, GroupFormat::kIq4Nl,
+                                         GroupFormat::kMxfp4};
+
+void add_panels(std::vector<OpCase>& cases, const OpShapes& shapes) {
+  for (const auto& [t, n, k] : shapes.panels) {
+    for (GroupFormat f : kGroupFormats) {
       cases.push_back({.name = std::string("gemm_") + name_of(f) + "_panels_" + name_of_shape({t, n, k}),
                        .outputs = {"y"},
                        .setup =
@@ -146,140 +141,90 @@ void add_panels(std::vector<OpCase>& cases) {
                        .macs = static_cast<double>(t * n * k)});
     }
   }
-  static const std::vector<int64_t> offsets = {0, 0, 1, 6, 6, 75};
-  for (GroupFormat f : {GroupFormat::kInt8, GroupFormat::kMxfp4}) {
-    constexpr int64_t kN = 37, kK = 165;
-    cases.push_back({.name = std::string("grouped_gemm_") + name_of(f) + "_panels",
-                     .outputs = {"y"},
-                     .setup =
-                         [=](Operands& o) {
-                           o.input("x", {offsets.back(), kK});
-                           for (int64_t e = 0; e < 5; ++e) o.weight(numbered("w", e), DType::kBF16, kN, kK, 0.1);
-                           o.output("y", {offsets.back(), kN});
-                         },
-                     .run =
-                         [=](Kernels& kn, Operands& o) {
-                           std::vector<Weight> w;
-                           for (int64_t e = 0; e < 5; ++e) {
-                             w.push_back(packed(kn, o, numbered("w", e), panels_of(f, kN, kK)));
-                           }
-                           kn.grouped_gemm(o.at("x"), offsets, w, o.at("y"), Precision::kF32);
-                         },
-                     .closeness = Closeness::kBits});
-    // A file may have gate and up in formats of their own.
-    cases.push_back({.name = std::string("grouped_swiglu_") + name_of(f) + "_panels_and_rows",
-                     .outputs = {"gate", "up", "h"},
-                     .setup =
-                         [=](Operands& o) {
-                           o.input("x", {offsets.back(), kK});
-                           for (int64_t e = 0; e < 5; ++e) {
-                             o.weight(numbered("w", e), DType::kBF16, kN, kK, 0.1);
-                             o.weight(numbered("u", e), DType::kBF16, kN, kK, 0.1);
-                           }
-                           for (const char* out : {"gate", "up", "h"}) o.output(out, {offsets.back(), kN});
-                         },
-                     .run =
-                         [=](Kernels& kn, Operands& o) {
-                           std::vector<Weight> gate, up;
-                           for (int64_t e = 0; e < 5; ++e) {
-                             const Weight panels = packed(kn, o, numbered("w", e), panels_of(f, kN, kK));
-                             const Weight rows = o.w(numbered("u", e));
-                             gate.push_back(e == 2 ? rows : panels);
-                             up.push_back(e == 2 ? panels : rows);
-                           }
-                           kn.grouped_swiglu({.x = o.at("x"),
-                                              .offsets = offsets,
-                                              .w_gate = gate,
-                                              .w_up = up,
-                                              .gate = o.at("gate"),
-                                              .up = o.at("up"),
-                                              .h = o.at("h"),
-                                              .precision = Precision::kF32});
-                         },
-                     .closeness = Closeness::kSum,
-                     .terms = 2 * kK});
+}
+
+void add_grouped_panels(std::vector<OpCase>& cases, const OpShapes::Grouped& shape) {
+  const std::vector<int64_t> offsets = shape.offsets;
+  const int64_t n = shape.n, k = shape.k;
+  const int64_t experts = static_cast<int64_t>(offsets.size()) - 1;
+  for (GroupFormat f : kGroupFormats) {
+    cases.push_back(
+        {.name = std::string("grouped_gemm_") + name_of(f) + "_panels_" + name_of_shape({offsets.back(), n, k}),
+         .outputs = {"y"},
+         .setup =
+             [=](Operands& o) {
+               o.input("x", {offsets.back(), k});
+               for (int64_t e = 0; e < experts; ++e) o.weight(numbered("w", e), DType::kBF16, n, k, 0.1);
+               o.output("y", {offsets.back(), n});
+             },
+         .run =
+             [=](Kernels& kn, Operands& o) {
+               std::vector<Weight> w;
+               for (int64_t e = 0; e < experts; ++e) {
+                 w.push_back(packed(kn, o, numbered("w", e), panels_of(f, n, k)));
+               }
+               kn.grouped_gemm(o.at("x"), offsets, w, o.at("y"), Precision::kF32);
+             },
+         .closeness = Closeness::kBits});
   }
 }
 
-void add_grouped(std::vector<OpCase>& cases) {
-  constexpr int64_t kN = 37, kK = 165;  // more than one FP8 block of k
-  static const std::vector<int64_t> offsets = {0, 0, 1, 6, 6, 75};
+void add_grouped(std::vector<OpCase>& cases, const OpShapes::Grouped& shape) {
+  const std::vector<int64_t> offsets = shape.offsets;
+  const int64_t n = shape.n, k = shape.k;
   const int64_t rows = offsets.back(), experts = static_cast<int64_t>(offsets.size()) - 1;
   const auto weights = [=](const Operands& o) {
     std::vector<Weight> out;
     for (int64_t e = 0; e < experts; ++e) out.push_back(o.w(numbered("w", e)));
     return out;
   };
+  std::vector<std::string> gradients;
+  for (int64_t e = 0; e < experts; ++e) gradients.push_back(numbered("dw", e));
   for (Precision p : {Precision::kF32, Precision::kBF16, Precision::kFp8}) {
     const DType d = p == Precision::kBF16 ? DType::kBF16 : DType::kE4M3;
     const auto inputs = [=](Operands& o) {
-      o.input("x", {rows, kK});
-      o.input("dy", {rows, kN});
-      for (int64_t e = 0; e < experts; ++e) o.weight(numbered("w", e), d, kN, kK, 0.1);
+      o.input("x", {rows, k});
+      o.input("dy", {rows, n});
+      for (int64_t e = 0; e < experts; ++e) o.weight(numbered("w", e), d, n, k, 0.1);
     };
     cases.push_back(
-        {.name = label("grouped_gemm", p, d, {rows, kN, kK}),
+        {.name = label("grouped_gemm", p, d, {rows, n, k}),
          .outputs = {"y"},
          .setup =
              [=](Operands& o) {
-               inputs(o), o.output("y", {rows, kN});
+               inputs(o), o.output("y", {rows, n});
              },
-         .run = [=](Kernels& k, Operands& o) { k.grouped_gemm(o.at("x"), offsets, weights(o), o.at("y"), p); },
+         .run = [=](Kernels& kn, Operands& o) { kn.grouped_gemm(o.at("x"), offsets, weights(o), o.at("y"), p); },
          .closeness = p == Precision::kFp8 ? Closeness::kBits : Closeness::kSum,
-         .terms = kK,
+         .terms = k,
          .same_on_levels = p != Precision::kBF16});
-    cases.push_back({.name = label("grouped_swiglu", p, d, {rows, kN, kK}),
-                     .outputs = {"gate", "up", "h"},
-                     .setup =
-                         [=](Operands& o) {
-                           inputs(o);
-                           for (int64_t e = 0; e < experts; ++e) o.weight(numbered("u", e), d, kN, kK, 0.1);
-                           for (const char* out : {"gate", "up", "h"}) o.output(out, {rows, kN});
-                         },
-                     .run =
-                         [=](Kernels& k, Operands& o) {
-                           std::vector<Weight> ups;
-                           for (int64_t e = 0; e < experts; ++e) ups.push_back(o.w(numbered("u", e)));
-                           const std::vector<Weight> gates = weights(o);
-                           k.grouped_swiglu({.x = o.at("x"),
-                                             .offsets = offsets,
-                                             .w_gate = gates,
-                                             .w_up = ups,
-                                             .gate = o.at("gate"),
-                                             .up = o.at("up"),
-                                             .h = o.at("h"),
-                                             .precision = p});
-                         },
-                     .closeness = Closeness::kSum,
-                     .terms = 2 * kK,
-                     .same_on_levels = p != Precision::kBF16});
     if (p == Precision::kFp8) continue;  // there is no backward in FP8
-    cases.push_back({.name = label("grouped_gemm_backward_input", p, d, {rows, kN, kK}),
+    cases.push_back({.name = label("grouped_gemm_backward_input", p, d, {rows, n, k}),
                      .outputs = {"dx"},
                      .setup =
                          [=](Operands& o) {
-                           inputs(o), o.input("dx", {rows, kK});
+                           inputs(o), o.input("dx", {rows, k});
                          },
                      .run =
-                         [=](Kernels& k, Operands& o) {
-                           k.grouped_gemm_backward_input(o.at("dy"), offsets, weights(o), o.at("dx"), p,
-                                                         Into::kAccumulate);
+                         [=](Kernels& kn, Operands& o) {
+                           kn.grouped_gemm_backward_input(o.at("dy"), offsets, weights(o), o.at("dx"), p,
+                                                          Into::kAccumulate);
                          },
                      .closeness = Closeness::kSum,
-                     .terms = kN + 1,
+                     .terms = n + 1,
                      .same_on_levels = p == Precision::kF32});
-    cases.push_back({.name = label("grouped_gemm_backward_weight", p, DType::kF32, {rows, kN, kK}),
-                     .outputs = {"dw0", "dw1", "dw2", "dw3", "dw4"},
+    cases.push_back({.name = label("grouped_gemm_backward_weight", p, DType::kF32, {rows, n, k}),
+                     .outputs = gradients,
                      .setup =
                          [=](Operands& o) {
                            inputs(o);
-                           for (int64_t e = 0; e < experts; ++e) o.input(numbered("dw", e), {kN, kK});
+                           for (int64_t e = 0; e < experts; ++e) o.input(numbered("dw", e), {n, k});
                          },
                      .run =
-                         [=](Kernels& k, Operands& o) {
+                         [=](Kernels& kn, Operands& o) {
                            std::vector<Tensor> dw;
                            for (int64_t e = 0; e < experts; ++e) dw.push_back(o.at(numbered("dw", e)));
-                           k.grouped_gemm_backward_weight(o.at("dy"), o.at("x"), offsets, dw, p);
+                           kn.grouped_gemm_backward_weight(o.at("dy"), o.at("x"), offsets, dw, p);
                          },
                      .closeness = Closeness::kSum,
                      .terms = rows + 1,
@@ -287,8 +232,8 @@ void add_grouped(std::vector<OpCase>& cases) {
   }
 }
 
-void add_rows(std::vector<OpCase>& cases) {
-  for (const auto& [t, d] : {std::pair<int64_t, int64_t>{1, 1}, {3, 17}, {5, 128}, {130, 193}, {0, 64}}) {
+void add_rows(std::vector<OpCase>& cases, const OpShapes& shapes) {
+  for (const auto& [t, d] : shapes.rows) {
     const std::string shape = name_of_shape({t, d});
     cases.push_back({.name = "rms_norm_" + shape,
                      .outputs = {"y"},
@@ -296,7 +241,9 @@ void add_rows(std::vector<OpCase>& cases) {
                          [=](Operands& o) {
                            o.input("x", {t, d}), o.input("g", {d}), o.output("y", {t, d});
                          },
-                     .run = [](Kernels& k, Operands& o) { k.rms_norm(o.at("x"), o.at("g"), 1e-6, o.at("y")); }});
+                     .run = [](Kernels& k, Operands& o) { k.rms_norm(o.at("x"), o.at("g"), 1e-6, o.at("y")); },
+                     .closeness = Closeness::kCounted,
+                     .bounds = of_result(8)});
     cases.push_back({.name = "rms_norm_backward_" + shape,
                      .outputs = {"dx", "dg"},
                      .setup =
@@ -309,14 +256,17 @@ void add_rows(std::vector<OpCase>& cases) {
                            k.rms_norm_backward(o.at("x"), o.at("g"), 1e-6, o.at("dy"), o.at("dx"), Into::kAccumulate,
                                                o.at("dg"));
                          },
-                     .ulps = 256});
+                     .closeness = Closeness::kCounted,
+                     .bounds = of_norm_backward});
     cases.push_back({.name = "swiglu_" + shape,
                      .outputs = {"h"},
                      .setup =
                          [=](Operands& o) {
                            o.input("g", {t, d}, 4), o.input("u", {t, d}), o.output("h", {t, d});
                          },
-                     .run = [](Kernels& k, Operands& o) { k.swiglu(o.at("g"), o.at("u"), o.at("h")); }});
+                     .run = [](Kernels& k, Operands& o) { k.swiglu(o.at("g"), o.at("u"), o.at("h")); },
+                     .closeness = Closeness::kCounted,
+                     .bounds = of_result(kExp + 4)});
     cases.push_back(
         {.name = "swiglu_backward_" + shape,
          .outputs = {"dg", "du"},
@@ -326,7 +276,9 @@ void add_rows(std::vector<OpCase>& cases) {
                o.output("dg", {t, d}), o.output("du", {t, d});
              },
          .run = [](Kernels& k,
-                   Operands& o) { k.swiglu_backward(o.at("g"), o.at("u"), o.at("dh"), o.at("dg"), o.at("du")); }});
+                   Operands& o) { k.swiglu_backward(o.at("g"), o.at("u"), o.at("dh"), o.at("dg"), o.at("du")); },
+         .closeness = Closeness::kCounted,
+         .bounds = of_swiglu_backward});
     cases.push_back({.name = "add_" + shape,
                      .outputs = {"y"},
                      .setup =
@@ -351,7 +303,7 @@ void add_rows(std::vector<OpCase>& cases) {
                [=](Operands& o) {
                  Block& x = o.input("x", {t, d}, 3);
                  for (int64_t i = 0; i < x.numel(); i += 3) x.set(i, x.real(i) * std::pow(10, -(i % 8)));
-                 o.blocks["codes"] = Block(DType::kE4M3, {t, d});
+                 o.block("codes", DType::kE4M3, {t, d});
                  o.output("scales", {t, num_scale_blocks(d)});
                },
            .run = [=](Kernels& k, Operands& o) { k.quantize_tiles(o.at("x"), format, o.at("codes"), o.at("scales")); },
@@ -364,7 +316,9 @@ void add_rows(std::vector<OpCase>& cases) {
              [=](Operands& o) {
                o.input("dh", {t, d}), o.input("h", {t, d}), o.input("w", {t}), o.output("dw", {t});
              },
-         .run = [](Kernels& k, Operands& o) { k.weigh_rows_backward(o.at("dh"), o.at("h"), o.at("w"), o.at("dw")); }});
+         .run = [](Kernels& k, Operands& o) { k.weigh_rows_backward(o.at("dh"), o.at("h"), o.at("w"), o.at("dw")); },
+         .closeness = Closeness::kCounted,
+         .bounds = of_weighed_rows});
     cases.push_back(
         {.name = "cross_entropy_" + shape,
          .outputs = {"loss", "dz"},
@@ -375,7 +329,9 @@ void add_rows(std::vector<OpCase>& cases) {
                if (t > 2) o.blocks["target"].set(1, -1);
              },
          .run = [](Kernels& k,
-                   Operands& o) { k.cross_entropy(o.at("z"), o.span("target"), 0.25, o.at("loss"), o.at("dz")); }});
+                   Operands& o) { k.cross_entropy(o.at("z"), o.span("target"), kLossScale, o.at("loss"), o.at("dz")); },
+         .closeness = Closeness::kCounted,
+         .bounds = of_cross_entropy});
     if (t == 0) continue;
     for (DType dtype : {DType::kF32, DType::kBF16, DType::kF16, DType::kE4M3}) {
       cases.push_back({.name = "embed_" + std::string(fathom::name_of(dtype)) + "_" + shape,
@@ -425,20 +381,22 @@ void add_rows(std::vector<OpCase>& cases) {
                        .closeness = Closeness::kBits});
     }
   }
-  for (const auto& [h, r] : {std::pair<int64_t, int64_t>{1, 2}, {3, 16}, {2, 22}, {4, 64}}) {
+  for (const auto& [rope_t, h, r] : shapes.ropes) {
     for (RopeDirection direction : {RopeDirection::kForward, RopeDirection::kInverse}) {
       cases.push_back(
-          {.name =
-               "rope_" + name_of_shape({5, h, r}) + (direction == RopeDirection::kForward ? "_forward" : "_inverse"),
+          {.name = "rope_" + name_of_shape({rope_t, h, r}) +
+                   (direction == RopeDirection::kForward ? "_forward" : "_inverse"),
            .outputs = {"x"},
            .setup =
                [=](Operands& o) {
-                 o.input("x", {5, h, r}), o.input("cos", {5, r / 2}), o.input("sin", {5, r / 2});
+                 o.input("x", {rope_t, h, r}), o.input("cos", {rope_t, r / 2}), o.input("sin", {rope_t, r / 2});
                },
-           .run = [=](Kernels& k, Operands& o) { k.rope(o.at("x"), o.at("cos"), o.at("sin"), direction); }});
+           .run = [=](Kernels& k, Operands& o) { k.rope(o.at("x"), o.at("cos"), o.at("sin"), direction); },
+           .closeness = Closeness::kCounted,
+           .bounds = of_rope});
     }
   }
-  for (int64_t n : {1, 4095, 4097, 50000}) {
+  for (int64_t n : shapes.lengths) {
     cases.push_back({.name = "adamw_" + std::to_string(n),
                      .outputs = {"master", "first", "second"},
                      .setup =
@@ -464,17 +422,13 @@ void add_rows(std::vector<OpCase>& cases) {
                      .outputs = {"sum"},
                      .setup = [=](Operands& o) { o.input("x", {n}), o.output("sum", {1}); },
                      .run = [](Kernels& k, Operands& o) { o.blocks["sum"].set(0, k.sum_of_squares(o.at("x"))); },
-                     .ulps = 2});
+                     .closeness = Closeness::kCounted,
+                     .bounds = of_result(2)});
   }
 }
 
-void add_router(std::vector<OpCase>& cases) {
-  struct Shape {
-    int64_t t, e, k, groups, kept;
-    bool sigmoid, biased, norm;
-  };
-  for (const Shape& s : {Shape{5, 16, 4, 1, 1, false, false, false}, Shape{33, 64, 6, 8, 3, false, false, false},
-                         Shape{40, 256, 8, 8, 4, true, true, true}, Shape{3, 7, 7, 1, 1, true, false, true}}) {
+void add_router(std::vector<OpCase>& cases, const OpShapes& shapes) {
+  for (const OpShapes::Router& s : shapes.routers) {
     const RouterSpec spec = {.sigmoid = s.sigmoid,
                              .biased_selection = s.biased,
                              .n_group = s.groups,
@@ -498,7 +452,10 @@ void add_router(std::vector<OpCase>& cases) {
                                      .scores = o.at("scores"),
                                      .expert_ids = o.at("ids"),
                                      .weights = o.at("weights")});
-                         }});
+                         },
+                     .closeness = Closeness::kCounted,
+                     .bounds = [=](const Operands& before, const Operands& after,
+                                   const std::string& out) { return of_router(spec, before, after, out); }});
     cases.push_back(
         {.name = "router_backward_" + shape,
          .outputs = {"dz"},
@@ -518,7 +475,9 @@ void add_router(std::vector<OpCase>& cases) {
                                   .dscores = s.biased ? o.at("ds") : Tensor{},
                                   .spec = spec,
                                   .dlogits = o.at("dz")});
-             }});
+             },
+         .closeness = Closeness::kCounted,
+         .bounds = of_result(2)});
     cases.push_back({.name = "balance_loss_" + shape,
                      .outputs = {"loss", "ds"},
                      .setup =
@@ -533,21 +492,14 @@ void add_router(std::vector<OpCase>& cases) {
                                                                    .num_experts_per_tok = s.k,
                                                                    .coefficient = 0.1,
                                                                    .dscores = o.at("ds")}));
-                         }});
+                         },
+                     .closeness = Closeness::kCounted,
+                     .bounds = of_result(2)});
   }
 }
 
-// Attention in BF16 rounds each probability by at most 2^-8 of it, so its output moves by at most 2^-8 sum p |v|, and a
-// mean of |v| is at most the largest, which is below 5 for the normal numbers of the operands. The rest (FP32 sums of
-// scores) is far below a quarter of that. tests/kernels/attention_test.cc has the bound per element.
-constexpr double kUlpsOfBf16 = 1.25 * 0x1p16, kLargestNormal = 5;
-
-void add_attention(std::vector<OpCase>& cases) {
-  struct Shape {
-    int64_t t, s, first, h, nope, rope, value;
-  };
-  for (const Shape& s : {Shape{1, 1, 0, 1, 4, 2, 3}, Shape{70, 70, 0, 2, 16, 16, 16}, Shape{67, 140, 63, 3, 20, 6, 18},
-                         Shape{130, 131, 0, 1, 32, 16, 48}, Shape{5, 70, 64, 2, 16, 8, 16}}) {
+void add_attention(std::vector<OpCase>& cases, const OpShapes& shapes) {
+  for (const PrefillShape& s : shapes.prefills) {
     const std::string shape = name_of_shape({s.t, s.s, s.first, s.h, s.nope, s.rope, s.value});
     const double scale = 1 / std::sqrt(static_cast<double>(s.nope + s.rope));
     const auto inputs = [=](Operands& o) {
@@ -565,17 +517,23 @@ void add_attention(std::vector<OpCase>& cases) {
                             .lse = o.at("lse"),
                             .precision = precision};
     };
+    const auto bounds_in = [=](Precision precision) {
+      return [=](const Operands& before, const Operands& after, const std::string& out) {
+        return of_prefill(s, scale, precision, before, after, out);
+      };
+    };
     cases.push_back({.name = "mla_prefill_" + shape,
                      .outputs = {"out", "lse"},
                      .setup = inputs,
                      .run = [=](Kernels& k, Operands& o) { k.mla_prefill(args(o)); },
-                     .ulps = 64});
+                     .closeness = Closeness::kCounted,
+                     .bounds = bounds_in(Precision::kF32)});
     cases.push_back({.name = "mla_prefill_bf16_" + shape,
                      .outputs = {"out", "lse"},
                      .setup = inputs,
                      .run = [=](Kernels& k, Operands& o) { k.mla_prefill(args(o, Precision::kBF16)); },
-                     .ulps = kUlpsOfBf16,
-                     .least = kLargestNormal,
+                     .closeness = Closeness::kCounted,
+                     .bounds = bounds_in(Precision::kBF16),
                      .same_on_levels = false});
     if (s.first == 0) {
       cases.push_back({.name = "mla_prefill_backward_" + shape,
@@ -595,17 +553,11 @@ void add_attention(std::vector<OpCase>& cases) {
                                                      .dkv = o.at("dkv"),
                                                      .dk_rope = o.at("dkr")});
                            },
-                       .ulps = 128,
-                       .least = 1});
+                       .closeness = Closeness::kCounted,
+                       .bounds = bounds_in(Precision::kF32)});
     }
   }
-  struct Decode {
-    int64_t t, h, latent, rope;
-    DType dtype;
-  };
-  for (const Decode& s :
-       {Decode{1, 1, 4, 2, DType::kF32}, Decode{3, 5, 32, 16, DType::kF32}, Decode{2, 9, 40, 6, DType::kBF16},
-        Decode{4, 16, 64, 16, DType::kBF16}, Decode{3, 3, 19, 5, DType::kE4M3}, Decode{2, 17, 256, 32, DType::kE4M3}}) {
+  for (const OpShapes::Decode& s : shapes.decodes) {
     const std::string shape = std::string(fathom::name_of(s.dtype)) + "_" + name_of_shape({s.t, s.h, s.latent, s.rope});
     constexpr int64_t kPages = 3;
     const auto cache_of = [=](const Operands& o, std::array<void*, kPages>& pages) {
@@ -620,13 +572,16 @@ void add_attention(std::vector<OpCase>& cases) {
       const DType stored = s.dtype == DType::kF32 ? o.real : s.dtype;
       const int64_t rows = kPages * 64, row_bytes = LatentPages::token_bytes(stored, s.latent, s.rope);
       // As bytes where a page is no matrix of numbers.
-      o.blocks["pages"] =
-          stored == DType::kE4M3 ? Block(DType::kU8, {rows, row_bytes}) : Block(stored, {rows, s.latent + s.rope});
+      stored == DType::kE4M3 ? o.block("pages", DType::kU8, {rows, row_bytes})
+                             : o.block("pages", stored, {rows, s.latent + s.rope});
       o.input("latents", {rows, s.latent}), o.input("keys", {rows, s.rope});
       std::vector<int64_t> positions(static_cast<size_t>(rows));
       std::iota(positions.begin(), positions.end(), 0);
       std::array<void*, kPages> pages;
-      RefKernels().append_latents(o.at("latents"), o.at("keys"), positions, cache_of(o, pages));
+      const LatentPages cache = cache_of(o, pages);
+      RefKernels().append_latents(o.at("latents"), o.at("keys"), positions, cache);
+      o.output("stored.latents", {rows, s.latent}), o.output("stored.keys", {rows, s.rope});  // for the bounds
+      RefKernels().gather_latents(cache, o.at("stored.latents"), o.at("stored.keys"));
     };
     for (const Precision precision : {Precision::kF32, Precision::kBF16}) {
       const bool in_bf16 = precision == Precision::kBF16;
@@ -642,18 +597,18 @@ void add_attention(std::vector<OpCase>& cases) {
                            [=](Kernels& k, Operands& o) {
                              std::array<void*, kPages> pages;
                              const std::vector<LatentPages> caches(static_cast<size_t>(s.t), cache_of(o, pages));
-                             std::vector<int64_t> positions;
-                             for (int64_t t = 0; t < s.t; ++t) positions.push_back((t * 61 + 2) % 192);
+                             const std::vector<int64_t> positions = positions_of_decode(s.t);
                              k.mla_decode({.q_latent = o.at("q"),
                                            .q_rope = o.at("qr"),
                                            .sequences = caches,
                                            .positions = positions,
-                                           .softmax_scale = 0.2,
+                                           .softmax_scale = kDecodeScale,
                                            .out = o.at("out"),
                                            .precision = precision});
                            },
-                       .ulps = in_bf16 ? kUlpsOfBf16 : 64,
-                       .least = in_bf16 ? kLargestNormal : 0,
+                       .closeness = Closeness::kCounted,
+                       .bounds = [=](const Operands& before, const Operands& after,
+                                     const std::string&) { return of_decode(before, after, precision); },
                        .same_on_levels = !in_bf16});
     }
     cases.push_back({.name = "append_and_gather_latents_" + shape,
@@ -712,15 +667,17 @@ void add_attention(std::vector<OpCase>& cases) {
 
 }  // namespace
 
-std::vector<OpCase> all_cases() {
+std::vector<OpCase> cases_of(const OpShapes& shapes) {
   std::vector<OpCase> cases;
-  add_gemms(cases);
-  add_panels(cases);
-  add_grouped(cases);
-  add_rows(cases);
-  add_router(cases);
-  add_attention(cases);
+  add_gemms(cases, shapes);
+  add_panels(cases, shapes);
+  for (const OpShapes::Grouped& g : shapes.grouped) add_grouped_panels(cases, g), add_grouped(cases, g);
+  add_rows(cases, shapes);
+  add_router(cases, shapes);
+  add_attention(cases, shapes);
   return cases;
 }
+
+std::vector<OpCase> all_cases() { return cases_of(fixed_shapes()); }
 
 }  // namespace fathom::op_cases

@@ -10,19 +10,24 @@
 #include <vector>
 
 #include "base/rng.h"
+#include "kernels/guarded_memory.h"
 #include "kernels/kernels.h"
+#include "kernels/op_bounds.h"
 #include "numerics/compare.h"
 #include "numerics/fp8.h"
 
 namespace fathom::op_cases {
 
-/// A tensor with its memory between two guard zones; outputs start as NaN.
+using testing::Guarded;
+
+/// A tensor with its memory between two pages that may not be touched, at the one that `guarded` names; outputs start
+/// as NaN.
 class Block {
  public:
   Block() = default;
-  Block(DType dtype, std::vector<int64_t> extents) : extents_(std::move(extents)), dtype_(dtype) {
-    memory_.assign(static_cast<size_t>(num_bytes() + 2 * kGuard), 0xA5);
-    std::memset(data(), 0xFF, static_cast<size_t>(num_bytes()));  // NaN in every floating-point type
+  Block(DType dtype, std::vector<int64_t> extents, Guarded guarded = Guarded::kEnd)
+      : extents_(std::move(extents)), dtype_(dtype), memory_(num_bytes(), guarded) {
+    if (num_bytes() > 0) std::memset(data(), 0xFF, static_cast<size_t>(num_bytes()));  // NaN in every floating type
   }
 
   int64_t numel() const {
@@ -31,14 +36,9 @@ class Block {
     return n;
   }
   int64_t num_bytes() const { return numel() * size_of(dtype_); }
-  uint8_t* data() const { return const_cast<uint8_t*>(memory_.data()) + kGuard; }
-  bool guards_intact() const {
-    for (int64_t i = 0; i < kGuard; ++i) {
-      if (memory_[static_cast<size_t>(i)] != 0xA5) return false;
-      if (memory_[memory_.size() - 1 - static_cast<size_t>(i)] != 0xA5) return false;
-    }
-    return true;
-  }
+  uint8_t* data() const { return memory_.data(); }
+  /// Nothing was written on the side whose guard page is further away (on the other one a write stops the program).
+  bool rest_intact() const { return memory_.rest_intact(); }
   Tensor tensor() const {
     if (extents_.empty()) return {};
     if (extents_.size() == 1) return Tensor::contiguous(data(), dtype_, {extents_[0]});
@@ -73,37 +73,40 @@ class Block {
   }
 
  private:
-  static constexpr int64_t kGuard = 256;
   std::vector<int64_t> extents_;
   DType dtype_ = DType::kF32;
-  std::vector<uint8_t> memory_;
+  testing::GuardedMemory memory_;
 };
 
 /// Named operands; `real` is the activations' dtype (F32, or F64 for finite differences on ref).
 struct Operands {
   DType real = DType::kF32;
+  Guarded guarded = Guarded::kEnd;
   std::map<std::string, Block> blocks;
   uint64_t seed = 1;
 
+  /// A block of NaN.
+  Block& block(const std::string& name, DType dtype, std::vector<int64_t> extents) {
+    return blocks[name] = Block(dtype, std::move(extents), guarded);
+  }
+
   Block& input(const std::string& name, std::vector<int64_t> extents, double scale = 1, double offset = 0) {
-    Block& b = blocks[name] = Block(real, std::move(extents));
+    Block& b = block(name, real, std::move(extents));
     b.fill(Rng(seed, stream_of(name)), scale, offset);
     return b;
   }
-  Block& output(const std::string& name, std::vector<int64_t> extents) {
-    return blocks[name] = Block(real, std::move(extents));
-  }
+  Block& output(const std::string& name, std::vector<int64_t> extents) { return block(name, real, std::move(extents)); }
   /// A weight in `dtype` (F32 becomes `real`); E4M3 comes with block scales.
   void weight(const std::string& name, DType dtype, int64_t rows, int64_t columns, double scale) {
-    Block& b = blocks[name] = Block(dtype == DType::kF32 ? real : dtype, {rows, columns});
+    Block& b = block(name, dtype == DType::kF32 ? real : dtype, {rows, columns});
     b.fill(Rng(seed, stream_of(name)), dtype == DType::kE4M3 ? 100 : scale);
     if (dtype == DType::kE4M3) {
-      Block& s = blocks[name + ".scales"] = Block(DType::kF32, {num_scale_blocks(rows), num_scale_blocks(columns)});
+      Block& s = block(name + ".scales", DType::kF32, {num_scale_blocks(rows), num_scale_blocks(columns)});
       for (int64_t i = 0; i < s.numel(); ++i) s.set(i, scale / 100 * (1 + 0.1 * static_cast<double>(i % 7)));
     }
   }
   void ints(const std::string& name, std::vector<int64_t> extents, int64_t bound) {
-    Block& b = blocks[name] = Block(DType::kI32, std::move(extents));
+    Block& b = block(name, DType::kI32, std::move(extents));
     const Rng rng(seed, stream_of(name));
     for (int64_t i = 0; i < b.numel(); ++i) {
       b.set(i, static_cast<double>(rng.below(static_cast<uint64_t>(i), static_cast<uint64_t>(bound))));
@@ -121,20 +124,18 @@ struct Operands {
 };
 
 /// How close a level must be to ref.
-enum class Closeness { kBits, kSum, kRelative };
+enum class Closeness { kBits, kSum, kCounted };
 
 struct OpCase {
   std::string name;
   std::vector<std::string> outputs;
   std::function<void(Operands&)> setup;
   std::function<void(Kernels&, Operands&)> run;
-  Closeness closeness = Closeness::kRelative;
+  Closeness closeness = Closeness::kBits;
   /// kSum: terms per output; the bound is sum_bound(terms, |result| of the operation on the operands' magnitudes).
   int64_t terms = 0;
-  /// kRelative: the bound is this many 2^-24 times the largest magnitude of the output.
-  double ulps = 32;
-  /// kRelative: the output counts as at least this large (a result of differences that may cancel).
-  double least = 0;
+  /// kCounted: the bound of each element, in units of 2^-24.
+  BoundsOf bounds = {};
   /// FP32 arithmetic: the same bits on every level.
   bool same_on_levels = true;
   /// Multiply-adds, for benches.
@@ -151,6 +152,50 @@ inline std::string name_of_shape(std::initializer_list<int64_t> shape) {
 }
 inline std::string numbered(std::string name, int64_t i) { return name.append(std::to_string(i)); }
 
+struct PrefillShape {
+  int64_t t, s, first, h, nope, rope, value;
+};
+
+/// The shapes that cases are made of.
+struct OpShapes {
+  struct Grouped {
+    std::vector<int64_t> offsets;
+    int64_t n = 1, k = 1;
+  };
+  struct Router {
+    int64_t t, e, k, groups, kept;
+    bool sigmoid, biased, norm;
+  };
+  struct Decode {
+    int64_t t, h, latent, rope;
+    DType dtype;
+  };
+  struct Product {
+    int64_t t, n, k;
+  };
+  struct Rows {
+    int64_t t, d;
+  };
+  struct Rope {
+    int64_t t, h, r;
+  };
+  std::vector<Product> gemms, panels;  // weights in rows and in panels
+  std::vector<Grouped> grouped;
+  std::vector<Rows> rows;
+  std::vector<Rope> ropes;
+  std::vector<int64_t> lengths;
+  std::vector<Router> routers;
+  std::vector<PrefillShape> prefills;
+  std::vector<Decode> decodes;
+};
+
+/// Around the tiles: 1, tile, tile + 1, primes.
+OpShapes fixed_shapes();
+/// The same kinds of sizes, 0 among them, drawn anew for each seed.
+OpShapes random_shapes(uint64_t seed);
+
+std::vector<OpCase> cases_of(const OpShapes& shapes);
+/// Of fixed_shapes.
 std::vector<OpCase> all_cases();
 
 /// The magnitudes of every floating-point operand, for Closeness::kSum.

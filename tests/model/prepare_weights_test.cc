@@ -63,6 +63,21 @@ TEST(PrepareWeights, OfStoredFormatsDoesNotChangeABit) {
   }
 }
 
+TEST(PrepareWeights, CountsWhatWouldBeRoundedTwice) {
+  const auto model = testing::random_model(testing::awkward_config(), 5, DType::kBF16);
+  EXPECT_EQ(num_quantized_twice(*model, policy_of("int4")), 0);
+  ThreadPool pool(1);
+  const auto kernels = make_kernels("cpu", pool);
+  SilentProgress silent;
+  ASSERT_TRUE(prepare_weights(*model, policy_of("experts=int8"), Precision::kBF16, **kernels, silent));
+  const int64_t twice = num_quantized_twice(*model, policy_of("int4"));
+  EXPECT_GT(twice, 0);
+  EXPECT_EQ(num_quantized_twice(*model, policy_of("experts=fp8")), twice);
+  for (const char* once : {"none", "int8", "bf16", "experts=int8,attention=int4"}) {
+    EXPECT_EQ(num_quantized_twice(*model, policy_of(once)), 0) << once;
+  }
+}
+
 // A model of this depth passes on errors of its products at about their own size: INT8's two operands err by 0.5 %
 // each, INT4's weights by 8 %, MXFP4's by 11 %, E4M3's by 2.5 %. Between a tenth of that, or nothing was quantised, and
 // four times. Without experts: one that is chosen instead of another changes more than any rounding.

@@ -96,6 +96,11 @@ TEST(QuantPolicy, TakesLayersApart) {
     ASSERT_FALSE(broken) << text;
     EXPECT_NE(broken.error().text.find("CLASS.NUMBER"), std::string::npos) << broken.error().text;
   }
+  for (const char* text : {"experts=int8,experts=int4", "int8,head=int8,head=int8", "experts.3=int8,experts.03=int4"}) {
+    const auto twice = parse_quant_policy(text);
+    ASSERT_FALSE(twice) << text;
+    EXPECT_NE(twice.error().text.find("twice"), std::string::npos) << twice.error().text;
+  }
   ModelConfig config;
   config.num_hidden_layers = 4;
   EXPECT_TRUE(check_layers(*policy, config));

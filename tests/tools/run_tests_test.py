@@ -1,5 +1,7 @@
 """tools/run_tests.py: counts GoogleTest cases, names skips with their reason, and misses no program that crashed."""
 
+import contextlib
+import io
 import pathlib
 import sys
 import tempfile
@@ -53,6 +55,29 @@ class CountTests(unittest.TestCase):
     def test_a_program_that_was_not_built_is_a_failure(self):
         case = '<testcase name="base" status="notrun"><skipped message="Unable to find executable"/></testcase>'
         self.assertEqual(self.count({}, case), (0, ["base: Unable to find executable"], []))
+
+    def levels(self, content):
+        with tempfile.TemporaryDirectory() as folder:
+            (pathlib.Path(folder) / "kernels_tests.xml").write_text(content)
+            return run_tests.kernel_levels(pathlib.Path(folder))
+
+    def test_names_the_kernels_that_ran_and_those_that_could_not(self):
+        case = ('<testsuites><testsuite><testcase name="AreNamed" classname="CpuLevels"><properties>'
+                '<property name="kernel_levels" value="generic avx2"/>'
+                '<property name="absent_kernel_levels" value="amx neon"/></properties></testcase></testsuite></testsuites>')
+        self.assertEqual(self.levels(case), "generic, avx2 executed; amx, neon not on this CPU")
+        self.assertEqual(self.levels(case.replace("amx neon", "")), "generic, avx2 executed")
+        self.assertIsNone(self.levels(case.replace("</testcase>", '<failure message="x"/></testcase>')))
+        self.assertIsNone(self.levels(GTEST))
+        self.assertIsNone(self.levels(case[:40]))
+
+    def test_the_summary_has_a_line_of_kernels(self):
+        run = run_tests.Run(1)
+        run.kernels.append("test: generic executed")
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            run.summary(1)
+        self.assertIn("\nKernels\n  test: generic executed\n", printed.getvalue())
 
 
 if __name__ == "__main__":
