@@ -21,7 +21,7 @@ struct EngineStats {
   int64_t max_pages = 0;
   int64_t prefix_pages = 0;  // known to the prefix cache, used or not
 
-  int64_t prompt_tokens = 0;       // of requests that have begun: the sum of the next two
+  int64_t prompt_tokens = 0;       // of requests that have begun and may use the cache: the sum of the next two
   int64_t prefix_hit_tokens = 0;   // found in the cache
   int64_t prefix_miss_tokens = 0;  // computed
   int64_t generated_tokens = 0;

@@ -85,9 +85,16 @@ void Call::end_stream() {
   exchange_->end();
 }
 
+bool Call::cut(const ApiError& error) {
+  const auto end = std::exchange(on_cut_, nullptr);
+  if (end) end(error);
+  return end != nullptr;
+}
+
 void Call::log_gone() { finish(499, sent_bytes_); }
 
 void Call::finish(int status, size_t body_bytes) {
+  on_cut_ = nullptr;
   metrics_.count_response(route_, status);
   if (!log_) return;
   char numbers[64];

@@ -48,11 +48,15 @@ struct EngineLoopLimits {
 
 /// What the loop looks after beside its work.
 struct EngineLoopChecks {
-  double verify_share = 0;            // of the sequences is computed again, and every bit compared
-  WeightGuard* weights = nullptr;     // checked when there is no work; outlives the loop
-  int64_t weight_pause_ms = 600'000;  // between two passes over all weights
+  double verify_share = 0;         // of the sequences is computed again, and every bit compared
+  WeightGuard* weights = nullptr;  // checked at a stretch when there is no work, else in slices; outlives the loop
+  /// Between two passes over all weights. Beside work a pass is spread over as much time, so that no change stays
+  /// unknown for longer than twice this.
+  int64_t weight_pause_ms = 600'000;
   /// Told of every difference, on the engine's thread.
   std::function<void(const std::string&)> alarm;
+  /// For tests: a machine that errs. It sees what a replay computes before it is compared, on the engine's thread.
+  std::function<void(TokenEvent&)> falsify;
 };
 
 /// A snapshot for metrics and tests: the engine's, where `waiting` counts those before it as well.
@@ -79,6 +83,8 @@ class EngineLoop {
   /// Ends a job; unknown ids are fine. Its sink may still see what a step in progress produced. Any thread.
   void cancel(int64_t job_id);
   EngineLoopStats stats() const;
+  /// The most jobs that one submit() can ever queue.
+  int64_t max_waiting() const { return limits_.max_waiting; }
   /// Engine::expert_load() as it was not long ago; exact once there is no work. Any thread.
   ExpertLoad expert_load() const;
 
@@ -99,8 +105,9 @@ class EngineLoop {
   bool has_work() const;
   bool wait_for_work(std::unique_lock<std::mutex>& lock);
   void check_weights();
-  void begin_replay();
-  void compare(const TokenEvent& event);
+  void check_weights_beside_work();
+  void begin_replays();
+  void compare(TokenEvent& event);
   Waiting take_waiting();
   void expire(std::unique_lock<std::mutex>& lock);
   void drop_cancelled(const std::vector<int64_t>& cancelled);
@@ -115,7 +122,8 @@ class EngineLoop {
   int64_t num_steps_ = 0;
   const EngineLoopChecks checks_;
   Verifier verifier_;
-  Clock::time_point next_weight_check_;
+  Clock::time_point next_weight_check_;       // when there is no work
+  Clock::time_point next_check_beside_work_;  // of a piece
   int64_t num_mismatches_ = 0, num_damages_ = 0;
 
   mutable std::mutex mutex_;
