@@ -15,6 +15,8 @@
 #include "apps/served_model.h"
 #include "apps/verbs.h"
 #include "base/rng.h"
+#include "engine/speculate.h"
+#include "model/quant_policy.h"
 #include "serve/server.h"
 
 namespace fathom::apps {

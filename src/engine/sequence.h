@@ -66,6 +66,7 @@ struct Sequence {
   bool is_running = false;                // admitted, and not preempted since
   int64_t num_overtaken = 0;              // steps in which it was overtaken (scheduler.h)
   bool is_promoted = false;               // and by now goes first
+  std::optional<Clock::time_point> begun;  // the step that computed its first tokens
   bool is_counted = false;                // in the statistics of the prefix cache
   int64_t num_prefix_hits = 0;            // prompt tokens that were found when it began
   std::vector<int32_t> stop_tokens;       // that end it: the engine's and its own

@@ -23,7 +23,9 @@ class Call {
   Exchange& exchange() { return *exchange_; }
   const HttpRequest& request() const { return exchange_->request(); }
   Metrics& metrics() { return metrics_; }
+  /// Since the request was whole.
   double seconds() const;
+  double seconds_at(std::chrono::steady_clock::time_point time) const;
   /// `handler` is told of the tokens that the request turns out to use.
   void on_tokens(std::function<void(int64_t count)> handler) { on_tokens_ = std::move(handler); }
   void use_tokens(int64_t count);

@@ -247,6 +247,7 @@ void Completion::on_event(size_t index, const GenerationEvent& event) {
   part.prefix_hit_tokens = event.prefix_hit_tokens;
   part.draft_tokens = event.draft_tokens;
   part.draft_accepted = event.draft_accepted;
+  part.begun_seconds = call_->seconds_at(event.begun);
   begin(index, event);
   if (event.token != TokenEvent::kNoToken) {
     observe_token(part);
@@ -264,6 +265,11 @@ void Completion::on_event(size_t index, const GenerationEvent& event) {
   if (!stopped) list_logprobs(part, SIZE_MAX);
   show(index, part.text.flush());
   const std::string_view reason = finish_reason(event.finish, stopped);
+  if (part.first_token_seconds >= 0) {
+    const auto& prompt = prepared_.prompts[index / static_cast<size_t>(prepared_.request.n)];
+    call_->metrics().observe_sequence(std::ssize(prompt), part.text.num_tokens(), part.begun_seconds,
+                                      part.first_token_seconds, part.last_token_seconds);
+  }
   finish(index, reason == "stop" && part.text.num_calls() > 0 ? "tool_calls" : reason);
 }
 
@@ -281,6 +287,7 @@ void Completion::observe_token(Part& part) {
   call_->use_tokens(1);
   if (part.last_token_seconds < 0) {
     metrics.observe_first_token(now);
+    part.first_token_seconds = now;
   } else {
     metrics.observe_next_token(now - part.last_token_seconds);
   }

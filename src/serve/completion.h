@@ -77,7 +77,7 @@ class Completion : public std::enable_shared_from_this<Completion> {
     bool begun = false;
     int64_t prefix_hit_tokens = 0, draft_tokens = 0, draft_accepted = 0;
     bool done = false;
-    double last_token_seconds = -1;
+    double begun_seconds = 0, first_token_seconds = -1, last_token_seconds = -1;
   };
 
   std::vector<GenerationJob> jobs();

@@ -18,6 +18,13 @@ int64_t max_replays(double share, int64_t max_running) {
 
 }  // namespace
 
+void StepSizes::observe(int64_t tokens) {
+  size_t bucket = 0;
+  while (bucket < kNumBounds && (int64_t{1} << bucket) < tokens) ++bucket;
+  ++counts[bucket];
+  sum += tokens;
+}
+
 EngineLoop::EngineLoop(Engine& engine, EngineLoopLimits limits, EngineLoopChecks checks)
     : engine_(engine), limits_(limits), checks_(std::move(checks)), verifier_(checks_.verify_share) {
   next_check_beside_work_ = next_weight_check_ = Clock::now() + std::chrono::milliseconds(checks_.weight_pause_ms);
@@ -230,6 +237,8 @@ void EngineLoop::step() {
   if (!engine_.has_work()) return;
   auto events = engine_.step();
   ++num_steps_;
+  const int64_t computed = engine_.stats().computed_tokens;
+  if (computed > num_computed_) step_sizes_.observe(computed - std::exchange(num_computed_, computed));
   if (!events) {  // nothing was computed: the youngest makes room for the others
     const auto youngest = std::prev(running_.end());
     if (!youngest->second.is_replay) youngest->second.sink({.error = events.error()});
@@ -251,7 +260,8 @@ void EngineLoop::step() {
                         .embedding = std::move(event.embedding),
                         .prefix_hit_tokens = event.prefix_hit_tokens,
                         .draft_tokens = event.draft_tokens,
-                        .draft_accepted = event.draft_accepted});
+                        .draft_accepted = event.draft_accepted,
+                        .begun = event.begun});
     if (event.finish != FinishReason::kNone) finish(event.sequence_id);
   }
 }
@@ -268,6 +278,7 @@ void EngineLoop::publish() {
   static_cast<EngineStats&>(stats_) = engine_.stats();
   stats_.waiting += std::ssize(waiting_);
   stats_.steps = num_steps_;
+  stats_.step_sizes = step_sizes_;
   stats_.verified = verifier_.num_verified();
   stats_.verify_skipped = verifier_.num_skipped();
   stats_.verify_mismatches = num_mismatches_;

@@ -2,6 +2,7 @@
 // sink of each request, and a cancelled request gives its pages back before the next step.
 #pragma once
 
+#include <array>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -29,6 +30,7 @@ struct GenerationEvent {
   int64_t prefix_hit_tokens = 0;
   int64_t draft_tokens = 0;
   int64_t draft_accepted = 0;
+  Clock::time_point begun{};
 
   bool ends() const { return finish != FinishReason::kNone || error.has_value(); }
 };
@@ -59,9 +61,18 @@ struct EngineLoopChecks {
   std::function<void(TokenEvent&)> falsify;
 };
 
+/// Steps of the model by the tokens that they computed: up to 1, 2, 4, ..., 16384, and more.
+struct StepSizes {
+  static constexpr size_t kNumBounds = 15;
+  std::array<int64_t, kNumBounds + 1> counts{};
+  int64_t sum = 0;
+  void observe(int64_t tokens);
+};
+
 /// A snapshot for metrics and tests: the engine's, where `waiting` counts those before it as well.
 struct EngineLoopStats : EngineStats {
   int64_t steps = 0;                                                // of the model
+  StepSizes step_sizes;
   int64_t verified = 0, verify_mismatches = 0, verify_skipped = 0;  // replays
   int64_t weight_passes = 0, weight_damages = 0;                    // checks of all weights; pieces that had changed
 
@@ -120,6 +131,8 @@ class EngineLoop {
   const EngineLoopLimits limits_;
   std::map<int64_t, Running> running_;  // by sequence id; this and the next are that thread's alone
   int64_t num_steps_ = 0;
+  StepSizes step_sizes_;
+  int64_t num_computed_ = 0;  // tokens of all steps
   const EngineLoopChecks checks_;
   Verifier verifier_;
   Clock::time_point next_weight_check_;       // when there is no work

@@ -11,7 +11,7 @@ class ChoiceTest : public ::testing::Test {
  protected:
   Choice choice(const std::vector<std::string>& stops, std::string_view prompt = "",
                 ToolFormat tools = ToolFormat::kNone) const {
-    return Choice(tokenizer_, stops, ReasoningSplitter(ReasoningFormat::kAuto, prompt), ToolCallParser(tools, "", 10),
+    return Choice(tokenizer_, StopScanner(stops), ReasoningSplitter(ReasoningFormat::kAuto, prompt), ToolCallParser(tools, "", 10),
                   SpecialTokens::kSkip);
   }
   /// Pushes bytes as tokens until the choice has stopped.
