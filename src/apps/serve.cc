@@ -3,9 +3,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio_ext.h>
-#include <unistd.h>
 
-#include <cerrno>
 #include <cstdio>
 #include <ctime>
 #include <system_error>

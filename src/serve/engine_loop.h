@@ -71,7 +71,7 @@ struct StepSizes {
 
 /// A snapshot for metrics and tests: the engine's, where `waiting` counts those before it as well.
 struct EngineLoopStats : EngineStats {
-  int64_t steps = 0;                                                // of the model
+  int64_t steps = 0;  // of the model
   StepSizes step_sizes;
   int64_t verified = 0, verify_mismatches = 0, verify_skipped = 0;  // replays
   int64_t weight_passes = 0, weight_damages = 0;                    // checks of all weights; pieces that had changed

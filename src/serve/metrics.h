@@ -47,8 +47,8 @@ struct MetricsSnapshot {
   std::map<std::string, int64_t> finishes;     // sequences by reason
   Histogram first_token, next_token, request;  // seconds
   // Of sequences that ended by themselves, in seconds: before the first step, to the first token, from it to the last.
-  Histogram queue, prefill, decode, inference;  // the last: of the two before it together
-  Histogram prompt_lengths, answer_lengths;     // tokens
+  Histogram queue, prefill, decode, inference;             // the last: of the two before it together
+  Histogram prompt_lengths, answer_lengths;                // tokens
   std::map<std::array<std::string, 3>, int64_t> requests;  // by route, method and class of the status ("2xx")
   double tokens_per_second = 0;                            // generated in the last ten whole seconds
 };

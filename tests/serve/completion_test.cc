@@ -98,11 +98,13 @@ TEST_F(CompletionTest, SaysWhichTextOrNumberIsTooMuch) {
 }
 
 TEST_F(CompletionTest, ATemplatesErrorNamesTheMessageAndNoFile) {
-  auto parsed = ChatTemplate::parse("{% for m in messages %}{{ m.content + m.number }}{% endfor %}", "/secret/dir/t.jinja");
+  auto parsed =
+      ChatTemplate::parse("{% for m in messages %}{{ m.content + m.number }}{% endfor %}", "/secret/dir/t.jinja");
   ASSERT_TRUE(parsed);
   const ChatFormat format{*parsed, "", ""};
   served_.chat_format = &format;
-  const ApiError error = bad(R"({"messages":[{"role":"a","content":"x","number":"1"},{"role":"b","content":"y"}]})", true);
+  const ApiError error =
+      bad(R"({"messages":[{"role":"a","content":"x","number":"1"},{"role":"b","content":"y"}]})", true);
   EXPECT_EQ(error.param, "messages[1]");
   EXPECT_EQ(error.message.find("secret"), std::string::npos) << error.message;
   EXPECT_NE(error.message.find("messages[1]: line 1: "), std::string::npos) << error.message;

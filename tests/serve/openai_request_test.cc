@@ -80,11 +80,18 @@ TEST(ChatRequest, KnowsOtherWaysToSayThings) {
 }
 
 TEST(ChatRequest, WhatWouldChangeTheAnswerIsRefusedByName) {
-  for (const auto& [param, value] : std::vector<std::pair<std::string, std::string>>{
-           {"allowed_token_ids", "[1]"}, {"truncate_prompt_tokens", "5"}, {"regex", "\"a\""}, {"ebnf", "\"a\""},
-           {"chat_template", "\"{{x}}\""}, {"add_generation_prompt", "false"}, {"skip_special_tokens", "false"},
-           {"no_repeat_ngram_size", "2"}, {"mirostat", "2"}, {"xtc_probability", "0.5"}, {"n_predict", "0"},
-           {"n_predict", "-2"}}) {
+  for (const auto& [param, value] : std::vector<std::pair<std::string, std::string>>{{"allowed_token_ids", "[1]"},
+                                                                                     {"truncate_prompt_tokens", "5"},
+                                                                                     {"regex", "\"a\""},
+                                                                                     {"ebnf", "\"a\""},
+                                                                                     {"chat_template", "\"{{x}}\""},
+                                                                                     {"add_generation_prompt", "false"},
+                                                                                     {"skip_special_tokens", "false"},
+                                                                                     {"no_repeat_ngram_size", "2"},
+                                                                                     {"mirostat", "2"},
+                                                                                     {"xtc_probability", "0.5"},
+                                                                                     {"n_predict", "0"},
+                                                                                     {"n_predict", "-2"}}) {
     const auto result = chat(",\"" + param + "\":" + value);
     const auto* error = std::get_if<ApiError>(&result);
     ASSERT_NE(error, nullptr) << param;

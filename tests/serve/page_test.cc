@@ -30,7 +30,8 @@ TEST(Page, IsHtmlThatMayLoadNothingFromElsewhere) {
   EXPECT_EQ(page.status, 200);
   EXPECT_EQ(page.content_type, "text/html; charset=utf-8");
   EXPECT_EQ(header(page, "Content-Encoding"), "") << "a plain curl can read it";
-  EXPECT_TRUE(page.body.starts_with("<!doctype html>") || page.body.starts_with("<!DOCTYPE html>")) << page.body.substr(0, 40);
+  EXPECT_TRUE(page.body.starts_with("<!doctype html>") || page.body.starts_with("<!DOCTYPE html>"))
+      << page.body.substr(0, 40);
   const HttpResponse script = page_response(get("/assets/app.js"));
   EXPECT_EQ(header(script, "Content-Encoding"), "gzip");
   EXPECT_EQ(script.body.substr(0, 2), "\x1f\x8b");
