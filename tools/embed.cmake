@@ -22,13 +22,14 @@ set(arrays "")
 set(table "")
 set(count 0)
 
-# One asset: what the request's path is, and the file behind it. Fonts are compressed already.
+# One asset: what the request's path is, and the file behind it. Fonts are compressed already, and the page itself is
+# small: whoever looks at it with a client that cannot unpack can read it.
 function(embed path file)
   cmake_path(GET file EXTENSION LAST_ONLY extension)
   string(SUBSTRING ${extension} 1 -1 extension)
   set(gzipped true)
   set(source ${file})
-  if(extension STREQUAL "woff2")
+  if(extension STREQUAL "woff2" OR extension STREQUAL "html")
     set(gzipped false)
   else()
     set(source ${work}/asset.gz)

@@ -16,6 +16,7 @@
 #include "apps/flags.h"
 #include "apps/parse_errors.h"
 #include "apps/reference.h"
+#include "apps/serve_flags.h"
 #include "apps/settings.h"
 #include "apps/verbs.h"
 #include "plan/what_if.h"
@@ -83,12 +84,14 @@ class CommandLine {
 
   int run(int argc, char** argv) {
     catch_interrupts();
-    // llama.cpp's -np would be -n with the value p.
-    std::vector<std::string> arguments;
-    for (int i = argc - 1; i > 0; --i) {
-      const bool serves = std::string_view(argv[1]) == "serve";
-      arguments.emplace_back(serves && std::string_view(argv[i]) == "-np" ? "--parallel" : argv[i]);
+    std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
+    if (!arguments.empty() && arguments.front() == "serve") {
+      auto ours = in_our_words({arguments.begin() + 1, arguments.end()});
+      if (!ours) return report_error(Error{ours.error().code, ours.error().text + "; see fathom serve --help"});
+      arguments.resize(1);
+      arguments.insert(arguments.end(), ours->begin(), ours->end());
     }
+    std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
     if (const std::optional<int> ended = parse(std::move(arguments))) return *ended;
     const Result<int> exit_code = action_();
     if (!exit_code) {
@@ -269,10 +272,20 @@ class CommandLine {
     add_integer<int64_t>(*app, "--drain-timeout", o->drain_timeout_s, 0, 86400,
                          "seconds that requests in progress have after SIGTERM")
         ->group("Limits");
-    app->add_option("--verify", o->verify,
-                    "share of the requests that is computed again to compare every bit, as 1%; if not 0%, weights are "
-                    "hashed too, and checked when there is no work")
+    app->add_option("--verify", o->verify, "share of the requests that is computed again to compare every bit, as 1%")
         ->capture_default_str();
+    app->add_option_function<std::string>(
+           "--weight-check-interval",
+           [o = o](const std::string& text) {
+             o->weight_check_s = integer_of<int64_t>("--weight-check-interval", text, 0, 86400 * 365);
+           },
+           "seconds between two checks that the weights in memory have not changed; 0: never; default 600, with "
+           "--in-place 0")
+        ->type_name("INT");
+    app->add_option("--without-effect", o->without_effect)->expected(1)->take_all()->group("");  // serve_flags.h
+    add_integer<int64_t>(*app, "--min-client-priority", o->least_client_priority, -1'000'000, 1'000'000,
+                         "the lowest \"priority\" that a request may have; the lower goes first")
+        ->group("Limits");
     app->add_option("--prefix-cache-dir", o->prefix_cache_dir,
                     "directory in which the prefix cache is kept from an orderly end to the next start")
         ->group("Computing");

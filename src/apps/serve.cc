@@ -3,23 +3,25 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio_ext.h>
-#include <unistd.h>
 
-#include <cerrno>
 #include <cstdio>
 #include <ctime>
 #include <system_error>
 
 #include "apps/console.h"
+#include "apps/serve_prefixes.h"
 #include "apps/served_model.h"
 #include "apps/verbs.h"
 #include "base/rng.h"
+#include "engine/speculate.h"
+#include "model/quant_policy.h"
 #include "serve/server.h"
 
 namespace fathom::apps {
 namespace {
 
 constexpr long kPollNs = 100'000'000;
+constexpr int64_t kWeightCheckS = 600;
 
 /// Blocks SIGHUP in this thread and those it will start, so that it can be waited for.
 sigset_t hold_hangups() {
@@ -49,16 +51,6 @@ uint64_t prefix_identity(const Session& session, const serve::WeightGuard& guard
   return guard.digest() ^ stream_of(text);
 }
 
-/// Takes the pages of an earlier run; a file that cannot be used is put away. What to say about it.
-std::string load_prefixes(Engine& engine, const Path& file, uint64_t identity) {
-  const auto loaded = engine.load_prefixes(file, identity);
-  if (loaded) return "prefix cache: " + std::to_string(*loaded) + " pages from " + file.string();
-  if (loaded.error().code == ErrorCode::kNotFound) return "prefix cache: will be saved to " + file.string();
-  std::error_code ignored;
-  std::filesystem::remove(file, ignored);
-  return "prefix cache discarded: " + loaded.error().text;
-}
-
 /// A line of the log. That nobody can take it (a full disk) is no failure of the server.
 void say(const std::string& line) {
   std::printf("%s\n", line.c_str());
@@ -67,9 +59,28 @@ void say(const std::string& line) {
   std::clearerr(stdout);
 }
 
+/// What would otherwise be found wrong when the server listens already and the model has been loaded.
+Status check_flags(const ServeOptions& options) {
+  const ComputeOptions& compute = options.compute;
+  const auto named = [](const char* flag, const Error& error) {
+    return Error{error.code, std::string(flag) + ": " + error.text};
+  };
+  if (!compute.precision.empty()) {
+    if (auto parsed = parse_precision(compute.precision); !parsed) return named("--precision", parsed.error());
+  }
+  if (auto parsed = parse_kv_cache_dtype(compute.kv_cache_dtype); !parsed) return parsed.error();
+  if (auto parsed = parse_quant_policy(compute.quant); !parsed) return named("--quant", parsed.error());
+  if (auto parsed = parse_speculation(compute.speculate); !parsed) return named("--speculate", parsed.error());
+  if (compute.mla != "absorbed" && compute.mla != "naive") {
+    return invalid("--mla " + compute.mla + " is unknown; accepted: absorbed, naive");
+  }
+  return {};
+}
+
 }  // namespace
 
 Status serve(const ServeOptions& options) {
+  if (auto s = check_flags(options); !s) return s;
   const sigset_t hangup = hold_hangups();
   allow_many_open_files();
   serve::ServerOptions server_options = options.server;
@@ -99,14 +110,16 @@ Status serve(const ServeOptions& options) {
     server_options.metrics_dialects.push_back(*dialect);
   }
 
-  if (std::error_code failed; !options.prefix_cache_dir.empty()) {
-    std::filesystem::create_directories(options.prefix_cache_dir, failed);
-    if (failed) return io_error("--prefix-cache-dir: " + options.prefix_cache_dir + ": " + failed.message());
-    // Now, and not when everything is lost that was to be kept.
-    if (::access(options.prefix_cache_dir.c_str(), W_OK | X_OK) != 0) {
-      return io_error("--prefix-cache-dir: " + options.prefix_cache_dir + " cannot be written: " +
-                      std::generic_category().message(errno) + "; give a directory of this user's");
-    }
+  std::optional<PrefixDirectory> prefixes;
+  if (!options.prefix_cache_dir.empty()) {
+    auto opened = PrefixDirectory::open(options.prefix_cache_dir);
+    if (!opened) return opened.error();
+    prefixes.emplace(std::move(*opened));
+  }
+  if (!options.without_effect.empty()) {
+    std::string names;
+    for (const std::string& name : options.without_effect) names += (names.empty() ? "" : ", ") + name;
+    say("without effect here: " + names);
   }
 
   std::unique_ptr<Session> session;  // outlives the server, like the next
@@ -138,15 +151,17 @@ Status serve(const ServeOptions& options) {
       " tokens" + (model.chat_format == nullptr ? ", no chat template" : ""));
   say("cache " + std::to_string(cache_tokens) + " tokens, " + std::to_string(cache_tokens / model.max_model_len) +
       " full-length requests, " + std::string(kv_cache_name(engine.cache_dtype())));
-  if (*share > 0 || !options.prefix_cache_dir.empty()) {
+  // Weights that stay in their file are read from the disk to be hashed: only if that is asked for.
+  const int64_t check_s = options.weight_check_s.value_or(options.compute.in_place ? 0 : kWeightCheckS);
+  if (check_s > 0 || prefixes) {
     guard = std::make_unique<serve::WeightGuard>(session->model());
     say("hashed " + std::to_string(guard->num_bytes() >> 20) + " MiB of weights");
   }
-  if (*share > 0) model.weights = guard.get();
-  const Path prefix_file =
-      options.prefix_cache_dir.empty() ? Path() : Path(options.prefix_cache_dir) / "prefix-cache.bin";
-  const uint64_t identity = guard == nullptr ? 0 : prefix_identity(*session, *guard);
-  if (!prefix_file.empty()) say(load_prefixes(engine, prefix_file, identity));
+  if (check_s > 0) model.weights = guard.get();
+  model.weight_pause_ms = check_s * 1000;
+  model.least_priority = options.least_client_priority;
+  const uint64_t identity = prefixes ? prefix_identity(*session, *guard) : 0;
+  if (prefixes) say(prefixes->load(engine, identity));
   server.attach(std::move(model));
   say("ready on " + address);
 
@@ -155,19 +170,16 @@ Status serve(const ServeOptions& options) {
     if (::sigtimedwait(&hangup, nullptr, &poll) == SIGHUP) server.reload_keys();
   }
   say("ending: no new requests; those in progress have " + std::to_string(options.drain_timeout_s) + " s");
-  if (!server.drain(options.drain_timeout_s * 1000)) {
-    say("ended requests that were not finished after " + std::to_string(options.drain_timeout_s) + " s");
+  clear_interrupt();  // the next one hurries, the one after that ends the program at once
+  if (!server.drain(options.drain_timeout_s * 1000, [] { return interrupted(); })) {
+    say(interrupted()
+            ? "ended requests that were not finished at the second signal"
+            : "ended requests that were not finished after " + std::to_string(options.drain_timeout_s) + " s");
   }
-  if (prefix_file.empty()) return {};
+  if (!prefixes) return {};
   const bool healthy = server.stats().healthy();
   started->reset();  // the engine is ours again
-  if (!healthy) {
-    say("prefix cache not saved: the server was unhealthy");
-  } else if (const auto saved = engine.save_prefixes(prefix_file, identity); !saved) {
-    say("prefix cache not saved: " + saved.error().text);
-  } else {
-    say("prefix cache saved to " + prefix_file.string());
-  }
+  say(healthy ? prefixes->save(engine, identity) : "prefix cache not saved: the server was unhealthy");
   return {};
 }
 

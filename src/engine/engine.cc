@@ -192,6 +192,8 @@ Result<std::vector<TokenEvent>> Engine::step(Clock::time_point now) {
   for (size_t k = 0; k < plan.items.size(); ++k) {
     const StepItem& item = plan.items[k];
     Sequence& sequence = *table_.sequences()[item.sequence];
+    if (!sequence.begun) sequence.begun = begin;
+    counters_.computed_tokens += item.count + item.num_draft;
     table_.end_item(item);
     int64_t num_accepted = 0, num_drawn = 0;
     if (item.samples) {
@@ -224,6 +226,7 @@ Result<std::vector<TokenEvent>> Engine::step(Clock::time_point now) {
     event.prefix_hit_tokens = sequence->num_prefix_hits;
     event.draft_tokens = sequence->speculation.stats.proposed;
     event.draft_accepted = sequence->speculation.stats.accepted;
+    event.begun = sequence->begun.value_or(begin);
     if (sequence->wants_prompt_logprobs && !sequence->prompt_logprobs_wanted()) {
       event.prompt_logprobs = std::move(sequence->prompt_logprobs);
       sequence->wants_prompt_logprobs = false;

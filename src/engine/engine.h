@@ -49,6 +49,7 @@ struct TokenEvent {
   int64_t prefix_hit_tokens = 0;  // of the prompt, found in the cache
   int64_t draft_tokens = 0;       // guessed
   int64_t draft_accepted = 0;     // of them right
+  Clock::time_point begun = {};   // when its first tokens began to be computed
 };
 
 class Engine {

@@ -62,13 +62,14 @@ struct Sequence {
   std::optional<Clock::time_point> deadline;
   int64_t num_logprobs = -1;
   bool wants_prompt_logprobs = false;
-  std::vector<Logprobs> prompt_logprobs;  // of the prompt's tokens from the second on, as far as they are known
-  bool is_running = false;                // admitted, and not preempted since
-  int64_t num_overtaken = 0;              // steps in which it was overtaken (scheduler.h)
-  bool is_promoted = false;               // and by now goes first
-  bool is_counted = false;                // in the statistics of the prefix cache
-  int64_t num_prefix_hits = 0;            // prompt tokens that were found when it began
-  std::vector<int32_t> stop_tokens;       // that end it: the engine's and its own
+  std::vector<Logprobs> prompt_logprobs;   // of the prompt's tokens from the second on, as far as they are known
+  bool is_running = false;                 // admitted, and not preempted since
+  int64_t num_overtaken = 0;               // steps in which it was overtaken (scheduler.h)
+  bool is_promoted = false;                // and by now goes first
+  std::optional<Clock::time_point> begun;  // the step that computed its first tokens
+  bool is_counted = false;                 // in the statistics of the prefix cache
+  int64_t num_prefix_hits = 0;             // prompt tokens that were found when it began
+  std::vector<int32_t> stop_tokens;        // that end it: the engine's and its own
   int64_t min_new_tokens = 0;
   bool wants_embedding = false;
   bool use_prefix_cache = true;

@@ -174,6 +174,7 @@ void SequenceTable::change_phases(const StepPlan& plan) {
     Sequence& s = *sequences_[item.sequence];
     if (!std::exchange(s.is_counted, true)) {
       s.num_prefix_hits = s.num_computed;
+      if (!s.use_prefix_cache) continue;  // never looked
       counters_.prefix_hit_tokens += s.num_computed;
       counters_.prefix_miss_tokens += s.prompt_length - s.num_computed;
     }

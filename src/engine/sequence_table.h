@@ -21,10 +21,11 @@ struct EngineStats {
   int64_t max_pages = 0;
   int64_t prefix_pages = 0;  // known to the prefix cache, used or not
 
-  int64_t prompt_tokens = 0;       // of requests that have begun: the sum of the next two
+  int64_t prompt_tokens = 0;       // of requests that have begun and may use the cache: the sum of the next two
   int64_t prefix_hit_tokens = 0;   // found in the cache
   int64_t prefix_miss_tokens = 0;  // computed
   int64_t generated_tokens = 0;
+  int64_t computed_tokens = 0;  // by the model, whatever became of them
   int64_t preemptions = 0;
   int64_t preempted_tokens = 0;  // that these had computed; some are found again
   int64_t promotions = 0;        // sequences that higher priorities had overtaken for too long

@@ -5,7 +5,8 @@
 
 namespace fathom {
 
-StopScanner::StopScanner(std::vector<std::string> stops) : stops_(std::move(stops)) {
+StopScanner::StopScanner(std::vector<std::string> stops, bool shows_stop)
+    : stops_(std::move(stops)), shows_stop_(shows_stop) {
   std::erase(stops_, std::string());
 }
 
@@ -22,7 +23,7 @@ std::string StopScanner::push(std::string_view piece) {
   }
   if (first != std::string::npos) {
     stopped_ = true;
-    return std::exchange(held_, {}).substr(0, first);
+    return std::exchange(held_, {}).substr(0, shows_stop_ ? end : first);
   }
   // The longest suffix that begins some stop string stays.
   size_t keep = 0;

@@ -11,8 +11,8 @@ namespace fathom {
 
 class StopScanner {
  public:
-  /// Empty stop strings are ignored.
-  explicit StopScanner(std::vector<std::string> stops);
+  /// Empty stop strings are ignored. The one that is found is shown only if `shows_stop`.
+  explicit StopScanner(std::vector<std::string> stops, bool shows_stop = false);
 
   /// The text that may be shown now.
   std::string push(std::string_view piece);
@@ -22,6 +22,7 @@ class StopScanner {
 
  private:
   std::vector<std::string> stops_;
+  bool shows_stop_;
   std::string held_;
   bool stopped_ = false;
 };

@@ -19,6 +19,10 @@ ApiError queue_full() {
       .status = 429, .code = "queue_full", .message = "the queue of this server is full; try again later", .param = {}};
 }
 
+ApiError shutting_down() {
+  return {.status = 503, .code = "shutting_down", .message = "the server is shutting down", .param = {}};
+}
+
 ApiError not_a_number() {
   return {.status = 500,
           .code = "numeric_error",
@@ -30,8 +34,7 @@ std::string_view error_type(int status) {
   switch (status) {
     case 401: return "authentication_error";
     case 403: return "permission_error";
-    case 404:
-    case 405: return "not_found_error";
+    case 404: return "not_found_error";
     case 429: return "rate_limit_error";
     case 503: return "unavailable_error";
     default: return status >= 500 ? "server_error" : "invalid_request_error";

@@ -29,8 +29,9 @@ ApiError bad_parameter(std::string_view param, std::string message);
 /// An error of the code below: 400 for what the caller gave, 500 otherwise.
 ApiError to_api_error(const Error& error);
 
-/// 429: there is no room for the request's sequences. 500: a logit was not a number.
+/// 429: there is no room for the request's sequences. 503: the server ends. 500: a logit was not a number.
 ApiError queue_full();
+ApiError shutting_down();
 ApiError not_a_number();
 
 /// OpenAI's word for a status: invalid_request_error, authentication_error, not_found_error, rate_limit_error, ...

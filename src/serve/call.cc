@@ -19,6 +19,14 @@ std::string utc_now() {
   return text;
 }
 
+/// A client's own word is no label.
+std::string_view known_method(std::string_view method) {
+  for (const std::string_view known : {"GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE"}) {
+    if (method == known) return known;
+  }
+  return "other";
+}
+
 }  // namespace
 
 Call::Call(std::shared_ptr<Exchange> exchange, std::string_view route, std::string id, HttpHeaders headers,
@@ -36,8 +44,10 @@ void Call::use_tokens(int64_t count) {
   if (on_tokens_) on_tokens_(count);
 }
 
-double Call::seconds() const {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+double Call::seconds() const { return seconds_at(std::chrono::steady_clock::now()); }
+
+double Call::seconds_at(std::chrono::steady_clock::time_point time) const {
+  return std::chrono::duration<double>(time - start_).count();
 }
 
 void Call::respond(int status, const Json& body) { respond_text(status, "application/json", body.dump() + "\n"); }
@@ -85,10 +95,17 @@ void Call::end_stream() {
   exchange_->end();
 }
 
+bool Call::cut(const ApiError& error) {
+  const auto end = std::exchange(on_cut_, nullptr);
+  if (end) end(error);
+  return end != nullptr;
+}
+
 void Call::log_gone() { finish(499, sent_bytes_); }
 
 void Call::finish(int status, size_t body_bytes) {
-  metrics_.count_response(route_, status);
+  on_cut_ = nullptr;
+  metrics_.count_response(route_, status, known_method(request().method));
   if (!log_) return;
   char numbers[64];
   std::snprintf(numbers, sizeof(numbers), " %d %zu bytes %.1f ms ", status, body_bytes, seconds() * 1000);

@@ -23,7 +23,9 @@ class Call {
   Exchange& exchange() { return *exchange_; }
   const HttpRequest& request() const { return exchange_->request(); }
   Metrics& metrics() { return metrics_; }
+  /// Since the request was whole.
   double seconds() const;
+  double seconds_at(std::chrono::steady_clock::time_point time) const;
   /// `handler` is told of the tokens that the request turns out to use.
   void on_tokens(std::function<void(int64_t count)> handler) { on_tokens_ = std::move(handler); }
   void use_tokens(int64_t count);
@@ -39,6 +41,11 @@ class Call {
   void send_error(const ApiError& error);
   void end_stream();
 
+  /// `handler` ends the answer with an error when the server cannot wait for it any longer; replaces an earlier one.
+  void on_cut(std::function<void(const ApiError&)> handler) { on_cut_ = std::move(handler); }
+  /// Whether there was something to end.
+  bool cut(const ApiError& error);
+
   /// The client went before the answer was complete.
   void log_gone();
 
@@ -51,6 +58,7 @@ class Call {
   Metrics& metrics_;
   std::function<void(const std::string&)> log_;
   std::function<void(int64_t)> on_tokens_;
+  std::function<void(const ApiError&)> on_cut_;
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   size_t sent_bytes_ = 0;
 };

@@ -72,8 +72,24 @@ Json with_system_text(const Json& messages, const std::string& text) {
   return all;
 }
 
-ApiError refused(const Error& error) {
-  return bad_parameter("messages", "the chat template refuses the messages: " + error.text);
+/// What the template says, without the path of its file, which is nobody's business; of the first message that makes it
+/// say so, if there are not too many to try.
+ApiError refused(const ChatFormat& format, const Json& messages, const Json& template_arguments, const Error& error) {
+  constexpr size_t kMostTried = 16;
+  const std::string& where = format.chat_template.where();
+  std::string text = error.text;
+  if (text.starts_with(where + ":")) text = "line " + text.substr(where.size() + 1);
+  std::string param = "messages";
+  const Json::Array& all = messages.items();
+  for (size_t n = 1; n <= all.size() && all.size() <= kMostTried; ++n) {
+    Json some = Json::array();
+    for (size_t i = 0; i < n; ++i) some.push(all[i]);
+    const auto tried = render(format, some, template_arguments, Json());
+    if (tried || tried.error().text != error.text) continue;
+    param += "[" + std::to_string(n - 1) + "]";
+    break;
+  }
+  return bad_parameter(param, "the chat template refuses " + param + ": " + text);
 }
 
 }  // namespace
@@ -100,7 +116,7 @@ ApiResult<std::string> render_chat(const ChatFormat* format, const Json& message
                     .param = {}};
   }
   auto prompt = render(*format, messages, template_arguments, Json());
-  if (!prompt) return refused(prompt.error());
+  if (!prompt) return refused(*format, messages, template_arguments, prompt.error());
   return *std::move(prompt);
 }
 
@@ -119,7 +135,7 @@ ApiResult<ChatPrompt> chat_prompt(const ChatFormat* format, ToolFormat tools, co
     rendered = render(*format, with_system_text(request.messages, describe(request.tools, tools)),
                       request.template_arguments, Json());
   }
-  if (!rendered) return refused(rendered.error());
+  if (!rendered) return refused(*format, request.messages, request.template_arguments, rendered.error());
   prompt.text = *std::move(rendered);
   if (request.tool_choice == ToolChoice::kRequired || request.tool_choice == ToolChoice::kNamed) {
     const size_t end = prompt.text.find_last_not_of(" \n") + 1;

@@ -31,11 +31,18 @@ Result<ChoiceText> Choice::push(int32_t token, FinishReason finish) {
   if (finish == FinishReason::kStopToken) return ChoiceText{};
   const auto text = decoder_.push(token);
   if (!text) return text.error();
-  return split(scanner_.push(*text));
+  return scan(*text);
+}
+
+ChoiceText Choice::scan(std::string_view text) {
+  num_decoded_bytes_ += text.size();
+  const std::string certain = scanner_.push(text);
+  num_certain_bytes_ += certain.size();
+  return split(certain);
 }
 
 ChoiceText Choice::flush() {
-  ChoiceText out = split(scanner_.push(decoder_.flush()));
+  ChoiceText out = scan(decoder_.flush());
   ChoiceText held = split(scanner_.flush());
   append(out, std::move(held.reasoning), {.content = std::move(held.content), .calls = std::move(held.calls)});
   SplitText last = splitter_.flush();

@@ -19,14 +19,16 @@ uint64_t random_seed() {
   return (uint64_t{device()} << 32) | device();
 }
 
-ApiError too_long(int64_t prompt_tokens, std::optional<int64_t> max_tokens, int64_t limit) {
-  std::string text = "this model's maximum context length is " + std::to_string(limit) + " tokens; the request has " +
-                     std::to_string(prompt_tokens) + " in the prompt";
-  if (max_tokens) text += " and asks for " + std::to_string(*max_tokens) + " more";
+ApiError too_long(int64_t prompt_tokens, std::optional<int64_t> max_tokens, int64_t limit, const char* param) {
+  const bool has_room = prompt_tokens < limit;  // then max_tokens is too much
+  std::string text = "this model's maximum context length is " + std::to_string(limit) +
+                     " tokens, for prompt and answer together; the prompt has " + std::to_string(prompt_tokens);
+  text += max_tokens ? " and max_tokens asks for " + std::to_string(*max_tokens) + " more" : ", and an answer needs 1";
+  if (has_room) text += "; accepted here: max_tokens up to " + std::to_string(limit - prompt_tokens);
   return {.status = 400,
           .code = "context_length_exceeded",
-          .message = text + "; shorten the prompt" + (max_tokens ? " or max_tokens" : ""),
-          .param = max_tokens ? "max_tokens" : "messages"};
+          .message = text + (has_room ? ", or a shorter prompt" : "; shorten the prompt"),
+          .param = has_room ? "max_tokens" : param};
 }
 
 /// The tokens that repetitions do not go through: of each text the last token that it ends in, as
@@ -68,6 +70,11 @@ ApiResult<Request> engine_request(const ServedModel& model, const GenerationRequ
   out.stop_tokens = request.stop_token_ids;
   out.ignore_stop_tokens = request.ignore_eos;
   out.min_new_tokens = request.min_tokens;
+  if (request.priority < model.least_priority) {
+    return bad_parameter("priority", "priority " + std::to_string(request.priority) +
+                                         " would go before what this server lets clients ask for; accepted: " +
+                                         std::to_string(model.least_priority) + " to 1000000, the lower goes first");
+  }
   out.priority = -request.priority;
   if (request.timeout_seconds) {
     out.deadline = Clock::now() +
@@ -138,7 +145,7 @@ ApiResult<PreparedRequest> prepare_request(const ServedModel& model, std::string
     const auto length = static_cast<int64_t>(std::get<0>(ids).size());
     const int64_t room = model.max_model_len - length;
     if (room < 1 || request.max_tokens.value_or(1) > room) {
-      return too_long(length, request.max_tokens, model.max_model_len);
+      return too_long(length, request.max_tokens, model.max_model_len, chat ? "messages" : "prompt");
     }
     const int64_t usual = chat ? room : std::max(kDefaultCompletionTokens, request.min_tokens);
     const int64_t most = request.max_tokens.value_or(std::min(room, usual));
@@ -166,8 +173,9 @@ Completion::Completion(std::shared_ptr<Call> call, const ServedModel& model, Eng
                               prepared_.request.parallel_tool_calls ? kMaxCalls : 1);
   for (size_t i = 0; i < num_parts; ++i) {
     parts_.push_back(
-        {.text = Choice(*model.tokenizer, prepared_.request.stop, ReasoningSplitter(format, prepared_.prompt_tail),
-                        parser, calls ? SpecialTokens::kKeep : SpecialTokens::kSkip),
+        {.text = Choice(*model.tokenizer, StopScanner(prepared_.request.stop, prepared_.request.include_stop),
+                        ReasoningSplitter(format, prepared_.prompt_tail), parser,
+                        calls ? SpecialTokens::kKeep : SpecialTokens::kSkip),
          .logprobs = LogprobsWriter(*model.tokenizer, head_.chat),
          .result = {}});
   }
@@ -194,6 +202,11 @@ void Completion::start() {
   // Nothing to compute: the prompt is to be echoed, without log-probabilities and without an answer.
   const bool only_echo = prepared_.request.max_tokens == 0 && !prepared_.engine.prompt_logprobs;
   if (!only_echo) {
+    if (std::ssize(parts_) > loop_.max_waiting()) {
+      const auto text = std::to_string(parts_.size()) + " choices are more than the queue of this server ever takes";
+      return call_->fail(
+          bad_parameter("n", text + "; accepted: prompts times n up to " + std::to_string(loop_.max_waiting())));
+    }
     auto ids = loop_.submit(jobs());
     if (!ids) return call_->fail(queue_full());
     job_ids_ = *std::move(ids);
@@ -203,6 +216,9 @@ void Completion::start() {
     call_->use_tokens(std::ssize(prompt));
   }
   call_->exchange().on_gone([self = shared_from_this()] { self->abandon(); });
+  call_->on_cut([weak = weak_from_this()](const ApiError& error) {
+    if (const auto self = weak.lock()) self->cut(error);
+  });
   if (prepared_.request.stream) {
     call_->begin_stream();
     for (size_t i = 0; head_.chat && i < parts_.size(); ++i) {
@@ -231,21 +247,37 @@ void Completion::on_event(size_t index, const GenerationEvent& event) {
   part.prefix_hit_tokens = event.prefix_hit_tokens;
   part.draft_tokens = event.draft_tokens;
   part.draft_accepted = event.draft_accepted;
+  part.begun_seconds = call_->seconds_at(event.begun);
   begin(index, event);
   if (event.token != TokenEvent::kNoToken) {
     observe_token(part);
-    // A token that ends the answer has no text, so it is not listed either.
-    if (event.logprobs && event.finish != FinishReason::kStopToken) part.logprobs.add(*event.logprobs);
+    const size_t first_byte = part.text.num_decoded_bytes();
     const auto text = part.text.push(event.token, event.finish);
     if (!text) return fail(index, to_api_error(text.error()));
+    // A token that ends the answer has no text, so it is not listed either.
+    if (event.logprobs && event.finish != FinishReason::kStopToken) part.held.emplace_back(first_byte, *event.logprobs);
+    list_logprobs(part, part.text.num_certain_bytes());
     show(index, *text);
   }
   const bool stopped = part.text.stopped_by_string();
   if (event.finish == FinishReason::kNone && !stopped) return;
   if (event.finish == FinishReason::kNone) loop_.cancel(job_ids_[index]);
+  if (!stopped) list_logprobs(part, SIZE_MAX);
   show(index, part.text.flush());
   const std::string_view reason = finish_reason(event.finish, stopped);
+  if (part.first_token_seconds >= 0) {
+    const auto& prompt = prepared_.prompts[index / static_cast<size_t>(prepared_.request.n)];
+    call_->metrics().observe_sequence(std::ssize(prompt), part.text.num_tokens(), part.begun_seconds,
+                                      part.first_token_seconds, part.last_token_seconds);
+  }
   finish(index, reason == "stop" && part.text.num_calls() > 0 ? "tool_calls" : reason);
+}
+
+/// Of the tokens whose text begins before that byte: the lists end with the text, not with a stop string behind it.
+void Completion::list_logprobs(Part& part, size_t num_bytes) {
+  for (; !part.held.empty() && part.held.front().first < num_bytes; part.held.pop_front()) {
+    part.logprobs.add(part.held.front().second);
+  }
 }
 
 void Completion::observe_token(Part& part) {
@@ -255,6 +287,7 @@ void Completion::observe_token(Part& part) {
   call_->use_tokens(1);
   if (part.last_token_seconds < 0) {
     metrics.observe_first_token(now);
+    part.first_token_seconds = now;
   } else {
     metrics.observe_next_token(now - part.last_token_seconds);
   }
@@ -301,6 +334,19 @@ void Completion::fail(size_t index, const ApiError& error) {
   error_ = error;
   show(index, parts_[index].text.flush());
   finish(index, "error");
+}
+
+/// What is there already is the answer; behind it stands the error.
+void Completion::cut(const ApiError& error) {
+  if (over_) return;
+  if (prepared_.request.stream) call_->send_error(error);
+  error_ = error;
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    if (parts_[i].done) continue;
+    loop_.cancel(job_ids_[i]);
+    show(i, parts_[i].text.flush());
+    finish(i, "error");
+  }
 }
 
 void Completion::complete() {

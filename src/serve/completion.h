@@ -2,9 +2,11 @@
 // server's thread (JSON, template, tokens), then driven by the events of its sequences.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "serve/call.h"
@@ -32,7 +34,9 @@ struct ServedModel {
   std::vector<std::string> names;
   ReasoningFormat reasoning = ReasoningFormat::kAuto;
   ToolFormat tools = ToolFormat::kNone;
-  WeightGuard* weights = nullptr;  // to be checked when there is no work; none: they are not
+  WeightGuard* weights = nullptr;     // to be checked again and again; none: they are not
+  int64_t weight_pause_ms = 600'000;  // between two passes over all of them
+  int64_t least_priority = 0;         // that requests may give: the lower goes first
 
   /// That requests may draft with.
   int64_t num_mtp_modules() const { return engine->options().mtp_drafts ? 1 : 0; }
@@ -61,28 +65,31 @@ class Completion : public std::enable_shared_from_this<Completion> {
  public:
   Completion(std::shared_ptr<Call> call, const ServedModel& model, EngineLoop& loop, PreparedRequest prepared,
              ResponseHead head);
-  /// Submits the sequences and answers, then or later. 429 when the queue is full.
+  /// Submits the sequences and answers, then or later. 429 when the queue is full, 400 when it can never have room.
   void start();
 
  private:
   struct Part {
     Choice text;
     LogprobsWriter logprobs;
+    std::deque<std::pair<size_t, Logprobs>> held = {};  // of tokens whose text, from that byte on, is not certain yet
     ChoiceResult result;
     bool begun = false;
     int64_t prefix_hit_tokens = 0, draft_tokens = 0, draft_accepted = 0;
     bool done = false;
-    double last_token_seconds = -1;
+    double begun_seconds = 0, first_token_seconds = -1, last_token_seconds = -1;
   };
 
   std::vector<GenerationJob> jobs();
   void begin(size_t index, const GenerationEvent& event);
   void on_event(size_t index, const GenerationEvent& event);
   void observe_token(Part& part);
+  void list_logprobs(Part& part, size_t num_bytes);
   void show(size_t index, ChoiceText text);
   void finish(size_t index, std::string_view reason);
   void fail(size_t index, const ApiError& error);
   void complete();
+  void cut(const ApiError& error);
   void abandon();
   Usage usage() const;
 

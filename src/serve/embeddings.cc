@@ -2,6 +2,7 @@
 
 #include <openssl/evp.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 
@@ -62,21 +63,11 @@ Embeddings::Embeddings(std::shared_ptr<Call> call, EngineLoop& loop, PreparedEmb
       embeddings_(prepared_.prompts.size()) {}
 
 void Embeddings::start() {
+  if (!submit_some()) return call_->fail(queue_full());
   const auto self = shared_from_this();
-  std::vector<GenerationJob> jobs;
-  for (size_t i = 0; i < prepared_.prompts.size(); ++i) {
-    GenerationJob job;
-    job.request.prompt = prepared_.prompts[i];
-    job.request.max_new_tokens = 0;
-    job.request.embedding = true;
-    job.sink = [self, i](const GenerationEvent& event) {
-      self->call_->exchange().post([self, i, event] { self->on_event(i, event); });
-    };
-    jobs.push_back(std::move(job));
-  }
-  auto ids = loop_.submit(std::move(jobs));
-  if (!ids) return call_->fail(queue_full());
-  job_ids_ = *std::move(ids);
+  call_->on_cut([weak = weak_from_this()](const ApiError& error) {
+    if (const auto alive = weak.lock()) alive->fail(error);
+  });
   for (const auto& prompt : prepared_.prompts) {
     call_->metrics().count_prompt(std::ssize(prompt));
     call_->use_tokens(std::ssize(prompt));
@@ -88,21 +79,53 @@ void Embeddings::start() {
   });
 }
 
+/// Keeps kMostInFlight inputs in the queue or the engine: a long list must not keep others out. False when the queue
+/// has no room and none of ours is in it, so that nothing would go on.
+bool Embeddings::submit_some() {
+  const auto self = shared_from_this();
+  const auto most = std::min<size_t>(kMostInFlight, static_cast<size_t>(loop_.max_waiting()));
+  while (num_submitted_ < prepared_.prompts.size() && num_submitted_ - num_done_ < most) {
+    const size_t i = num_submitted_;
+    GenerationJob job;
+    job.request.prompt = prepared_.prompts[i];
+    job.request.max_new_tokens = 0;
+    job.request.embedding = true;
+    job.sink = [self, i](const GenerationEvent& event) {
+      self->call_->exchange().post([self, i, event] { self->on_event(i, event); });
+    };
+    std::vector<GenerationJob> jobs;
+    jobs.push_back(std::move(job));
+    const auto ids = loop_.submit(std::move(jobs));
+    if (!ids) return num_submitted_ > num_done_;
+    job_ids_.push_back(ids->front());
+    ++num_submitted_;
+  }
+  return true;
+}
+
 /// Nothing further is of interest: what is still to be computed is cancelled.
 void Embeddings::end() {
   over_ = true;
   for (const int64_t id : job_ids_) loop_.cancel(id);
 }
 
+void Embeddings::fail(const ApiError& error) {
+  if (over_) return;
+  end();
+  call_->exchange().on_gone(nullptr);
+  call_->fail(error);
+}
+
 void Embeddings::on_event(size_t index, const GenerationEvent& event) {
   if (over_) return;
   if (event.error || event.finish == FinishReason::kNumericError) {
-    end();
-    call_->exchange().on_gone(nullptr);
-    return call_->fail(event.error ? to_api_error(*event.error) : not_a_number());
+    return fail(event.error ? to_api_error(*event.error) : not_a_number());
   }
   embeddings_[index] = normalized(event.embedding);
-  if (++num_done_ < embeddings_.size()) return;
+  if (++num_done_ < embeddings_.size()) {
+    if (!submit_some()) fail(queue_full());
+    return;
+  }
   over_ = true;
   call_->exchange().on_gone(nullptr);
   Json data = Json::array();

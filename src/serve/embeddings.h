@@ -32,8 +32,12 @@ class Embeddings : public std::enable_shared_from_this<Embeddings> {
   void start();
 
  private:
+  static constexpr size_t kMostInFlight = 64;
+
+  bool submit_some();
   void on_event(size_t index, const GenerationEvent& event);
   void end();
+  void fail(const ApiError& error);
 
   std::shared_ptr<Call> call_;
   EngineLoop& loop_;
@@ -41,7 +45,7 @@ class Embeddings : public std::enable_shared_from_this<Embeddings> {
   std::string model_name_;
   std::vector<std::vector<float>> embeddings_;
   std::vector<int64_t> job_ids_;
-  size_t num_done_ = 0;
+  size_t num_submitted_ = 0, num_done_ = 0;  // in order; in any order
   bool over_ = false;
 };
 

@@ -1,6 +1,7 @@
 #include "serve/engine_loop.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace fathom::serve {
 namespace {
@@ -8,11 +9,25 @@ namespace {
 // The counts of a large model are a hundred kilobytes: not to be copied in every step.
 constexpr auto kLoadInterval = std::chrono::milliseconds(250);
 
+/// Replays at the same time: twice their share, because they find no pages of others and take longer, but never more
+/// than half of the places.
+int64_t max_replays(double share, int64_t max_running) {
+  const auto wanted = static_cast<int64_t>(std::ceil(2 * share * static_cast<double>(max_running)));
+  return std::clamp<int64_t>(wanted, 1, std::max<int64_t>(1, max_running / 2));
+}
+
 }  // namespace
+
+void StepSizes::observe(int64_t tokens) {
+  size_t bucket = 0;
+  while (bucket < kNumBounds && (int64_t{1} << bucket) < tokens) ++bucket;
+  ++counts[bucket];
+  sum += tokens;
+}
 
 EngineLoop::EngineLoop(Engine& engine, EngineLoopLimits limits, EngineLoopChecks checks)
     : engine_(engine), limits_(limits), checks_(std::move(checks)), verifier_(checks_.verify_share) {
-  next_weight_check_ = Clock::now() + std::chrono::milliseconds(checks_.weight_pause_ms);
+  next_check_beside_work_ = next_weight_check_ = Clock::now() + std::chrono::milliseconds(checks_.weight_pause_ms);
   static_cast<EngineStats&>(stats_) = engine.stats();
   expert_load_ = engine.expert_load();
   thread_ = std::thread([this] { run(); });
@@ -79,6 +94,7 @@ void EngineLoop::run() {
     publish();
     lock.unlock();
     step();
+    check_weights_beside_work();
     lock.lock();
     publish();
   }
@@ -111,30 +127,46 @@ void EngineLoop::check_weights() {
   }
   // One pass at a stretch, then a pause; a pass goes on where work interrupted it.
   if (checks_.weights->at_start()) {
-    next_weight_check_ = Clock::now() + std::chrono::milliseconds(checks_.weight_pause_ms);
+    next_check_beside_work_ = next_weight_check_ = Clock::now() + std::chrono::milliseconds(checks_.weight_pause_ms);
   }
 }
 
-/// Submits the next replay when nobody waits before the engine.
-void EngineLoop::begin_replay() {
-  if (!waiting_.empty() || static_cast<int64_t>(running_.size()) >= limits_.max_running) return;
-  const auto request = verifier_.next();
-  if (!request) return;
-  const auto sequence = engine_.submit(*request);
-  if (!sequence) return verifier_.finish_replay();
-  running_.emplace(*sequence, Running{.id = -1, .sink = {}, .is_replay = true});
+/// The pieces that are due by now, if the pass is to end in time.
+void EngineLoop::check_weights_beside_work() {
+  if (checks_.weights == nullptr) return;
+  const auto each =
+      std::chrono::microseconds(checks_.weight_pause_ms * 1000 / std::max<int64_t>(1, checks_.weights->num_pieces()));
+  while (Clock::now() >= next_check_beside_work_) {
+    check_weights();
+    if (checks_.weights->at_start()) return;
+    next_check_beside_work_ += each;
+  }
 }
 
-void EngineLoop::compare(const TokenEvent& event) {
+/// Submits replays: where nobody waits before the engine at once, else when they are due, before those who wait.
+void EngineLoop::begin_replays() {
+  const int64_t most = max_replays(checks_.verify_share, limits_.max_running);
+  while (verifier_.has_pending() && verifier_.num_replays() < most) {
+    if (static_cast<int64_t>(running_.size()) >= limits_.max_running) return;
+    if (!waiting_.empty() && !verifier_.is_due(num_steps_)) return;
+    const auto sequence = engine_.submit(verifier_.next(num_steps_));
+    if (!sequence) {
+      verifier_.drop_next();
+      continue;
+    }
+    verifier_.begin_replay(*sequence);
+    running_.emplace(*sequence, Running{.id = -1, .sink = {}, .is_replay = true});
+  }
+}
+
+void EngineLoop::compare(TokenEvent& event) {
+  if (checks_.falsify) checks_.falsify(event);
   const auto difference = verifier_.compare(event);
   if (difference) {
     ++num_mismatches_;
     if (checks_.alarm) checks_.alarm("verification failed: " + *difference);
   }
-  if (difference || event.finish != FinishReason::kNone) {
-    verifier_.finish_replay();
-    finish(event.sequence_id);
-  }
+  if (difference || event.finish != FinishReason::kNone) finish(event.sequence_id);
 }
 
 void EngineLoop::drop_cancelled(const std::vector<int64_t>& cancelled) {
@@ -180,6 +212,7 @@ EngineLoop::Waiting EngineLoop::take_waiting() {
 /// By priority, then first come, first served, up to max_running: among these the engine shares out its pages. `lock`
 /// is held; it is let go for sinks.
 void EngineLoop::admit(std::unique_lock<std::mutex>& lock) {
+  begin_replays();
   while (!waiting_.empty() && static_cast<int64_t>(running_.size()) < limits_.max_running) {
     Waiting next = take_waiting();
     Request& request = next.job.request;
@@ -197,20 +230,18 @@ void EngineLoop::admit(std::unique_lock<std::mutex>& lock) {
     next.job.sink({.error = sequence.error()});
     lock.lock();
   }
-  begin_replay();
+  begin_replays();
 }
 
 void EngineLoop::step() {
   if (!engine_.has_work()) return;
   auto events = engine_.step();
   ++num_steps_;
+  const int64_t computed = engine_.stats().computed_tokens;
+  if (computed > num_computed_) step_sizes_.observe(computed - std::exchange(num_computed_, computed));
   if (!events) {  // nothing was computed: the youngest makes room for the others
     const auto youngest = std::prev(running_.end());
-    if (youngest->second.is_replay) {
-      verifier_.finish_replay();
-    } else {
-      youngest->second.sink({.error = events.error()});
-    }
+    if (!youngest->second.is_replay) youngest->second.sink({.error = events.error()});
     return finish(youngest->first);
   }
   for (TokenEvent& event : *events) {
@@ -229,14 +260,16 @@ void EngineLoop::step() {
                         .embedding = std::move(event.embedding),
                         .prefix_hit_tokens = event.prefix_hit_tokens,
                         .draft_tokens = event.draft_tokens,
-                        .draft_accepted = event.draft_accepted});
+                        .draft_accepted = event.draft_accepted,
+                        .begun = event.begun});
     if (event.finish != FinishReason::kNone) finish(event.sequence_id);
   }
 }
 
 void EngineLoop::finish(int64_t sequence_id) {
   running_.erase(sequence_id);
-  verifier_.end(sequence_id);
+  verifier_.end(sequence_id, num_steps_);
+  verifier_.finish_replay(sequence_id);
   engine_.remove(sequence_id);
 }
 
@@ -245,6 +278,7 @@ void EngineLoop::publish() {
   static_cast<EngineStats&>(stats_) = engine_.stats();
   stats_.waiting += std::ssize(waiting_);
   stats_.steps = num_steps_;
+  stats_.step_sizes = step_sizes_;
   stats_.verified = verifier_.num_verified();
   stats_.verify_skipped = verifier_.num_skipped();
   stats_.verify_mismatches = num_mismatches_;

@@ -2,6 +2,7 @@
 // sink of each request, and a cancelled request gives its pages back before the next step.
 #pragma once
 
+#include <array>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -29,6 +30,7 @@ struct GenerationEvent {
   int64_t prefix_hit_tokens = 0;
   int64_t draft_tokens = 0;
   int64_t draft_accepted = 0;
+  Clock::time_point begun{};
 
   bool ends() const { return finish != FinishReason::kNone || error.has_value(); }
 };
@@ -48,16 +50,29 @@ struct EngineLoopLimits {
 
 /// What the loop looks after beside its work.
 struct EngineLoopChecks {
-  double verify_share = 0;            // of the sequences is computed again, and every bit compared
-  WeightGuard* weights = nullptr;     // checked when there is no work; outlives the loop
-  int64_t weight_pause_ms = 600'000;  // between two passes over all weights
+  double verify_share = 0;         // of the sequences is computed again, and every bit compared
+  WeightGuard* weights = nullptr;  // checked at a stretch when there is no work, else in slices; outlives the loop
+  /// Between two passes over all weights. Beside work a pass is spread over as much time, so that no change stays
+  /// unknown for longer than twice this.
+  int64_t weight_pause_ms = 600'000;
   /// Told of every difference, on the engine's thread.
   std::function<void(const std::string&)> alarm;
+  /// For tests: a machine that errs. It sees what a replay computes before it is compared, on the engine's thread.
+  std::function<void(TokenEvent&)> falsify;
+};
+
+/// Steps of the model by the tokens that they computed: up to 1, 2, 4, ..., 16384, and more.
+struct StepSizes {
+  static constexpr size_t kNumBounds = 15;
+  std::array<int64_t, kNumBounds + 1> counts{};
+  int64_t sum = 0;
+  void observe(int64_t tokens);
 };
 
 /// A snapshot for metrics and tests: the engine's, where `waiting` counts those before it as well.
 struct EngineLoopStats : EngineStats {
-  int64_t steps = 0;                                                // of the model
+  int64_t steps = 0;  // of the model
+  StepSizes step_sizes;
   int64_t verified = 0, verify_mismatches = 0, verify_skipped = 0;  // replays
   int64_t weight_passes = 0, weight_damages = 0;                    // checks of all weights; pieces that had changed
 
@@ -79,6 +94,8 @@ class EngineLoop {
   /// Ends a job; unknown ids are fine. Its sink may still see what a step in progress produced. Any thread.
   void cancel(int64_t job_id);
   EngineLoopStats stats() const;
+  /// The most jobs that one submit() can ever queue.
+  int64_t max_waiting() const { return limits_.max_waiting; }
   /// Engine::expert_load() as it was not long ago; exact once there is no work. Any thread.
   ExpertLoad expert_load() const;
 
@@ -99,8 +116,9 @@ class EngineLoop {
   bool has_work() const;
   bool wait_for_work(std::unique_lock<std::mutex>& lock);
   void check_weights();
-  void begin_replay();
-  void compare(const TokenEvent& event);
+  void check_weights_beside_work();
+  void begin_replays();
+  void compare(TokenEvent& event);
   Waiting take_waiting();
   void expire(std::unique_lock<std::mutex>& lock);
   void drop_cancelled(const std::vector<int64_t>& cancelled);
@@ -113,9 +131,12 @@ class EngineLoop {
   const EngineLoopLimits limits_;
   std::map<int64_t, Running> running_;  // by sequence id; this and the next are that thread's alone
   int64_t num_steps_ = 0;
+  StepSizes step_sizes_;
+  int64_t num_computed_ = 0;  // tokens of all steps
   const EngineLoopChecks checks_;
   Verifier verifier_;
-  Clock::time_point next_weight_check_;
+  Clock::time_point next_weight_check_;       // when there is no work
+  Clock::time_point next_check_beside_work_;  // of a piece
   int64_t num_mismatches_ = 0, num_damages_ = 0;
 
   mutable std::mutex mutex_;

@@ -1,11 +1,18 @@
 #include "serve/fields.h"
 
+#include <cmath>
+
 namespace fathom::serve {
 namespace {
 
 std::string with_article(std::string_view kind) {
   const bool vowel = kind == "object" || kind == "array" || kind == "integer";
   return (vowel ? "an " : "a ") + std::string(kind);
+}
+
+bool is_integral(double value) {
+  constexpr double kExact = 9007199254740992;  // 2^53
+  return std::abs(value) <= kExact && value == std::trunc(value);
 }
 
 }  // namespace
@@ -33,9 +40,16 @@ void Fields::integer(std::string_view key, std::optional<int64_t>& value, int64_
   const Json* found = find(key);
   if (found == nullptr) return;
   const std::string accepted = "an integer from " + std::to_string(least) + " to " + std::to_string(most);
-  if (!found->is_int()) return wrong_kind(key, *found, accepted);
-  if (found->as_int() < least || found->as_int() > most) return out_of_range(key, *found, accepted);
-  value = found->as_int();
+  int64_t given = 0;
+  if (found->is_int()) {
+    given = found->as_int();
+  } else if (found->is_number() && is_integral(found->as_double())) {
+    given = static_cast<int64_t>(found->as_double());  // 2.0: clients whose numbers are all floating
+  } else {
+    return wrong_kind(key, *found, accepted);
+  }
+  if (given < least || given > most) return out_of_range(key, *found, accepted);
+  value = given;
 }
 
 void Fields::number(std::string_view key, std::optional<double>& value, double least, double most,

@@ -44,11 +44,13 @@ class Server;
 
 class Connection final : public Exchange, public std::enable_shared_from_this<Connection> {
  public:
-  Connection(Server& server, tcp::socket socket);
+  /// `is_late`: it came when the server was draining already.
+  Connection(Server& server, tcp::socket socket, bool is_late);
 
   asio::awaitable<void> serve(bool refused);
   void drain();
   void close();
+  bool is_late() const { return is_late_; }
 
   const HttpRequest& request() const override { return request_; }
   void respond(HttpResponse response) override;
@@ -100,6 +102,7 @@ class Connection final : public Exchange, public std::enable_shared_from_this<Co
   bool chunked_ = false;
   bool close_after_ = false;
   bool idle_ = true;  // between requests
+  const bool is_late_;
   bool gone_ = false;
   std::function<void()> gone_handler_;
 };
@@ -137,6 +140,7 @@ class Server final : public HttpServer {
  private:
   asio::awaitable<void> accept();
   void admit(tcp::socket socket);
+  void end_drain();
 
   HttpOptions options_;
   HttpHooks hooks_;
@@ -147,6 +151,7 @@ class Server final : public HttpServer {
   std::set<Connection*> connections_;  // those of context_'s thread
   int64_t port_ = 0;
   bool draining_ = false;
+  int64_t num_to_drain_ = 0;  // connections of before that are still there
   std::thread thread_;
 
   mutable std::mutex mutex_;
@@ -157,8 +162,12 @@ class Server final : public HttpServer {
 
 // Connection
 
-Connection::Connection(Server& server, tcp::socket socket)
-    : server_(server), socket_(std::move(socket)), wake_(server.context()), deadline_(server.context()) {
+Connection::Connection(Server& server, tcp::socket socket, bool is_late)
+    : server_(server),
+      socket_(std::move(socket)),
+      wake_(server.context()),
+      deadline_(server.context()),
+      is_late_(is_late) {
   if (server.tls() != nullptr) tls_.emplace(socket_, *server.tls());
   wake_.expires_at(asio::steady_timer::time_point::max());
 }
@@ -240,7 +249,7 @@ asio::awaitable<bool> Connection::read_request() {
       co_await refuse(endless);
       co_return false;
     }
-    if (idle_ && server_.draining()) co_return false;
+    if (idle_ && server_.draining() && !is_late_) co_return false;
     if (!co_await wait_for_bytes()) co_return false;
   }
   clear_deadline();
@@ -488,7 +497,7 @@ asio::awaitable<void> Server::accept() {
   asio::steady_timer pause(context_);
   while (listener_->is_open()) {
     auto [error, socket] = co_await listener_->async_accept(kAwait);
-    if (error == asio::error::operation_aborted || draining_) co_return;
+    if (error == asio::error::operation_aborted || !listener_->is_open()) co_return;
     if (error) {  // no descriptors left, or the client has gone already
       pause.expires_after(Milliseconds(kAcceptPauseMs));
       co_await pause.async_wait(kAwait);
@@ -523,7 +532,7 @@ void Server::admit(tcp::socket socket) {
   }
   const bool refused = static_cast<int64_t>(connections_.size()) >= options_.max_connections;
   if (static_cast<int64_t>(connections_.size()) >= 2 * options_.max_connections) return;  // not even a word
-  const auto connection = std::make_shared<Connection>(*this, std::move(socket));
+  const auto connection = std::make_shared<Connection>(*this, std::move(socket), draining_);
   connections_.insert(connection.get());
   {
     const std::lock_guard lock(mutex_);
@@ -537,21 +546,25 @@ void Server::admit(tcp::socket socket) {
 
 void Server::left(Connection* connection) {
   connections_.erase(connection);
+  if (draining_ && !connection->is_late() && --num_to_drain_ == 0) end_drain();
   const std::lock_guard lock(mutex_);
   num_connections_ = static_cast<int64_t>(connections_.size());
-  drained_ = draining_ && connections_.empty();
+}
+
+void Server::end_drain() {
+  error_code ignored;
+  listener_->close(ignored);
+  const std::lock_guard lock(mutex_);
+  drained_ = true;
   changed_.notify_all();
 }
 
 void Server::drain() {
   asio::post(context_, [this] {
-    draining_ = true;
-    error_code ignored;
-    listener_->close(ignored);
+    if (std::exchange(draining_, true)) return;
+    num_to_drain_ = std::ssize(connections_);
+    if (num_to_drain_ == 0) return end_drain();
     for (Connection* connection : std::set<Connection*>(connections_)) connection->drain();
-    const std::lock_guard lock(mutex_);
-    drained_ = connections_.empty();
-    changed_.notify_all();
   });
 }
 

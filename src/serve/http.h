@@ -79,9 +79,11 @@ class HttpServer {
   virtual int64_t num_connections() const = 0;
   /// Runs `work` on the server's thread.
   virtual void post(std::function<void()> work) = 0;
-  /// Takes no new connection, closes the idle ones, and the others after their answer.
+  /// Closes idle connections, and the others after their answer. Until the last of these has gone, new connections are
+  /// still taken for one request each, so that a probe hears what is going on; then the listener is closed.
   virtual void drain() = 0;
-  /// Waits until drain() has closed the last connection; false when `timeout_ms` were not enough.
+  /// Waits until drain() has closed the last connection that was there before it; false when `timeout_ms` were not
+  /// enough.
   virtual bool wait_drained(int64_t timeout_ms) = 0;
   /// Ends the threads; no hook and no posted work runs afterwards.
   virtual void stop() = 0;

@@ -1,7 +1,9 @@
 #include "serve/metrics.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
+#include <numeric>
 
 namespace fathom::serve {
 namespace {
@@ -20,7 +22,25 @@ std::string by_label(std::string_view name, std::string_view label, std::string_
   return text;
 }
 
+int64_t second_now() {
+  return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/// vLLM's bounds of its request times.
+std::vector<double> time_bounds() {
+  return {0.001, 0.01, 0.05, 0.1, 0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960};
+}
+std::vector<double> length_bounds() {
+  return {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000};
+}
+
 }  // namespace
+
+Histogram::Histogram(std::vector<double> bounds, std::vector<int64_t> counts, double sum)
+    : bounds_(std::move(bounds)),
+      counts_(std::move(counts)),
+      count_(std::accumulate(counts_.begin(), counts_.end(), int64_t{0})),
+      sum_(sum) {}
 
 void Histogram::observe(double value) {
   const auto bucket = std::lower_bound(bounds_.begin(), bounds_.end(), value) - bounds_.begin();
@@ -49,15 +69,30 @@ Metrics::Metrics()
           .first_token = Histogram({0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300}),
           .next_token =
               Histogram({0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5, 5}),
-          .request = Histogram({0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1800})} {}
+          .request = Histogram({0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1800}),
+          .queue = Histogram(time_bounds()),
+          .prefill = Histogram(time_bounds()),
+          .decode = Histogram(time_bounds()),
+          .inference = Histogram(time_bounds()),
+          .prompt_lengths = Histogram(length_bounds()),
+          .answer_lengths = Histogram(length_bounds()),
+          .requests = {}} {}
 
 MetricsSnapshot Metrics::snapshot() const {
   const std::lock_guard lock(mutex_);
-  return counts_;
+  MetricsSnapshot snapshot = counts_;
+  const int64_t now = second_now();
+  int64_t tokens = 0;
+  for (const Second& second : seconds_) {
+    if (second.number < now && second.number >= now - kRateSeconds) tokens += second.tokens;
+  }
+  snapshot.tokens_per_second = static_cast<double>(tokens) / kRateSeconds;
+  return snapshot;
 }
 
-void Metrics::count_response(std::string_view route, int status) {
+void Metrics::count_response(std::string_view route, int status, std::string_view method) {
   const std::lock_guard lock(mutex_);
+  ++counts_.requests[{std::string(route), std::string(method), std::to_string(status / 100) + "xx"}];
   ++responses_[{std::string(route), status}];
 }
 void Metrics::count_error(std::string_view code) {
@@ -79,6 +114,20 @@ void Metrics::count_dropped_client(std::string_view why) {
 void Metrics::count_token() {
   const std::lock_guard lock(mutex_);
   ++counts_.generated_tokens;
+  const int64_t now = second_now();
+  Second& second = seconds_[static_cast<size_t>(now) % seconds_.size()];
+  if (second.number != now) second = {.number = now, .tokens = 0};
+  ++second.tokens;
+}
+void Metrics::observe_sequence(int64_t prompt_tokens, int64_t generated_tokens, double begun, double first,
+                               double last) {
+  const std::lock_guard lock(mutex_);
+  counts_.queue.observe(begun);
+  counts_.prefill.observe(first - begun);
+  counts_.decode.observe(last - first);
+  counts_.inference.observe(last - begun);
+  counts_.prompt_lengths.observe(static_cast<double>(prompt_tokens));
+  counts_.answer_lengths.observe(static_cast<double>(generated_tokens));
 }
 void Metrics::observe_first_token(double seconds) {
   const std::lock_guard lock(mutex_);

@@ -1,5 +1,7 @@
 #include "serve/metrics_compat.h"
 
+#include "engine/latent_cache.h"
+
 namespace fathom::serve {
 namespace {
 
@@ -39,6 +41,12 @@ double ratio(int64_t part, int64_t whole) {
   return whole > 0 ? static_cast<double>(part) / static_cast<double>(whole) : 0;
 }
 
+Histogram step_sizes(const StepSizes& sizes) {
+  std::vector<double> bounds;
+  for (size_t i = 0; i < StepSizes::kNumBounds; ++i) bounds.push_back(static_cast<double>(int64_t{1} << i));
+  return Histogram(std::move(bounds), {sizes.counts.begin(), sizes.counts.end()}, static_cast<double>(sizes.sum));
+}
+
 std::string vllm(const MetricsSnapshot& counts, const EngineLoopStats& engine, std::string_view model) {
   Dialect out("vllm:", "engine=\"0\",model_name=\"" + label_value(model) + "\"");
   const double cache_use = ratio(engine.pages_in_use, engine.max_pages);
@@ -59,7 +67,25 @@ std::string vllm(const MetricsSnapshot& counts, const EngineLoopStats& engine, s
   out.histogram("inter_token_latency_seconds", "From one token to the next.", counts.next_token);
   out.histogram("time_per_output_token_seconds", "The older name of inter_token_latency_seconds.", counts.next_token);
   out.histogram("e2e_request_latency_seconds", "From the request to its end.", counts.request);
-  return std::move(out).text();
+  out.histogram("request_queue_time_seconds", "From the request to its first step.", counts.queue);
+  out.histogram("request_prefill_time_seconds", "From the first step to the first token.", counts.prefill);
+  out.histogram("request_decode_time_seconds", "From the first token to the last.", counts.decode);
+  out.histogram("request_inference_time_seconds", "From the first step to the last token.", counts.inference);
+  out.histogram("request_prompt_tokens", "Tokens of a prompt.", counts.prompt_lengths);
+  out.histogram("request_generation_tokens", "Tokens of an answer.", counts.answer_lengths);
+  out.histogram("iteration_tokens_total", "Tokens that a step computed.", step_sizes(engine.step_sizes));
+  std::string text = std::move(out).text();
+  Dialect info("vllm:", "block_size=\"" + std::to_string(LatentPages::kPageTokens) +
+                            "\",enable_prefix_caching=\"True\",engine=\"0\",num_gpu_blocks=\"" +
+                            std::to_string(engine.max_pages) + "\"");
+  info.gauge("cache_config_info", "The KV cache: pages and their tokens.", 1);
+  text += std::move(info).text();
+  text += metric_head("http_requests_total", "counter", "Responses by route, method and class of status.");
+  for (const auto& [key, count] : counts.requests) {
+    text += "http_requests_total{handler=\"" + label_value(key[0]) + "\",method=\"" + label_value(key[1]) +
+            "\",status=\"" + key[2] + "\"} " + std::to_string(count) + "\n";
+  }
+  return text;
 }
 
 std::string sglang(const MetricsSnapshot& counts, const EngineLoopStats& engine, std::string_view model) {
@@ -72,6 +98,7 @@ std::string sglang(const MetricsSnapshot& counts, const EngineLoopStats& engine,
   out.gauge("cache_hit_rate", "Share of all prompt tokens that the prefix cache had.",
             ratio(engine.prefix_hit_tokens, engine.prompt_tokens));
   out.gauge("spec_accept_length", "Tokens of a step with guesses.", engine.speculation.tokens_per_step());
+  out.gauge("gen_throughput", "Tokens generated per second, in the last ten.", counts.tokens_per_second);
   out.counter("prompt_tokens_total", "Tokens of prompts.", counts.prompt_tokens);
   out.counter("generation_tokens_total", "Tokens generated.", counts.generated_tokens);
   out.histogram("time_to_first_token_seconds", "From the request to its first token.", counts.first_token);

@@ -13,6 +13,7 @@ constexpr int64_t kMostTokens = int64_t{1} << 31;
 
 bool is_zero(const Json& value) { return value.is_number() && value.as_double() == 0; }
 bool is_false(const Json& value) { return value.is_bool() && !value.as_bool(); }
+bool is_true(const Json& value) { return value.is_bool() && value.as_bool(); }
 bool is_empty(const Json& value) {
   return (value.is_array() && value.items().empty()) || (value.is_object() && value.members().empty()) ||
          (value.is_string() && value.as_string().empty());
@@ -55,6 +56,20 @@ constexpr std::array kUnsupported = {
     Unsupported{"continue_final_message", is_false, "false"},
     Unsupported{"modalities", is_text_only, "[\"text\"]"},
     Unsupported{"audio", is_nothing, "null"},
+    Unsupported{"allowed_token_ids", is_nothing, "null"},
+    Unsupported{"truncate_prompt_tokens", is_nothing, "null"},
+    Unsupported{"regex", is_empty, "\"\""},
+    Unsupported{"ebnf", is_empty, "\"\""},
+    Unsupported{"chat_template", is_empty, "\"\""},
+    Unsupported{"add_generation_prompt", is_true, "true"},
+    Unsupported{"skip_special_tokens", is_true, "true"},
+    Unsupported{"logits_processors", is_empty, "[]"},
+    Unsupported{"prompt_embeds", is_nothing, "null"},
+    Unsupported{"no_repeat_ngram_size", is_zero, "0"},
+    Unsupported{"mirostat", is_zero, "0"},
+    Unsupported{"xtc_probability", is_zero, "0"},
+    Unsupported{"dynatemp_range", is_zero, "0"},
+    Unsupported{"lora", is_empty, "[]"},
 };
 
 void refuse_unsupported(Fields& fields) {
@@ -130,6 +145,7 @@ void parse_logit_bias(Fields& fields, GenerationRequest& request) {
 }
 
 void parse_penalties(Fields& fields, GenerationRequest& request) {
+  fields.number("repeat_penalty", request.repetition_penalty, 0.01, 100, "0.01 to 100");  // llama.cpp's name
   fields.number("repetition_penalty", request.repetition_penalty, 0.01, 100, "0.01 to 100");
   fields.number("presence_penalty", request.presence_penalty, -2, 2, "-2 to 2");
   fields.number("frequency_penalty", request.frequency_penalty, -2, 2, "-2 to 2");
@@ -164,6 +180,7 @@ void parse_engine_fields(Fields& fields, GenerationRequest& request) {
                                     std::to_string(*request.max_tokens));
   }
   fields.boolean("ignore_eos", request.ignore_eos);
+  fields.boolean("include_stop_str_in_output", request.include_stop);
   if (const Json* stops = fields.find("stop_token_ids")) {
     if (!stops->is_array()) return fields.wrong_kind("stop_token_ids", *stops, "a list of token ids");
     if (std::ssize(stops->items()) > kMaxStops) {
@@ -218,6 +235,13 @@ void parse_common(Fields& fields, GenerationRequest& request) {
   const int64_t least = request.echo ? 0 : 1;  // who only wants the prompt scored
   fields.integer("max_tokens", request.max_tokens, least, kMostTokens);
   fields.integer("max_completion_tokens", request.max_tokens, least, kMostTokens);
+  std::optional<int64_t> n_predict;  // llama.cpp's name; -1: to the end of the context
+  fields.integer("n_predict", n_predict, -1, kMostTokens);
+  if (!request.max_tokens && n_predict && *n_predict >= least) request.max_tokens = n_predict;
+  if (n_predict && *n_predict >= 0 && *n_predict < least) {
+    fields.refuse("n_predict",
+                  "n_predict 0 asks for no answer; accepted: 1 or more, or -1 for the rest of the context");
+  }
   fields.boolean("stream", request.stream);
   if (const Json* options = fields.find("stream_options")) {
     if (!request.stream) {
@@ -360,7 +384,7 @@ ApiResult<Json> parse_messages(const Json* messages) {
 }
 
 /// `prompt` of completions or `input` of embeddings.
-ApiResult<std::vector<Prompt>> parse_prompts(const Json* prompt, const std::string& key) {
+ApiResult<std::vector<Prompt>> parse_prompts(const Json* prompt, const std::string& key, int64_t most) {
   const auto refuse = [&](std::string message) { return bad_parameter(key, std::move(message)); };
   const char* accepted = "a string, a list of strings, a list of token ids, or a list of such lists";
   if (prompt == nullptr) return refuse(key + " is missing; accepted: " + accepted);
@@ -374,8 +398,8 @@ ApiResult<std::vector<Prompt>> parse_prompts(const Json* prompt, const std::stri
     prompts.emplace_back(std::get<0>(std::move(ids)));
     return prompts;
   }
-  if (static_cast<int64_t>(items.size()) > kMaxChoices) {
-    return refuse(key + " has " + std::to_string(items.size()) + " entries; accepted: " + std::to_string(kMaxChoices) +
+  if (std::ssize(items) > most) {
+    return refuse(key + " has " + std::to_string(items.size()) + " entries; accepted: " + std::to_string(most) +
                   " at most");
   }
   for (const Json& item : items) {
@@ -434,7 +458,7 @@ ApiResult<GenerationRequest> parse_completion_request(const Json& body) {
     fields.refuse(key, std::string(key) + " is for /v1/chat/completions; leave it out");
   }
   if (fields.error()) return *fields.error();
-  auto prompts = parse_prompts(fields.find("prompt"), "prompt");
+  auto prompts = parse_prompts(fields.find("prompt"), "prompt", kMaxChoices);
   if (auto* error = std::get_if<ApiError>(&prompts)) return *error;
   request.prompts = std::get<0>(std::move(prompts));
   if (static_cast<int64_t>(request.prompts.size()) * request.n > kMaxChoices) {
@@ -509,7 +533,7 @@ ApiResult<EmbeddingRequest> parse_embedding_request(const Json& body) {
                   "leave it out");
   }
   if (fields.error()) return *fields.error();
-  auto inputs = parse_prompts(fields.find("input"), "input");
+  auto inputs = parse_prompts(fields.find("input"), "input", kMaxInputs);
   if (auto* error = std::get_if<ApiError>(&inputs)) return *error;
   request.inputs = std::get<0>(std::move(inputs));
   return request;

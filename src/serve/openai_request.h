@@ -51,6 +51,7 @@ struct GenerationRequest {
   bool echo = false;          // not chat: the prompt in front of the answer
   int64_t min_tokens = 0;
   bool ignore_eos = false;
+  bool include_stop = false;  // a stop string that ends the answer is part of it
   std::vector<int32_t> stop_token_ids;
   int64_t priority = 0;  // as in vLLM the lower goes first
   std::optional<double> timeout_seconds;
@@ -63,7 +64,9 @@ struct GenerationRequest {
 /// The most choices (prompts times n) and stop strings of a request.
 inline constexpr int64_t kMaxChoices = 128;
 inline constexpr int64_t kMaxStops = 64;
-/// The most entries of logit_bias, and the most probable tokens that are reported.
+/// The most inputs of /v1/embeddings: OpenAI's, and what its clients send at a time.
+inline constexpr int64_t kMaxInputs = 2048;
+/// The most tools, entries of logit_bias, and most probable tokens that are reported.
 inline constexpr int64_t kMaxTools = 128;
 inline constexpr int64_t kMaxLogitBias = 4096;
 inline constexpr int64_t kMaxTopLogprobs = 20;

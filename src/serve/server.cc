@@ -28,6 +28,15 @@ struct Served {
   int64_t created = std::time(nullptr);
 };
 
+constexpr int64_t kDrainPollMs = 50;
+constexpr int64_t kCutMs = 1000;  // for clients to take the errors that end their answers
+
+int64_t milliseconds_until(Clock::time_point end) {
+  return std::max<int64_t>(0, std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now()).count());
+}
+
+ApiError loading() { return {.status = 503, .code = "loading", .message = "the model is being loaded", .param = {}}; }
+
 ApiError problem_error(const HttpProblem& problem) {
   const char* code = problem.status == 413   ? "body_too_large"
                      : problem.status == 431 ? "header_too_large"
@@ -71,6 +80,7 @@ class Server::Impl {
   void attach(ServedModel model) {
     EngineLoopChecks checks = options_.checks;
     checks.weights = model.weights;
+    checks.weight_pause_ms = model.weight_pause_ms;
     checks.alarm = [this](const std::string& line) { log("ERROR " + line); };
     served_ = std::make_unique<Served>(std::move(model), options_.engine, std::move(checks));
     ready_ = served_.get();
@@ -85,9 +95,17 @@ class Server::Impl {
     const Served* served = ready_;
     return served == nullptr ? EngineLoopStats{} : served->loop.stats();
   }
-  void begin_drain() {
+  bool drain(int64_t timeout_ms, const std::function<bool()>& hurry) {
     draining_ = true;
     http_->drain();
+    const auto end = Clock::now() + std::chrono::milliseconds(timeout_ms);
+    while (!http_->wait_drained(std::min(kDrainPollMs, milliseconds_until(end)))) {
+      if (Clock::now() < end && !(hurry && hurry())) continue;
+      http_->post([this] { cut_calls(); });
+      http_->wait_drained(kCutMs);
+      return false;
+    }
+    return true;
   }
 
  private:
@@ -109,6 +127,25 @@ class Server::Impl {
     metrics_.count_error(error.code);
     metrics_.count_response("none", problem.status);
     return {.status = problem.status, .headers = {}, .body = to_json(error).dump() + "\n"};
+  }
+
+  /// Ends every answer that is not complete with an error.
+  void cut_calls() {
+    is_cut_ = true;
+    int64_t num_cut = 0;
+    for (const auto& weak : calls_) {
+      const auto call = weak.lock();
+      num_cut += call && call->cut(shutting_down()) ? 1 : 0;
+    }
+    if (num_cut > 0) log("ended " + std::to_string(num_cut) + " unfinished requests with the error shutting_down");
+  }
+  /// To be cut if it has to be.
+  void remember(const std::shared_ptr<Call>& call) {
+    if (calls_.size() >= most_calls_) {
+      std::erase_if(calls_, [](const auto& weak) { return weak.expired(); });
+      most_calls_ = std::max<size_t>(1024, 2 * calls_.size());
+    }
+    calls_.push_back(call);
   }
 
   void handle(std::shared_ptr<Exchange> exchange);
@@ -141,6 +178,10 @@ class Server::Impl {
   std::unique_ptr<Served> served_;
   std::atomic<Served*> ready_{nullptr};
   std::atomic<bool> draining_{false};
+  // Of the server's thread:
+  std::vector<std::weak_ptr<Call>> calls_;  // that a model answers; some have been
+  size_t most_calls_ = 1024;                // then the answered ones are forgotten
+  bool is_cut_ = false;                     // no answer can be begun any more
 };
 
 const std::array<Server::Impl::Route, 18>& Server::Impl::routes() {
@@ -242,10 +283,7 @@ void Server::Impl::handle(std::shared_ptr<Exchange> exchange) {
                        .param = {}});
   }
   if (route->needs_model && (ready_ == nullptr || draining_)) {
-    return call->fail({.status = 503,
-                       .code = draining_ ? "shutting_down" : "loading",
-                       .message = draining_ ? "the server is shutting down" : "the model is being loaded",
-                       .param = {}});
+    return call->fail(draining_ ? shutting_down() : loading());
   }
   if (route->needs_model && route->method == "POST" && options_.rate.any()) {
     if (const auto wait = limiter_.admit(*key, std::chrono::steady_clock::now())) {
@@ -259,15 +297,13 @@ void Server::Impl::handle(std::shared_ptr<Exchange> exchange) {
     call->on_tokens(
         [this, key = *key](int64_t count) { limiter_.pay_tokens(key, count, std::chrono::steady_clock::now()); });
   }
+  if (route->needs_model) remember(call);
   (this->*route->handler)(call);
 }
 
 void Server::Impl::health(const std::shared_ptr<Call>& call) {
   if (ready_ == nullptr || draining_) {
-    return call->fail({.status = 503,
-                       .code = draining_ ? "shutting_down" : "loading",
-                       .message = draining_ ? "the server is shutting down" : "the model is being loaded",
-                       .param = {}});
+    return call->fail(draining_ ? shutting_down() : loading());
   }
   if (!stats().healthy()) {
     return call->fail({.status = 503,
@@ -339,6 +375,7 @@ void Server::Impl::complete(const std::shared_ptr<Call>& call, bool chat) {
       [prepared, call, &served, chat, this] {
         auto& result = **prepared;
         if (const auto* error = std::get_if<ApiError>(&result)) return call->fail(*error);
+        if (is_cut_) return call->fail(shutting_down());
         auto& request = std::get<PreparedRequest>(result);
         ResponseHead head{.id = (chat ? "chatcmpl-" : "cmpl-") + random_hex(32),
                           .created = std::time(nullptr),
@@ -354,9 +391,10 @@ void Server::Impl::embeddings(const std::shared_ptr<Call>& call) {
   const auto prepared = std::make_shared<std::optional<ApiResult<PreparedEmbeddings>>>();
   call->exchange().aside(
       [prepared, call, &served] { *prepared = prepare_embeddings(served.model, call->request().body); },
-      [prepared, call, &served] {
+      [prepared, call, &served, this] {
         auto& result = **prepared;
         if (const auto* error = std::get_if<ApiError>(&result)) return call->fail(*error);
+        if (is_cut_) return call->fail(shutting_down());
         auto& request = std::get<PreparedEmbeddings>(result);
         std::string name = request.request.model.empty() ? served.model.names.front() : request.request.model;
         std::make_shared<Embeddings>(call, served.loop, std::move(request), std::move(name))->start();
@@ -436,9 +474,6 @@ void Server::reload_keys() { impl_->reload_keys(true); }
 EngineLoopStats Server::stats() const { return impl_->stats(); }
 int64_t Server::num_connections() const { return impl_->http().num_connections(); }
 
-bool Server::drain(int64_t timeout_ms) {
-  impl_->begin_drain();
-  return impl_->http().wait_drained(timeout_ms);
-}
+bool Server::drain(int64_t timeout_ms, const std::function<bool()>& hurry) { return impl_->drain(timeout_ms, hurry); }
 
 }  // namespace fathom::serve

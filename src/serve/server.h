@@ -43,8 +43,10 @@ class Server {
   void attach(ServedModel model);
   /// Reads the key file again; an error goes to the log and the old keys stay.
   void reload_keys();
-  /// Takes no new requests and waits for the others; false when they did not end within `timeout_ms`.
-  bool drain(int64_t timeout_ms);
+  /// Takes no new requests (they and /health are answered 503) and waits for the others. When they have not ended
+  /// within `timeout_ms`, or `hurry` is true, they end with the error shutting_down, in a stream as an event; then
+  /// false.
+  bool drain(int64_t timeout_ms, const std::function<bool()>& hurry = {});
   /// Zeros until a model is attached.
   EngineLoopStats stats() const;
   int64_t num_connections() const;

@@ -43,7 +43,7 @@ void Verifier::record(const TokenEvent& event) {
   found->second.logprobs.push_back(event.logprobs->chosen.logprob);
 }
 
-void Verifier::end(int64_t sequence_id) {
+void Verifier::end(int64_t sequence_id, int64_t step) {
   auto node = recording_.extract(sequence_id);
   if (node.empty() || node.mapped().tokens.empty()) return;
   if (pending_.size() >= kMaxPending) {
@@ -53,32 +53,44 @@ void Verifier::end(int64_t sequence_id) {
   Record& record = node.mapped();
   record.request.max_new_tokens = std::ssize(record.tokens);
   record.request.min_new_tokens = std::min(record.request.min_new_tokens, record.request.max_new_tokens);
+  record.ended = step;
   pending_.push_back(std::move(record));
 }
 
-std::optional<Request> Verifier::next() {
-  if (replay_ || pending_.empty()) return std::nullopt;
-  replay_ = std::move(pending_.front());
+Request Verifier::next(int64_t step) {
+  Request request = pending_.front().request;
+  if (is_due(step)) request.priority = 0;
+  return request;
+}
+
+void Verifier::begin_replay(int64_t sequence_id) {
+  replays_[sequence_id] = std::move(pending_.front());
   pending_.pop_front();
-  compared_ = 0;
-  return replay_->request;
+}
+
+void Verifier::drop_next() {
+  ++num_skipped_;
+  pending_.pop_front();
 }
 
 std::optional<std::string> Verifier::compare(const TokenEvent& event) {
+  const auto found = replays_.find(event.sequence_id);
+  if (found == replays_.end()) return std::nullopt;
+  Record& replay = found->second;
   const auto differs = [&](const std::string& was, const std::string& is) {
-    return "token " + std::to_string(compared_) + " of an answer of " + std::to_string(replay_->tokens.size()) +
+    return "token " + std::to_string(replay.compared) + " of an answer of " + std::to_string(replay.tokens.size()) +
            " tokens was " + was + " and is " + is + " when computed again";
   };
   const bool has_token = event.token != TokenEvent::kNoToken && event.logprobs.has_value();
-  if (!has_token || compared_ >= replay_->tokens.size()) return differs("a number", "none");
-  const int32_t token = replay_->tokens[compared_];
-  const double logprob = replay_->logprobs[compared_];
+  if (!has_token || replay.compared >= replay.tokens.size()) return differs("a number", "none");
+  const int32_t token = replay.tokens[replay.compared];
+  const double logprob = replay.logprobs[replay.compared];
   if (event.token != token) return differs(std::to_string(token), std::to_string(event.token));
   if (std::bit_cast<uint64_t>(event.logprobs->chosen.logprob) != std::bit_cast<uint64_t>(logprob)) {
     return differs("of log-probability " + std::to_string(logprob),
                    "of " + std::to_string(event.logprobs->chosen.logprob) + ", in some bits another number,");
   }
-  if (++compared_ == replay_->tokens.size()) ++num_verified_;
+  if (++replay.compared == replay.tokens.size()) ++num_verified_;
   return std::nullopt;
 }
 

@@ -16,19 +16,22 @@ uint64_t hash_of(std::span<const std::byte> bytes) { return XXH3_64bits(bytes.da
 WeightGuard::WeightGuard(const Model& model) {
   ModelWeights views = model.weights;  // of the same memory
   visit_weights(model.config, views, [this](const TensorSpec& spec, Weight& weight, Tensor*) {
-    const Tensor& codes = weight.codes;
-    if (weight.layout != WeightLayout::kRows || codes.is_contiguous()) {
-      add(spec.name, codes.data, code_bytes(weight));
+    if (weight.layout != WeightLayout::kRows) {
+      add(spec.name, weight.codes.data, code_bytes(weight));
     } else {
-      for (int64_t row = 0; row < codes.extent(0); ++row) {
-        const Tensor one = codes.rows(row, 1);
-        add(spec.name, one.data, one.num_bytes());
-      }
+      add_rows(spec.name, weight.codes);
     }
-    if (weight.scales && weight.scales.is_contiguous()) {
-      add(spec.name + " (scales)", weight.scales.data, weight.scales.num_bytes());
-    }
+    if (weight.scales) add_rows(spec.name + " (scales)", weight.scales);
   });
+}
+
+/// A tensor whose rows may have gaps between them.
+void WeightGuard::add_rows(const std::string& name, const Tensor& tensor) {
+  if (tensor.is_contiguous()) return add(name, tensor.data, tensor.num_bytes());
+  for (int64_t row = 0; row < tensor.extent(0); ++row) {
+    const Tensor one = tensor.rows(row, 1);
+    add(name, one.data, one.num_bytes());
+  }
 }
 
 void WeightGuard::add(const std::string& tensor, const void* data, int64_t num_bytes) {

@@ -28,6 +28,7 @@ class WeightGuard {
   /// One number for all of them, as they were.
   uint64_t digest() const;
   int64_t num_bytes() const { return num_bytes_; }
+  int64_t num_pieces() const { return std::ssize(pieces_); }
   int64_t num_passes() const { return num_passes_; }
 
  private:
@@ -37,6 +38,7 @@ class WeightGuard {
     std::span<const std::byte> bytes;
     uint64_t hash;
   };
+  void add_rows(const std::string& name, const Tensor& tensor);
   void add(const std::string& tensor, const void* data, int64_t num_bytes);
 
   std::vector<Piece> pieces_;

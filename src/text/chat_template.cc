@@ -89,6 +89,8 @@ Result<std::string> ChatTemplate::render(const Json& context, const RenderOption
   }
 }
 
+const std::string& ChatTemplate::where() const { return parsed_->where; }
+
 Result<ChatFormat> load_chat_format(const Path& model_dir) {
   const Path config_path = model_dir / "tokenizer_config.json";
   const Path source_path = model_dir / "chat_template.jinja";

@@ -36,6 +36,9 @@ class ChatTemplate {
   /// begin with the source and the line. Safe to call from several threads.
   Result<std::string> render(const Json& context, const RenderOptions& options = {}) const;
 
+  /// The source that errors name.
+  const std::string& where() const;
+
  private:
   struct Parsed;
   explicit ChatTemplate(std::shared_ptr<const Parsed> parsed) : parsed_(std::move(parsed)) {}

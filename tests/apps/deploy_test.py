@@ -77,6 +77,15 @@ class Api(CommandLineCase):
                     if path != "/v1/models/model":
                         self.assertNotEqual(known[0], 404)
 
+    def test_limits_are_those_of_the_program(self):
+        header = (SERVE / "openai_request.h").read_text() + (ROOT / "src" / "engine" / "speculate.h").read_text()
+        constants = {name: int(value) for name, value in re.findall(r"constexpr int64_t (kMax\w+) = (\d+);", header)}
+        table = {name: int(row[-1]) for row in rows(section("api.md", "Limits of a request")) for name in names(row[0])}
+        of = {"prompt": "kMaxChoices", "n": "kMaxChoices", "input": "kMaxInputs", "stop": "kMaxStops", "stop_token_ids": "kMaxStops",
+              "dry_sequence_breakers": "kMaxStops", "logit_bias": "kMaxLogitBias", "top_logprobs": "kMaxTopLogprobs",
+              "logprobs": "kMaxTopLogprobs", "tools": "kMaxTools", "draft_tokens": "kMaxDraft"}
+        self.assertEqual(table, {field: constants[name] for field, name in of.items()})
+
     def test_metrics_are_those_of_the_program(self):
         table = {row[0].strip("`"): row[1] for row in rows(section("api.md", "Metrics"))}
         with server() as running:

@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import pathlib
 import re
 import signal
 import socket
@@ -67,7 +68,7 @@ class Life(CommandLineCase):
             text = "\n".join(running.lines)
             self.assertRegex(text, r"\Alistening on http://127\.0\.0\.1:\d+, loading ")
             self.assertRegex(text, r"\nmodel pet: deepseek_v3, F32 weights, context 512 tokens\n")
-            self.assertRegex(text, r"\ncache \d+ tokens, \d+ full-length requests, FP32\nready on http://127\.0\.0\.1:\d+\Z")
+            self.assertRegex(text, r"\ncache \d+ tokens, \d+ full-length requests, FP32\nhashed 0 MiB of weights\nready on http://127\.0\.0\.1:\d+\Z")
             self.assertEqual(running.ask("GET", "/health")[0], 200)
             models = json.loads(running.ask("GET", "/v1/models")[2])
             self.assertEqual([m["id"] for m in models["data"]], ["pet", "other"])
@@ -152,9 +153,11 @@ class PrefixCacheDirectory(CommandLineCase):
         file.write_bytes(whole)
         with server("--prefix-cache-dir", directory) as running:
             self.assertIn("prefix cache discarded", "\n".join(running.lines))
-            self.assertFalse(file.exists())
             again, cached = self.ask(running)
             self.assertEqual((again, cached), (choices, 0))
+            self.assertEqual(file.read_bytes(), whole, "until there is another one")
+            self.assertIn("prefix cache saved", running.end()[1])
+        self.assertNotEqual(file.read_bytes(), whole)
 
     def test_another_precision_or_dtype_does_not_use_them(self):
         directory = support.fresh_directory()
@@ -163,11 +166,83 @@ class PrefixCacheDirectory(CommandLineCase):
                 with server("--prefix-cache-dir", directory) as running:
                     self.ask(running)
                     self.assertEqual(running.end()[0], 0)
-                with server("--prefix-cache-dir", directory, *flags) as running:
+                with self.unchanged(directory), server("--prefix-cache-dir", directory, *flags) as running:
                     self.assertIn("prefix cache discarded", "\n".join(running.lines))
+                    self.assertIn("not saved: it has no pages", running.end()[1])
+        with server("--prefix-cache-dir", directory) as running:
+            self.assertRegex("\n".join(running.lines), r"prefix cache: [1-9]\d* pages from ", "nothing was lost")
+
+    def test_one_server_at_a_time_has_the_directory(self):
+        directory = support.fresh_directory()
+        with server("--prefix-cache-dir", directory) as running:
+            done = support.run("serve", support.tiny_model(), "--port", 0, "--prefix-cache-dir", directory)
+            self.assertEqual((done.returncode, done.stdout), (2, ""))
+            self.check_error_line(done.stderr, f"--prefix-cache-dir: {directory} is in use by another server")
+            if pathlib.Path("/proc/locks").exists() and f":{directory.stat().st_ino} " in pathlib.Path("/proc/locks").read_text():
+                self.assertIn(f"(process {running.process.pid})", done.stderr)
+            running.process.kill()
+            running.process.wait()
+            with server("--prefix-cache-dir", directory):
+                pass  # a kill leaves no lock
+
+
+class Ends(CommandLineCase):
+    """A stream that is not finished when the server has to end."""
+
+    def stream(self, running):
+        client = socket.create_connection(("127.0.0.1", running.port), timeout=support.TIMEOUT_S)
+        body = json.dumps(CHAT | {"max_tokens": 450, "n": 100, "stream": True}).encode()
+        client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        got = b""
+        while b'"content":"' not in got:
+            got += client.recv(65536)
+        return client
+
+    def rest(self, client):
+        got = b""
+        while True:
+            piece = client.recv(65536)
+            if not piece:
+                return got.decode()
+            got += piece
+
+    def check_told(self, text, out, err, why):
+        self.assertIn('"code":"shutting_down"', text)
+        self.assertRegex(text, r"data: \[DONE\]\n\n\r\n0\r\n\r\n\Z")
+        self.assertIn(f"ended requests that were not finished {why}", out)
+        self.assertEqual(err, "ended 1 unfinished requests with the error shutting_down\n")
+
+    def test_the_drain_timeout_ends_a_stream_with_an_error(self):
+        with server("--drain-timeout", 0, "--max-num-seqs", 2) as running, contextlib.closing(self.stream(running)) as client:
+            support.interrupt(running.process, signal.SIGTERM)
+            text = self.rest(client)
+            out, err = running.process.communicate(timeout=support.TIMEOUT_S)
+            self.assertEqual(running.process.returncode, 0)
+            self.check_told(text, out, err, "after 0 s")
+
+    def test_a_second_signal_does_so_too_and_probes_hear_of_the_first(self):
+        with server("--max-num-seqs", 2) as running, contextlib.closing(self.stream(running)) as client:
+            support.interrupt(running.process, signal.SIGTERM)
+
+            def ends():
+                status, _, body = running.ask("GET", "/health")
+                return status == 503 and "shutting_down" in body
+            support.wait_until(ends, "the drain")
+            running.process.send_signal(signal.SIGTERM)
+            text = self.rest(client)
+            out, err = running.process.communicate(timeout=support.TIMEOUT_S)
+            self.assertEqual(running.process.returncode, 0)
+            self.check_told(text, out, err, "at the second signal")
 
 
 class Verification(CommandLineCase):
+    def test_weights_are_hashed_and_checked_again(self):
+        with server("--weight-check-interval", 1) as running:
+            support.wait_until(lambda: running.metric("fathom_weight_passes_total") >= 2, "two passes")
+            self.assertEqual(running.metric("fathom_weight_damages_total"), 0)
+        with server("--weight-check-interval", 0) as running:
+            self.assertNotIn("hashed", "\n".join(running.lines))
+
     def test_every_answer_is_computed_again(self):
         with server("--verify", "100%") as running:
             for _ in range(3):
@@ -194,11 +269,48 @@ class Flags(CommandLineCase):
             self.assertNotIn("vllm:", running.ask("GET", "/metrics")[2])
 
     def test_the_names_of_other_servers_work(self):
-        for flags in (("--max-model-len", 256, "--max-num-seqs", 4), ("-c", 256, "-np", 4),
+        for flags in (("--max-model-len=0.256k", "--max-num-seqs", 4), ("-c", 256, "-np", 4),
                       ("--context-length", 256, "--max-running-requests", 4), ("--ctx-size", 256, "--parallel", 4)):
             with self.subTest(flags=flags), server(*flags, "--alias", "x") as running:
                 self.assertIn("context 256 tokens", running.lines[1])
                 self.assertEqual(running.lines[2], "cache 1024 tokens, 4 full-length requests, FP32")
+
+    def test_flags_of_others_without_effect_are_told(self):
+        config = '{"method": "ngram", "num_speculative_tokens": 3}'
+        with server("-ngl", 99, "--no-mmap", "--mlock", "-ub", 512, "-fa", "on", "-cb", "--dtype", "float32", "--trust-remote-code",
+                    "--tensor-parallel-size", 1, "--swap-space=4", "--disable-log-requests", "-ctk", "auto", "-ctv", "auto",
+                    "--speculative-config", config) as running:
+            self.assertEqual(running.lines[0], "without effect here: -ngl 99, --no-mmap, --mlock, -ub 512, -fa on, -cb, "
+                             "--trust-remote-code, --tensor-parallel-size 1, --swap-space 4, --disable-log-requests")
+            running.ask("POST", "/v1/completions", {"prompt": [1, 2, 3, 1, 2, 3, 1, 2], "max_tokens": 30, "ignore_eos": True})
+            self.assertGreater(running.metric("fathom_draft_tokens_total"), 0, "by --speculative-config")
+
+    def test_flags_of_others_that_cannot_be_had_are_refused_by_name(self):
+        model = support.tiny_model()
+        for flags, needles in ((("--tensor-parallel-size", 2), ["--tensor-parallel-size 2", "accepted: 1"]), (("-tp=4",), ["-tp 4"]),
+                               (("--dtype", "float16"), ["--dtype float16", "bfloat16"]), (("-ctk", "q8_0"), ["-ctk q8_0", "fp8"]),
+                               (("-ctk", "bf16", "-ctv", "fp8"), ["-ctv fp8"]), (("-xyz", 3), ["no flag -xyz"]), (("-ub",), ["-ub needs"]),
+                               (("--speculative-config", '{"method": "medusa"}'), ["--speculative-config", '"ngram"']),
+                               (("--speculative-config", "{"), ["--speculative-config"]), (("--max-model-len", "many"), ["many"]),
+                               (("--device", "cuda"), ["--device cuda", "cpu"]), (("--no-cont-batching",), ["--no-cont-batching"])):
+            with self.subTest(flags=flags):
+                self.refused("serve", model, "--port", 0, *flags, needles=needles)
+        self.refused("serve", "-hf", "nobody/none", "--port", 0, needles=["nobody/none"])
+
+    def test_wrong_values_are_known_before_it_listens(self):
+        model = support.tiny_model()
+        for flag, value in (("--kv-cache-dtype", "int3"), ("--precision", "f64"), ("--quant", "int9"), ("--mla", "no"), ("--speculate", "x")):
+            done = support.run("serve", model, "--port", 0, flag, value)
+            self.assertEqual((done.returncode, done.stdout), (2, ""), flag)
+            self.check_error_line(done.stderr, flag)
+
+    def test_priorities_above_the_usual_are_for_those_who_are_let(self):
+        body = {"prompt": "a", "max_tokens": 1, "priority": -3}
+        with server() as running:
+            status, _, answer = running.ask("POST", "/v1/completions", body)
+            self.assertEqual((status, json.loads(answer)["error"]["param"]), (400, "priority"))
+        with server("--min-client-priority", -3) as running:
+            self.assertEqual(running.ask("POST", "/v1/completions", body)[0], 200)
 
     def test_cache_tokens_are_as_given(self):
         with server("--cache-tokens", 640) as running:

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { generateText, streamText } from "ai";
+import { embedMany, generateText, streamText } from "ai";
 import OpenAI from "openai";
 import { eventually, startServer } from "./server.mjs";
 
@@ -142,6 +142,16 @@ test("ai: errors carry status and message, and a stream can be aborted", async (
     assert.equal(error.name, "AbortError");
   }
   await eventually(async () => (await metric("fathom_sequences_running")) === 0, "no sequence");
+});
+
+test("ai: embedMany sends 2048 values in one request", async () => {
+  const values = Array.from({ length: 2048 }, (_, i) => `value ${i % 50}`);
+  const before = await metric('fathom_http_responses_total{route="/v1/embeddings",status="200"}') || 0;
+  const { embeddings } = await embedMany({ model: provider.textEmbeddingModel("demo"), values, maxRetries: 0 });
+  assert.equal(embeddings.length, 2048);
+  assert.deepEqual(embeddings[7], embeddings[57]);
+  assert.notDeepEqual(embeddings[7], embeddings[8]);
+  assert.equal(await metric('fathom_http_responses_total{route="/v1/embeddings",status="200"}'), before + 1);
 });
 
 test("openai: log-probabilities of a chat and of a text with echo", async () => {

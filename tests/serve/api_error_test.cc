@@ -18,6 +18,7 @@ TEST(ApiError, TypesFollowTheStatus) {
   EXPECT_EQ(error_type(400), "invalid_request_error");
   EXPECT_EQ(error_type(401), "authentication_error");
   EXPECT_EQ(error_type(404), "not_found_error");
+  EXPECT_EQ(error_type(405), "invalid_request_error");
   EXPECT_EQ(error_type(413), "invalid_request_error");
   EXPECT_EQ(error_type(429), "rate_limit_error");
   EXPECT_EQ(error_type(500), "server_error");

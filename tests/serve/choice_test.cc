@@ -11,8 +11,8 @@ class ChoiceTest : public ::testing::Test {
  protected:
   Choice choice(const std::vector<std::string>& stops, std::string_view prompt = "",
                 ToolFormat tools = ToolFormat::kNone) const {
-    return Choice(tokenizer_, stops, ReasoningSplitter(ReasoningFormat::kAuto, prompt), ToolCallParser(tools, "", 10),
-                  SpecialTokens::kSkip);
+    return Choice(tokenizer_, StopScanner(stops), ReasoningSplitter(ReasoningFormat::kAuto, prompt),
+                  ToolCallParser(tools, "", 10), SpecialTokens::kSkip);
   }
   /// Pushes bytes as tokens until the choice has stopped.
   static ChoiceText run(Choice& choice, std::string_view bytes) {

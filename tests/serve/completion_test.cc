@@ -89,13 +89,43 @@ TEST_F(CompletionTest, SaysThatAModelCannotChat) {
   EXPECT_EQ(bad(R"({"messages":[{"role":"user","content":"Hi"}]})", true).code, "chat_not_supported");
 }
 
-TEST_F(CompletionTest, AFullQueueIsToldAtOnce) {
+TEST_F(CompletionTest, SaysWhichTextOrNumberIsTooMuch) {
+  const ApiError full = bad("{\"prompt\":\"" + std::string(static_cast<size_t>(kContext) - 1, 'a') + "\"}", false);
+  EXPECT_EQ(full.param, "prompt");
+  EXPECT_NE(full.message.find("an answer needs 1; shorten the prompt"), std::string::npos) << full.message;
+  const ApiError many = bad(R"({"prompt":"a","max_tokens":500000})", false);
+  EXPECT_NE(many.message.find("max_tokens up to " + std::to_string(kContext - 2)), std::string::npos) << many.message;
+}
+
+TEST_F(CompletionTest, ATemplatesErrorNamesTheMessageAndNoFile) {
+  auto parsed =
+      ChatTemplate::parse("{% for m in messages %}{{ m.content + m.number }}{% endfor %}", "/secret/dir/t.jinja");
+  ASSERT_TRUE(parsed);
+  const ChatFormat format{*parsed, "", ""};
+  served_.chat_format = &format;
+  const ApiError error =
+      bad(R"({"messages":[{"role":"a","content":"x","number":"1"},{"role":"b","content":"y"}]})", true);
+  EXPECT_EQ(error.param, "messages[1]");
+  EXPECT_EQ(error.message.find("secret"), std::string::npos) << error.message;
+  EXPECT_NE(error.message.find("messages[1]: line 1: "), std::string::npos) << error.message;
+}
+
+TEST_F(CompletionTest, ClientsLowerTheirPriorityButDoNotRaiseIt) {
+  EXPECT_EQ(good(R"({"prompt":"a","priority":7})", false).engine.priority, -7);
+  EXPECT_EQ(bad(R"({"prompt":"a","priority":-1})", false).param, "priority");
+  served_.least_priority = -5;
+  EXPECT_EQ(good(R"({"prompt":"a","priority":-5})", false).engine.priority, 5);
+  EXPECT_EQ(bad(R"({"prompt":"a","priority":-6})", false).param, "priority");
+}
+
+TEST_F(CompletionTest, MoreThanTheQueueEverTakesIsNoMatterOfTrying) {
   EngineLoop loop(*engine_, {.max_running = 1, .max_waiting = 2});
   Metrics metrics;
   const auto exchange = std::make_shared<FakeExchange>();
   const auto call = std::make_shared<Call>(exchange, "r", "id", HttpHeaders{}, metrics, nullptr);
   std::make_shared<Completion>(call, served_, loop, good(R"({"prompt":"a","n":3})", false), ResponseHead{})->start();
-  EXPECT_EQ(exchange->answer.status, 429);
+  EXPECT_EQ(exchange->answer.status, 400);
+  EXPECT_NE(exchange->answer.body.find("up to 2"), std::string::npos) << exchange->answer.body;
 }
 
 }  // namespace

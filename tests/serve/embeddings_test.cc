@@ -66,6 +66,23 @@ TEST_F(EmbeddingsTest, Base64HoldsTheSameBits) {
   EXPECT_EQ(json.find("data")->items()[0].find("embedding")->as_string(), base64_of(as_floats));
 }
 
+TEST_F(EmbeddingsTest, TakesAsManyInputsAsOpenAIsClientsSend) {
+  options_.engine = {.max_running = 64, .max_waiting = 8};  // less than the inputs
+  start();
+  const auto inputs = [](int64_t count) {
+    std::string list;
+    for (int64_t i = 0; i < count; ++i) list += (i > 0 ? ",[" : "[") + std::to_string(i % 97) + "]";
+    return "{\"input\":[" + list + "]}";
+  };
+  const Response response = embed(inputs(kMaxInputs));
+  ASSERT_EQ(response.status, 200) << response.body.substr(0, 300);
+  const Json json = response.json();
+  ASSERT_EQ(std::ssize(json.find("data")->items()), kMaxInputs);
+  EXPECT_EQ(numbers(json, 96), numbers(json, 97 + 96)) << "in the order of the inputs";
+  EXPECT_NE(numbers(json, 96), numbers(json, 95));
+  EXPECT_EQ(embed(inputs(kMaxInputs + 1)).status, 400);
+}
+
 TEST_F(EmbeddingsTest, RefusesByName) {
   start();
   const std::vector<std::pair<std::string, std::string>> cases = {

@@ -2,6 +2,7 @@
 // that ends one sequence only.
 #include "serve/engine_loop.h"
 
+#include <bit>
 #include <limits>
 
 #include "serve_fixture.h"
@@ -96,6 +97,68 @@ TEST_F(EngineLoopTest, GivesTheEnginesAnswersWhateverRunsBeside) {
     EXPECT_EQ(heard[i]->finish(), FinishReason::kMaxTokens);
   }
   EXPECT_TRUE(eventually([&] { return l.stats().pages_in_use == 0 && l.stats().running == 0; }));
+}
+
+/// Tokens and the bits of their log-probabilities.
+using Bits = std::vector<std::pair<int32_t, uint64_t>>;
+
+/// The contract of DESIGN.md, in one batch: prefixes found or not, greedy and sampled, with guesses and without.
+TEST_F(EngineLoopTest, ABatchOf32GivesEveryoneTheBitsThatItGetsAlone) {
+  constexpr uint64_t kBatch = 32;
+  constexpr int64_t kTokens = 24;
+  const std::vector<int32_t> shared = random_tokens(130, 257, 99);  // two full pages
+  const auto request = [&](uint64_t i) {
+    Request r{.prompt = i % 2 == 0 ? shared : std::vector<int32_t>{},
+              .sampling = {.temperature = i % 3 == 0 ? 0.0 : 0.9, .seed = i},
+              .max_new_tokens = kTokens,
+              .num_logprobs = 0};
+    const auto own = random_tokens(5 + static_cast<int64_t>(i), 257, i);
+    r.prompt.insert(r.prompt.end(), own.begin(), own.end());
+    if (i % 3 == 0) r.speculation = {.kind = SpeculationKind::kLookup, .num_draft = 3};  // greedy ones
+    return r;
+  };
+  std::vector<Bits> alone(kBatch);
+  for (uint64_t i = 0; i < kBatch; ++i) {
+    Engine engine(*model_, *kernels_, engine_options_);
+    Request plain = request(i);
+    plain.speculation = {};
+    ASSERT_TRUE(engine.submit(plain));
+    while (engine.has_work()) {
+      const auto events = engine.step();
+      for (const TokenEvent& event : *events) {
+        alone[i].emplace_back(event.token, std::bit_cast<uint64_t>(event.logprobs->chosen.logprob));
+      }
+    }
+  }
+  struct Heard32 {
+    std::mutex mutex;
+    std::vector<Bits> bits{kBatch};
+    size_t num_ended = 0;
+  };
+  const auto heard = std::make_shared<Heard32>();
+  std::vector<GenerationJob> jobs;
+  for (uint64_t i = 0; i < kBatch; ++i) {
+    jobs.push_back({.request = request(i), .sink = [heard, i](const GenerationEvent& event) {
+                      const std::lock_guard lock(heard->mutex);
+                      heard->bits[i].emplace_back(event.token, std::bit_cast<uint64_t>(event.logprobs->chosen.logprob));
+                      heard->num_ended += event.ends() ? 1 : 0;
+                    }});
+  }
+  EngineLoop& l = loop();
+  ASSERT_TRUE(l.submit(std::move(jobs)));
+  ASSERT_TRUE(eventually([&] {
+    const std::lock_guard lock(heard->mutex);
+    return heard->num_ended == kBatch;
+  }));
+  for (uint64_t i = 0; i < kBatch; ++i) {
+    EXPECT_EQ(alone[i].size(), static_cast<size_t>(kTokens));
+    EXPECT_EQ(heard->bits[i], alone[i]) << i;
+  }
+  EXPECT_TRUE(eventually([&] { return l.stats().running == 0; }));
+  const EngineLoopStats stats = l.stats();
+  EXPECT_LT(stats.steps, 3 * kTokens) << "they were in the steps together";
+  EXPECT_EQ(stats.prefix_hit_tokens, 15 * 128) << "of the sixteen with the prefix one computed it";
+  EXPECT_GT(stats.speculation.proposed, 0);
 }
 
 TEST_F(EngineLoopTest, QueuesAllJobsOrNone) {

@@ -45,6 +45,22 @@ TEST(Fields, KeepsTheFirstErrorWithItsName) {
   EXPECT_FALSE(integer);
 }
 
+TEST(Fields, AWholeNumberMayHaveAPoint) {
+  const Json body = json(R"({"a":2.0,"b":-3e0,"c":1e300,"d":2.0})");
+  Fields fields(body);
+  std::optional<int64_t> integer;
+  fields.integer("a", integer, 0, 5);
+  EXPECT_EQ(integer, 2);
+  fields.integer("b", integer, -5, 5);
+  EXPECT_EQ(integer, -3);
+  EXPECT_FALSE(fields.error());
+  fields.integer("c", integer, 0, INT64_MAX);
+  EXPECT_EQ(fields.error()->param, "c") << "no integer of 64 bits";
+  Fields again(body);
+  again.integer("d", integer, 0, 1);
+  EXPECT_EQ(again.error()->param, "d") << "out of range as any other";
+}
+
 TEST(Fields, BothEndsOfARangeCount) {
   const Json body = json(R"({"low":0,"high":2,"above":2.0000001})");
   Fields fields(body);

@@ -311,13 +311,20 @@ TEST_F(HttpTest, DrainingFinishesAnswersAndTakesNothingNew) {
   server_->drain();
   EXPECT_TRUE(idle.ends());
   EXPECT_FALSE(server_->wait_drained(1)) << "an answer is still missing";
-  EXPECT_FALSE(Client(server_->port()).connected());
+  {
+    Client probe(server_->port()), silent(server_->port());
+    const Response late = probe.ask("POST", "/echo", "y");
+    EXPECT_EQ(late.body, "y") << "who asks now hears something, once";
+    EXPECT_EQ(late.headers.at("connection"), "close");
+    EXPECT_TRUE(silent.connected());
+  }
   release();
   const Response response = busy.response();
   EXPECT_EQ(response.body, "released");
   EXPECT_EQ(response.headers.at("connection"), "close");
   busy.close();
-  EXPECT_TRUE(server_->wait_drained(60'000));
+  Client silent(server_->port());
+  EXPECT_TRUE(server_->wait_drained(60'000)) << "which does not wait for later ones";
 }
 
 TEST_F(HttpTest, StopsInTheMiddleOfAnswers) {

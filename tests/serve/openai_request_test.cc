@@ -69,9 +69,35 @@ TEST(ChatRequest, ReadsEveryParameter) {
 
 TEST(ChatRequest, KnowsOtherWaysToSayThings) {
   EXPECT_EQ(good(chat(R"(,"max_completion_tokens":9)")).max_tokens, 9);
+  EXPECT_EQ(good(chat(R"(,"n_predict":9)")).max_tokens, 9);
+  EXPECT_FALSE(good(chat(R"(,"n_predict":-1)")).max_tokens);
+  EXPECT_EQ(good(chat(R"(,"n_predict":9,"max_tokens":8)")).max_tokens, 8);
+  EXPECT_EQ(good(chat(R"(,"repeat_penalty":1.5)")).repetition_penalty, 1.5);
+  EXPECT_TRUE(good(chat(R"(,"include_stop_str_in_output":true)")).include_stop);
   EXPECT_EQ(good(chat(R"(,"stop":"x")")).stop, std::vector<std::string>{"x"});
   EXPECT_EQ(good(chat(R"(,"top_k":-1)")).top_k, 0);
   EXPECT_FALSE(good(chat(R"(,"temperature":null,"stop":null,"max_tokens":null,"tools":null)")).temperature);
+}
+
+TEST(ChatRequest, WhatWouldChangeTheAnswerIsRefusedByName) {
+  for (const auto& [param, value] : std::vector<std::pair<std::string, std::string>>{{"allowed_token_ids", "[1]"},
+                                                                                     {"truncate_prompt_tokens", "5"},
+                                                                                     {"regex", "\"a\""},
+                                                                                     {"ebnf", "\"a\""},
+                                                                                     {"chat_template", "\"{{x}}\""},
+                                                                                     {"add_generation_prompt", "false"},
+                                                                                     {"skip_special_tokens", "false"},
+                                                                                     {"no_repeat_ngram_size", "2"},
+                                                                                     {"mirostat", "2"},
+                                                                                     {"xtc_probability", "0.5"},
+                                                                                     {"n_predict", "0"},
+                                                                                     {"n_predict", "-2"}}) {
+    const auto result = chat(",\"" + param + "\":" + value);
+    const auto* error = std::get_if<ApiError>(&result);
+    ASSERT_NE(error, nullptr) << param;
+    EXPECT_EQ(error->param, param);
+  }
+  good(chat(R"(,"add_generation_prompt":true,"skip_special_tokens":true,"mirostat":0)"));
 }
 
 TEST(ChatRequest, MessagesBecomeWhatTemplatesRead) {
@@ -115,7 +141,7 @@ TEST(GenerationRequest, RefusesWhatIsOutOfRange) {
       {"repetition_penalty", "1e9"},
       {"n", "0"},
       {"n", "129"},
-      {"n", "1.0"},
+      {"n", "1.5"},
       {"max_tokens", "0"},
       {"max_tokens", "-5"},
       {"max_tokens", "1e99"},
@@ -146,7 +172,7 @@ TEST(GenerationRequest, RefusesWhatIsOutOfRange) {
       {"logit_bias", R"({"5":101})"},
       {"logit_bias", R"({"5":"1"})"},
       {"min_tokens", "-1"},
-      {"min_tokens", "1e9"},
+      {"min_tokens", "1e10"},
       {"ignore_eos", "1"},
       {"stop_token_ids", "7"},
       {"stop_token_ids", "[-1]"},

@@ -67,7 +67,8 @@ class ServeFixture : public ::testing::Test {
             .max_model_len = kContext,
             .names = {"tiny", "other-name"},
             .tools = tools_,
-            .weights = guard_.get()};
+            .weights = guard_.get(),
+            .weight_pause_ms = weight_pause_ms_};
   }
   void start(bool attach = true) {
     auto started = serve::Server::start(options_);
@@ -95,6 +96,7 @@ class ServeFixture : public ::testing::Test {
   std::unique_ptr<ChatFormat> format_;
   EngineOptions engine_options_;
   std::unique_ptr<serve::WeightGuard> guard_;
+  int64_t weight_pause_ms_ = 600'000;
   serve::ToolFormat tools_ = serve::ToolFormat::kNone;
   SpeculationParams speculation_;  // of requests that do not say otherwise
   std::unique_ptr<Engine> engine_;

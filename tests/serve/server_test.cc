@@ -1,6 +1,7 @@
 // The server over real sockets: the routes of OpenAI's API, streams, keys, limits, and clients that misbehave.
 #include "serve/server.h"
 
+#include <atomic>
 #include <cmath>
 #include <limits>
 
@@ -375,16 +376,82 @@ TEST_F(ServerTest, DrainsWhatIsInProgress) {
   EXPECT_EQ(streamed(response).size(), 300u);
   client.close();
   drain.join();
-  EXPECT_FALSE(Client(port()).connected());
+  EXPECT_FALSE(Client(port()).connected()) << "the end of draining is the end of listening";
 }
 
-TEST_F(ServerTest, DrainingHasAnEnd) {
+TEST_F(ServerTest, AProbeHearsThatTheServerDrains) {
   start();
   Client client(port());
   client.request("POST", "/v1/chat/completions", chat(R"(,"stream":true)"));
   ASSERT_TRUE(client.read_until("\"content\":\""));
-  EXPECT_FALSE(server_->drain(1));
+  std::atomic<bool> hurry{false};
+  std::thread drain([&] { EXPECT_FALSE(server_->drain(60'000, [&] { return hurry.load(); })); });
+  Response probe;
+  ASSERT_TRUE(eventually([&] { return (probe = ask("GET", "/health")).status == 503; }));
+  EXPECT_EQ(probe.error_code(), "shutting_down");
+  EXPECT_EQ(probe.headers.at("connection"), "close");
+  const Response refused = ask("POST", "/v1/chat/completions", chat(""));
+  EXPECT_EQ(refused.error_code(), "shutting_down");
+  EXPECT_EQ(refused.headers.at("connection"), "close");
+  EXPECT_EQ(metric("fathom_ready"), 0);
+  hurry = true;  // as a second signal
+  drain.join();
+}
+
+TEST_F(ServerTest, WhatDoesNotEndInTimeIsToldSo) {
+  std::mutex mutex;
+  std::string lines;
+  options_.log = [&](const std::string& line) {
+    const std::lock_guard lock(mutex);
+    lines += line + "\n";
+  };
+  start();
+  Client stream(port()), whole(port());
+  stream.request("POST", "/v1/chat/completions", chat(R"(,"stream":true,"n":2)"));
+  whole.request("POST", "/v1/chat/completions", chat(""));
+  ASSERT_TRUE(stream.read_until("\"content\":\""));
+  ASSERT_TRUE(eventually([&] { return server_->stats().running == 3; }));
+  std::thread drain([&] { EXPECT_FALSE(server_->drain(1)); });
+  const auto events = stream.response().events();
+  ASSERT_GE(events.size(), 4u);
+  EXPECT_NE(events[events.size() - 4].find("\"shutting_down\""), std::string::npos) << events[events.size() - 4];
+  EXPECT_NE(events[events.size() - 2].find("\"finish_reason\":\"error\""), std::string::npos);
+  EXPECT_EQ(events.back(), "[DONE]");
+  const Response failed = whole.response();
+  EXPECT_EQ(failed.status, 503);
+  EXPECT_EQ(failed.error_code(), "shutting_down");
+  EXPECT_EQ(failed.headers.at("connection"), "close");
+  drain.join();
+  EXPECT_TRUE(eventually([&] { return is_quiet(); }));
   server_.reset();
+  EXPECT_EQ(lines, "ended 2 unfinished requests with the error shutting_down\n");
+}
+
+TEST_F(ServerTest, LogprobsEndWithTheText) {
+  start();
+  const std::string asked = R"({"prompt":"Hi","max_tokens":40,"logprobs":1)";
+  const std::string whole = text(ask("POST", "/v1/completions", asked + "}").json());
+  const std::string stop = whole.substr(10, 3), shown = whole.substr(0, whole.find(stop));
+  const auto joined = [](const Json& choice) {
+    std::string all;
+    for (const Json& token : choice.find("logprobs")->find("tokens")->items()) all += token.as_string();
+    return all;
+  };
+  const Json stopped = ask("POST", "/v1/completions", asked + R"(,"stop":")" + stop + "\"}").json();
+  EXPECT_EQ(text(stopped), shown);
+  EXPECT_EQ(joined(choice(stopped)), shown);
+  std::string pieces;
+  for (const std::string& event :
+       ask("POST", "/v1/completions", asked + R"(,"stream":true,"stop":")" + stop + "\"}").events()) {
+    if (event == "[DONE]") continue;
+    const Json chunk = *Json::parse(event, "event");
+    if (!choice(chunk).find("logprobs")->is_null()) pieces += joined(choice(chunk));
+  }
+  EXPECT_EQ(pieces, shown);
+  const Json included =
+      ask("POST", "/v1/completions", asked + R"(,"include_stop_str_in_output":true,"stop":")" + stop + "\"}").json();
+  EXPECT_EQ(text(included), shown + stop);
+  EXPECT_EQ(joined(choice(included)), shown + stop);
 }
 
 TEST_F(ServerTest, ManyClientsGetTheAnswersThatTheyGetAlone) {

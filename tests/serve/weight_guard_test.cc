@@ -1,6 +1,8 @@
 // Weights that change in memory are found, wherever it is.
 #include "serve/weight_guard.h"
 
+#include <utility>
+
 #include "serve_fixture.h"
 
 namespace fathom::serve {
@@ -37,6 +39,22 @@ TEST_F(WeightGuardTest, FindsOneBitInEveryTensor) {
   });
   EXPECT_GT(num_tensors, 10);
   EXPECT_TRUE(pass(guard).empty());
+}
+
+TEST_F(WeightGuardTest, FindsScalesWithGapsBetweenTheirRows) {
+  std::vector<float> memory(4 * 8, 1.0f);
+  Tensor scales = Tensor::contiguous(memory.data(), DType::kF32, {4, 8});
+  bool is_set = false;
+  visit_weights(model_->config, model_->weights, [&](const TensorSpec&, Weight& value, Tensor*) {
+    if (!std::exchange(is_set, true)) value.scales = scales.slice(1, 0, 5);
+  });
+  WeightGuard guard(*model_);
+  memory[8 + 6] = 2;  // a gap
+  EXPECT_TRUE(pass(guard).empty());
+  memory[8 + 4] = 2;
+  const auto found = pass(guard);
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_NE(found[0].find("(scales)"), std::string::npos) << found[0];
 }
 
 }  // namespace

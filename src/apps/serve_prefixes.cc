@@ -1,0 +1,76 @@
+#include "apps/serve_prefixes.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <fstream>
+#include <sstream>
+#include <system_error>
+#include <utility>
+
+namespace fathom::apps {
+namespace {
+
+/// Who has locked the file of that descriptor: " (process 123)", or nothing where the system does not tell.
+std::string holder_of(int descriptor) {
+  struct stat status {};
+  if (::fstat(descriptor, &status) != 0) return {};
+  const std::string inode = ":" + std::to_string(status.st_ino);
+  std::ifstream locks("/proc/locks");
+  for (std::string line; std::getline(locks, line);) {
+    std::istringstream words(line);
+    std::string number, kind, mode, access, pid, file;
+    words >> number >> kind >> mode >> access >> pid >> file;
+    if (kind == "FLOCK" && file.ends_with(inode) && pid != "0") return " (process " + pid + ")";
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<PrefixDirectory> PrefixDirectory::open(const std::string& directory) {
+  const std::string name = "--prefix-cache-dir: " + directory;
+  std::error_code failed;
+  std::filesystem::create_directories(directory, failed);
+  if (failed) return io_error(name + ": " + failed.message());
+  // Now, and not when everything is lost that was to be kept.
+  if (::access(directory.c_str(), W_OK | X_OK) != 0) {
+    return io_error(name + " cannot be written: " + std::generic_category().message(errno) +
+                    "; give a directory of this user's");
+  }
+  const int lock = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (lock < 0) return io_error(name + ": " + std::generic_category().message(errno));
+  // A file system that knows no locks is taken as it is: AtomicFile still never shows half a file.
+  if (::flock(lock, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+    const std::string holder = holder_of(lock);
+    ::close(lock);
+    return io_error(name + " is in use by another server" + holder + "; give each server a directory of its own");
+  }
+  return PrefixDirectory(Path(directory) / "prefix-cache.bin", lock);
+}
+
+PrefixDirectory::PrefixDirectory(PrefixDirectory&& other) noexcept
+    : file_(std::move(other.file_)), lock_(std::exchange(other.lock_, -1)) {}
+
+PrefixDirectory::~PrefixDirectory() {
+  if (lock_ >= 0) ::close(lock_);
+}
+
+std::string PrefixDirectory::load(Engine& engine, uint64_t identity) const {
+  const auto loaded = engine.load_prefixes(file_, identity);
+  if (loaded) return "prefix cache: " + std::to_string(*loaded) + " pages from " + file_.string();
+  if (loaded.error().code == ErrorCode::kNotFound) return "prefix cache: will be saved to " + file_.string();
+  return "prefix cache discarded: " + loaded.error().text + "; the file stays until another one is saved";
+}
+
+std::string PrefixDirectory::save(const Engine& engine, uint64_t identity) const {
+  if (engine.stats().prefix_pages == 0) return "prefix cache not saved: it has no pages";
+  const auto saved = engine.save_prefixes(file_, identity);
+  if (!saved) return "prefix cache not saved: " + saved.error().text;
+  return "prefix cache saved to " + file_.string();
+}
+
+}  // namespace fathom::apps
