@@ -43,18 +43,6 @@ bool is_typed(const CLI::Option* option) {
 }
 
 class CommandLine {
-  /// "nan" is below no bound and above none, so no range would refuse it.
-  static void refuse_not_numbers(CLI::App& app) {
-    const auto is_nan = [](const std::string& text) {
-      return std::isnan(std::strtod(text.c_str(), nullptr)) ? "\"" + text.substr(0, 100) + "\" is not a number"
-                                                            : std::string();
-    };
-    for (CLI::Option* option : app.get_options({})) {
-      if (option->get_type_name().starts_with("FLOAT")) option->check(CLI::Validator(is_nan, "", ""));
-    }
-    for (CLI::App* verb : app.get_subcommands(std::function<bool(CLI::App*)>())) refuse_not_numbers(*verb);
-  }
-
  public:
   CommandLine() {
     app_.require_subcommand(1);

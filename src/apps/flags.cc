@@ -2,6 +2,8 @@
 
 #include <CLI/CLI.hpp>
 #include <charconv>
+#include <cmath>
+#include <cstdlib>
 
 #include "apps/verbs.h"
 #include "serve/load_plan.h"
@@ -256,6 +258,17 @@ void add_bench_serve_flags(CLI::App& app, BenchServeOptions& options) {
   add_integer<int64_t>(app, "--max-num-seqs", o->compute.num_sequences, 1, 1 << 20,
                        "sequences that the served MODEL computes at the same time")
       ->group("Computing");
+}
+
+void refuse_not_numbers(CLI::App& app) {
+  const auto is_nan = [](const std::string& text) {
+    return std::isnan(std::strtod(text.c_str(), nullptr)) ? "\"" + text.substr(0, 100) + "\" is not a number"
+                                                          : std::string();
+  };
+  for (CLI::Option* option : app.get_options({})) {
+    if (option->get_type_name().starts_with("FLOAT")) option->check(CLI::Validator(is_nan, "", ""));
+  }
+  for (CLI::App* verb : app.get_subcommands(std::function<bool(CLI::App*)>())) refuse_not_numbers(*verb);
 }
 
 }  // namespace fathom::apps

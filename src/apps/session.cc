@@ -162,6 +162,7 @@ void Session::make_engine(const ComputeOptions& options, Precision precision) {
   engine.precision = precision;
   engine.generation = options.mla == "naive" ? GenerationForm::kNaive : GenerationForm::kAbsorbed;
   engine.prompt_chunk = options.prompt_chunk;
+  engine.max_running = std::max(engine.max_running, options.num_sequences);
   engine.max_cache_tokens = cache_tokens_;
   engine.cache_dtype = cache_dtype_;
   engine.mtp_drafts = speculation_.kind == SpeculationKind::kMtp;
