@@ -323,8 +323,6 @@ class CommandLine {
         app_, "plan", "what a model needs of a machine and a network, with formulas and sources", plan,
         "fathom plan models/demo --hardware h200 --set serving.gpus=4\n"
         "  fathom plan models/demo --hardware this\n"
-        "  fathom plan deepseek-ai/DeepSeek-V3 --hardware h800 --search training --gpus 2048"
-        " --set search.batch=15360 --set search.utilisation=0.5\n"
         "  fathom plan --set fabric.kind=mpft --set fabric.endpoints=2048\n"
         "  fathom plan --timeline --set training.pipeline=4 --set training.schedule=dualpipe"
         " --set training.micro_batches=10\n"

@@ -78,7 +78,7 @@ Result<std::vector<FigureGroup>> plan_this_machine(const std::string& name, cons
   const int64_t token_bytes = kv_cache_bytes_per_token(c, cache_dtype);
   const int64_t cache = pages_for(context) * LatentPages::kPageTokens * token_bytes;
   const int64_t scratch = working_bytes(c, ComputeOptions{}.prompt_chunk);
-  const int64_t loading = program + bytes.in_memory + bytes.largest;
+  const int64_t loading = program + bytes.in_memory + bytes.embedding + bytes.largest;
   const int64_t full = program + bytes.in_memory + bytes.embedding + std::max(bytes.largest, cache + scratch);
   const Machine machine = inspect_machine();
   const MachineLimits limits = measure_limits(compute->kernels->name(), *compute->pool);
@@ -109,8 +109,9 @@ Result<std::vector<FigureGroup>> plan_this_machine(const std::string& name, cons
   add("weights", as_double(bytes.in_memory) * kGB, "GB", "packed; without the embedding, which stays in the file",
       packed);
   add("largest matrix, while it is packed", as_double(bytes.largest) * kGB, "GB", "as stored", packed);
+  add("embedding", as_double(bytes.embedding) * kGB, "GB", "pages of the file: of a large one those that are read",
+      packed);
   add("peak of loading", as_double(loading) * kGB, "GB", "their sum", packed);
-  add("embedding, as its rows are used", as_double(bytes.embedding) * kGB, "GB", "at most", packed);
   add("cache of the context", as_double(cache) * kGB, "GB",
       std::to_string(context) + " tokens * " + std::to_string(token_bytes) + " B", "settings");
   add("scratch of a prompt's chunk", as_double(scratch) * kGB, "GB",

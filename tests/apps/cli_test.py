@@ -92,7 +92,7 @@ class Refusals(CommandLineCase):
         for given, meant in (("--prot", "--port"), ("--max-num-seq=4", "--max-num-seqs"), ("--apikey", "--api-key")):
             with self.subTest(given=given):
                 self.refused("serve", support.tiny_model(), given, "8", needles=[given.split("=")[0] + "; did you mean " + meant + "?"])
-        done = self.refused("serve", support.tiny_model(), "--tensor-parallel-size", "2", needles=["--tensor-parallel-size;"])
+        done = self.refused("serve", support.tiny_model(), "--mixture-of-depths", "2", needles=["--mixture-of-depths;"])
         self.assertNotIn("did you mean", done.stderr)
 
     def test_a_missing_argument_and_one_too_many_are_named(self):
