@@ -1,6 +1,7 @@
 // fathom plan: what a model costs on a machine and what a network costs, each number with its formula and its source.
 #include <algorithm>
 #include <cstdio>
+#include <optional>
 
 #include "apps/console.h"
 #include "apps/verbs.h"
@@ -9,6 +10,7 @@
 #include "model/config.h"
 #include "plan/answers.h"
 #include "plan/paper.h"
+#include "plan/plan_report.h"
 #include "sim/pipeline_picture.h"
 
 namespace fathom::apps {
@@ -99,8 +101,18 @@ Status show_timeline(const PlanSettings& settings, const PlanOptions& options) {
                 figure_text(timeline->run.makespan).c_str(), figure_text(idle).c_str(),
                 *std::max_element(timeline->schedule.live_bound.begin(), timeline->schedule.live_bound.end()));
   }
-  if (options.svg.empty()) return {};
-  return write_file(options.svg, to_svg(timeline->schedule, timeline->run, "time (unit of training.chunk_times)"));
+  const Gantt gantt = to_gantt(timeline->schedule, timeline->run, "time (unit of training.chunk_times)");
+  if (!options.svg.empty()) {
+    if (auto s = write_file(options.svg, to_svg(gantt)); !s) return s;
+  }
+  if (options.trace.empty()) return {};
+  return write_file(options.trace, to_trace(gantt, 1));  // one unit is shown as a microsecond
+}
+
+std::string report_title(const PlanOptions& options, const PlanSettings& settings) {
+  if (!options.model.empty()) return "Plan: " + Path(options.model).filename().string() + " on " + options.hardware;
+  if (settings.fabric.kind != "none") return "Plan: network " + settings.fabric.kind;
+  return settings.training.pipeline > 0 ? "Plan: pipeline " + settings.training.schedule : "Plan: failures";
 }
 
 }  // namespace
@@ -109,8 +121,13 @@ Status plan(const PlanOptions& options) {
   if (options.paper) return print_paper(options.json);
   const auto settings = load_config<PlanSettings>({.file = options.config, .overrides = options.overrides});
   if (!settings) return settings.error();
-  if (options.timeline || !options.svg.empty()) return show_timeline(*settings, options);
+  const bool shows_timeline = options.timeline || !options.svg.empty() || !options.trace.empty();
+  if (shows_timeline) {
+    if (auto s = show_timeline(*settings, options); !s || (options.model.empty() && options.report.empty())) return s;
+  }
   std::vector<FigureGroup> groups;
+  std::optional<ModelConfig> model_config;
+  std::optional<Hardware> machine;
   if (!options.model.empty()) {
     const auto config = read_config(options.model);
     if (!config) return config.error();
@@ -126,7 +143,9 @@ Status plan(const PlanOptions& options) {
     auto model = plan_model(*config, *hardware, *settings);
     if (!model) return model.error();
     groups = *std::move(model);
-  } else if (settings->training.pipeline > 0 || settings->serving.gpus > 0) {
+    model_config = *config;
+    machine = *hardware;
+  } else if ((settings->training.pipeline > 0 && options.report.empty()) || settings->serving.gpus > 0) {
     return invalid("MODEL is missing: the settings of training and serving are of a model");
   }
   if (settings->fabric.kind != "none") {
@@ -139,9 +158,17 @@ Status plan(const PlanOptions& options) {
     if (!failures) return failures.error();
     groups.push_back(*std::move(failures));
   }
-  if (groups.empty()) {
+  if (groups.empty() && (options.report.empty() || settings->training.pipeline == 0)) {
     return invalid("nothing to plan: give a MODEL, --timeline, --paper, or --set fabric.kind or failures.gpu_mtbf_h");
   }
+  if (!options.report.empty()) {
+    const PlanSubject subject{report_title(options, *settings), model_config ? &*model_config : nullptr,
+                              machine ? &*machine : nullptr};
+    const auto report = plan_report(subject, groups, *settings);
+    if (!report) return report.error();
+    if (auto s = write_report(*report, options.report); !s) return s;
+  }
+  if (groups.empty()) return {};
   if (options.json) {
     std::printf("%s\n", to_json(groups).dump(2).c_str());
   } else {

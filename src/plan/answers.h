@@ -10,6 +10,7 @@
 #include "base/figure.h"
 #include "base/result.h"
 #include "cluster/hardware.h"
+#include "cluster/price.h"
 #include "model/config.h"
 #include "parallel/schedule.h"
 #include "sim/pipeline_sim.h"
@@ -98,10 +99,7 @@ struct PlanSettings {
   }
 };
 
-struct FigureGroup {
-  std::string title;
-  std::vector<Figure> figures;
-};
+/// {TITLE: [figures]}.
 Json to_json(const std::vector<FigureGroup>& groups);
 
 /// The preset with the settings' changes.
@@ -115,6 +113,9 @@ Result<std::vector<FigureGroup>> plan_model(const ModelConfig& config, const Har
 
 /// Counts and price of the fabric that the settings name (kind is not "none"). Errors: what its builder refuses.
 Result<FigureGroup> plan_fabric(const PlanSettings& settings);
+
+/// The settings' prices, or those that fit table 3 of arXiv 2505.09343 where none is given.
+PriceTable fabric_prices(const PlanSettings& settings);
 
 /// The share of time that a job keeps working under the settings' failures (gpu_mtbf_h is not 0). Errors: gpus is 0,
 /// what goodput refuses.

@@ -110,8 +110,8 @@ double saved_bytes_per_token(const ModelConfig& c, int64_t layer) {
   return attention + 2 * hidden + 4 * as_double(c.n_routed_experts) + routed + shared;
 }
 
-Result<RankBytes> training_bytes(const ModelConfig& c, const TrainingLayout& layout,
-                                 const TrainingPrecision& precision) {
+Result<std::vector<RankBytes>> training_bytes_by_rank(const ModelConfig& c, const TrainingLayout& layout,
+                                                      const TrainingPrecision& precision) {
   if (auto s = check_layout(c, layout); !s) return s.error();
   const auto schedule = make_schedule(layout.schedule, static_cast<int>(std::min<int64_t>(layout.pipeline, 1 << 20)),
                                       static_cast<int>(layout.num_micro_batches));
@@ -140,7 +140,7 @@ Result<RankBytes> training_bytes(const ModelConfig& c, const TrainingLayout& lay
   parts.front().other += elements.embedding;
   parts.back().other += elements.head;
 
-  RankBytes worst;
+  std::vector<RankBytes> out;
   for (int rank = 0; rank < schedule->num_ranks(); ++rank) {
     Stage held;
     double saved = 0;
@@ -162,9 +162,17 @@ Result<RankBytes> training_bytes(const ModelConfig& c, const TrainingLayout& lay
                       (held.expert / as_double(layout.data / layout.expert) + held.other / as_double(layout.data));
     // A live activation is of one of the stages that the rank holds; they are alive in equal parts, or nearly.
     bytes.activations = saved / num_held * max_live(*schedule, rank) * as_double(layout.micro_batch_tokens);
-    if (bytes.total() > worst.total()) worst = bytes;
+    out.push_back(bytes);
   }
-  return worst;
+  return out;
+}
+
+Result<RankBytes> training_bytes(const ModelConfig& c, const TrainingLayout& layout,
+                                 const TrainingPrecision& precision) {
+  const auto ranks = training_bytes_by_rank(c, layout, precision);
+  if (!ranks) return ranks.error();
+  return *std::max_element(ranks->begin(), ranks->end(),
+                           [](const RankBytes& a, const RankBytes& b) { return a.total() < b.total(); });
 }
 
 Result<double> serving_weight_bytes(const ModelConfig& c, int64_t ranks, int64_t redundant_experts) {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "model/config.h"
@@ -80,10 +81,14 @@ struct RankBytes {
 /// not in it.
 double saved_bytes_per_token(const ModelConfig& config, int64_t layer);
 
-/// The rank that needs most. Layers are split into contiguous stages as evenly as they go, the first stages have one
-/// more; the embedding is on the first, head and MTP modules on the last. Experts are spread over `expert` ranks
+/// Every pipeline rank, in order. Layers are split into contiguous stages as evenly as they go, the first stages have
+/// one more; the embedding is on the first, head and MTP modules on the last. Experts are spread over `expert` ranks
 /// evenly. Errors: sizes below 1, a schedule that cannot have this size, more stages than layers, expert that does not
 /// divide data or the experts (the nearest that do are named).
+Result<std::vector<RankBytes>> training_bytes_by_rank(const ModelConfig& config, const TrainingLayout& layout,
+                                                      const TrainingPrecision& precision = {});
+
+/// The rank that needs most, the first of equals. Errors: as training_bytes_by_rank.
 Result<RankBytes> training_bytes(const ModelConfig& config, const TrainingLayout& layout,
                                  const TrainingPrecision& precision = {});
 

@@ -1,0 +1,31 @@
+// PlanReport: the answers of `fathom plan` as a report with drawings: how a bound moves with its inputs, not only where
+// it lies. As in plan/answers a section whose settings are absent is left out.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "plan/answers.h"
+#include "report/report.h"
+
+namespace fathom {
+
+/// What a report is about, besides the settings.
+struct PlanSubject {
+  std::string title;                    // "Plan for deepseek-v3.json on h800"
+  const ModelConfig* config = nullptr;  // both, or none
+  const Hardware* hardware = nullptr;
+};
+
+/// `groups` as tables (plan_model, plan_fabric, plan_failures), and
+/// - serving: the step's bounds against network and memory bandwidth, throughput against speed over the batch, both
+///   bounds with every figure of the hardware and the load 20 % lower and higher;
+/// - training: memory of every pipeline rank by class, the pipeline's run (a model is not needed for it), the step with
+///   its inputs 20 % lower and higher where training.mfu is known;
+/// - fabrics: price per endpoint of all six kinds against endpoints, at fabric.radix, where fabric.kind is not "none";
+/// - failures: goodput against the checkpoint interval.
+/// Errors: as plan_model, plan_fabric, plan_failures and plan_timeline.
+Result<Report> plan_report(const PlanSubject& subject, const std::vector<FigureGroup>& groups,
+                           const PlanSettings& settings);
+
+}  // namespace fathom
