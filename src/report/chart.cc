@@ -15,7 +15,7 @@ namespace {
 constexpr double kHeight = 380;
 constexpr double kRight = 20, kBottom = 52;
 constexpr size_t kMaxDots = 64;  // lines with at most this many points show them
-constexpr size_t kCrowd = 2000;  // dots without a line: of more, one is drawn per 4 x 4 pixels
+constexpr size_t kCrowd = 2000;  // dots without a line: of more, one is drawn per 6 x 6 pixels
 constexpr double kLargest = 1e300;
 
 struct Point {
@@ -76,10 +76,10 @@ std::vector<Point> thinned(const std::vector<Point>& run, const Plane& plane) {
   return out;
 }
 
-// One point per 4 x 4 pixels: a cloud of any size looks as it would, and stays bounded.
+// One point per 6 x 6 pixels: a cloud of any size looks as it would, and stays bounded.
 std::vector<Point> uncrowded(std::vector<Point> points, const Plane& plane) {
   const auto cell = [&](const Point& p) {
-    return std::pair(std::floor(plane.x_of(p) / 4), std::floor(plane.y_of(p) / 4));
+    return std::pair(std::floor(plane.x_of(p) / 6), std::floor(plane.y_of(p) / 6));
   };
   std::stable_sort(points.begin(), points.end(), [&](const Point& a, const Point& b) { return cell(a) < cell(b); });
   const auto same = [&](const Point& a, const Point& b) { return cell(a) == cell(b); };

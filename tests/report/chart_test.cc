@@ -41,7 +41,7 @@ TEST(Chart, EscapesEveryText) {
   const std::string svg = to_svg(chart);
   EXPECT_EQ(svg.find("<script>"), std::string::npos);
   EXPECT_EQ(count(svg, "&lt;script&gt;&quot;&amp;"), 6u + 3 * 3 + 3 * 2);  // title, its label, two axes,
-                                                                             // legend, tooltips of line and dots
+                                                                           // legend, tooltips of line and dots
 }
 
 TEST(Chart, BreaksTheLineAtPointsThatCannotBeDrawn) {
@@ -92,8 +92,12 @@ TEST(Chart, PointsSayTheirValuesAndOriginAndCarryTheNumbers) {
 }
 
 TEST(Chart, ALogAxisSpacesDecadesEvenly) {
-  const std::string svg =
-      to_svg({.title = "t", .x_label = "", .y_label = "", .log_y = false, .series = {{"a", {1, 10, 100}, {1, 2, 3}}}, .log_x = true});
+  const std::string svg = to_svg({.title = "t",
+                                  .x_label = "",
+                                  .y_label = "",
+                                  .log_y = false,
+                                  .series = {{"a", {1, 10, 100}, {1, 2, 3}}},
+                                  .log_x = true});
   double x[3];
   size_t at = 0;
   for (double& v : x) {
@@ -109,7 +113,7 @@ TEST(Chart, ACloudOfPointsIsBounded) {
     cloud.x.push_back(std::fmod(i * 0.618, 1));
     cloud.y.push_back(std::fmod(i * 0.414, 1));
   }
-  EXPECT_LT(to_svg({"t", "", "", false, {cloud}}).size(), 6'000'000u);
+  EXPECT_LT(to_svg({"t", "", "", false, {cloud}}).size(), 2'000'000u);
   EXPECT_EQ(to_table({"t", "", "", false, {cloud}}).rows.size(), 200'000u);
 }
 

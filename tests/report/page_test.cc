@@ -26,7 +26,9 @@ Page sample() {
   for (const double batch : speed.series[0].x) speed.series[0].y.push_back(31'000 * batch / (batch + 4));
   Page page("Run <7>");
   page.heading("Loss").paragraph("Three models & one seed.").drawing(to_svg(loss));
-  page.heading("Speed").drawing(to_svg(speed), {"tokens / s", "bench <1>"}, to_table(speed)).table({{"batch", "note"}, {{"1", "latency"}, {"16", "a<b"}}});
+  page.heading("Speed")
+      .drawing(to_svg(speed), {"tokens / s", "bench <1>"}, to_table(speed))
+      .table({{"batch", "note"}, {{"1", "latency"}, {"16", "a<b"}}});
   page.heading("Schedule").preformatted("F0 F1 B0\n   F0 B1");
   return page;
 }
