@@ -24,7 +24,7 @@ std::string to_csv(const Table& table) {
       }
       out += '"';
     }
-    out += "\r\n";
+    out += '\n';
   };
   line(table.header);
   for (const auto& row : table.rows) line(row);

@@ -21,7 +21,7 @@ struct Table {
   std::vector<std::vector<std::string>> rows;
 };
 
-/// The table as RFC 4180 has it: lines end in CR LF, a cell with a comma, a quote or a line break stands in quotes.
+/// The table as RFC 4180 has it, with line feeds: a cell with a comma, a quote or a line break stands in quotes.
 std::string to_csv(const Table& table);
 
 /// Numbers under columns with units, a named row each: the cost of fabrics.

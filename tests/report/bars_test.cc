@@ -52,7 +52,7 @@ TEST(Bars, JsonAndCsvHaveEveryValue) {
   const Json json = to_json(memory());
   EXPECT_EQ(json.find("parts")->items()[1].find("values")->items()[1].as_double(), 60);
   EXPECT_EQ(json.find("limit")->find("value")->as_double(), 80);
-  EXPECT_EQ(to_csv(to_table(memory())), "rank,weights: memory (GB),KV: memory (GB)\r\n0,30,15\r\n1,10,60\r\n");
+  EXPECT_EQ(to_csv(to_table(memory())), "rank,weights: memory (GB),KV: memory (GB)\n0,30,15\n1,10,60\n");
 }
 
 TEST(Bars, WhatCannotBeDrawnHasNoBarAndManyRowsAreCut) {
@@ -86,8 +86,8 @@ TEST(Tornado, HasTheWidestRowOnTopAndBarsFromTheBase) {
   EXPECT_NE(svg.find("<title>bandwidth +20 %\nTPOT (ms): 8\na / b</title>"), std::string::npos);
   EXPECT_EQ(to_json(chart).find("rows")->items()[1].find("low")->as_double(), 12.5);
   EXPECT_EQ(to_csv(to_table(chart)),
-            "input,-20 %: TPOT (ms),as given: TPOT (ms),+20 %: TPOT (ms)\r\nbatch,9,10,11\r\nbandwidth,12.5,10,8\r\n"
-            "broken,,10,1\r\n");
+            "input,-20 %: TPOT (ms),as given: TPOT (ms),+20 %: TPOT (ms)\nbatch,9,10,11\nbandwidth,12.5,10,8\n"
+            "broken,,10,1\n");
 }
 
 TEST(BarsDeathTest, PartsOfAnotherLengthAreOurBug) {

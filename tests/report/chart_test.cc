@@ -87,8 +87,8 @@ TEST(Chart, PointsSayTheirValuesAndOriginAndCarryTheNumbers) {
   EXPECT_EQ(json.find("formula")->as_string(), "a / b");
   EXPECT_TRUE(json.find("log_x")->as_bool());
   EXPECT_EQ(to_csv(to_table(chart)),
-            "series,label,bandwidth (GB/s),TPOT (ms)\r\nNIC,slow,10,0.125\r\nNIC,fast,1000,14.761904761904762\r\n"
-            "other,,100,1\r\n");
+            "series,label,bandwidth (GB/s),TPOT (ms)\nNIC,slow,10,0.125\nNIC,fast,1000,14.761904761904762\n"
+            "other,,100,1\n");
 }
 
 TEST(Chart, ALogAxisSpacesDecadesEvenly) {

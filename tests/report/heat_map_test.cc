@@ -41,7 +41,7 @@ TEST(HeatMap, IsDarkerForMoreAndSaysEachValue) {
 
 TEST(HeatMap, JsonAndCsvHaveEveryValue) {
   EXPECT_EQ(to_json(loads()).find("values")->dump(), "[[0.0,25.0,50.0],[null,12.5,1.0]]");
-  EXPECT_EQ(to_csv(to_table(loads())), "plane \\ leaf,0,1,2\r\n0,0,25,50\r\n1,,12.5,1\r\n");
+  EXPECT_EQ(to_csv(to_table(loads())), "plane \\ leaf,0,1,2\n0,0,25,50\n1,,12.5,1\n");
 }
 
 TEST(HeatMap, ALargeOneKeepsTheLargestOfNeighbours) {

@@ -11,7 +11,7 @@ namespace {
 
 TEST(Table, CsvQuotesWhatItMust) {
   EXPECT_EQ(to_csv({{"a", "b \"c\""}, {{"1,5", "line\nbreak"}, {"", "<&'>"}}}),
-            "a,\"b \"\"c\"\"\"\r\n\"1,5\",\"line\nbreak\"\r\n,<&'>\r\n");
+            "a,\"b \"\"c\"\"\"\n\"1,5\",\"line\nbreak\"\n,<&'>\n");
 }
 
 TEST(Table, NumbersReadBackToTheBit) {
@@ -28,7 +28,7 @@ TEST(Table, AGridIsJsonAndCsv) {
                   "fabric",
                   {{"endpoints"}, {"price", "M$", {"formula", "source"}}},
                   {{"FT2", {2048, 9.25}}, {"x", {1, NAN}}}};
-  EXPECT_EQ(to_csv(to_table(grid)), "fabric,endpoints,price (M$)\r\nFT2,2048,9.25\r\nx,1,\r\n");
+  EXPECT_EQ(to_csv(to_table(grid)), "fabric,endpoints,price (M$)\nFT2,2048,9.25\nx,1,\n");
   EXPECT_EQ(to_json(grid).dump(),
             "{\"kind\":\"grid\",\"title\":\"Fabrics\",\"row_label\":\"fabric\",\"columns\":[{\"name\":\"endpoints\"},"
             "{\"name\":\"price\",\"unit\":\"M$\",\"formula\":\"formula\",\"source\":\"source\"}],\"rows\":[{\"name\":"
