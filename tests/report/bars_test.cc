@@ -16,7 +16,7 @@ size_t count(const std::string& text, const std::string& part) {
 
 // x and width of the bar that carries this value.
 std::pair<double, double> bar(const std::string& svg, const std::string& value) {
-  const size_t data = svg.find("data-v=\"" + value + "\"");
+  const size_t data = svg.find("data-v=\"" + value + "\"/>");  // not a tick
   if (data == std::string::npos) return {NAN, NAN};
   const size_t rect = svg.rfind("<rect", data);
   const auto number = [&](const char* name) {
