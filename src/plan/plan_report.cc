@@ -296,7 +296,7 @@ std::vector<Fabric> sizes_of(const std::string& kind, int64_t radix, int64_t pla
   const auto full = build(0);
   if (!full) return out;
   // Sizes of whole pods and leaves exist for every kind; others are refused, and left out.
-  for (int64_t endpoints = radix * planes; endpoints < full->endpoints; endpoints *= 2) add(build(endpoints));
+  for (int64_t endpoints = radix; endpoints < full->endpoints; endpoints *= 2) add(build(endpoints));
   add(full);
   return out;
 }
