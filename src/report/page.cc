@@ -33,7 +33,7 @@ constexpr std::string_view kStyle =
     "@media(prefers-color-scheme:dark){body{color:#dbe1ea;background:#12161d}pre{background:#1c222c}"
     "th,td{border-color:#333b48}figcaption,.f,summary{color:#9aa5b4}}\n"
     "@media print{@page{margin:14mm}body{font-size:10pt;max-width:none;margin:0;padding:0;color:#111;background:#fff}"
-    "pre{background:#f4f5f7;white-space:pre-wrap}th,td{border-color:#ccc}figcaption,.f{color:#444}"
+    "pre{background:#f4f5f7;white-space:pre-wrap}th,td{border-color:#ccc}figcaption,.f{color:#444;font-size:8.5pt}"
     "table,.scroll table{font-size:8.5pt}th,td{padding-right:.5rem}td.n{white-space:normal}"
     ".scroll{overflow:visible}.scroll svg,svg[data-kind=gantt]{max-width:100%;min-width:0}"
     "figure,tr{break-inside:avoid}h2,h3{break-after:avoid}details{display:none}}\n"

@@ -38,7 +38,8 @@ std::string style() {
          dark +
          // Paper is light.
          "}@media print{.fc text{fill:#3b4351}.fc .fc-title{fill:#111827}.fc-grid{stroke:#e2e5ea}.fc-axis{stroke:"
-         "#8a93a1}.fc-limit{stroke:#b91c1c}.fc-idle{fill:#eef0f3}.fc .fc-box{fill:#1b2430}.fc-edge{stroke:#fff}" +
+         "#8a93a1}.fc-limit{stroke:#b91c1c}.fc-idle{fill:#eef0f3}.fc .fc-box{fill:#1b2430}.fc-edge{stroke:#fff}"
+         ".fc-none{fill:#d4d8de}" +
          light + "}</style>";
 }
 
