@@ -139,9 +139,9 @@ Tornado step_sensitivity(const Step& step, std::string title, std::string value_
     });
   }
   for (const auto& [name, member] : {std::pair{"serving.batch", &Step::batch}, {"serving.context", &Step::context}}) {
-    add_row(chart, name, [&, member = member](double factor) -> std::optional<double> {
+    add_row(chart, name, [&, field = member](double factor) -> std::optional<double> {
       Step changed = step;
-      changed.*member *= factor;
+      changed.*field *= factor;
       return figure(changed.bounds());
     });
   }

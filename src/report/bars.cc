@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "base/check.h"
 #include "report/axis.h"
@@ -146,15 +147,16 @@ Table to_table(const BarChart& chart) {
 
 std::string to_svg(const Tornado& chart) {
   const auto good = [](double v) { return std::abs(v) <= kLargest; };
-  std::vector<Tornado::Row> rows;
-  double low = chart.base, high = chart.base;
-  for (const Tornado::Row& row : chart.rows) {
-    if (!good(row.low) || !good(row.high) || !good(chart.base)) continue;
-    rows.push_back(row);
+  std::vector<size_t> order;
+  for (size_t i = 0; i < chart.rows.size(); ++i) {
+    if (good(chart.rows[i].low) && good(chart.rows[i].high) && good(chart.base)) order.push_back(i);
   }
-  const auto reach = [](const Tornado::Row& row) { return std::abs(row.high / 2 - row.low / 2); };
-  std::stable_sort(rows.begin(), rows.end(),
-                   [&](const Tornado::Row& a, const Tornado::Row& b) { return reach(a) > reach(b); });
+  const auto reach = [&](size_t i) { return std::abs(chart.rows[i].high / 2 - chart.rows[i].low / 2); };
+  std::sort(order.begin(), order.end(),
+            [&](size_t a, size_t b) { return std::pair(-reach(a), a) < std::pair(-reach(b), b); });
+  std::vector<Tornado::Row> rows;
+  for (const size_t i : order) rows.push_back(chart.rows[i]);
+  double low = chart.base, high = chart.base;
   const size_t num_given = rows.size();
   rows.resize(std::min(rows.size(), kMaxRows));
   std::vector<std::string> names;

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
+#include <utility>
 
 #include "base/check.h"
 #include "report/axis.h"
@@ -81,7 +81,8 @@ std::vector<Point> uncrowded(std::vector<Point> points, const Plane& plane) {
   const auto cell = [&](const Point& p) {
     return std::pair(std::floor(plane.x_of(p) / 6), std::floor(plane.y_of(p) / 6));
   };
-  std::stable_sort(points.begin(), points.end(), [&](const Point& a, const Point& b) { return cell(a) < cell(b); });
+  std::sort(points.begin(), points.end(),
+            [&](const Point& a, const Point& b) { return std::pair(cell(a), a.index) < std::pair(cell(b), b.index); });
   const auto same = [&](const Point& a, const Point& b) { return cell(a) == cell(b); };
   points.erase(std::unique(points.begin(), points.end(), same), points.end());
   return points;
