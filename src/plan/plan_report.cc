@@ -102,7 +102,7 @@ LineChart throughput_over_batch(const Step& step, double most_batch) {
     const double speed = changed.bounds().tokens_per_s_per_user();
     series.x.push_back(speed);
     series.y.push_back(batch * speed);
-    series.labels.push_back("batch " + number_text(batch));
+    series.labels.push_back("batch " + exact_text(batch));
   };
   for (double batch = 1; batch < most_batch; batch *= 2) add(chart.series[0], batch);
   add(chart.series[0], most_batch);
@@ -255,9 +255,9 @@ Result<Report::Section> training_section(const PlanSubject& subject, const PlanS
   Gantt gantt = to_gantt(timeline->schedule, timeline->run, "time (unit of training.chunk_times)");
   gantt.title = "Pipeline " + gantt.title;
   gantt.origin = {"every rank runs its list in order; an instruction waits for its inputs; F, I, W, F&B take " +
-                      number_text(t.chunk_times[0]) + ", " + number_text(t.chunk_times[1]) + ", " +
-                      number_text(t.chunk_times[2]) + ", " + number_text(t.chunk_times[3]) + ", a hop " +
-                      number_text(t.hop),
+                      exact_text(t.chunk_times[0]) + ", " + exact_text(t.chunk_times[1]) + ", " +
+                      exact_text(t.chunk_times[2]) + ", " + exact_text(t.chunk_times[3]) + ", a hop " +
+                      exact_text(t.hop),
                   "simulated"};
   out.blocks.push_back(first_bars(gantt, kMostBars));
   if (subject.config != nullptr && t.mfu > 0) {

@@ -44,7 +44,7 @@ Frame frame_of(const std::vector<std::string>& names, const std::string& row_lab
 std::string bar_element(const std::string& kind, const Frame& frame, size_t row, size_t num_rows, double x1, double x2,
                         double value, const std::string& hover, const Origin& origin) {
   const double height = row_height(num_rows), y = frame.top + static_cast<double>(row) * height;
-  const std::string data = " data-row=\"" + std::to_string(row) + "\" data-v=\"" + number_text(value) + "\"";
+  const std::string data = " data-row=\"" + std::to_string(row) + "\" data-v=\"" + exact_text(value) + "\"";
   return "<g>" + hover_element(hover, origin) +
          rect_element(kind, std::min(x1, x2), y + 2, std::abs(x2 - x1), height - 4, data) + "</g>\n";
 }
@@ -138,7 +138,7 @@ Table to_table(const BarChart& chart) {
     std::vector<std::string> cells = {chart.rows[row]};
     for (const BarChart::Part& part : chart.parts) {
       check(part.values.size() == chart.rows.size(), "a part has a value per row");
-      cells.push_back(number_text(part.values[row]));
+      cells.push_back(exact_text(part.values[row]));
     }
     table.rows.push_back(std::move(cells));
   }
@@ -214,7 +214,7 @@ Table to_table(const Tornado& chart) {
                          chart.high_name + ": " + chart.value_label},
               .rows = {}};
   for (const Tornado::Row& row : chart.rows) {
-    table.rows.push_back({row.name, number_text(row.low), number_text(chart.base), number_text(row.high)});
+    table.rows.push_back({row.name, exact_text(row.low), exact_text(chart.base), exact_text(row.high)});
   }
   return table;
 }

@@ -198,7 +198,7 @@ Table to_table(const LineChart& chart) {
   for (const Series& series : chart.series) {
     check(series.x.size() == series.y.size(), "a series has as many x as y values");
     for (size_t i = 0; i < series.x.size(); ++i) {
-      table.rows.push_back({series.name, number_text(series.x[i]), number_text(series.y[i])});
+      table.rows.push_back({series.name, exact_text(series.x[i]), exact_text(series.y[i])});
       if (!labelled) continue;
       auto& row = table.rows.back();
       row.insert(row.begin() + 1, i < series.labels.size() ? series.labels[i] : "");

@@ -83,8 +83,8 @@ std::string to_svg(const Gantt& given, int64_t max_bars) {
     out +=
         "<g>" + hover_element(bar.name + ": " + hover_number(bar.start) + " to " + hover_number(bar.end)) +
         rect_element("fc-edge fc-p" + std::to_string(bar.kind) + (bar.faded ? " fc-faded" : ""), x, y, width, kRow - 3,
-                     " data-row=\"" + std::to_string(bar.row) + "\" data-start=\"" + number_text(bar.start) +
-                         "\" data-end=\"" + number_text(bar.end) + "\"");
+                     " data-row=\"" + std::to_string(bar.row) + "\" data-start=\"" + exact_text(bar.start) +
+                         "\" data-end=\"" + exact_text(bar.end) + "\"");
     if (width > 5.5 * static_cast<double>(bar.name.size())) {
       out += text_element(x + width / 2, y + 13, "middle", bar.name, " class=\"fc-box\"");
     }
@@ -118,7 +118,7 @@ Table to_table(const Gantt& gantt) {
   Table table{.header = {"row", "kind", "name", "start: " + gantt.time_label, "end: " + gantt.time_label}, .rows = {}};
   for (const Gantt::Bar& bar : gantt.bars) {
     table.rows.push_back(
-        {gantt.rows[bar.row], gantt.kinds[bar.kind], bar.name, number_text(bar.start), number_text(bar.end)});
+        {gantt.rows[bar.row], gantt.kinds[bar.kind], bar.name, exact_text(bar.start), exact_text(bar.end)});
   }
   return table;
 }
@@ -141,8 +141,8 @@ std::string to_trace(const Gantt& gantt, double us_per_unit) {
   for (const std::string& kind : gantt.kinds) kinds.push_back(Json(kind).dump());
   for (const Gantt::Bar& bar : gantt.bars) {
     out += ",\n{\"ph\": \"X\", \"pid\": 1, \"tid\": " + std::to_string(bar.row + 1) +
-           ", \"ts\": " + number_text(bar.start * us_per_unit) +
-           ", \"dur\": " + number_text((bar.end - bar.start) * us_per_unit) + ", \"name\": " + Json(bar.name).dump() +
+           ", \"ts\": " + exact_text(bar.start * us_per_unit) +
+           ", \"dur\": " + exact_text((bar.end - bar.start) * us_per_unit) + ", \"name\": " + Json(bar.name).dump() +
            ", \"cat\": " + kinds[bar.kind] + "}";
   }
   return out + "\n]}\n";

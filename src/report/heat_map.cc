@@ -87,7 +87,7 @@ std::string scale_element(const Axis& axis, const Frame& frame, const std::strin
   }
   for (const Axis::Tick& tick : axis.ticks()) {
     out += text_element(x + kScaleWidth + 6, frame.bottom() - axis.position(tick.value) * frame.height + 4, "start",
-                        tick.text, " class=\"fc-vt\" data-v=\"" + number_text(tick.value) + "\"");
+                        tick.text, " class=\"fc-vt\" data-v=\"" + exact_text(tick.value) + "\"");
   }
   out += "</g>\n";
   if (label.empty()) return out;
@@ -127,7 +127,7 @@ std::string to_svg(const HeatMap& given) {
       const double value = map.values[row][column];
       const bool good = std::abs(value) <= kLargest;
       const std::string data = " data-row=\"" + std::to_string(row) + "\" data-column=\"" + std::to_string(column) +
-                               "\" data-v=\"" + number_text(value) + "\"" +
+                               "\" data-v=\"" + exact_text(value) + "\"" +
                                (good ? " fill=\"" + color_at(axis.position(value)) + "\"" : "");
       out += "<g>" +
              hover_element(map.row_label + " " + map.rows[row] + ", " + map.column_label + " " + map.columns[column] +
@@ -173,7 +173,7 @@ Table to_table(const HeatMap& map) {
   for (const std::string& column : map.columns) table.header.push_back(column);
   for (size_t row = 0; row < map.rows.size(); ++row) {
     std::vector<std::string> cells = {map.rows[row]};
-    for (const double value : map.values[row]) cells.push_back(number_text(value));
+    for (const double value : map.values[row]) cells.push_back(exact_text(value));
     table.rows.push_back(std::move(cells));
   }
   return table;

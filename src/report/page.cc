@@ -53,7 +53,7 @@ std::string title_attribute(const Origin& origin) {
 }
 
 std::string number_cell(double v, const Origin& origin) {
-  return "<td class=\"n\" data-v=\"" + number_text(v) + "\"" + title_attribute(origin) + ">" +
+  return "<td class=\"n\" data-v=\"" + exact_text(v) + "\"" + title_attribute(origin) + ">" +
          (std::isfinite(v) ? figure_text(v) : "") + "</td>";
 }
 

@@ -18,7 +18,7 @@ Json to_json(const FigureGroup& group) {
 Table to_table(const FigureGroup& group) {
   Table table{.header = {"figure", "value", "unit", "formula", "source"}, .rows = {}};
   for (const Figure& f : group.figures) {
-    table.rows.push_back({f.name, number_text(f.value), f.unit, f.formula, f.source});
+    table.rows.push_back({f.name, exact_text(f.value), f.unit, f.formula, f.source});
   }
   return table;
 }

@@ -133,7 +133,7 @@ std::string x_axis_element(const Axis& axis, const Frame& frame, const std::stri
     if (grid) out += line_element("fc-grid", x, frame.top, x, frame.bottom());
     out += line_element("fc-axis", x, frame.bottom(), x, frame.bottom() + 5) +
            text_element(x, frame.bottom() + 19, "middle", tick.text,
-                        " class=\"fc-xt\" data-v=\"" + number_text(tick.value) + "\"") +
+                        " class=\"fc-xt\" data-v=\"" + exact_text(tick.value) + "\"") +
            "\n";
   }
   out += line_element("fc-axis", frame.left, frame.bottom(), frame.right(), frame.bottom()) + "\n";
@@ -150,7 +150,7 @@ std::string y_axis_element(const Axis& axis, const Frame& frame, const std::stri
     const double y = frame.bottom() - axis.position(tick.value) * frame.height;
     out += line_element("fc-grid", frame.left, y, frame.right(), y) +
            text_element(frame.left - 8, y + 4, "end", tick.text,
-                        " class=\"fc-yt\" data-v=\"" + number_text(tick.value) + "\"") +
+                        " class=\"fc-yt\" data-v=\"" + exact_text(tick.value) + "\"") +
            "\n";
   }
   return out + turned_label_element(frame, label);
@@ -182,7 +182,7 @@ double row_names_width(const std::vector<std::string>& names, size_t max_charact
 }
 
 std::string data_attributes(double x, double y) {
-  return " data-x=\"" + number_text(x) + "\" data-y=\"" + number_text(y) + "\"";
+  return " data-x=\"" + exact_text(x) + "\" data-y=\"" + exact_text(y) + "\"";
 }
 
 }  // namespace fathom

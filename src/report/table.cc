@@ -60,13 +60,13 @@ Table to_table(const Grid& grid) {
   for (const Grid::Row& row : grid.rows) {
     check(row.values.size() == grid.columns.size(), "a row of a grid has a value per column");
     std::vector<std::string> cells = {row.name};
-    for (const double v : row.values) cells.push_back(number_text(v));
+    for (const double v : row.values) cells.push_back(exact_text(v));
     table.rows.push_back(std::move(cells));
   }
   return table;
 }
 
-std::string number_text(double v) {
+std::string exact_text(double v) {
   if (!std::isfinite(v)) return "";
   char buffer[32];
   return std::string(buffer, std::to_chars(buffer, buffer + sizeof(buffer), v + 0.0).ptr);

@@ -50,7 +50,7 @@ Json to_json(const Grid& grid);
 Table to_table(const Grid& grid);
 
 /// "1", "1.5", "1e+20": the shortest text that reads back as `v`; empty for a value that is not finite.
-std::string number_text(double v);
+std::string exact_text(double v);
 
 /// The number, or null for a value that is not finite.
 Json number_json(double v);

@@ -16,10 +16,10 @@ TEST(Table, CsvQuotesWhatItMust) {
 
 TEST(Table, NumbersReadBackToTheBit) {
   for (const double v : {0.0, 1.0, -2.5, 0.1, 14.761904761904762, 1e300, 5e-324, 70272.0, 1.0 / 3}) {
-    EXPECT_EQ(std::strtod(number_text(v).c_str(), nullptr), v);
+    EXPECT_EQ(std::strtod(exact_text(v).c_str(), nullptr), v);
   }
-  EXPECT_EQ(number_text(-0.0), "0");
-  EXPECT_EQ(number_text(std::nan("")), "");
+  EXPECT_EQ(exact_text(-0.0), "0");
+  EXPECT_EQ(exact_text(std::nan("")), "");
   EXPECT_TRUE(number_json(HUGE_VAL).is_null());
 }
 
