@@ -334,7 +334,8 @@ Result<Report::Section> fabric_section(const PlanSettings& settings) {
       series.origin = {fabric.formula + "; " + price_origin.formula, price_origin.source};
       series.x.push_back(endpoints);
       series.y.push_back(price->total() / endpoints);
-      series.labels.push_back(figure_text(as_double(fabric.switches)) + " switches");
+      series.labels.push_back(figure_text(as_double(fabric.switches)) +
+                              (fabric.switches == 1 ? " switch" : " switches"));
       if (&fabric != &sizes.back()) continue;
       grid.rows.push_back({fabric.name,
                            {endpoints, as_double(fabric.switches), as_double(fabric.switch_links()),
