@@ -79,7 +79,7 @@ PACKAGES = {
     "zstd.h": "libzstd-dev",
 }
 # Headers of the compiler and the system need no package beyond g++.
-SYSTEM_PREFIXES = ("sys", "linux", "netinet", "arpa", "asm")
+SYSTEM_PREFIXES = ("sys", "linux", "netinet", "arpa", "asm", "gnu")
 
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*(?:"([^"\n]+)"|<([^>\n]+)>)', re.MULTILINE)
 SOURCES = {".h", ".cc", ".cu", ".cuh", ".inc"}

@@ -134,7 +134,7 @@ class Run:
         report = LOGS / "command-line.json"
         report.unlink(missing_ok=True)
         env = {"FATHOM_BINARY": str(build_directory("test") / "src" / "apps" / "fathom"), "FATHOM_ALL": str(int(everything))}
-        status, output = self.execute([sys.executable, "tools/unittest_report.py", "tests/apps", str(report)],
+        status, output = self.execute([sys.executable, "tools/unittest_report.py", "tests/apps", str(report), str(self.jobs)],
                                       "command-line.log", (25 if everything else 8) * 60, env=env)
         try:
             found = json.loads(report.read_text())

@@ -1,16 +1,22 @@
 #!/usr/bin/env python3
 """Runs the unittest files (*_test.py) of a folder and writes what happened as JSON, for the summary of run_tests.py.
 
-    tools/unittest_report.py FOLDER REPORT
+    tools/unittest_report.py FOLDER REPORT [JOBS]
 
-The report has "passed" (a number), "failures" and "skips" (lines that name the test). A test with failing sub-tests is one
+Files run in JOBS processes (default 1), a file's tests one after the other, the files with most lines first. The report has "passed" (a number), "failures" and "skips" (lines that name the test). A test with failing sub-tests is one
 failure; a skipped sub-test is named beside the test's own verdict.
 """
 
+import concurrent.futures
 import json
 import pathlib
+import subprocess
 import sys
+import tempfile
+import time
 import unittest
+
+NUM_SLOWEST = 10  # tests whose seconds are printed
 
 
 def short_name(test):
@@ -28,10 +34,16 @@ class Report(unittest.TextTestResult):
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
         self.ran, self.failed, self.skipped_whole, self.skip_lines = [], {}, set(), []
+        self.started, self.seconds = 0.0, {}
 
     def startTest(self, test):
         super().startTest(test)
         self.ran.append(short_name(test))
+        self.started = time.monotonic()
+
+    def stopTest(self, test):
+        self.seconds[short_name(test)] = time.monotonic() - self.started
+        super().stopTest(test)
 
     def fail_once(self, test, error):
         words = " ".join(f"{error[0].__name__}: {error[1]}".split())
@@ -67,21 +79,51 @@ class Report(unittest.TextTestResult):
     def summary(self):
         passed = [name for name in self.ran if name not in self.failed and name not in self.skipped_whole]
         return {"passed": len(passed), "failures": [f"{name}: {text}" for name, text in self.failed.items()],
-                "skips": self.skip_lines}
+                "skips": self.skip_lines, "seconds": self.seconds}
 
 
-def run(folder):
-    sys.path.insert(0, str(folder))
-    suite = unittest.defaultTestLoader.discover(str(folder), pattern="*_test.py", top_level_dir=str(folder))
-    runner = unittest.TextTestRunner(stream=sys.stdout, verbosity=2, resultclass=Report)
-    return runner.run(suite).summary()
+def run_file(path, report):
+    """The tests of one file in this process. Raises nothing: a file that cannot be imported is a failed test of unittest's own."""
+    sys.path.insert(0, str(path.parent))
+    suite = unittest.defaultTestLoader.loadTestsFromName(path.stem)
+    found = unittest.TextTestRunner(stream=sys.stdout, verbosity=2, resultclass=Report).run(suite).summary()
+    report.write_text(json.dumps(found))
+
+
+def run_apart(path):
+    """run_file in a process of its own: its summary, and all that it printed."""
+    with tempfile.NamedTemporaryFile(suffix=".json") as report:
+        process = subprocess.run([sys.executable, __file__, "--file", path, report.name], stdin=subprocess.DEVNULL,
+                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+        try:
+            return json.loads(pathlib.Path(report.name).read_text()), process.stdout
+        except ValueError:
+            return {"failures": [f"{path.stem}: its process ended with status {process.returncode}"]}, process.stdout
+
+
+def run(folder, jobs):
+    total = {"passed": 0, "failures": [], "skips": [], "seconds": {}}
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        files = sorted(folder.glob("*_test.py"), key=lambda path: -path.stat().st_size)
+        for done in concurrent.futures.as_completed([pool.submit(run_apart, path) for path in files]):
+            found, output = done.result()
+            print(output, end="", flush=True)
+            total["passed"] += found.get("passed", 0)
+            total["failures"] += found["failures"]
+            total["skips"] += found.get("skips", [])
+            total["seconds"].update(found.get("seconds", {}))
+    return {**total, "failures": sorted(total["failures"]), "skips": sorted(total["skips"])}
 
 
 def main():
-    folder, report = map(pathlib.Path, sys.argv[1:])
-    found = run(folder.resolve())
+    if sys.argv[1] == "--file":
+        return run_file(*map(pathlib.Path, sys.argv[2:]))
+    folder, report = map(pathlib.Path, sys.argv[1:3])
+    found = run(folder.resolve(), int(sys.argv[3]) if len(sys.argv) > 3 else 1)
     if not found["passed"] and not found["failures"]:
         found["failures"].append(f"{folder} has no tests")
+    for name in sorted(found["seconds"], key=found["seconds"].get, reverse=True)[:NUM_SLOWEST]:
+        print(f"{found['seconds'][name]:8.1f} s  {name}")
     report.write_text(json.dumps(found, indent=1) + "\n")
     return 1 if found["failures"] else 0
 

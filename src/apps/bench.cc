@@ -184,7 +184,7 @@ Result<Measured> measure(const Model& model, const EngineOptions& engine_options
   for (const auto& plan : plans) {
     for (const BenchLine& line : plan) total += effort_of(line, options.repeat);
   }
-  ConsoleProgress progress(options.json);
+  ConsoleProgress progress(options.json || options.compute.is_quiet());
   std::string note;
   const auto advance = [&](int64_t effort) {
     done += effort;

@@ -339,7 +339,7 @@ Result<int> bench_serve(const BenchServeOptions& options) {
   load.tokens = *tokens;
   load.model = options.model_name.empty() ? subject->model : options.model_name;
 
-  ConsoleProgress progress(options.json);
+  ConsoleProgress progress(options.json || options.compute.is_quiet());
   auto outcome =
       options.offline
           ? Offline(*plan, *subject->session, *tokens).run(load.num_warmups, load.cold_first, *in_flight, progress)

@@ -45,7 +45,7 @@ Status bench_training(const BenchOptions& options) {
   counts.add(slot, model_config->num_nextn_predict_layers);
   Arena arena;
   std::vector<double> speed;
-  ConsoleProgress progress(options.json);
+  ConsoleProgress progress(options.json || options.compute.is_quiet());
   for (int64_t i = 0; i < options.repeat + 1; ++i) {
     const auto start = std::chrono::steady_clock::now();
     arena.reset();

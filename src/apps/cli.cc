@@ -1,16 +1,23 @@
 #include "apps/cli.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <functional>
 #include <iostream>
+#include <optional>
 #include <type_traits>
 
+#include "apps/build_info.h"
 #include "apps/console.h"
 #include "apps/flags.h"
 #include "apps/parse_errors.h"
+#include "apps/reference.h"
+#include "apps/settings.h"
 #include "apps/verbs.h"
+#include "plan/what_if.h"
 
 namespace fathom::apps {
 namespace {
@@ -18,117 +25,26 @@ namespace {
 /// What the chosen verb will do; the exit code of the process.
 using Action = std::function<Result<int>()>;
 
-constexpr int64_t kMost = int64_t{1} << 31;  // tokens, documents, ...: far above any use
-
-// Each verb has the flags that act on it: one that would be ignored is refused as unknown.
-void add_kernels_flag(CLI::App& app, ComputeOptions& options) {
-  app.add_option("--kernels", options.kernels,
-                 "force a back end: ref, generic, neon, avx2, avx512, avx512bf16, amx (or FATHOM_KERNELS)")
-      ->group("Computing");
-}
-
-void add_machine_flags(CLI::App& app, ComputeOptions& options) {
-  add_integer<int64_t>(app, "-t,--threads", options.threads, 0, 1024, "threads; 0: all CPUs")->group("Computing");
-  add_kernels_flag(app, options);
-}
-
-void add_precision_flag(CLI::App& app, ComputeOptions& options) {
-  app.add_option("--precision", options.precision, "f32, bf16 or fp8 (E4M3 activations where weights are FP8)")
-      ->group("Computing");
-}
-
-/// What form the weights have and where they are.
-void add_weight_flags(CLI::App& app, ComputeOptions& options) {
-  app.add_option("--quant", options.quant,
-                 "keep weights as bf16, fp8, int8, int4, iq4_nl or mxfp4; classes may differ: int8,experts=int4")
-      ->group("Computing");
-  CLI::Option* most = app.add_option("--max-memory", options.max_memory,
-                                     "memory to use at most, as 8GB or 50%: experts that do not fit are read from a "
-                                     "file as they are needed");
-  most->group("Computing");
-  app.add_option("--expert-dir", options.expert_dir,
-                 "where prepared experts are kept for --max-memory; default: fathom/ in the user's cache directory")
-      ->needs(most)
-      ->group("Computing");
-  app.add_flag("--in-place", options.in_place,
-               "use weights where the checkpoint has them, mapped: nothing to prepare, slower products")
-      ->excludes(most)
-      ->excludes("--quant")
-      ->group("Computing");
-}
-
-void add_generation_flags(CLI::App& app, ComputeOptions& options, const std::string& chunk_names = "--prompt-chunk") {
-  app.add_option("--mla", options.mla, "attention of generated tokens: absorbed (fast) or naive")
-      ->capture_default_str()
-      ->group("Computing");
-  add_integer<int64_t>(app, chunk_names, options.prompt_chunk, 1, kMost, "prompt tokens computed at a time")
-      ->group("Computing");
-}
-
-void add_cache_flag(CLI::App& app, ComputeOptions& options) {
-  app.add_option("--kv-cache-dtype", options.kv_cache_dtype,
-                 "KV cache in auto (the precision's own), bf16 or fp8 (a little more than half of the memory, rounded)")
-      ->capture_default_str()
-      ->group("Computing");
-}
-
-void add_sampling_flags(CLI::App& app, SamplingFlags& flags) {
-  add_optional(app, "--temperature,--temp", flags.temperature, "0: always the most probable token")
-      ->check(CLI::Range(0.0, 100.0))
-      ->group("Sampling");
-  add_optional(app, "--top-p", flags.top_p, "keep the smallest set of this probability")
-      ->check(CLI::Range(0.0, 1.0))
-      ->group("Sampling");
-  app.add_option_function<std::string>(
-         "--top-k", [&flags](const std::string& text) { flags.top_k = integer_of<int64_t>("--top-k", text, 0, kMost); },
-         "keep the K most probable; 0: all")
-      ->type_name("INT")
-      ->group("Sampling");
-  add_optional(app, "--min-p", flags.min_p, "drop what is below this share of the best")
-      ->check(CLI::Range(0.0, 1.0))
-      ->group("Sampling");
-  add_optional(app, "--repetition-penalty", flags.repetition_penalty, "above 1: less repetition")
-      ->check(CLI::Range(0.01, 100.0))
-      ->group("Sampling");
-  app.add_option_function<std::string>(
-         "-s,--seed",
-         [&flags](const std::string& text) { flags.seed = integer_of<uint64_t>("--seed", text, 0, UINT64_MAX); },
-         "the same seed gives the same answer")
-      ->type_name("INT")
-      ->group("Sampling");
-}
-
-void add_speculation_flags(CLI::App& app, ComputeOptions& options) {
-  app.add_option("--speculate", options.speculate,
-                 "guess tokens ahead, verify them together: none, mtp (the model's own module), lookup (what followed "
-                 "the same words before); the answer is the same")
-      ->capture_default_str()
-      ->group("Speculation");
-  add_integer<int64_t>(app, "--draft-tokens", options.draft_tokens, 0, kMaxDraft,
-                       "tokens guessed per step at most; 0: 1 for mtp, 4 for lookup")
-      ->group("Speculation");
-  app.add_flag("--always-draft", options.always_draft, "also where it makes generation slower")->group("Speculation");
-}
-
-void add_all_compute_flags(CLI::App& app, ComputeOptions& options) {
-  add_machine_flags(app, options);
-  add_precision_flag(app, options);
-  add_weight_flags(app, options);
-  add_generation_flags(app, options);
-  add_cache_flag(app, options);
-  add_speculation_flags(app, options);
-  add_integer<int64_t>(app, "-c,--context", options.context, 0, kMost,
-                       "tokens of context; 0: the model's, 32768 at most")
-      ->group("Computing");
+/// "\n  fp8-kv: serving.kv = fp8 (source)", a line each.
+std::string what_if_help() {
+  std::string text;
+  for (const WhatIf& w : what_ifs()) text += "\n" + std::string(w.name) + ": " + w.change + " (" + w.source + ")";
+  return text;
 }
 
 constexpr const char* kModelHelp = "model directory, GGUF file, or ORG/NAME in the Hugging Face cache";
+
+/// On the command line, and not in a variable of the environment that several verbs read.
+bool is_typed(const CLI::Option* option) {
+  const char* variable = option->get_envname().empty() ? nullptr : std::getenv(option->get_envname().c_str());
+  return option->count() > 0 && !(variable != nullptr && option->results() == std::vector<std::string>{variable});
+}
 
 class CommandLine {
  public:
   CommandLine() {
     app_.require_subcommand(1);
-    app_.set_version_flag("--version", std::string("fathom ") + FATHOM_VERSION);
+    app_.set_version_flag("--version", version_text, "version, commit, kernels and compiler");
     app_.footer(
         "Example:\n  fathom chat models/demo\n\nModels: deepseek_v2, deepseek_v3 (V3, R1, V3.1, Moonlight), kimi_k2, "
         "glm4_moe_lite, as Hugging Face directories.");
@@ -137,12 +53,18 @@ class CommandLine {
     add_serve();
     add_inspect();
     add_plan();
+    add_simulate();
     add_quantize();
     add_train();
     add_eval();
     add_tokenizer();
     add_data();
     add_bench();
+    add_doctor();
+    for (const char* name : {"chat", "generate", "serve", "eval", "bench", "quantize", "inspect", "doctor"}) {
+      add_settings_flags(*app_.get_subcommand(name));
+    }
+    add_reference();
   }
 
   int run(int argc, char** argv) {
@@ -153,17 +75,7 @@ class CommandLine {
       const bool serves = std::string_view(argv[1]) == "serve";
       arguments.emplace_back(serves && std::string_view(argv[i]) == "-np" ? "--parallel" : argv[i]);
     }
-    try {
-      app_.parse(arguments);
-    } catch (const CLI::ParseError& e) {
-      if (e.get_exit_code() == 0) {  // --help, --version
-        app_.exit(e);
-        return end_of_output();
-      }
-      const CLI::App* verb = &app_;
-      while (!verb->get_subcommands().empty()) verb = verb->get_subcommands().front();
-      return report_error(invalid(parse_error_text(*verb, e) + "; see " + full_name(*verb) + " --help"));
-    }
+    if (const std::optional<int> ended = parse(std::move(arguments))) return *ended;
     const Result<int> exit_code = action_();
     if (!exit_code) {
       std::fflush(stdout);
@@ -174,6 +86,60 @@ class CommandLine {
   }
 
  private:
+  /// The verb that the command line has named, the innermost.
+  CLI::App* chosen_verb() {
+    CLI::App* verb = &app_;
+    while (!verb->get_subcommands().empty()) verb = verb->get_subcommands().front();
+    return verb;
+  }
+
+  /// Chooses the action: flags first, then what environment and file add to them. An exit code if that is all.
+  std::optional<int> parse(std::vector<std::string> arguments) {
+    std::optional<Error> error;
+    bool may_be_mended = true;  // by a setting that stands elsewhere
+    const auto parse_once = [&] {
+      error.reset();
+      try {
+        app_.parse(std::vector<std::string>(arguments));
+        return false;
+      } catch (const CLI::ParseError& e) {
+        if (e.get_exit_code() == 0) {  // --help, --version
+          app_.exit(e);
+          return true;
+        }
+        const auto code = static_cast<CLI::ExitCodes>(e.get_exit_code());
+        may_be_mended = code == CLI::ExitCodes::RequiredError || code == CLI::ExitCodes::RequiresError;
+        const CLI::App& verb = *chosen_verb();
+        error = invalid(parse_error_text(verb, e) + "; see " + full_name(verb) + " --help");
+        return false;
+      }
+    };
+    if (parse_once()) return end_of_output();
+    CLI::App* verb = chosen_verb();
+    if (!has_settings(*verb) || (error && !may_be_mended))
+      return error ? std::optional(report_error(*error)) : std::nullopt;
+    const auto settings = setting_arguments(app_, *verb);
+    if (!settings) return report_error(settings.error());
+    std::vector<std::string> added;
+    for (const SettingArgument& setting : *settings) added.push_back(setting.argument);
+    // CLI11 takes the last first. Behind everything, where a list of values cannot take an argument for one of its own.
+    const auto positional_only = std::find(arguments.begin(), arguments.end(), "--");
+    const auto at = positional_only == arguments.end() ? arguments.begin() : positional_only + 1;
+    arguments.insert(at, added.rbegin(), added.rend());
+    if (!added.empty()) parse_once();
+    verb = chosen_verb();
+    if (verb->count("--print-config") > 0 && (!error || may_be_mended)) {
+      std::printf("%s", settings_text(*verb).c_str());
+      return end_of_output();
+    }
+    if (!error) return std::nullopt;
+    for (const SettingArgument& setting : *settings) {
+      if (error->text.find(setting.flag) == std::string::npos) continue;
+      error->text += " (" + setting.flag + " is " + setting.source + ")";
+    }
+    return report_error(*error);
+  }
+
   /// 0, unless what was printed could not be written.
   static int end_of_output() {
     std::cout.flush();  // CLI11 prints the help with it
@@ -190,7 +156,7 @@ class CommandLine {
     app->footer("Example:\n  " + example);
     app->callback([this, app, options, work] {
       if (!app->get_subcommands().empty()) {  // whose callback has run
-        for (const CLI::Option* option : app->get_options([](const CLI::Option* o) { return o->count() > 0; })) {
+        for (const CLI::Option* option : app->get_options(is_typed)) {
           const std::string verb_name = app->get_subcommands().front()->get_name();
           throw CLI::ValidationError(option->get_name(), "is not for " + verb_name + "; give its flags behind it");
         }
@@ -212,9 +178,9 @@ class CommandLine {
   void add_chat() {
     const auto [app, o] = verb<ChatOptions>(app_, "chat", "talk to a model: a line is a message, /help lists commands",
                                             chat, "fathom chat models/demo --temp 0.7");
-    app->add_option("MODEL", o->model, kModelHelp)->required();
+    app->add_option("MODEL,-m,--model,--model-path", o->model, kModelHelp)->required();
     app->add_option("--system", o->system, "system message");
-    add_integer<int64_t>(*app, "-n,--max-tokens", o->max_tokens, 0, kMost,
+    add_integer<int64_t>(*app, "-n,--max-tokens,--n-predict", o->max_tokens, 0, kMost,
                          "tokens of an answer at most; 0: to the end of the context");
     add_sampling_flags(*app, o->sampling);
     add_all_compute_flags(*app, o->compute);
@@ -223,10 +189,10 @@ class CommandLine {
   void add_generate() {
     const auto [app, o] = verb<GenerateOptions>(app_, "generate", "continue a prompt", generate,
                                                 "fathom generate models/demo -p \"Once upon a time\" -n 50");
-    app->add_option("MODEL", o->model, kModelHelp)->required();
+    app->add_option("MODEL,-m,--model,--model-path", o->model, kModelHelp)->required();
     CLI::Option* prompt = app->add_option("-p,--prompt", o->prompt, "the prompt");
     app->add_option("-f,--file", o->prompt_file, "read the prompt from a file; -: standard input")->excludes(prompt);
-    add_integer<int64_t>(*app, "-n,--max-tokens", o->max_tokens, 1, kMost, "new tokens at most");
+    add_integer<int64_t>(*app, "-n,--max-tokens,--n-predict", o->max_tokens, 1, kMost, "new tokens at most");
     app->add_option("--stop", o->stop, "end before this text; may be given several times")->expected(1)->take_all();
     app->add_flag("--json", o->json, "print the result as JSON at the end instead of streaming text");
     add_sampling_flags(*app, o->sampling);
@@ -310,6 +276,7 @@ class CommandLine {
     add_generation_flags(*app, o->compute,
                          "--prompt-chunk,--max-num-batched-tokens,--chunked-prefill-size,--batch-size,-b");
     add_cache_flag(*app, o->compute);
+    add_log_flag(*app, o->compute);
     add_speculation_flags(*app, o->compute);
     add_integer<int64_t>(*app, "-c,--context,--max-model-len,--context-length,--ctx-size", o->compute.context, 0, kMost,
                          "tokens of a request at most; 0: the model's, 32768 at most")
@@ -328,7 +295,7 @@ class CommandLine {
   void add_inspect() {
     const auto [app, o] = verb<InspectOptions>(app_, "inspect", "what a model is and whether it fits this machine",
                                                inspect, "fathom inspect models/demo");
-    app->add_option("MODEL", o->model, kModelHelp)->required();
+    app->add_option("MODEL,-m,--model,--model-path", o->model, kModelHelp)->required();
     app->add_option(
         "--quant", o->quant,
         "also the memory that weights kept so would need: bf16, fp8, int8, int4, iq4_nl, mxfp4; classes may "
@@ -340,17 +307,29 @@ class CommandLine {
     const auto [app, o] = verb<PlanOptions>(
         app_, "plan", "what a model needs of a machine and a network, with formulas and sources", plan,
         "fathom plan models/demo --hardware h200 --set serving.gpus=4\n"
+        "  fathom plan models/demo --hardware this\n"
+        "  fathom plan deepseek-ai/DeepSeek-V3 --hardware h800 --search training --gpus 2048"
+        " --set search.batch=15360 --set search.utilisation=0.5\n"
         "  fathom plan --set fabric.kind=mpft --set fabric.endpoints=2048\n"
         "  fathom plan --timeline --set training.pipeline=4 --set training.schedule=dualpipe"
         " --set training.micro_batches=10\n"
         "  fathom plan --paper");
     app->add_option("MODEL", o->model, "model directory, config.json, or ORG/NAME in the Hugging Face cache");
     app->add_option("--hardware", o->hardware,
-                    "h800, h100, h200 or gb200-nvl72; facts can be set: hardware.nic_gbps=100");
+                    "h800, h100, h200 or gb200-nvl72; facts can be set: hardware.nic_gbps=100; or this: the machine "
+                    "at hand, measured");
     app->add_option("--config", o->config, "TOML file with settings");
     app->add_option("--set", o->overrides, "a setting: training.pipeline=16; may be given several times")
         ->expected(1)
         ->take_all();
+    CLI::Option* search = app->add_option("--search", o->search, "rank layouts of training or serving (search.kind)");
+    app->add_option("--gpus", o->gpus, "GPUs of the search (search.gpus); several sizes: 1024,2048")->needs(search);
+    app->add_option("--max-kw", o->max_kw, "power of the site at most, kW; needs energy.pue")->needs(search);
+    app->add_option("--max-kgco2", o->max_kgco2,
+                    "carbon of the run, or of a year of serving, at most, kg; needs energy.pue and energy.kg_per_kwh")
+        ->needs(search);
+    app->add_option("--emit", o->emit, "write the best layout to this file, for --config")->needs(search);
+    app->add_option("--what-if", o->what_if, "every figure that a change moves, before and after:" + what_if_help());
     CLI::Option* paper =
         app->add_flag("--paper", o->paper, "the published figures of DeepSeek-V3's system beside ours");
     app->add_flag("--timeline", o->timeline, "the pipeline of training.* as text")->excludes(paper);
@@ -361,10 +340,34 @@ class CommandLine {
                     "write a page with the answers and drawings of them to this file (.html); JSON and CSV beside it")
         ->excludes(paper);
     app->add_flag("--json", o->json, "everything as JSON, with the source of every number");
-    for (const char* flag : {"MODEL", "--hardware", "--config", "--set"}) app->get_option(flag)->excludes(paper);
-    for (const char* flag : {"MODEL", "--hardware", "--json"}) {
+    app->get_option("--emit")->excludes("--what-if");
+    app->get_option("--report")->excludes("--what-if")->excludes(search);
+    for (const char* flag : {"MODEL", "--hardware", "--config", "--set", "--search", "--what-if"}) {
+      app->get_option(flag)->excludes(paper);
+    }
+    for (const char* flag : {"MODEL", "--hardware", "--json", "--search", "--what-if"}) {
       app->get_option(flag)->excludes("--timeline")->excludes("--svg");
     }
+  }
+
+  void add_simulate() {
+    const auto [app, o] = verb<SimulateOptions>(
+        app_, "simulate", "how long jobs take on a cluster's network, and which links limit them", simulate,
+        "fathom simulate examples/scenarios/all-to-all-16384.toml\n"
+        "  fathom simulate examples/scenarios/plane-dead.toml --set fail.spread=false\n"
+        "  fathom simulate examples/scenarios/all-to-all-16384.toml --engine bound --json");
+    app->add_option("SCENARIO", o->scenario, "TOML file: network, job, also, fail")->required();
+    app->add_option("--set", o->overrides, "override a setting: network.gpus=2048; may be given several times")
+        ->expected(1)
+        ->take_all();
+    app->add_option("--engine", o->engine,
+                    "maxmin (exact rates of all flows), bound (the most loaded link), simgrid (needs the package "
+                    "libsimgrid3.32), or auto: maxmin, for very many different flows bound")
+        ->check(CLI::IsMember({"auto", "bound", "maxmin", "simgrid"}))
+        ->capture_default_str();
+    app->add_flag("--check", o->check,
+                  "a second engine must agree within 0.01 %: SimGrid with maxmin, maxmin with any other");
+    app->add_flag("--json", o->json, "everything as JSON");
   }
 
   void add_quantize() {
@@ -409,25 +412,39 @@ class CommandLine {
         ->take_all();
     app->add_flag("--print-config", o->print_config, "print the effective configuration and stop");
     app->add_flag("-q,--quiet", o->quiet, "no progress bar");
+    add_log_flag(*app, o->compute);
     add_machine_flags(*app, o->compute);
   }
 
   void add_eval() {
     const auto [app, o] =
-        verb<EvalOptions>(app_, "eval", "bits per byte and perplexity of a text; exact answers to sums", eval,
+        verb<EvalOptions>(app_, "eval", "bits per byte and perplexity of a text; answers to sums and benchmarks", eval,
                           "fathom eval models/demo --text README.md");
-    app->add_option("MODEL", o->model, kModelHelp)->required();
+    app->add_option("MODEL,-m,--model,--model-path", o->model, kModelHelp)->required();
     app->add_option("--text", o->text, "UTF-8 text; lines \"<|endoftext|>\" separate documents");
     add_integer<int64_t>(*app, "--sums", o->sums, 0, 10000,
                          "ask this many sums that `data synth` never shows, greedily");
     add_integer<uint64_t>(*app, "-s,--seed", o->seed, 0, UINT64_MAX, "seed of the sums");
     add_integer<int64_t>(*app, "--window", o->window, 0, kMost, "tokens of context; 0: the model's, 2048 at most");
+    CLI::Option* task =
+        app->add_option("--task", o->task, "ask the questions of a benchmark: gsm8k, mmlu_stem, humaneval, mbpp")
+            ->group("Benchmark");
+    const auto of_task = [&](CLI::Option* option) { option->needs(task)->group("Benchmark"); };
+    of_task(app->add_option("--file", o->task_file, "its records, a JSON object a line; -: standard input"));
+    of_task(add_integer<int64_t>(*app, "--limit", o->limit, 0, kMost, "questions at most; 0: all"));
+    of_task(add_integer<int64_t>(*app, "--shots", o->shots, 0, 1000,
+                                 "first records that every prompt shows with their answers, and that are not asked"));
+    of_task(add_integer<int64_t>(*app, "-n,--max-tokens", o->max_tokens, 1, kMost, "tokens of an answer at most"));
+    of_task(app->add_option("-o,--output", o->output,
+                            "write the answers here, a JSON object a line; code as the benchmarks' harnesses read it: "
+                            "fathom never executes it"));
     CLI::Option* against = app->add_option(
         "--kl-against", o->kl_against,
         "compare the predictions with those of this model, its KV cache auto: KL, first choices, logits");
     app->add_option("--kl-quant", o->kl_quant, "--quant of that model")->needs(against);
     app->add_flag("--json", o->json, "the result as JSON");
     add_machine_flags(*app, o->compute);
+    add_log_flag(*app, o->compute);
     add_precision_flag(*app, o->compute);
     add_weight_flags(*app, o->compute);
     add_cache_flag(*app, o->compute);
@@ -501,7 +518,7 @@ class CommandLine {
     const auto [app, o] =
         verb<BenchOptions>(app_, "bench", "speed of a model and its share of the machine's limits, or of training",
                            bench, "fathom bench models/demo --prompt 256 --batch 1,4 --depth 0,128");
-    CLI::Option* model = app->add_option("MODEL", o->model, kModelHelp);
+    CLI::Option* model = app->add_option("MODEL,-m,--model,--model-path", o->model, kModelHelp);
     CLI::Option* train =
         app->add_option("--train", o->train_preset, "measure training steps of a preset instead: pico, nano, nano20")
             ->excludes(model);
@@ -520,6 +537,7 @@ class CommandLine {
     app->add_flag("--json", o->json, "the result as JSON");
     add_integers(*app, "-t,--threads", o->threads, 0, 1024, "threads; 0: all CPUs")->group("Computing");
     add_kernels_flag(*app, o->compute);
+    add_log_flag(*app, o->compute);
     add_precision_flag(*app, o->compute);
     add_weight_flags(*app, o->compute);
     add_generation_flags(*app, o->compute);
@@ -530,6 +548,27 @@ class CommandLine {
       app->get_option(flag)->excludes(train);
     }
     add_bench_serve(*app);
+  }
+
+  void add_doctor() {
+    const auto [app, o] = verb<DoctorOptions>(
+        app_, "doctor", "what this machine is, what it can do, and what would make it faster", doctor, "fathom doctor");
+    app->add_flag("--no-measure", o->no_measure, "leave out the bandwidth and the dot products: no second of work");
+    app->add_flag("--json", o->json, "everything as JSON");
+    add_machine_flags(*app, o->compute);
+  }
+
+  /// For the build and the installation, not for people: --help leaves it out.
+  void add_reference() {
+    CLI::App* app = app_.add_subcommand("reference", "write man pages and completions")->group("");
+    auto directory = std::make_shared<std::string>();
+    app->add_option("DIRECTORY", *directory, "share/ of an installation")->required();
+    app->callback([this, directory] {
+      action_ = [this, directory]() -> Result<int> {
+        if (auto s = write_reference(app_, build_info().version, *directory); !s) return s.error();
+        return 0;
+      };
+    });
   }
 
   void add_bench_serve(CLI::App& bench) {

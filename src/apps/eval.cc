@@ -1,5 +1,8 @@
-// fathom eval: bits per byte and perplexity of a text, beside another model's; exact answers to sums. Documents
-// (separated by lines "<|endoftext|>") are scored in the windows of model/divergence.
+// fathom eval: bits per byte and perplexity of a text, beside another model's; exact answers to sums; the questions of
+// benchmarks (eval_task.cc). Documents (separated by lines "<|endoftext|>") are scored in the windows of
+// model/divergence.
+#include "apps/eval.h"
+
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -7,10 +10,7 @@
 #include <numbers>
 
 #include "apps/console.h"
-#include "apps/verbs.h"
-#include "base/check.h"
 #include "base/file.h"
-#include "engine/latent_cache.h"
 #include "model/divergence.h"
 #include "model/transformer.h"
 #include "train/arithmetic.h"
@@ -33,16 +33,6 @@ bool score_document(const ScoredModel& scored, std::span<const int32_t> ids, int
   }
   return true;
 }
-
-/// A cache for one window, of the dtype of the session's.
-struct WindowCache {
-  WindowCache(Session& session, int64_t window)
-      : cache(session.model().config, session.engine().cache_dtype(), window), pages(cache) {
-    check(static_cast<bool>(pages.reserve(window)), "a window fits its own cache");
-  }
-  LatentCache cache;
-  SequenceCache pages;
-};
 
 /// Text of the greedy answer to one user message in a fresh conversation.
 Result<std::string> greedy_answer(Session& session, std::string_view question) {
@@ -68,7 +58,7 @@ Result<std::string> greedy_answer(Session& session, std::string_view question) {
 Status eval_sums(Session& session, const EvalOptions& options) {
   if (!session.chat_format()) return not_found(session.model_dir().string() + " has no chat template to ask with");
   const auto questions = held_out_questions(options.seed, static_cast<int>(options.sums));
-  ConsoleProgress progress(options.json);
+  ConsoleProgress progress(options.json || options.compute.is_quiet());
   int64_t exact = 0, asked = 0;
   for (const SumQuestion& sum : questions) {
     const auto answer = greedy_answer(session, sum.question);
@@ -164,7 +154,7 @@ Status eval_text(Session& session, Session* reference, const EvalOptions& option
   const ScoredModel scored{run, transformer, cache.pages.layers()};
   const ScoredModel other_scored{other_run, other_transformer, other_cache.pages.layers()};
 
-  ConsoleProgress progress(false);
+  ConsoleProgress progress(options.compute.is_quiet());
   TextScore score;
   score.window = window;
   score.kv_cache = kv_cache_name(session.engine().cache_dtype());
@@ -206,13 +196,14 @@ Status eval_text(Session& session, Session* reference, const EvalOptions& option
 }  // namespace
 
 Status eval(const EvalOptions& options) {
-  if (options.text.empty() == (options.sums == 0) || options.sums < 0 || options.sums > 10000) {
-    return invalid("give either --text FILE or --sums COUNT (at most 10000); see fathom eval --help");
+  if (int{!options.text.empty()} + int{options.sums != 0} + int{!options.task.empty()} != 1) {
+    return invalid("give one of --text FILE, --sums COUNT and --task NAME; see fathom eval --help");
   }
   if (!options.kl_against.empty() && options.text.empty()) return invalid("--kl-against needs --text FILE");
   if (!options.kl_quant.empty() && options.kl_against.empty()) return invalid("--kl-quant needs --kl-against MODEL");
   auto session = Session::load(options.model, options.compute);
   if (!session) return session.error();
+  if (!options.task.empty()) return eval_task(**session, options);
   if (options.kl_against.empty()) {
     return options.text.empty() ? eval_sums(**session, options) : eval_text(**session, nullptr, options);
   }

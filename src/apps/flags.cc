@@ -70,6 +70,117 @@ CLI::Option* add_optional(CLI::App& app, const std::string& name, std::optional<
       ->type_name("FLOAT");
 }
 
+// Each verb has the flags that act on it: one that would be ignored is refused as unknown.
+void add_kernels_flag(CLI::App& app, ComputeOptions& options) {
+  app.add_option("--kernels", options.kernels, "force a back end: ref, generic, neon, avx2, avx512, avx512bf16, amx")
+      ->envname("FATHOM_KERNELS")
+      ->group("Computing");
+}
+
+void add_machine_flags(CLI::App& app, ComputeOptions& options) {
+  add_integer<int64_t>(app, "-t,--threads", options.threads, 0, 1024, "threads; 0: all CPUs")->group("Computing");
+  add_kernels_flag(app, options);
+}
+
+void add_precision_flag(CLI::App& app, ComputeOptions& options) {
+  app.add_option("--precision", options.precision, "f32, bf16 or fp8 (E4M3 activations where weights are FP8)")
+      ->group("Computing");
+}
+
+/// What form the weights have and where they are.
+void add_weight_flags(CLI::App& app, ComputeOptions& options) {
+  app.add_option("--quant", options.quant,
+                 "keep weights as bf16, fp8, int8, int4, iq4_nl or mxfp4; classes may differ: int8,experts=int4")
+      ->group("Computing");
+  CLI::Option* most = app.add_option("--max-memory", options.max_memory,
+                                     "memory to use at most, as 8GB or 50%: experts that do not fit are read from a "
+                                     "file as they are needed");
+  most->group("Computing");
+  app.add_option("--expert-dir", options.expert_dir,
+                 "where prepared experts are kept for --max-memory; default: fathom/ in the user's cache directory")
+      ->needs(most)
+      ->group("Computing");
+  app.add_flag("--in-place", options.in_place,
+               "use weights where the checkpoint has them, mapped: nothing to prepare, slower products")
+      ->excludes(most)
+      ->excludes("--quant")
+      ->group("Computing");
+}
+
+void add_generation_flags(CLI::App& app, ComputeOptions& options, const std::string& chunk_names) {
+  app.add_option("--mla", options.mla, "attention of generated tokens: absorbed (fast) or naive")
+      ->capture_default_str()
+      ->group("Computing");
+  add_integer<int64_t>(app, chunk_names, options.prompt_chunk, 1, kMost, "prompt tokens computed at a time")
+      ->group("Computing");
+}
+
+void add_cache_flag(CLI::App& app, ComputeOptions& options) {
+  app.add_option("--kv-cache-dtype", options.kv_cache_dtype,
+                 "KV cache in auto (the precision's own), bf16 or fp8 (a little more than half of the memory, rounded)")
+      ->capture_default_str()
+      ->group("Computing");
+}
+
+void add_log_flag(CLI::App& app, ComputeOptions& options) {
+  app.add_option("--log-level", options.log_level,
+                 "what standard error gets: error, info (progress and notes too), debug (what was chosen too)")
+      ->check(CLI::IsMember({"error", "info", "debug"}))
+      ->envname("FATHOM_LOG_LEVEL")
+      ->capture_default_str();
+}
+
+void add_sampling_flags(CLI::App& app, SamplingFlags& flags) {
+  add_optional(app, "--temperature,--temp", flags.temperature, "0: always the most probable token")
+      ->check(CLI::Range(0.0, 100.0))
+      ->group("Sampling");
+  add_optional(app, "--top-p", flags.top_p, "keep the smallest set of this probability")
+      ->check(CLI::Range(0.0, 1.0))
+      ->group("Sampling");
+  app.add_option_function<std::string>(
+         "--top-k", [&flags](const std::string& text) { flags.top_k = integer_of<int64_t>("--top-k", text, 0, kMost); },
+         "keep the K most probable; 0: all")
+      ->type_name("INT")
+      ->group("Sampling");
+  add_optional(app, "--min-p", flags.min_p, "drop what is below this share of the best")
+      ->check(CLI::Range(0.0, 1.0))
+      ->group("Sampling");
+  add_optional(app, "--repetition-penalty", flags.repetition_penalty, "above 1: less repetition")
+      ->check(CLI::Range(0.01, 100.0))
+      ->group("Sampling");
+  app.add_option_function<std::string>(
+         "-s,--seed",
+         [&flags](const std::string& text) { flags.seed = integer_of<uint64_t>("--seed", text, 0, UINT64_MAX); },
+         "the same seed gives the same answer")
+      ->type_name("INT")
+      ->group("Sampling");
+}
+
+void add_speculation_flags(CLI::App& app, ComputeOptions& options) {
+  app.add_option("--speculate", options.speculate,
+                 "guess tokens ahead, verify them together: none, mtp (the model's own module), lookup (what followed "
+                 "the same words before); the answer is the same")
+      ->capture_default_str()
+      ->group("Speculation");
+  add_integer<int64_t>(app, "--draft-tokens", options.draft_tokens, 0, kMaxDraft,
+                       "tokens guessed per step at most; 0: 1 for mtp, 4 for lookup")
+      ->group("Speculation");
+  app.add_flag("--always-draft", options.always_draft, "also where it makes generation slower")->group("Speculation");
+}
+
+void add_all_compute_flags(CLI::App& app, ComputeOptions& options) {
+  add_machine_flags(app, options);
+  add_precision_flag(app, options);
+  add_weight_flags(app, options);
+  add_generation_flags(app, options);
+  add_cache_flag(app, options);
+  add_speculation_flags(app, options);
+  add_log_flag(app, options);
+  add_integer<int64_t>(app, "-c,--context,--max-model-len,--context-length,--ctx-size", options.context, 0, kMost,
+                       "tokens of context; 0: the model's, 32768 at most")
+      ->group("Computing");
+}
+
 namespace {
 
 /// A factor above 0.

@@ -16,6 +16,10 @@ class Option;
 namespace fathom::apps {
 
 struct BenchServeOptions;
+struct ComputeOptions;
+struct SamplingFlags;
+
+inline constexpr int64_t kMost = int64_t{1} << 31;  // tokens, documents, ...: far above any use
 
 /// An integer of the command line (int64_t or uint64_t); its text is judged whole, so that nothing wraps around or
 /// saturates.
@@ -34,6 +38,21 @@ CLI::Option* add_integers(CLI::App& app, const std::string& name, std::vector<in
 /// A number whose absence matters: empty unless given.
 CLI::Option* add_optional(CLI::App& app, const std::string& name, std::optional<double>& value,
                           const std::string& help);
+
+// Each verb has the flags that act on it: one that would be ignored is refused as unknown.
+void add_kernels_flag(CLI::App& app, ComputeOptions& options);
+void add_machine_flags(CLI::App& app, ComputeOptions& options);  // threads and kernels
+void add_precision_flag(CLI::App& app, ComputeOptions& options);
+/// What form the weights have and where they are.
+void add_weight_flags(CLI::App& app, ComputeOptions& options);
+void add_generation_flags(CLI::App& app, ComputeOptions& options, const std::string& chunk_names = "--prompt-chunk");
+void add_cache_flag(CLI::App& app, ComputeOptions& options);
+/// What a verb says on standard error.
+void add_log_flag(CLI::App& app, ComputeOptions& options);
+void add_sampling_flags(CLI::App& app, SamplingFlags& flags);
+void add_speculation_flags(CLI::App& app, ComputeOptions& options);
+/// All that a verb which generates has.
+void add_all_compute_flags(CLI::App& app, ComputeOptions& options);
 
 /// What fathom bench serve sends, to whom, and how it reports; not how a model computes.
 void add_bench_serve_flags(CLI::App& app, BenchServeOptions& options);

@@ -78,8 +78,9 @@ Status generate(const GenerateOptions& options) {
   if (stream) {
     std::fputc('\n', stdout);
     std::fflush(stdout);
-    if (speculates) report(speculation.kind, stats);
-    if (s.model().experts) std::fprintf(stderr, "%s\n", expert_report(*s.model().experts).c_str());
+    if (speculates && !options.compute.is_quiet()) report(speculation.kind, stats);
+    if (s.model().experts && !options.compute.is_quiet())
+      std::fprintf(stderr, "%s\n", expert_report(*s.model().experts).c_str());
     return {};
   }
   Json json = Json::object();

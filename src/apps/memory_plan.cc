@@ -11,17 +11,8 @@
 namespace fathom::apps {
 namespace {
 
-/// What a step of `chunk` tokens computes in, from above: rows of the residual stream and their copies, queries, keys
-/// and values, the rows of chosen experts and of a dense feed-forward; and the program with its tokenizer, and the
-/// heads whose keys are expanded at a time (Run::expansion_bytes).
-int64_t working_bytes(const ModelConfig& config, int64_t chunk) {
-  constexpr int64_t kProgram = int64_t{128} << 20;
-  const int64_t hidden = 12 * config.hidden_size;
-  const int64_t attention =
-      4 * config.num_attention_heads * (config.qk_nope_head_dim + config.qk_rope_head_dim + config.v_head_dim);
-  const int64_t experts = config.num_experts_per_tok * (2 * config.hidden_size + 4 * config.moe_intermediate_size);
-  return kProgram + chunk * 4 * (hidden + attention + experts + 4 * config.intermediate_size);
-}
+/// The program with its tokenizer, and the heads whose keys are expanded at a time (Run::expansion_bytes), from above.
+constexpr int64_t kProgramBytes = int64_t{128} << 20;
 
 Result<Path> expert_directory(const ComputeOptions& options) {
   if (!options.expert_dir.empty()) return Path(options.expert_dir);
@@ -33,6 +24,14 @@ Result<Path> expert_directory(const ComputeOptions& options) {
 
 }  // namespace
 
+int64_t working_bytes(const ModelConfig& config, int64_t chunk) {
+  const int64_t hidden = 12 * config.hidden_size;
+  const int64_t attention =
+      4 * config.num_attention_heads * (config.qk_nope_head_dim + config.qk_rope_head_dim + config.v_head_dim);
+  const int64_t experts = config.num_experts_per_tok * (2 * config.hidden_size + 4 * config.moe_intermediate_size);
+  return chunk * 4 * (hidden + attention + experts + 4 * config.intermediate_size);
+}
+
 Result<MemoryPlan> plan_memory(const Model& model, const QuantPolicy& policy, Precision precision,
                                const ComputeOptions& options) {
   const Machine machine = inspect_machine();
@@ -43,13 +42,13 @@ Result<MemoryPlan> plan_memory(const Model& model, const QuantPolicy& policy, Pr
   const auto file = expert_file(model, policy, precision, *directory);
   if (!file) return Error{file.error().code, "--max-memory: " + file.error().text};
   const PreparedBytes bytes = prepared_bytes(model, policy, precision);
-  MemoryPlan plan{
-      .usable_bytes = std::min(*most, machine.memory_available_bytes.value_or(*most)),
-      .resident_bytes = bytes.prepared - bytes.prepared_experts + working_bytes(model.config, options.prompt_chunk),
-      .free_bytes = 0,
-      .expert_bytes = bytes.prepared_experts,
-      .least_slots = model.config.num_experts_per_tok,
-      .file = *file};
+  MemoryPlan plan{.usable_bytes = std::min(*most, machine.memory_available_bytes.value_or(*most)),
+                  .resident_bytes = bytes.prepared - bytes.prepared_experts + kProgramBytes +
+                                    working_bytes(model.config, options.prompt_chunk),
+                  .free_bytes = 0,
+                  .expert_bytes = bytes.prepared_experts,
+                  .least_slots = model.config.num_experts_per_tok,
+                  .file = *file};
   plan.free_bytes = std::max<int64_t>(0, plan.usable_bytes - plan.resident_bytes);
   return plan;
 }

@@ -10,6 +10,10 @@
 
 namespace fathom::apps {
 
+/// What a step of `chunk` tokens computes in, from above: rows of the residual stream and their copies, queries, keys
+/// and values, the rows of chosen experts and of a dense feed-forward.
+int64_t working_bytes(const ModelConfig& config, int64_t chunk);
+
 struct MemoryPlan {
   int64_t usable_bytes = 0;    // of --max-memory, and never more than there is
   int64_t resident_bytes = 0;  // weights that stay, and what a step computes in

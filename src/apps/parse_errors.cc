@@ -61,8 +61,9 @@ std::string parse_error_text(const CLI::App& app, const CLI::ParseError& error) 
     return error.what();
   }
   if (rest.empty()) {
+    const auto is_shown = [](const CLI::App* verb) { return !verb->get_group().empty(); };
     std::string verbs;
-    for (const CLI::App* verb : app.get_subcommands({})) verbs += (verbs.empty() ? "" : ", ") + verb->get_name();
+    for (const CLI::App* verb : app.get_subcommands(is_shown)) verbs += (verbs.empty() ? "" : ", ") + verb->get_name();
     return (app.get_parent() == nullptr ? "give a verb: " : app.get_name() + " needs a verb: ") + verbs;
   }
   return full_name(app) + " has no verb or flag \"" + rest.front() + "\"";

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "apps/console.h"
+#include "apps/machine_plan.h"
 #include "apps/verbs.h"
 #include "base/file.h"
 #include "checkpoint/hf_hub.h"
@@ -11,6 +12,10 @@
 #include "plan/answers.h"
 #include "plan/paper.h"
 #include "plan/plan_report.h"
+#include "plan/search.h"
+#include "plan/serving_search.h"
+#include "plan/what_if.h"
+#include "report/bench_lines.h"
 #include "sim/pipeline_picture.h"
 
 namespace fathom::apps {
@@ -115,66 +120,173 @@ std::string report_title(const PlanOptions& options, const PlanSettings& setting
   return settings.training.pipeline > 0 ? "Plan: pipeline " + settings.training.schedule : "Plan: failures";
 }
 
-}  // namespace
+/// The settings that flags stand for.
+std::vector<std::string> overrides_of(const PlanOptions& options) {
+  std::vector<std::string> out = options.overrides;
+  for (const auto& [key, value] : {std::pair{"search.kind", &options.search},
+                                   {"search.gpus", &options.gpus},
+                                   {"search.max_kw", &options.max_kw},
+                                   {"search.max_kgco2", &options.max_kgco2}}) {
+    if (!value->empty()) out.push_back(std::string(key) + "=" + *value);
+  }
+  return out;
+}
 
-Status plan(const PlanOptions& options) {
-  if (options.paper) return print_paper(options.json);
-  const auto settings = load_config<PlanSettings>({.file = options.config, .overrides = options.overrides});
-  if (!settings) return settings.error();
-  const bool shows_timeline = options.timeline || !options.svg.empty() || !options.trace.empty();
-  if (shows_timeline) {
-    if (auto s = show_timeline(*settings, options); !s || (options.model.empty() && options.report.empty())) return s;
+Result<Hardware> read_hardware(const PlanOptions& options, const PlanSettings& settings) {
+  if (options.hardware.empty()) {
+    std::string names;
+    for (const std::string& name : hardware_names()) names += name + ", ";
+    return invalid("--hardware is missing: " + names + "or this");
   }
+  const auto preset = find_hardware(options.hardware);
+  if (!preset) return preset.error();
+  return changed_hardware(*preset, settings);
+}
+
+void print_rows(const std::vector<std::vector<std::string>>& rows) { std::printf("%s", aligned(rows, 0).c_str()); }
+
+/// A search's best as settings, with the command that reads them.
+Status emit(const PlanSettings& best, const PlanOptions& options) {
+  if (options.emit.empty()) return {};
+  const std::string head = "# fathom plan " + options.model + " --hardware " + options.hardware + " --config " +
+                           Path(options.emit).filename().string() + "\n";
+  return write_file(options.emit, head + to_toml(best));
+}
+
+Status show_search(const PlanCase& c, const PlanOptions& options) {
+  const CountedModel model(*c.model);
+  const PlanSettings& s = c.settings;
   std::vector<FigureGroup> groups;
-  std::optional<ModelConfig> model_config;
-  std::optional<Hardware> machine;
-  if (!options.model.empty()) {
-    const auto config = read_config(options.model);
-    if (!config) return config.error();
-    if (options.hardware.empty()) {
-      std::string names;
-      for (const std::string& name : hardware_names()) names += (names.empty() ? "" : ", ") + name;
-      return invalid("--hardware is missing: " + names);
-    }
-    const auto preset = find_hardware(options.hardware);
-    if (!preset) return preset.error();
-    const auto hardware = changed_hardware(*preset, *settings);
-    if (!hardware) return hardware.error();
-    auto model = plan_model(*config, *hardware, *settings);
-    if (!model) return model.error();
-    groups = *std::move(model);
-    model_config = *config;
-    machine = *hardware;
-  } else if ((settings->training.pipeline > 0 && options.report.empty()) || settings->serving.gpus > 0) {
-    return invalid("MODEL is missing: the settings of training and serving are of a model");
+  Json json;
+  std::vector<std::vector<std::string>> rows;
+  PlanSettings best;
+  if (s.search.kind == "training") {
+    const auto found = search_training(model, c.hardware, s);
+    if (!found) return found.error();
+    groups = {summary(*found, s)};
+    json = to_json(*found, s.search.rows);
+    rows = table(*found, s.search.rows);
+    best = chosen(s, found->layouts.front());
+  } else {
+    const auto found = search_serving(model, c.hardware, s);
+    if (!found) return found.error();
+    groups = {summary(*found, c.hardware, s)};
+    json = to_json(*found);
+    rows = table(*found, s.search.rows);
+    best = chosen(s, found->best);
   }
-  if (settings->fabric.kind != "none") {
-    auto fabric = plan_fabric(*settings);
-    if (!fabric) return fabric.error();
-    groups.push_back(*std::move(fabric));
+  if (auto written = emit(best, options); !written) return written;
+  if (options.json) {
+    std::printf("%s\n", json.set("summary", to_json(groups)).dump(2).c_str());
+    return {};
   }
-  if (settings->failures.gpu_mtbf_h > 0) {
-    auto failures = plan_failures(*settings);
-    if (!failures) return failures.error();
-    groups.push_back(*std::move(failures));
+  print_rows(rows);
+  print_groups(groups);
+  return {};
+}
+
+Status show_what_if(const PlanCase& before, const PlanOptions& options) {
+  auto after = changed(options.what_if, before);
+  if (!after) return after.error();
+  const auto old = answer(before), now = answer(*after);
+  if (!old) return old.error();
+  if (!now) return now.error();
+  const std::vector<ChangedFigure> figures = compare(*old, *now);
+  const auto& all = what_ifs();
+  const auto what = std::find_if(all.begin(), all.end(), [&](const WhatIf& w) { return options.what_if == w.name; });
+  if (figures.empty()) {
+    return invalid("--what-if " + options.what_if + " (" + what->change +
+                   "): nothing that was asked depends on it, or it is so already; give the settings it is about, as "
+                   "serving.gpus, fabric.kind or --search");
   }
-  if (groups.empty() && (options.report.empty() || settings->training.pipeline == 0)) {
-    return invalid("nothing to plan: give a MODEL, --timeline, --paper, or --set fabric.kind or failures.gpu_mtbf_h");
+  if (options.json) {
+    std::printf("%s\n", Json::object()
+                            .set("what_if", options.what_if)
+                            .set("change", what->change)
+                            .set("source", what->source)
+                            .set("figures", to_json(figures))
+                            .dump(2)
+                            .c_str());
+    return {};
   }
-  if (!options.report.empty()) {
-    const PlanSubject subject{report_title(options, *settings), model_config ? &*model_config : nullptr,
-                              machine ? &*machine : nullptr};
-    const auto report = plan_report(subject, groups, *settings);
-    if (!report) return report.error();
-    if (auto s = write_report(*report, options.report); !s) return s;
+  std::printf("%s: %s\n%s\n", options.what_if.c_str(), what->change, styled(what->source, "2").c_str());
+  std::vector<std::vector<std::string>> rows = {{"group", "figure", "before", "after", "ratio"}};
+  for (const ChangedFigure& f : figures) {
+    const Figure& shown = f.after ? *f.after : *f.before;
+    const auto text = [&](const std::optional<Figure>& figure) {
+      return figure ? figure_text(figure->value) + (shown.unit.empty() ? "" : " " + shown.unit) : std::string("-");
+    };
+    const auto ratio = f.ratio();
+    rows.push_back({f.group, shown.name, text(f.before), text(f.after), ratio ? figure_text(*ratio, 4) : "-"});
   }
-  if (groups.empty()) return {};
+  std::printf("%s", aligned(rows, 2).c_str());
+  return {};
+}
+
+Status show(const std::vector<FigureGroup>& groups, const PlanOptions& options) {
   if (options.json) {
     std::printf("%s\n", to_json(groups).dump(2).c_str());
   } else {
     print_groups(groups);
   }
   return {};
+}
+
+/// Writes the page, and answers what is on it. A pipeline is drawn without a model; nothing else is said of it.
+Result<std::vector<FigureGroup>> report(const PlanCase& c, const PlanOptions& options) {
+  PlanCase asked = c;
+  if (!c.model) asked.settings.training.pipeline = 0;
+  const PlanSettings& s = asked.settings;
+  const bool has_only_pipeline = !c.model && c.settings.training.pipeline > 0 && s.serving.gpus == 0 &&
+                                 s.fabric.kind == "none" && s.failures.gpu_mtbf_h == 0;
+  Result<std::vector<FigureGroup>> groups = std::vector<FigureGroup>();
+  if (!has_only_pipeline) groups = answer(asked);
+  if (!groups) return groups.error();
+  const auto page = plan_report(report_title(options, c.settings), c, *groups);
+  if (!page) return page.error();
+  if (auto written = write_report(*page, options.report); !written) return written.error();
+  return groups;
+}
+
+Status show_this_machine(const PlanSettings& settings, const PlanOptions& options) {
+  if (options.model.empty()) return invalid("MODEL is missing: --hardware this is about a checkpoint");
+  if (settings.search.kind != "none" || !options.what_if.empty()) {
+    return invalid("--hardware this is about the machine at hand; --search and --what-if need a preset, as h800");
+  }
+  const auto groups = plan_this_machine(options.model, settings);
+  if (!groups) return groups.error();
+  return show(*groups, options);
+}
+
+}  // namespace
+
+Status plan(const PlanOptions& options) {
+  if (options.paper) return print_paper(options.json);
+  const auto settings = load_config<PlanSettings>({.file = options.config, .overrides = overrides_of(options)});
+  if (!settings) return settings.error();
+  if (!options.report.empty() && (settings->search.kind != "none" || options.hardware == "this")) {
+    return invalid(
+        "--report draws one layout on a preset, as h800: write the best of a search with --emit, and give it "
+        "with --config");
+  }
+  if (options.timeline || !options.svg.empty() || !options.trace.empty()) {
+    if (auto s = show_timeline(*settings, options); !s || (options.model.empty() && options.report.empty())) return s;
+  }
+  if (options.hardware == "this") return show_this_machine(*settings, options);
+  PlanCase plan_case{{}, {}, *settings};
+  if (!options.model.empty()) {
+    auto config = read_config(options.model);
+    if (!config) return config.error();
+    plan_case.model = *std::move(config);
+    auto hardware = read_hardware(options, *settings);
+    if (!hardware) return hardware.error();
+    plan_case.hardware = *std::move(hardware);
+  }
+  if (!options.what_if.empty()) return show_what_if(plan_case, options);
+  if (plan_case.model && settings->search.kind != "none") return show_search(plan_case, options);
+  const auto groups = options.report.empty() ? answer(plan_case) : report(plan_case, options);
+  if (!groups) return groups.error();
+  return groups->empty() ? Status() : show(*groups, options);
 }
 
 }  // namespace fathom::apps

@@ -75,7 +75,9 @@ Status serve(const ServeOptions& options) {
   serve::ServerOptions server_options = options.server;
   server_options.engine.max_running = options.compute.num_sequences;
   server_options.version = FATHOM_VERSION;
-  server_options.log = [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); };
+  server_options.log = [quiet = options.compute.is_quiet()](const std::string& line) {
+    if (!quiet) std::fprintf(stderr, "%s\n", line.c_str());
+  };
   const auto reasoning = serve::parse_reasoning_format(options.reasoning_parser);
   if (!reasoning) return Error{reasoning.error().code, "--reasoning-parser: " + reasoning.error().text};
 

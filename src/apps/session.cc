@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
 
 #include "apps/console.h"
 #include "apps/memory_plan.h"
@@ -14,8 +13,6 @@
 
 namespace fathom::apps {
 namespace {
-
-constexpr int64_t kDefaultContext = 32768;
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -43,9 +40,7 @@ std::string_view kv_cache_name(DType dtype) {
 }
 
 Result<Compute> make_compute(const ComputeOptions& options) {
-  std::string name = options.kernels;
-  if (const char* forced = std::getenv("FATHOM_KERNELS"); name.empty() && forced != nullptr) name = forced;
-  if (name.empty()) name = "cpu";
+  const std::string name = options.kernels.empty() ? "cpu" : options.kernels;
   Compute compute;
   compute.pool =
       std::make_unique<ThreadPool>(options.threads > 0 ? static_cast<int>(options.threads) : default_num_threads());
@@ -108,6 +103,12 @@ Result<std::unique_ptr<Session>> Session::load(std::string_view model, const Com
   }
   session->make_engine(options, precision);
   if (interrupted()) return interrupted_error("loading " + dir->string());
+  if (options.log_level == "debug") {
+    std::fprintf(stderr, "%s: kernels %s, %d threads, KV cache %s of %lld tokens, context %lld\n",
+                 dir->string().c_str(), std::string(session->kernels_name()).c_str(),
+                 session->compute_.pool->num_threads(), std::string(kv_cache_name(session->cache_dtype_)).c_str(),
+                 static_cast<long long>(session->cache_tokens_), static_cast<long long>(session->context_length_));
+  }
   return session;
 }
 
@@ -117,7 +118,7 @@ Status Session::prepare(const ComputeOptions& options, Precision precision) {
   const auto of_model = [this](const Error& error) {
     return Error{error.code, model_dir_.string() + ": " + error.text};
   };
-  ConsoleProgress progress(false);
+  ConsoleProgress progress(options.is_quiet());
   // Products of other precisions than BF16 read rows; so do all of them where weights stay in place.
   const Precision layout = options.in_place ? Precision::kF32 : precision;
   int64_t num_slots = 0;
@@ -130,7 +131,7 @@ Status Session::prepare(const ComputeOptions& options, Precision precision) {
     if (!slots) return slots.error();
     num_slots = *slots;
     if (num_slots > 0) {
-      if (!plan->file.is_there) {
+      if (!plan->file.is_there && !options.is_quiet()) {
         std::fprintf(stderr, "preparing experts, once: %s in %s\n", bytes_text(plan->file.num_bytes).c_str(),
                      plan->file.path.string().c_str());
       }

@@ -20,6 +20,9 @@
 
 namespace fathom::apps {
 
+/// Tokens of context without --context, if the model has as many.
+inline constexpr int64_t kDefaultContext = 32768;
+
 /// How to compute: the flags that every verb with a model has.
 struct ComputeOptions {
   int64_t threads = 0;           // 0: all usable CPUs
@@ -41,6 +44,9 @@ struct ComputeOptions {
   int64_t cache_tokens = 0;
   int64_t num_sequences = 1;
   double cache_memory_share = 1;
+  std::string log_level = "info";  // of standard error: error, info (progress and notes), debug (what was chosen too)
+
+  bool is_quiet() const { return log_level == "error"; }
 };
 
 /// Sampling flags; unset ones come from generation_config.json, then from fathom's defaults.
@@ -58,7 +64,7 @@ Result<std::optional<DType>> parse_kv_cache_dtype(std::string_view name);
 /// "FP32", "BF16", "FP8".
 std::string_view kv_cache_name(DType dtype);
 
-/// Kernels by flag, else FATHOM_KERNELS, else the best; with a pool of `threads` (0: all).
+/// The kernels of the options, else the best; with a pool of `threads` (0: all).
 struct Compute {
   std::unique_ptr<ThreadPool> pool;
   std::unique_ptr<Kernels> kernels;

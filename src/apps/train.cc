@@ -20,7 +20,7 @@ Status train(const TrainOptions& options) {
   auto trainer = Trainer::create(*config, *compute->kernels, *compute->pool);
   if (!trainer) return trainer.error();
   for (const std::string& note : (*trainer)->notes()) std::printf("%s\n", note.c_str());
-  ConsoleProgress progress(options.quiet);
+  ConsoleProgress progress(options.quiet || options.compute.is_quiet());
   if (auto s = (*trainer)->run(progress); !s) return s;
   progress.finish();
   std::printf("trained %lld steps, %s tokens\n", static_cast<long long>((*trainer)->progress().step),

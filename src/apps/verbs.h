@@ -59,8 +59,13 @@ Status inspect(const InspectOptions& options);
 
 struct PlanOptions {
   std::string model;                   // directory, ORG/NAME or a config.json
-  std::string hardware;                // a preset
+  std::string hardware;                // a preset, or "this" machine
   std::string config;                  // TOML
+  std::string search;                  // training or serving: ranked layouts too
+  std::string gpus;                    // of the search: "2048" or "1024,2048"
+  std::string max_kw, max_kgco2;       // its bounds; empty: none
+  std::string what_if;                 // instead: what a named change moves
+  std::string emit;                    // and the best layout as TOML in this file
   std::vector<std::string> overrides;  // of its settings
   bool paper = false;                  // instead: published figures beside ours
   bool timeline = false;               // instead: the pipeline as text
@@ -70,6 +75,15 @@ struct PlanOptions {
   bool json = false;
 };
 Status plan(const PlanOptions& options);
+
+struct SimulateOptions {
+  std::string scenario;                // TOML
+  std::vector<std::string> overrides;  // of its settings
+  std::string engine = "auto";
+  bool check = false;  // a second engine must agree
+  bool json = false;
+};
+Status simulate(const SimulateOptions& options);
 
 struct QuantizeVerbOptions {
   std::string model;
@@ -87,11 +101,17 @@ Status quantize(const QuantizeVerbOptions& options);
 struct EvalOptions {
   std::string model;
   std::string text;
-  int64_t sums = 0;        // held-out sums to ask; 0: none
-  uint64_t seed = 0;       // of the sums
-  int64_t window = 0;      // tokens of context; 0: the model's, 2048 at most
-  std::string kl_against;  // a model to compare with
-  std::string kl_quant;    // its --quant
+  int64_t sums = 0;       // held-out sums to ask; 0: none
+  uint64_t seed = 0;      // of the sums
+  std::string task;       // engine/eval_task.h
+  std::string task_file;  // its records; "-": standard input
+  std::string output;     // answers, a JSON object a line; empty: nowhere
+  int64_t limit = 0;      // questions at most; 0: all
+  int64_t shots = 0;
+  int64_t max_tokens = 512;  // of a generated answer
+  int64_t window = 0;        // tokens of context; 0: the model's, 2048 at most
+  std::string kl_against;    // a model to compare with
+  std::string kl_quant;      // its --quant
   bool json = false;
   ComputeOptions compute;
 };
@@ -150,6 +170,13 @@ struct BenchOptions {
 };
 /// The exit code: 1 when a line is slower than --fail-below allows.
 Result<int> bench(const BenchOptions& options);
+
+struct DoctorOptions {
+  bool no_measure = false;
+  bool json = false;
+  ComputeOptions compute;
+};
+Status doctor(const DoctorOptions& options);
 
 struct BenchServeOptions {
   std::string model;     // served by this process, or

@@ -211,6 +211,24 @@ std::string bracketed(std::string_view text) {
   return std::string(text.substr(open + 1, close - open - 1));
 }
 
+// The models that NVIDIA's driver lists, in the order of their bus addresses.
+std::vector<std::string> read_nvidia_gpus(const Path& root) {
+  std::vector<Path> devices;
+  std::error_code error;
+  constexpr size_t kMost = 1024;
+  for (std::filesystem::directory_iterator it(root / "proc/driver/nvidia/gpus", error), end;
+       !error && it != end && devices.size() < kMost; it.increment(error)) {
+    devices.push_back(it->path());
+  }
+  std::sort(devices.begin(), devices.end());
+  std::vector<std::string> models;
+  for (const Path& device : devices) {
+    const std::string text = read_pseudo_file(device / "information");
+    models.emplace_back(value_of(text, "Model").value_or("unknown model"));
+  }
+  return models;
+}
+
 #if defined(__x86_64__)
 // XCR0: the register sets that the operating system saves. Only valid when cpuid reports OSXSAVE.
 uint64_t saved_register_sets() {
@@ -339,6 +357,10 @@ Result<int64_t> parse_memory(std::string_view text, std::optional<int64_t> total
   return wrong;
 }
 
+std::optional<int64_t> resident_bytes(const Path& root) {
+  return kib_of(read_pseudo_file(root / "proc/self/status"), "VmRSS");
+}
+
 Machine inspect_machine(const Path& root) {
   Machine out;
   out.features = detect_cpu_features();
@@ -369,6 +391,13 @@ Machine inspect_machine(const Path& root) {
   out.huge_page_bytes = kib_of(meminfo, "Hugepagesize");
   out.num_huge_pages_free = number_of(meminfo, "HugePages_Free").value_or(0);
   out.transparent_huge_pages = bracketed(read_pseudo_file(root / "sys/kernel/mm/transparent_hugepage/enabled"));
+
+  const Path system = root / "sys/devices/system";
+  out.num_online_cpus = count_cpu_list(read_pseudo_file(system / "cpu/online"));
+  out.num_numa_nodes = count_cpu_list(read_pseudo_file(system / "node/online"));  // a list of the same form
+  out.cpu_governor = std::string(trim(read_pseudo_file(system / "cpu/cpu0/cpufreq/scaling_governor")));
+  out.kernel_release = std::string(trim(read_pseudo_file(root / "proc/sys/kernel/osrelease")));
+  out.nvidia_gpus = read_nvidia_gpus(root);
   return out;
 }
 

@@ -55,6 +55,12 @@ struct Machine {
   std::optional<int64_t> huge_page_bytes;  // the default size of an explicit huge page
   int64_t num_huge_pages_free = 0;         // explicit huge pages that are reserved and free
   std::string transparent_huge_pages;      // "always", "madvise", "never"; empty: not told
+
+  int num_online_cpus = 0;               // of the whole machine; 0: not told
+  int num_numa_nodes = 0;                // banks of memory with CPUs of their own; 0: not told
+  std::string cpu_governor;              // "performance", "powersave", ... of CPU 0; empty: not told
+  std::string kernel_release;            // of the operating system's kernel; empty: not told
+  std::vector<std::string> nvidia_gpus;  // their models, as the driver names them
 };
 
 /// Instruction sets of this processor (all false on other architectures than x86-64).
@@ -72,6 +78,9 @@ std::string bytes_text(int64_t bytes);
 /// is accepted: a number above 0 with B, kB, MB, GB, TB (powers of 1000), KiB, MiB, GiB, TiB (of 1024) or, if the total
 /// is known, % up to 100.
 Result<int64_t> parse_memory(std::string_view text, std::optional<int64_t> total);
+
+/// Bytes of memory that this process holds now (VmRSS of /proc/self/status). Absent where the system does not tell.
+std::optional<int64_t> resident_bytes(const Path& root = "/");
 
 /// Reads the machine. `root` is where /proc and /sys are looked up; instruction sets and the affinity mask are always
 /// those of this process. Costs some small file reads; never fails.

@@ -1,6 +1,7 @@
 #include "engine/latent_cache.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "base/check.h"
 
@@ -108,6 +109,16 @@ void SequenceCache::attach(std::span<const int32_t> prefix_pages) {
     pages_.push_back(page);
   }
   num_published_ = pages_.size();
+  refresh();
+}
+
+void SequenceCache::attach_copy(int32_t page) {
+  check(cache_->unused_pages() > 0, "a copy evicts nothing");
+  const auto own = cache_->take_page();
+  check(own.ok(), "an unused page can be taken");
+  std::memcpy(cache_->data(*own), cache_->data(page),
+              static_cast<size_t>(cache_->num_layers() * cache_->layer_bytes()));
+  pages_.push_back(*own);
   refresh();
 }
 

@@ -58,6 +58,8 @@ class LatentCache {
   /// Pages that have a user.
   int64_t pages_in_use() const { return static_cast<int64_t>(pages_.size() - free_.size()) - index_.num_retired(); }
   int64_t available_pages() const { return max_pages_ - pages_in_use(); }
+  /// Pages that can be taken without evicting one of the index.
+  int64_t unused_pages() const { return available_pages() - index_.num_retired(); }
   /// Pages as one layer of one sequence sees them.
   LatentPages view(std::span<void* const> pages) const {
     return {.pages = pages, .dtype = dtype_, .kv_lora_rank = kv_lora_rank_, .qk_rope_head_dim = qk_rope_head_dim_};
@@ -93,6 +95,9 @@ class SequenceCache {
   std::vector<int32_t> find_prefix(std::span<const int32_t> tokens, std::span<const uint64_t> hashes) const;
   /// Begins the (empty) table with pages that find_prefix found just now.
   void attach(std::span<const int32_t> prefix_pages);
+  /// Adds a page of its own that begins as `page` of the index does. LatentCache::unused_pages() must not be 0: so
+  /// nothing is evicted, and `page` neither.
+  void attach_copy(int32_t page);
   /// Lets others share the first hashes.size() pages, which hold `tokens`, computed in prompt form. Where the index
   /// has the same tokens already, its page takes the place of ours: the bits are the same.
   void publish(std::span<const int32_t> tokens, std::span<const uint64_t> hashes);

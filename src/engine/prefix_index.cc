@@ -32,14 +32,31 @@ int32_t PrefixIndex::find(int32_t before, uint64_t hash, std::span<const int32_t
   return kNoPage;
 }
 
+PrefixIndex::Beginning PrefixIndex::find_beginning(int32_t before, uint64_t seed,
+                                                   std::span<const int32_t> tokens) const {
+  const std::vector<int32_t>& pages = before == kNoPage ? first_ : entries_.at(before).following;
+  Beginning best;
+  const size_t count = std::min(pages.size(), kMostCompared);
+  for (size_t i = 0; i < count; ++i) {
+    const int32_t page = pages[pages.size() - 1 - i];
+    const Entry& entry = entries_.at(page);
+    const auto same = std::ranges::mismatch(entry.tokens, tokens).in1 - entry.tokens.begin();
+    // The same tokens under another seed are another model's or another form's.
+    if (same > best.num_tokens && page_hash(seed, entry.tokens) == entry.hash) best = {page, same};
+  }
+  return best;
+}
+
 void PrefixIndex::insert(int32_t before, uint64_t hash, std::span<const int32_t> tokens, int32_t page) {
   check(!contains(page), "a page is in the prefix index once");
   if (before != kNoPage) {
     const auto parent = entries_.find(before);
     check(parent != entries_.end() && !parent->second.is_retired, "the page before is in the index and in use");
-    ++parent->second.num_following;
   }
-  entries_.emplace(page, Entry{.before = before, .hash = hash, .tokens = {tokens.begin(), tokens.end()}, .place = {}});
+  following(before).push_back(page);
+  entries_.emplace(
+      page,
+      Entry{.before = before, .hash = hash, .tokens = {tokens.begin(), tokens.end()}, .following = {}, .place = {}});
   page_of_hash_.emplace(hash, page);
 }
 
@@ -65,7 +82,7 @@ bool PrefixIndex::is_retired(int32_t page) const {
 bool PrefixIndex::forget(int32_t page) {
   const Entry& entry = entries_.at(page);
   check(!entry.is_retired, "a page that is forgotten is in use");
-  if (entry.num_following > 0) return false;
+  if (!entry.following.empty()) return false;
   erase(page);
   return true;
 }
@@ -73,7 +90,7 @@ bool PrefixIndex::forget(int32_t page) {
 int32_t PrefixIndex::evict() {
   if (retired_.empty()) return kNoPage;
   const int32_t page = retired_.front();
-  check(entries_.at(page).num_following == 0, "pages retire from the last to the first");
+  check(entries_.at(page).following.empty(), "pages retire from the last to the first");
   retired_.pop_front();
   erase(page);
   return page;
@@ -106,7 +123,7 @@ std::vector<int32_t> PrefixIndex::pages() const {
 
 void PrefixIndex::erase(int32_t page) {
   const auto it = entries_.find(page);
-  if (it->second.before != kNoPage) --entries_.at(it->second.before).num_following;
+  std::erase(following(it->second.before), page);
   const auto [first, last] = page_of_hash_.equal_range(it->second.hash);
   page_of_hash_.erase(std::find_if(first, last, [page](const auto& pair) { return pair.second == page; }));
   entries_.erase(it);

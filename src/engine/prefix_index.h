@@ -26,6 +26,15 @@ class PrefixIndex {
 
   /// The page that holds `tokens` after page `before` (kNoPage: at the beginning), or kNoPage.
   int32_t find(int32_t before, uint64_t hash, std::span<const int32_t> tokens) const;
+  /// A page that begins as `tokens` does, and for how many tokens.
+  struct Beginning {
+    int32_t page = kNoPage;
+    int64_t num_tokens = 0;
+  };
+  /// The longest beginning among the kMostCompared latest pages after `before`, whose hash is `seed` (kNoPage: the seed
+  /// of page_hashes).
+  Beginning find_beginning(int32_t before, uint64_t seed, std::span<const int32_t> tokens) const;
+  static constexpr size_t kMostCompared = 32;
   /// `page`, which is in use, holds `tokens` after `before`. Neither the page nor such an entry is in the index.
   void insert(int32_t before, uint64_t hash, std::span<const int32_t> tokens, int32_t page);
   bool contains(int32_t page) const { return entries_.contains(page); }
@@ -58,13 +67,15 @@ class PrefixIndex {
     int32_t before = kNoPage;
     uint64_t hash = 0;
     std::vector<int32_t> tokens;
-    int64_t num_following = 0;
+    std::vector<int32_t> following;      // oldest first
     std::list<int32_t>::iterator place;  // in retired_, if is_retired
     bool is_retired = false;
   };
   void erase(int32_t page);
+  std::vector<int32_t>& following(int32_t before) { return before == kNoPage ? first_ : entries_.at(before).following; }
 
   std::unordered_map<int32_t, Entry> entries_;  // by page
+  std::vector<int32_t> first_;                  // pages at the beginning, oldest first
   std::unordered_multimap<uint64_t, int32_t> page_of_hash_;
   std::list<int32_t> retired_;  // least recently used first
 };

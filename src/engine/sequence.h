@@ -76,6 +76,7 @@ struct Sequence {
   SequenceSpeculation speculation;
   SequenceCache cache;
   std::vector<uint64_t> page_hashes;  // of the prompt's full pages
+  uint64_t prefix_seed = 0;           // of the first page's hash
 };
 
 }  // namespace fathom

@@ -14,6 +14,10 @@ constexpr size_t kMostLookedUp = 64;  // waiting sequences that may begin in one
 
 }  // namespace
 
+int64_t SequenceTable::Prefix::num_tokens() const {
+  return std::ssize(pages) * LatentPages::kPageTokens + beginning.num_tokens;
+}
+
 Sequence* SequenceTable::find(int64_t sequence_id) const {
   for (const auto& sequence : sequences_) {
     if (sequence->id == sequence_id) return sequence.get();
@@ -31,6 +35,7 @@ void SequenceTable::set_prompt(Sequence& sequence, std::span<const int32_t> prom
   // Pages in which the MTP module's rows are missing are of no use to a sequence that drafts with it.
   const bool follows = sequence.speculation.params.kind == SpeculationKind::kMtp;
   const uint64_t seed = options_.prefix_seed ^ (follows ? stream_of("mtp") : 0);
+  sequence.prefix_seed = seed;
   sequence.page_hashes = page_hashes(seed, prompt, LatentPages::kPageTokens);
   sequence.arrival = next_arrival_++;
   sequence.num_overtaken = 0;
@@ -54,6 +59,7 @@ const Sequence* SequenceTable::promoted_or_next() const {
 /// before it in rank, is computing the page it needs next: that page is then computed once.
 void SequenceTable::look_up_prefixes() {
   prefixes_.assign(sequences_.size(), {});
+  int64_t copies_left = cache_.unused_pages();
   passed_over_.assign(sequences_.size(), false);
   std::unordered_map<uint64_t, int64_t> in_work;  // hash of a page that is being computed -> priority
   std::vector<size_t> waiting;
@@ -82,8 +88,24 @@ void SequenceTable::look_up_prefixes() {
   for (size_t i : waiting) {
     const Sequence& s = *sequences_[i];
     const auto most = static_cast<size_t>(s.num_shareable() / LatentPages::kPageTokens);
-    prefixes_[i] = s.cache.find_prefix(s.tokens, std::span(s.page_hashes).first(most));
-    const size_t next = prefixes_[i].size();
+    Prefix& prefix = prefixes_[i];
+    prefix.pages = s.cache.find_prefix(s.tokens, std::span(s.page_hashes).first(most));
+    const size_t next = prefix.pages.size();
+    prefix.pages_wanted = prefix.pages;
+    // The MTP module's row of a token depends on the token behind it, which need not be the same.
+    if (copies_left > 0 && s.speculation.params.kind != SpeculationKind::kMtp) {
+      const auto begin = static_cast<int64_t>(next) * LatentPages::kPageTokens;
+      const int64_t shareable = std::min(s.num_shareable() - begin, LatentPages::kPageTokens);
+      if (shareable > 0) {
+        prefix.beginning = cache_.index().find_beginning(
+            next == 0 ? PrefixIndex::kNoPage : prefix.pages.back(), next == 0 ? s.prefix_seed : s.page_hashes[next - 1],
+            std::span(s.tokens).subspan(static_cast<size_t>(begin), static_cast<size_t>(shareable)));
+      }
+      if (prefix.beginning.num_tokens > 0) {
+        --copies_left;
+        prefix.pages_wanted.push_back(-2 - static_cast<int32_t>(i));
+      }
+    }
     if (next >= s.page_hashes.size()) continue;
     const auto [found, is_new] = in_work.try_emplace(s.page_hashes[next], s.priority);
     passed_over_[i] = next < most && !is_new && found->second >= s.priority;
@@ -108,8 +130,8 @@ StepPlan SequenceTable::make_plan() {
     if (s.finish != FinishReason::kNone) {
       state.phase = SequencePhase::kFinished;
     } else if (!s.is_running) {
-      state.num_computed = std::ssize(prefixes_[i]) * LatentPages::kPageTokens;
-      state.pages = prefixes_[i];
+      state.num_computed = prefixes_[i].num_tokens();
+      state.pages = prefixes_[i].pages_wanted;
       state.passed_over = passed_over_[i];
     }
     states.push_back(state);
@@ -131,8 +153,9 @@ void SequenceTable::change_phases(const StepPlan& plan) {
   // First all prefixes, then the pages that go: so none of the found ones can be given away in between.
   for (size_t i : plan.admitted) {
     Sequence& s = *sequences_[i];
-    s.cache.attach(prefixes_[i]);
-    s.num_computed = std::ssize(prefixes_[i]) * LatentPages::kPageTokens;
+    s.cache.attach(prefixes_[i].pages);
+    if (prefixes_[i].beginning.num_tokens > 0) s.cache.attach_copy(prefixes_[i].beginning.page);
+    s.num_computed = prefixes_[i].num_tokens();
     s.speculation.restart(s.num_computed);
     s.is_running = true;
   }

@@ -76,7 +76,14 @@ class SequenceTable {
   SequenceTableOptions options_;
   std::vector<std::unique_ptr<Sequence>> sequences_;
   /// Of the waiting ones, by index: the pages they would find, and whether it is better to wait for more.
-  std::vector<std::vector<int32_t>> prefixes_;
+  /// What the index has of a waiting sequence's prompt.
+  struct Prefix {
+    std::vector<int32_t> pages;         // to be shared
+    PrefixIndex::Beginning beginning;   // then, of a page to be copied
+    std::vector<int32_t> pages_wanted;  // for the scheduler: both, the copy as a page that nobody has
+    int64_t num_tokens() const;
+  };
+  std::vector<Prefix> prefixes_;
   std::vector<bool> passed_over_;
   int64_t next_arrival_ = 0;
   EngineStats counters_;

@@ -66,6 +66,17 @@ struct RouterBackwardArgs {
   Tensor dlogits;  // out [T, E]
 };
 
+struct GroupedSwigluArgs {
+  Tensor x;                          // [M, K], sorted by expert
+  std::span<const int64_t> offsets;  // experts + 1: the rows of each
+  std::span<const Weight> w_gate;    // [I, K] of each expert
+  std::span<const Weight> w_up;
+  Tensor gate;  // out [M, I]
+  Tensor up;    // out [M, I]
+  Tensor h;     // out [M, I]
+  Precision precision = Precision::kF32;
+};
+
 /// Sequence-wise balance loss (V3 report eq. 17-20), per document d of T_d tokens:
 ///   L_d = sum_e f_e P_e,  f_e = E / (K T_d) #{t: e in top-K of the unbiased scores},  P_e = mean_t s_te / sum_j s_tj
 struct BalanceLossArgs {
@@ -246,6 +257,10 @@ class Kernels {
 
   /// h = silu(gate) * up.  All [M, I].
   virtual void swiglu(Tensor gate, Tensor up, Tensor h) = 0;
+  /// The first half of SwiGLU experts in one pass over x: gate and up as grouped_gemm of w_gate and w_up, h =
+  /// silu(gate)
+  /// * up as swiglu, bit for bit.
+  virtual void grouped_swiglu(const GroupedSwigluArgs& args) = 0;
   virtual void swiglu_backward(Tensor gate, Tensor up, Tensor dh, Tensor dgate, Tensor dup) = 0;
 
   /// y += x, same shape.

@@ -7,9 +7,15 @@ namespace fathom {
 void DenseFfn::forward(const Run& run, Tensor x, Tensor out, FfnSaved* saved) const {
   const int64_t T = x.extent(0), I = w_.gate.value.out_features();
   const Tensor gate = run.make({T, I}), up = run.make({T, I}), h = run.make({T, I});
-  linear(run, x, w_.gate, gate);
-  linear(run, x, w_.up, up);
-  run.k.swiglu(gate, up, h);
+  const int64_t rows[2] = {0, T};
+  run.grouped_swiglu({.x = x,
+                      .offsets = rows,
+                      .w_gate = {&w_.gate.value, 1},
+                      .w_up = {&w_.up.value, 1},
+                      .gate = gate,
+                      .up = up,
+                      .h = h,
+                      .precision = run.precision});
   linear(run, h, w_.down, out);
   if (saved != nullptr) *saved = {.x = x, .gate = gate, .up = up, .h = h, .dout = {}, .dgate = {}, .dup = {}};
 }

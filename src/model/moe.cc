@@ -99,9 +99,14 @@ Tensor Moe::experts(const Run& run, MoeSaved& s) const {
   s.up = run.make({M, I});
   s.h = run.make({M, I});
   const Tensor y = run.make({M, s.rows.extent(1)});
-  run.grouped_product(s.rows, s.plan.offsets, w_.gate.value, s.gate);
-  run.grouped_product(s.rows, s.plan.offsets, w_.up.value, s.up);
-  run.k.swiglu(s.gate, s.up, s.h);
+  run.grouped_swiglu({.x = s.rows,
+                      .offsets = s.plan.offsets,
+                      .w_gate = w_.gate.value,
+                      .w_up = w_.up.value,
+                      .gate = s.gate,
+                      .up = s.up,
+                      .h = s.h,
+                      .precision = run.precision});
   run.grouped_product(s.h, s.plan.offsets, w_.down.value, y);
   return y;
 }
@@ -154,9 +159,14 @@ bool Moe::routed_from_store(const Run& run, Tensor out, MoeSaved& s, std::span<c
     const int64_t rows = offsets.back();
     const Tensor x = s.rows.rows(begin, rows), g = run.make({rows, I}), u = run.make({rows, I}),
                  h = run.make({rows, I});
-    run.k.grouped_gemm(x, offsets, gate, g, run.precision);
-    run.k.grouped_gemm(x, offsets, up, u, run.precision);
-    run.k.swiglu(g, u, h);
+    run.k.grouped_swiglu({.x = x,
+                          .offsets = offsets,
+                          .w_gate = gate,
+                          .w_up = up,
+                          .gate = g,
+                          .up = u,
+                          .h = h,
+                          .precision = run.precision});
     run.k.grouped_gemm(h, offsets, down, y.rows(begin, rows), run.precision);
     w_.store->end(count);
     first += count;

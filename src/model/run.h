@@ -46,6 +46,15 @@ struct Run {
     }
     k.grouped_gemm(x, offsets, w, y, precision);
   }
+  /// Kernels::grouped_swiglu likewise.
+  void grouped_swiglu(const GroupedSwigluArgs& args) const {
+    for (size_t e = 0; observer != nullptr && e < args.w_gate.size(); ++e) {
+      const Tensor rows = args.x.rows(args.offsets[e], args.offsets[e + 1] - args.offsets[e]);
+      observer->see(rows, args.w_gate[e]);
+      observer->see(rows, args.w_up[e]);
+    }
+    k.grouped_swiglu(args);
+  }
   /// Precision of products that stay out of FP8 (V3 report section 3.3.1): attention's up-projection, head, eh_proj.
   Precision unquantized() const { return precision == Precision::kFp8 ? Precision::kF32 : precision; }
 };

@@ -8,7 +8,7 @@
 #include "cluster/mpft.h"
 #include "cluster/mrft.h"
 #include "cluster/slim_fly.h"
-#include "model/tensor_plan.h"
+#include "plan/expert_traffic.h"
 #include "plan/footprint.h"
 #include "plan/goodput.h"
 #include "plan/limits.h"
@@ -22,9 +22,10 @@ constexpr const char* kGiven = "settings";
 
 double as_double(int64_t v) { return static_cast<double>(v); }
 
-FigureGroup model_group(const ModelConfig& c, const PlanSettings& settings) {
-  const ParameterCount count = count_parameters(c);
-  const TrainingFlops flops = training_flops(c, settings.training.sequence_tokens);
+FigureGroup model_group(const CountedModel& model, const PlanSettings& settings) {
+  const ModelConfig& c = model.config;
+  const ParameterCount& count = model.parameters;
+  const TrainingFlops flops = training_flops(count, c, settings.training.sequence_tokens);
   const std::string tokens = std::to_string(settings.training.sequence_tokens);
   return {"model",
           {{"parameters", as_double(count.total), "", "elements of all tensors, without MTP", kConfig},
@@ -38,13 +39,14 @@ FigureGroup model_group(const ModelConfig& c, const PlanSettings& settings) {
             std::string(kPaper) + ", table 2"},
            {"training FLOPs per token, full", flops.full() / 1e9, "GFLOP",
             "the same with attention twice: no mask used", kPaper},
-           {"FLOPs per generated token", decode_flops(c, settings.serving.context) / 1e9, "GFLOP",
+           {"FLOPs per generated token", decode_flops(model, settings.serving) / 1e9, "GFLOP",
             "2 * active + layers * heads * " + std::to_string(settings.serving.context) +
                 " * 2 (2 kv_lora_rank + qk_rope_head_dim)",
             "V3 report, eq. 1 to 11, absorbed"}}};
 }
 
-Result<FigureGroup> training_group(const ModelConfig& c, const Hardware& h, const PlanSettings& settings) {
+Result<FigureGroup> training_group(const CountedModel& model, const Hardware& h, const PlanSettings& settings) {
+  const ModelConfig& c = model.config;
   const auto& t = settings.training;
   const TrainingLayout layout{.pipeline = t.pipeline,
                               .expert = t.expert,
@@ -52,10 +54,11 @@ Result<FigureGroup> training_group(const ModelConfig& c, const Hardware& h, cons
                               .schedule = t.schedule,
                               .micro_batch_tokens = t.sequences * t.sequence_tokens,
                               .num_micro_batches = t.micro_batches};
-  const auto bytes = training_bytes(c, layout);
-  if (!bytes) return bytes.error();
+  if (auto ok = check_layout(c, layout); !ok) return ok.error();
   const auto timeline = plan_timeline(settings);
   if (!timeline) return timeline.error();
+  const auto bytes = training_bytes(c, model.elements, timeline->schedule, layout);
+  if (!bytes) return bytes.error();
   const double gpus = as_double(layout.num_gpus());
   const double step_tokens = as_double(t.data) * as_double(t.micro_batches) * as_double(layout.micro_batch_tokens);
   FigureGroup g{"training", {}};
@@ -73,6 +76,9 @@ Result<FigureGroup> training_group(const ModelConfig& c, const Hardware& h, cons
       std::to_string(max_live(timeline->schedule, static_cast<int>(bytes->rank))) +
           " live micro-batches * saved bytes per token (an estimate, without allocator slack)",
       recipe);
+  add("communication buffers", bytes->buffers / 1e9, "GB",
+      "experts: 2 * tokens * top-k * hidden * (1 + 4 / 128 + 2) B; pipeline: 4 * tokens * hidden * 2 B; balanced load",
+      "FP8 dispatch and BF16 combine of the V3 report, 3.3.3");
   add("memory of the rank", bytes->total() / 1e9, "GB", "their sum", recipe);
   add("memory of the GPU", h.memory_gb, "GB", "", h.facts[0].source);
   double idle = 0;
@@ -80,7 +86,8 @@ Result<FigureGroup> training_group(const ModelConfig& c, const Hardware& h, cons
   add("bubble", 100 * idle / timeline->run.makespan, "%",
       "idle share of the rank that waits most, with chunk_times and hop", "simulated");
   if (t.mfu > 0) {
-    const double rate = t.mfu * gpus * h.bf16_tflops * 1e12 / training_flops(c, t.sequence_tokens).causal();
+    const double rate =
+        t.mfu * gpus * h.bf16_tflops * 1e12 / training_flops(model.parameters, c, t.sequence_tokens).causal();
     add("tokens per day", rate * 86400 / 1e9, "B", "MFU * GPUs * BF16 peak / FLOPs per token", kGiven);
     add("step", step_tokens / rate, "s", "tokens per step / rate", kGiven);
     if (t.tokens > 0) {
@@ -95,41 +102,66 @@ Result<FigureGroup> training_group(const ModelConfig& c, const Hardware& h, cons
   return g;
 }
 
-Result<FigureGroup> serving_group(const ModelConfig& c, const Hardware& h, const PlanSettings& settings) {
+Result<FigureGroup> serving_group(const CountedModel& model, const Hardware& h, const PlanSettings& settings) {
+  const ModelConfig& c = model.config;
   const auto& s = settings.serving;
-  const auto weights = serving_weight_bytes(c, s.gpus, s.redundant_experts);
-  if (!weights) return weights.error();
-  const double room = h.memory_gb * 1e9 - *weights;
+  const auto step = decode_step(model, h, s);
+  if (!step) return step.error();
   FigureGroup g{"serving", {}};
   const auto add = [&](std::string name, double value, std::string unit, std::string formula, std::string source) {
     g.figures.push_back({std::move(name), value, std::move(unit), std::move(formula), std::move(source)});
   };
-  add("weights per GPU", *weights / 1e9, "GB",
-      "attention, dense and shared experts whole, routed experts / GPUs; FP8, embedding and head BF16", kConfig);
-  if (room <= 0) {
-    return invalid("serving: the weights of one GPU are " + figure_text(*weights / 1e9, 4) + " GB, more than the " +
-                   figure_text(h.memory_gb, 4) + " GB of " + h.name + "; spread them over more GPUs");
+  add("weights per GPU", step->weight_bytes / 1e9, "GB",
+      "attention, dense and shared experts whole, routed experts / GPUs; " +
+          std::string(s.weights == "fp4" ? "FP4" : "FP8") + ", embedding and head BF16",
+      kConfig);
+  if (step->buffer_bytes > 0) {
+    add("communication buffers per GPU", step->buffer_bytes / 1e9, "GB",
+        "2 (max(T Sd, E T Sc) + E T max(Sd, Sc)), T half the batch, E experts, Sd = 2 hidden + 16, Sc = 2 hidden + "
+        "hidden / 32",
+        "DeepEP, low-latency kernels");
   }
-  const double per_sequence = as_double(kv_cache_bytes_per_token(c)) * as_double(s.context);
-  add("sequences that fit", std::floor(room / per_sequence), "",
-      "(memory - weights) / (KV per token * context), nothing else in memory", h.facts[0].source);
-  const DecodeBounds b = decode_bounds(c, h, *weights, as_double(s.batch), s.context, s.gpus);
-  add("step bound by memory", b.memory_ms, "ms", "(weights + batch * context * KV per token) / HBM bandwidth",
+  if (auto fits = check_fits(*step, h, s); !fits) return fits.error();
+  add("KV cache per token as served", serving_kv_bytes(c, s), "B", s.kv + ", layers with softmax attention",
+      s.kv == "fp8" ? "FlashMLA: scales per 128, rope in BF16" : kPaper);
+  if (s.full_attention_every > 1) {
+    add("states of linear attention per sequence", linear_state_bytes(c, s) / 1e6, "MB",
+        "4 B * heads * qk_nope_head_dim * v_head_dim * linear layers", "arXiv 2401.04658 (Lightning Attention)");
+  }
+  add("sequences that fit", step->sequences_that_fit(), "",
+      "(memory - weights - buffers) / (KV per token * context), nothing else in memory", h.facts[0].source);
+  add("step bound by memory", step->memory_ms, "ms", "(weights + batch * context * KV per token) / HBM bandwidth",
       h.facts[1].source);
-  add("step bound by compute", b.compute_ms, "ms", "batch * FLOPs per generated token / FP8 peak", h.facts[3].source);
-  if (b.network_ms > 0) {
-    add("step bound by network", b.network_ms, "ms",
-        "2 * layers with experts * (1 B + 2 B) * batch / 2 * top-k * hidden / rate of " +
-            std::string(s.gpus <= h.gpus_per_node ? "NVLink" : "the NIC"),
+  add("step bound by compute", step->compute_ms, "ms", "batch * FLOPs per generated token / FP8 peak",
+      h.facts[3].source);
+  if (step->network_ms > 0) {
+    add("step bound by network", step->network_ms, "ms",
+        "2 * layers with experts * (" + figure_text(bytes_of_format(s.dispatch)) + " B + " +
+            figure_text(bytes_of_format(s.combine)) + " B) * batch / 2 * " + (s.in_network ? "1" : "top-k") +
+            " * hidden / rate of " + std::string(step->is_in_node ? "NVLink" : "the NIC"),
         "arXiv 2505.09343, section 2.3.2");
+    if (!step->is_in_node && h.nic_gbps == kDeepEpLineGbps) {
+      add("the same with DeepEP's latencies",
+          low_latency_tpot_ms(as_double(s.batch) / 2, as_double(c.num_experts_per_tok), as_double(c.hidden_size),
+                              as_double(s.gpus), as_double(model.moe_layers())),
+          "ms", "2 * layers with experts * (34.6 us + dispatch / 46.3 GB/s + 5.7 us + combine / 39.9 GB/s)",
+          "fitted to DeepEP V1, docs/legacy.md: H800, 400G InfiniBand");
+    }
   }
-  add("TPOT at least", b.most_ms(), "ms", "the largest of them: " + b.limit(), "roofline");
-  add("tokens per second and user at most", b.tokens_per_s_per_user(), "", "1 / TPOT", "roofline");
-  add("tokens per second and GPU at most", as_double(s.batch) * b.tokens_per_s_per_user(), "", "batch / TPOT",
-      "roofline");
-  if (as_double(s.batch) > std::floor(room / per_sequence)) {
-    return invalid("serving: " + std::to_string(s.batch) + " sequences of " + std::to_string(s.context) +
-                   " tokens do not fit beside the weights; at most " + figure_text(std::floor(room / per_sequence)));
+  if (s.mtp_acceptance > 0) {
+    add("tokens per step and sequence", step->tokens_per_sequence, "", "1 + mtp_acceptance, one draft", kGiven);
+  }
+  add("TPOT at least", step->tpot_ms(), "ms", "the largest of them: " + step->limit(), "roofline");
+  add("tokens per second and user at most", 1e3 / step->tpot_ms(), "", "1 / TPOT", "roofline");
+  add("tokens per second and GPU at most", as_double(s.batch) * 1e3 / step->tpot_ms(), "", "batch / TPOT", "roofline");
+  if (s.gpu_hour_dollars > 0) {
+    add("price per million tokens at least",
+        dollars_per_million(s.gpu_hour_dollars, as_double(s.batch) * 1e3 / step->tpot_ms()), "$",
+        "GPU-hour / tokens per second and GPU", kGiven);
+  }
+  if (s.host_gbps > 0) {
+    add("a sequence back from the host's pool", step->sequence_bytes / (s.host_gbps * 1e6), "ms",
+        "KV per token * context / host_gbps", kGiven);
   }
   return g;
 }
@@ -181,15 +213,16 @@ Result<Hardware> changed_hardware(Hardware h, const PlanSettings& settings) {
   return h;
 }
 
-Result<std::vector<FigureGroup>> plan_model(const ModelConfig& c, const Hardware& h, const PlanSettings& settings) {
-  std::vector<FigureGroup> groups = {model_group(c, settings), {"hardware " + h.name, h.facts}};
+Result<std::vector<FigureGroup>> plan_model(const CountedModel& model, const Hardware& h,
+                                            const PlanSettings& settings) {
+  std::vector<FigureGroup> groups = {model_group(model, settings), {"hardware " + h.name, h.facts}};
   if (settings.training.pipeline > 0) {
-    auto g = training_group(c, h, settings);
+    auto g = training_group(model, h, settings);
     if (!g) return g.error();
     groups.push_back(*std::move(g));
   }
   if (settings.serving.gpus > 0) {
-    auto g = serving_group(c, h, settings);
+    auto g = serving_group(model, h, settings);
     if (!g) return g.error();
     groups.push_back(*std::move(g));
   }

@@ -11,6 +11,7 @@ double distinct(double places, double experts_each, int64_t k) {
   const double all = places * experts_each;
   for (int64_t i = 0; i < k; ++i) {
     const double left = all - static_cast<double>(i);
+    if (left <= 0) return places;  // fewer experts than choices: all of them
     miss *= std::max(0.0, left - experts_each) / left;
   }
   return places * (1 - miss);
@@ -33,10 +34,27 @@ AlphaBeta fit(double bytes_per_copy, double LowLatency::*latency) {
 
 }  // namespace
 
-Spread spread_of(const Gate& gate, int64_t nodes) {
-  const double reachable = static_cast<double>(std::min(nodes, gate.max_nodes));
-  const double per_node = static_cast<double>(gate.experts) / static_cast<double>(nodes);
-  return {distinct(reachable, per_node, gate.top_k), distinct(reachable * 8, per_node / 8, gate.top_k)};
+Spread spread_of(const Gate& gate, int64_t ranks, int64_t per_node) {
+  const double nodes = static_cast<double>((ranks + per_node - 1) / per_node);
+  const double in_node = static_cast<double>(std::min(ranks, per_node));
+  const double reachable = std::min(nodes, static_cast<double>(gate.max_nodes));
+  const double experts = static_cast<double>(gate.experts);
+  return {distinct(reachable, experts / nodes, gate.top_k),
+          distinct(reachable * in_node, experts / (nodes * in_node), gate.top_k)};
+}
+
+Gate gate_of(const ModelConfig& c) {
+  return {c.n_routed_experts, c.num_experts_per_tok, c.n_group > 1 ? c.topk_group : c.n_routed_experts};
+}
+
+ExchangeCost exchange_cost(const Gate& gate, int64_t ranks, int64_t per_node, double nic_gbps, double nvlink_gbps) {
+  if (ranks <= 1 || gate.experts < 1) return {};
+  const Spread spread = spread_of(gate, ranks, per_node);
+  const double nodes = static_cast<double>((ranks + per_node - 1) / per_node);
+  const double in_node = static_cast<double>(std::min(ranks, per_node));
+  const double nic = spread.nodes * (nodes - 1) / nodes / (nic_gbps * 1e9);
+  const double nvlink = spread.gpus * (in_node - 1) / in_node / (nvlink_gbps * 1e9);
+  return {std::max(nic, nvlink), nic > nvlink};
 }
 
 NormalBandwidth normal_bandwidth(const Gate& gate, int64_t nodes, double nic_gbps, double nvlink_gbps) {
@@ -52,5 +70,12 @@ double low_latency_bytes(double tokens, double experts, double bytes_per_copy, d
 
 AlphaBeta fit_dispatch() { return fit(7168 + 56 * 4, &LowLatency::dispatch_us); }
 AlphaBeta fit_combine() { return fit(2 * 7168, &LowLatency::combine_us); }
+
+double low_latency_tpot_ms(double tokens, double experts, double hidden, double ranks, double layers) {
+  const double scaled = hidden * (1 + 4.0 / 128);
+  const double us = fit_dispatch().latency_us(low_latency_bytes(tokens, experts, scaled, ranks)) +
+                    fit_combine().latency_us(low_latency_bytes(tokens, experts, 2 * hidden, ranks));
+  return 2 * layers * us / 1e3;
+}
 
 }  // namespace fathom

@@ -4,6 +4,8 @@
 #include <array>
 #include <cstdint>
 
+#include "model/config.h"
+
 namespace fathom {
 
 /// A router over `experts` experts, spread evenly over nodes of 8 GPUs, that takes `top_k` of those on `max_nodes`
@@ -20,8 +22,21 @@ struct Spread {
   double nodes = 0;
   double gpus = 0;
 };
-/// nodes >= 1, and 8 * nodes divides gate.experts.
-Spread spread_of(const Gate& gate, int64_t nodes);
+/// `ranks` GPUs in nodes of `per_node` (the last may be part of one), experts spread over them evenly. Both >= 1.
+Spread spread_of(const Gate& gate, int64_t ranks, int64_t per_node);
+/// Nodes of 8, all whole.
+inline Spread spread_of(const Gate& gate, int64_t nodes) { return spread_of(gate, 8 * nodes, 8); }
+
+/// The router of a model: with groups a token goes to at most topk_group of n_group, a group a node; else anywhere.
+Gate gate_of(const ModelConfig& config);
+
+/// Seconds that one direction of the exchange takes for a byte of a token, both links at work at once: a copy to each
+/// other node over the NIC, a copy to each other GPU inside. The larger counts; `is_nic` says which. A single rank: 0.
+struct ExchangeCost {
+  double seconds_per_byte = 0;
+  bool is_nic = false;
+};
+ExchangeCost exchange_cost(const Gate& gate, int64_t ranks, int64_t per_node, double nic_gbps, double nvlink_gbps);
 
 /// DeepEP's normal kernels send a token once to each node and forward it to its GPUs. Bandwidth as DeepEP counts it
 /// (copies to the own node too), GB/s: nodes / max(remote nodes / nic, gpus * 7/8 / nvlink).
@@ -34,6 +49,8 @@ NormalBandwidth normal_bandwidth(const Gate& gate, int64_t nodes, double nic_gbp
 /// The two rates that fit DeepEP's published dispatch bandwidths (H800, 400G InfiniBand) within 2.5 %; combine reaches
 /// kCombineShare of them.
 inline constexpr double kDeepEpNicGbps = 43.5, kDeepEpNvlinkGbps = 126, kCombineShare = 0.95;
+/// The line rate of the NICs that those and the latencies below were measured with.
+inline constexpr double kDeepEpLineGbps = 50;
 
 /// A line through published latencies: us = alpha + bytes / rate.
 struct AlphaBeta {
@@ -57,5 +74,9 @@ double low_latency_bytes(double tokens, double experts, double bytes_per_copy, d
 /// Least squares over kLowLatency from 16 ranks up (8 stay in the node, which is another link).
 AlphaBeta fit_dispatch();  // copies of 7168 B and 56 scales
 AlphaBeta fit_combine();   // copies of 2 * 7168 B
+
+/// Milliseconds per output token by both lines: `layers` times dispatch and combine of two micro-batches of `tokens`,
+/// FP8 with scales there and BF16 back, computation hidden.
+double low_latency_tpot_ms(double tokens, double experts, double hidden, double ranks, double layers);
 
 }  // namespace fathom

@@ -1,42 +1,13 @@
 #include "plan/footprint.h"
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
-
-#include "model/tensor_plan.h"
 
 namespace fathom {
 namespace {
 
 double as_double(int64_t v) { return static_cast<double>(v); }
-
-// Elements of one layer, or outside the layers.
-struct Elements {
-  double expert = 0;  // of all routed experts
-  double other = 0;
-};
-
-struct LayerElements {
-  std::vector<Elements> layers;  // MTP modules follow the layers
-  double embedding = 0;
-  double head = 0;  // and the final norm
-};
-
-LayerElements count_layers(const ModelConfig& config) {
-  LayerElements out;
-  out.layers.resize(static_cast<size_t>(config.num_hidden_layers + config.num_nextn_predict_layers));
-  for (const TensorSpec& spec : expected_tensors(config)) {
-    if (spec.is_optional) continue;
-    const double n = as_double(spec.num_elements());
-    if (spec.layer >= 0) {
-      Elements& e = out.layers[static_cast<size_t>(spec.layer)];
-      (spec.tensor_class == TensorClass::kRoutedExpert ? e.expert : e.other) += n;
-    } else {
-      (spec.tensor_class == TensorClass::kEmbedding ? out.embedding : out.head) += n;
-    }
-  }
-  return out;
-}
 
 // The divisors of n next to `wanted`, as "8 or 16".
 std::string divisors_near(int64_t n, int64_t wanted) {
@@ -50,6 +21,68 @@ std::string divisors_near(int64_t n, int64_t wanted) {
   if (below > 0) text = std::to_string(below);
   if (above > 0) text += (text.empty() ? "" : " or ") + std::to_string(above);
   return text;
+}
+
+}  // namespace
+
+LayerElements count_elements(const ModelConfig& config) {
+  LayerElements out;
+  out.layers.resize(static_cast<size_t>(config.num_hidden_layers + config.num_nextn_predict_layers));
+  for (const TensorSpec& spec : expected_tensors(config)) {
+    if (spec.is_optional) continue;
+    const double n = as_double(spec.num_elements());
+    if (spec.layer >= 0) {
+      LayerElements::Layer& e = out.layers[static_cast<size_t>(spec.layer)];
+      (spec.tensor_class == TensorClass::kRoutedExpert ? e.expert : e.other) += n;
+    } else {
+      (spec.tensor_class == TensorClass::kEmbedding ? out.embedding : out.head) += n;
+    }
+  }
+  return out;
+}
+
+int64_t kv_cache_bytes_per_token(const DenseShape& s, int64_t bytes_per_number) {
+  return 2 * s.kv_heads * s.head_dim * s.layers * bytes_per_number;
+}
+
+TrainingFlops training_flops(const ModelConfig& c, int64_t sequence_tokens) {
+  return training_flops(count_parameters(c), c, sequence_tokens);
+}
+
+TrainingFlops training_flops(const ParameterCount& parameters, const ModelConfig& c, int64_t sequence_tokens) {
+  const double forward = as_double(c.num_hidden_layers) * as_double(c.num_attention_heads) *
+                         as_double(sequence_tokens) * as_double(c.qk_head_dim() + c.v_head_dim);
+  return {6 * as_double(parameters.active_with_head), 3 * forward};
+}
+
+double dense_training_flops(const DenseShape& s) {
+  const double hidden = as_double(s.hidden);
+  return 72 * as_double(s.layers) * hidden * hidden + 6 * as_double(s.vocab) * hidden;
+}
+
+double saved_bytes_per_token(const ModelConfig& c, int64_t layer) {
+  const double hidden = as_double(c.hidden_size);
+  const double attention = 2 * hidden + 2 * as_double(c.q_lora_rank) + 2 * as_double(c.latent_width()) +
+                           1.5 * as_double(c.num_attention_heads * c.v_head_dim) + 4 * as_double(c.num_attention_heads);
+  if (!c.is_moe_layer(layer)) return attention + 2 * hidden + hidden + 2 * as_double(c.intermediate_size);
+  const double routed = as_double(c.num_experts_per_tok) * (hidden + 2 * as_double(c.moe_intermediate_size));
+  const double shared = c.n_shared_experts > 0 ? hidden + 2 * as_double(c.shared_intermediate_size()) : 0;
+  return attention + 2 * hidden + 4 * as_double(c.n_routed_experts) + routed + shared;
+}
+
+double training_buffer_bytes(const ModelConfig& c, const TrainingLayout& layout) {
+  const double token = as_double(layout.micro_batch_tokens) * as_double(c.hidden_size);
+  const bool exchanges = layout.expert > 1 && c.n_routed_experts > 0;
+  return (exchanges ? 2 * token * as_double(c.num_experts_per_tok) * (1 + 4.0 / 128 + 2) : 0) +
+         (layout.pipeline > 1 ? 4 * 2 * token : 0);
+}
+
+double low_latency_buffer_bytes(double tokens, double experts, double hidden) {
+  const double dispatch = 2 * hidden + 16, combine = 2 * hidden + 4 * hidden / 128;
+  const double signals = std::ceil(4 * experts / 128) * 128;
+  return 2 * (std::max(tokens * dispatch, experts * tokens * combine) +
+              experts * tokens * std::max(dispatch, combine)) +
+         2 * signals;
 }
 
 Status check_layout(const ModelConfig& config, const TrainingLayout& layout) {
@@ -77,77 +110,47 @@ Status check_layout(const ModelConfig& config, const TrainingLayout& layout) {
   return {};
 }
 
-}  // namespace
-
-int64_t kv_cache_bytes_per_token(const DenseShape& s, int64_t bytes_per_number) {
-  return 2 * s.kv_heads * s.head_dim * s.layers * bytes_per_number;
+std::vector<int64_t> layers_of_stages(int64_t layers, int64_t stages) {
+  std::vector<int64_t> out(static_cast<size_t>(stages), layers / stages);
+  for (int64_t stage = 0; stage < layers % stages; ++stage) ++out[static_cast<size_t>(stage)];
+  return out;
 }
 
-TrainingFlops training_flops(const ModelConfig& c, int64_t sequence_tokens) {
-  const double forward = as_double(c.num_hidden_layers) * as_double(c.num_attention_heads) *
-                         as_double(sequence_tokens) * as_double(c.qk_head_dim() + c.v_head_dim);
-  return {6 * as_double(count_parameters(c).active_with_head), 3 * forward};
-}
-
-double dense_training_flops(const DenseShape& s) {
-  const double hidden = as_double(s.hidden);
-  return 72 * as_double(s.layers) * hidden * hidden + 6 * as_double(s.vocab) * hidden;
-}
-
-double decode_flops(const ModelConfig& c, int64_t context_tokens) {
-  return 2 * as_double(count_parameters(c).active_with_head) +
-         as_double(c.num_hidden_layers) * as_double(c.num_attention_heads) * as_double(context_tokens) * 2 *
-             as_double(2 * c.kv_lora_rank + c.qk_rope_head_dim);
-}
-
-double saved_bytes_per_token(const ModelConfig& c, int64_t layer) {
-  const double hidden = as_double(c.hidden_size);
-  const double attention = 2 * hidden + 2 * as_double(c.q_lora_rank) + 2 * as_double(c.latent_width()) +
-                           1.5 * as_double(c.num_attention_heads * c.v_head_dim) + 4 * as_double(c.num_attention_heads);
-  if (!c.is_moe_layer(layer)) return attention + 2 * hidden + hidden + 2 * as_double(c.intermediate_size);
-  const double routed = as_double(c.num_experts_per_tok) * (hidden + 2 * as_double(c.moe_intermediate_size));
-  const double shared = c.n_shared_experts > 0 ? hidden + 2 * as_double(c.shared_intermediate_size()) : 0;
-  return attention + 2 * hidden + 4 * as_double(c.n_routed_experts) + routed + shared;
-}
-
-Result<std::vector<RankBytes>> training_bytes_by_rank(const ModelConfig& c, const TrainingLayout& layout,
+Result<std::vector<RankBytes>> training_bytes_by_rank(const ModelConfig& c, const LayerElements& elements,
+                                                      const Schedule& schedule, const TrainingLayout& layout,
                                                       const TrainingPrecision& precision) {
   if (auto s = check_layout(c, layout); !s) return s.error();
-  const auto schedule = make_schedule(layout.schedule, static_cast<int>(std::min<int64_t>(layout.pipeline, 1 << 20)),
-                                      static_cast<int>(layout.num_micro_batches));
-  if (!schedule) return schedule.error();
-  const int64_t stages = schedule->num_stages;
+  const int64_t stages = schedule.num_stages;
   if (stages > c.num_hidden_layers) {
     return invalid("layout: " + std::to_string(stages) + " pipeline stages for " + std::to_string(c.num_hidden_layers) +
                    " layers; accepted: at most one stage a layer");
   }
-  const LayerElements elements = count_layers(c);
   struct Stage {
     double expert = 0, other = 0, saved = 0;
   };
   std::vector<Stage> parts(static_cast<size_t>(stages));
-  const int64_t even = c.num_hidden_layers / stages, more = c.num_hidden_layers % stages;
   int64_t layer = 0;
   const auto add_layer = [&](Stage& part, int64_t at) {
     part.expert += elements.layers[static_cast<size_t>(at)].expert / as_double(layout.expert);
     part.other += elements.layers[static_cast<size_t>(at)].other;
     part.saved += saved_bytes_per_token(c, at);
   };
-  for (int64_t stage = 0; stage < stages; ++stage) {
-    for (int64_t i = 0; i < even + (stage < more ? 1 : 0); ++i) add_layer(parts[static_cast<size_t>(stage)], layer++);
+  const std::vector<int64_t> split = layers_of_stages(c.num_hidden_layers, stages);
+  for (size_t stage = 0; stage < split.size(); ++stage) {
+    for (int64_t i = 0; i < split[stage]; ++i) add_layer(parts[stage], layer++);
   }
   for (; layer < static_cast<int64_t>(elements.layers.size()); ++layer) add_layer(parts.back(), layer);
   parts.front().other += elements.embedding;
   parts.back().other += elements.head;
 
   std::vector<RankBytes> out;
-  for (int rank = 0; rank < schedule->num_ranks(); ++rank) {
+  for (int rank = 0; rank < schedule.num_ranks(); ++rank) {
     Stage held;
     double saved = 0;
     int num_held = 0;
-    for (int stream = 0; stream < schedule->num_streams(); ++stream) {
+    for (int stream = 0; stream < schedule.num_streams(); ++stream) {
       for (int64_t stage = 0; stage < stages; ++stage) {
-        if (schedule->rank_of[static_cast<size_t>(stream)][static_cast<size_t>(stage)] != rank) continue;
+        if (schedule.rank_of[static_cast<size_t>(stream)][static_cast<size_t>(stage)] != rank) continue;
         held.expert += parts[static_cast<size_t>(stage)].expert;
         held.other += parts[static_cast<size_t>(stage)].other;
         saved += parts[static_cast<size_t>(stage)].saved;
@@ -161,7 +164,9 @@ Result<std::vector<RankBytes>> training_bytes_by_rank(const ModelConfig& c, cons
     bytes.optimizer = (precision.master + precision.moments) *
                       (held.expert / as_double(layout.data / layout.expert) + held.other / as_double(layout.data));
     // A live activation is of one of the stages that the rank holds; they are alive in equal parts, or nearly.
-    bytes.activations = saved / num_held * max_live(*schedule, rank) * as_double(layout.micro_batch_tokens);
+    bytes.activations = saved / num_held * max_live(schedule, rank) * as_double(layout.micro_batch_tokens);
+    bytes.expert_share = held.expert / (held.expert + held.other);
+    bytes.buffers = training_buffer_bytes(c, layout);
     out.push_back(bytes);
   }
   return out;
@@ -169,13 +174,27 @@ Result<std::vector<RankBytes>> training_bytes_by_rank(const ModelConfig& c, cons
 
 Result<RankBytes> training_bytes(const ModelConfig& c, const TrainingLayout& layout,
                                  const TrainingPrecision& precision) {
-  const auto ranks = training_bytes_by_rank(c, layout, precision);
+  if (auto s = check_layout(c, layout); !s) return s.error();
+  const auto schedule =
+      make_schedule(layout.schedule, static_cast<int>(layout.pipeline), static_cast<int>(layout.num_micro_batches));
+  if (!schedule) return schedule.error();
+  return training_bytes(c, count_elements(c), *schedule, layout, precision);
+}
+
+Result<RankBytes> training_bytes(const ModelConfig& c, const LayerElements& elements, const Schedule& schedule,
+                                 const TrainingLayout& layout, const TrainingPrecision& precision) {
+  const auto ranks = training_bytes_by_rank(c, elements, schedule, layout, precision);
   if (!ranks) return ranks.error();
   return *std::max_element(ranks->begin(), ranks->end(),
                            [](const RankBytes& a, const RankBytes& b) { return a.total() < b.total(); });
 }
 
 Result<double> serving_weight_bytes(const ModelConfig& c, int64_t ranks, int64_t redundant_experts) {
+  return serving_weight_bytes(c, count_elements(c), ranks, redundant_experts);
+}
+
+Result<double> serving_weight_bytes(const ModelConfig& c, const LayerElements& elements, int64_t ranks,
+                                    int64_t redundant_experts, double bytes_per_weight, bool with_mtp) {
   const int64_t experts = c.n_routed_experts + redundant_experts;
   if (ranks < 1 || redundant_experts < 0 || redundant_experts > 1 << 20) {
     return invalid("serving: " + std::to_string(ranks) + " ranks, " + std::to_string(redundant_experts) +
@@ -188,13 +207,13 @@ Result<double> serving_weight_bytes(const ModelConfig& c, int64_t ranks, int64_t
                    " redundant experts");
   }
   double expert = 0, other = 0;
-  const LayerElements elements = count_layers(c);
-  for (int64_t layer = 0; layer < c.num_hidden_layers; ++layer) {
-    const Elements& e = elements.layers[static_cast<size_t>(layer)];
+  const size_t num_layers = with_mtp ? elements.layers.size() : static_cast<size_t>(c.num_hidden_layers);
+  for (size_t layer = 0; layer < num_layers; ++layer) {
+    const LayerElements::Layer& e = elements.layers[layer];
     if (c.n_routed_experts > 0) expert += e.expert / as_double(c.n_routed_experts) * as_double(experts / ranks);
     other += e.other;
   }
-  return expert + other + 2 * (elements.embedding + elements.head);
+  return bytes_per_weight * (expert + other) + 2 * (elements.embedding + elements.head);
 }
 
 }  // namespace fathom

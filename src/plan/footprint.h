@@ -7,6 +7,7 @@
 
 #include "base/result.h"
 #include "model/config.h"
+#include "model/tensor_plan.h"
 #include "parallel/schedule.h"
 
 namespace fathom {
@@ -21,6 +22,19 @@ struct DenseShape {
   int64_t vocab = 0;
 };
 
+/// Elements of a model by where they lie, as expected_tensors has them. Counting takes milliseconds for a large model:
+/// a search counts once.
+struct LayerElements {
+  struct Layer {
+    double expert = 0;  // of all routed experts
+    double other = 0;
+  };
+  std::vector<Layer> layers;  // MTP modules follow the layers
+  double embedding = 0;
+  double head = 0;  // and the final norm
+};
+LayerElements count_elements(const ModelConfig& config);
+
 /// Bytes of KV cache per token: 2 * kv_heads * head_dim * layers * bytes_per_number.
 int64_t kv_cache_bytes_per_token(const DenseShape& shape, int64_t bytes_per_number = 2);
 
@@ -34,13 +48,10 @@ struct TrainingFlops {
   double full() const { return matrices + 2 * causal_attention; }
 };
 TrainingFlops training_flops(const ModelConfig& config, int64_t sequence_tokens);
+TrainingFlops training_flops(const ParameterCount& parameters, const ModelConfig& config, int64_t sequence_tokens);
 
 /// The convention that the same table uses for dense models: 72 layers hidden^2 + 6 vocab hidden, without attention.
 double dense_training_flops(const DenseShape& shape);
-
-/// FLOPs of one generated token after `context_tokens`, attention in absorbed form: 2 per active parameter and
-/// layers * heads * context * 2 (2 kv_lora_rank + qk_rope_head_dim).
-double decode_flops(const ModelConfig& config, int64_t context_tokens);
 
 /// How a training run lies on the ranks. Expert-parallel groups lie inside the data-parallel ones, so the run needs
 /// pipeline * data GPUs, where data is a multiple of expert.
@@ -69,9 +80,11 @@ struct RankBytes {
   int64_t rank = 0;
   double weights = 0;
   double gradients = 0;
-  double optimizer = 0;    // masters and moments, sharded over the ranks that hold the same parameters (ZeRO-1)
-  double activations = 0;  // of as many micro-batches as the schedule keeps alive
-  double total() const { return weights + gradients + optimizer + activations; }
+  double optimizer = 0;     // masters and moments, sharded over the ranks that hold the same parameters (ZeRO-1)
+  double activations = 0;   // of as many micro-batches as the schedule keeps alive
+  double buffers = 0;       // of communication, training_buffer_bytes
+  double expert_share = 0;  // of the parameters: those of routed experts
+  double total() const { return weights + gradients + optimizer + activations + buffers; }
 };
 
 /// Saved for backward by one token in one layer, in bytes, as the V3 recipe keeps it (report 3.2.3 and 3.3.3: norms,
@@ -81,20 +94,46 @@ struct RankBytes {
 /// not in it.
 double saved_bytes_per_token(const ModelConfig& config, int64_t layer);
 
+/// Whether the layout divides: sizes below 1 or above 2^20, expert that does not divide data or the experts (the
+/// nearest that do are named).
+Status check_layout(const ModelConfig& config, const TrainingLayout& layout);
+
+/// What communication holds on a rank of the layout at balanced load. Expert exchange (expert > 1): top-k copies of
+/// every token arrive in FP8 with a scale per 128 and leave in BF16, for the forward and the backward that overlap: 2 T
+/// K D (1 + 4/128 + 2). Pipeline (pipeline > 1): a boundary in BF16, sent and received, each way: 4 * 2 T D. The queues
+/// that a library keeps for itself are not in it.
+double training_buffer_bytes(const ModelConfig& config, const TrainingLayout& layout);
+
+/// DeepEP's low-latency buffers of one rank (csrc/kernels, both halves): 2 (max(T Sd, E T Sc) + E T max(Sd, Sc)) + 2
+/// align128(4 E), with messages of dispatch Sd = 2 D + 16 B and of combine Sc = 2 D + 4 D / 128 B as they are
+/// allocated. T tokens a rank at most, E experts with replicas, D hidden; all >= 0.
+double low_latency_buffer_bytes(double tokens, double experts, double hidden);
+
 /// Every pipeline rank, in order. Layers are split into contiguous stages as evenly as they go, the first stages have
 /// one more; the embedding is on the first, head and MTP modules on the last. Experts are spread over `expert` ranks
-/// evenly. Errors: sizes below 1, a schedule that cannot have this size, more stages than layers, expert that does not
-/// divide data or the experts (the nearest that do are named).
-Result<std::vector<RankBytes>> training_bytes_by_rank(const ModelConfig& config, const TrainingLayout& layout,
+/// evenly. `elements` are the model's, `schedule` is the one that the layout names. Errors: what check_layout refuses,
+/// more stages than layers.
+Result<std::vector<RankBytes>> training_bytes_by_rank(const ModelConfig& config, const LayerElements& elements,
+                                                      const Schedule& schedule, const TrainingLayout& layout,
                                                       const TrainingPrecision& precision = {});
 
-/// The rank that needs most, the first of equals. Errors: as training_bytes_by_rank.
+/// The rank that needs most, the first of equals. Errors: as training_bytes_by_rank; a schedule that cannot have this
+/// size.
 Result<RankBytes> training_bytes(const ModelConfig& config, const TrainingLayout& layout,
                                  const TrainingPrecision& precision = {});
+/// The same with what a search computes once.
+Result<RankBytes> training_bytes(const ModelConfig& config, const LayerElements& elements, const Schedule& schedule,
+                                 const TrainingLayout& layout, const TrainingPrecision& precision = {});
 
-/// Bytes of weights on one rank of an expert-parallel serving group (attention and shared experts on every rank): FP8
-/// matrices, BF16 embedding and head. `redundant_experts` are replicas beyond n_routed_experts. Errors: ranks < 1,
-/// experts that the ranks do not divide up to one.
+/// The layers of each stage: contiguous, as even as they go, the first ones have one more. 1 <= stages <= layers.
+std::vector<int64_t> layers_of_stages(int64_t layers, int64_t stages);
+
+/// Bytes of weights on one rank of an expert-parallel serving group (attention and shared experts on every rank):
+/// matrices at `bytes_per_weight` (FP8: 1), embedding and head in BF16. `redundant_experts` are replicas beyond
+/// n_routed_experts; `with_mtp` adds the MTP modules. Errors: ranks < 1, experts that the ranks do not divide up to
+/// one.
+Result<double> serving_weight_bytes(const ModelConfig& config, const LayerElements& elements, int64_t ranks,
+                                    int64_t redundant_experts, double bytes_per_weight = 1, bool with_mtp = false);
 Result<double> serving_weight_bytes(const ModelConfig& config, int64_t ranks, int64_t redundant_experts);
 
 }  // namespace fathom

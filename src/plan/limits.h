@@ -3,10 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
-
-#include "cluster/hardware.h"
-#include "model/config.h"
 
 namespace fathom {
 
@@ -29,21 +25,6 @@ struct NetworkTpotInput {
   double combine_bytes = 2;
 };
 NetworkTpot network_tpot(const NetworkTpotInput& in);
-
-/// The least milliseconds of one decode step on one device, by resource, at equal load; the step takes at least their
-/// maximum, and their sum without overlap.
-struct DecodeBounds {
-  double memory_ms = 0;   // weights once, and the KV cache of every sequence
-  double compute_ms = 0;  // FLOPs at the FP8 peak
-  double network_ms = 0;  // as network_tpot with half the batch in each micro-batch; 0: one device
-  double most_ms() const;
-  /// "memory", "compute" or "network".
-  std::string limit() const;
-  double tokens_per_s_per_user() const { return 1e3 / most_ms(); }
-};
-/// `weight_bytes` on the device, `batch` sequences of `context_tokens` each, `devices` in the group. All > 0.
-DecodeBounds decode_bounds(const ModelConfig& config, const Hardware& hardware, double weight_bytes, double batch,
-                           int64_t context_tokens, int64_t devices);
 
 /// Model FLOP utilisation: FLOPs per token * tokens per second / GPUs / peak.
 double model_flops_utilisation(double flops_per_token, double tokens_per_s, double gpus, double peak_tflops);

@@ -5,17 +5,15 @@
 #include <functional>
 #include <optional>
 
-#include "base/check.h"
 #include "cluster/dragonfly.h"
 #include "cluster/fat_tree.h"
 #include "cluster/mpft.h"
 #include "cluster/mrft.h"
 #include "cluster/price.h"
 #include "cluster/slim_fly.h"
-#include "model/tensor_plan.h"
+#include "plan/decode.h"
 #include "plan/footprint.h"
 #include "plan/goodput.h"
-#include "plan/limits.h"
 #include "sim/pipeline_picture.h"
 
 namespace fathom {
@@ -23,6 +21,7 @@ namespace {
 
 constexpr double kChange = 0.2;  // of every input in turn
 constexpr int64_t kMostBars = 5000;
+constexpr int64_t kMostSequences = 1 << 20;
 constexpr const char* kPaper = "arXiv 2505.09343";
 constexpr const char* kRoofline = "roofline";
 
@@ -30,64 +29,86 @@ double as_double(int64_t v) { return static_cast<double>(v); }
 
 // ---- serving -------------------------------------------------------------------------------------------------------
 
-// One decode step as a function of its inputs.
-struct Step {
-  const ModelConfig& config;
+// One decode step as a function of its inputs, with what the settings cannot say: a share of a sequence or a weight.
+struct Decode {
+  const CountedModel& model;
   Hardware hardware;
-  double weight_bytes;
-  double batch;
-  double context;
-  int64_t gpus;
+  PlanSettings::Serving serving;
+  double batch_factor = 1;
+  double weight_factor = 1;
 
-  DecodeBounds bounds() const {
-    return decode_bounds(config, hardware, weight_bytes, batch, std::llround(context), gpus);
-  }
-  // The bandwidth that expert parallelism is limited by.
-  const char* network_fact() const {
-    return gpus <= hardware.gpus_per_node ? "scale_up_effective_gbps" : "nic_effective_gbps";
-  }
-  double network_gbps() const {
-    return gpus <= hardware.gpus_per_node ? hardware.scale_up_effective_gbps : hardware.nic_effective_gbps;
+  // What decode_step refuses (the group, drafts) does not depend on what is changed here.
+  DecodeStep step() const {
+    DecodeStep out = *decode_step(model, hardware, serving);
+    if (batch_factor != 1) {  // every bound is a constant and a part in proportion to the batch
+      PlanSettings::Serving empty = serving;
+      empty.batch = 0;
+      const DecodeStep constant = *decode_step(model, hardware, empty);
+      for (const auto bound : {&DecodeStep::memory_ms, &DecodeStep::compute_ms, &DecodeStep::network_ms}) {
+        out.*bound = constant.*bound + batch_factor * (out.*bound - constant.*bound);
+      }
+    }
+    out.memory_ms += (weight_factor - 1) * out.weight_bytes / (hardware.memory_gbps * 1e6);
+    return out;
   }
 };
 
-double sum_ms(const DecodeBounds& b) { return b.memory_ms + b.compute_ms + b.network_ms; }
+double sum_ms(const DecodeStep& s) { return (s.memory_ms + s.compute_ms + s.network_ms) / s.tokens_per_sequence; }
 
 // Bounds of the step with one figure of the hardware from an eighth to eight times its value.
-LineChart bounds_against(const Step& step, const char* fact, double value, const std::string& title,
+LineChart bounds_against(const Decode& decode, const char* fact, double value, const std::string& title,
                          const std::string& x_label) {
   LineChart chart{
       .title = title,
       .x_label = x_label,
-      .y_label = "step at least (ms)",
+      .y_label = "a step at least (ms)",
       .log_y = true,
       .series = {{.name = "memory", .x = {}, .y = {}},
                  {.name = "compute", .x = {}, .y = {}},
                  {.name = "network", .x = {}, .y = {}},
                  {.name = "TPOT at least", .x = {}, .y = {}, .labels = {}}},
       .log_x = true,
-      .origin = {"the largest of: (weights + batch * context * KV per token) / HBM bandwidth; batch * FLOPs "
-                 "per generated token / FP8 peak; 2 * layers with experts * (1 B + 2 B) * batch / 2 * top-k "
-                 "* hidden / network bandwidth",
+      .origin = {"the largest of: (weights + batch * context * KV per token) / HBM bandwidth; batch * FLOPs per "
+                 "generated token / FP8 peak; 2 * layers with experts * (dispatch and combine bytes of half the batch "
+                 "/ network bandwidth + latencies); over the tokens per step and sequence",
                  std::string(kPaper) + ", section 2.3.2; the other inputs as given"}};
   for (int k = -6; k <= 6; ++k) {
-    Step changed = step;
+    Decode changed = decode;
     const double x = value * std::exp2(k / 2.0);
     if (!changed.hardware.set(fact, x)) continue;
-    const DecodeBounds b = changed.bounds();
-    const double ys[] = {b.memory_ms, b.compute_ms, b.network_ms, b.most_ms()};
+    const DecodeStep s = changed.step();
+    const double ys[] = {s.memory_ms, s.compute_ms, s.network_ms, s.tpot_ms()};
     for (size_t i = 0; i < 4; ++i) {
       chart.series[i].x.push_back(x);
       chart.series[i].y.push_back(ys[i]);
     }
-    chart.series[3].labels.push_back(k == 0 ? "as given, limited by " + b.limit() : "limited by " + b.limit());
+    chart.series[3].labels.push_back(k == 0 ? "as given, limited by " + s.limit() : "limited by " + s.limit());
   }
-  if (step.bounds().network_ms == 0) chart.series.erase(chart.series.begin() + 2);
+  if (decode.step().network_ms == 0) chart.series.erase(chart.series.begin() + 2);
   return chart;
 }
 
+// The most sequences that fit with the buffers that they need.
+int64_t most_batch(const Decode& decode) {
+  const auto fits = [&](int64_t batch) {
+    Decode changed = decode;
+    changed.serving.batch = batch;
+    return as_double(batch) <= changed.step().sequences_that_fit();
+  };
+  int64_t most = 0, too_many = 1;
+  while (too_many <= kMostSequences && fits(too_many)) {
+    most = too_many;
+    too_many *= 2;
+  }
+  while (too_many - most > 1) {
+    const int64_t middle = (most + too_many) / 2;
+    (fits(middle) ? most : too_many) = middle;
+  }
+  return most;
+}
+
 // Throughput against speed over the batch, from one sequence to as many as fit.
-LineChart throughput_over_batch(const Step& step, double most_batch) {
+LineChart throughput_over_batch(const Decode& decode) {
   LineChart chart{.title = "Throughput against speed, by sequences per GPU",
                   .x_label = "tokens per second and user (tokens/s), at most",
                   .y_label = "tokens/s per GPU, at most",
@@ -95,18 +116,21 @@ LineChart throughput_over_batch(const Step& step, double most_batch) {
                   .series = {{.name = "batch from 1 to what fits", .x = {}, .y = {}, .labels = {}},
                              {.name = "as planned", .x = {}, .y = {}, .labels = {}, .points_only = true}},
                   .log_x = false,
-                  .origin = {"1 / TPOT across, batch / TPOT up; TPOT is the largest of the step's bounds", kRoofline}};
-  const auto add = [&](Series& series, double batch) {
-    Step changed = step;
-    changed.batch = batch;
-    const double speed = changed.bounds().tokens_per_s_per_user();
+                  .origin = {"1 / TPOT across, batch / TPOT up; TPOT is the largest of the step's bounds over the "
+                             "tokens per step and sequence",
+                             kRoofline}};
+  const auto add = [&](Series& series, int64_t batch) {
+    Decode changed = decode;
+    changed.serving.batch = batch;
+    const double speed = 1e3 / changed.step().tpot_ms();
     series.x.push_back(speed);
-    series.y.push_back(batch * speed);
-    series.labels.push_back("batch " + exact_text(batch));
+    series.y.push_back(as_double(batch) * speed);
+    series.labels.push_back("batch " + std::to_string(batch));
   };
-  for (double batch = 1; batch < most_batch; batch *= 2) add(chart.series[0], batch);
-  add(chart.series[0], most_batch);
-  add(chart.series[1], step.batch);
+  const int64_t most = most_batch(decode);
+  for (int64_t batch = 1; batch < most; batch *= 2) add(chart.series[0], batch);
+  add(chart.series[0], most);
+  add(chart.series[1], decode.serving.batch);
   return chart;
 }
 
@@ -126,74 +150,74 @@ Tornado sensitivity(std::string title, std::string value_label, double base, Ori
           .origin = std::move(origin)};
 }
 
-Tornado step_sensitivity(const Step& step, std::string title, std::string value_label, Origin origin,
-                         double (*figure)(const DecodeBounds&)) {
-  Tornado chart = sensitivity(std::move(title), std::move(value_label), figure(step.bounds()), std::move(origin));
-  for (const Figure& fact : step.hardware.facts) {
+Tornado step_sensitivity(const Decode& decode, std::string title, std::string value_label, Origin origin,
+                         double (*figure)(const DecodeStep&)) {
+  Tornado chart = sensitivity(std::move(title), std::move(value_label), figure(decode.step()), std::move(origin));
+  for (const Figure& fact : decode.hardware.facts) {
     if (fact.value <= 0) continue;
     const std::string name = fact.unit.empty() ? fact.name : fact.name + " (" + fact.unit + ")";
     add_row(chart, name, [&](double factor) -> std::optional<double> {
-      Step changed = step;
+      Decode changed = decode;
       if (!changed.hardware.set(fact.name, fact.value * factor)) return std::nullopt;
-      return figure(changed.bounds());
+      return figure(changed.step());
     });
   }
-  for (const auto& [name, member] : {std::pair{"serving.batch", &Step::batch}, {"serving.context", &Step::context}}) {
+  for (const auto& [name, member] :
+       {std::pair{"serving.batch", &Decode::batch_factor}, {"weights per GPU", &Decode::weight_factor}}) {
     add_row(chart, name, [&, field = member](double factor) -> std::optional<double> {
-      Step changed = step;
-      changed.*field *= factor;
-      return figure(changed.bounds());
+      Decode changed = decode;
+      changed.*field = factor;
+      return figure(changed.step());
     });
   }
-  add_row(chart, "weights per GPU", [&](double factor) -> std::optional<double> {
-    Step changed = step;
-    changed.weight_bytes *= factor;
-    return figure(changed.bounds());
+  add_row(chart, "serving.context", [&](double factor) -> std::optional<double> {
+    Decode changed = decode;
+    changed.serving.context = std::llround(factor * as_double(decode.serving.context));
+    return figure(changed.step());
   });
   return chart;
 }
 
-Result<Report::Section> serving_section(const ModelConfig& c, const Hardware& h, const PlanSettings& settings) {
-  const auto& s = settings.serving;
-  const auto weights = serving_weight_bytes(c, s.gpus, s.redundant_experts);
-  if (!weights) return weights.error();
-  const Step step{c, h, *weights, as_double(s.batch), as_double(s.context), s.gpus};
-  const DecodeBounds b = step.bounds();
-  const double per_sequence = as_double(kv_cache_bytes_per_token(c)) * step.context;
-  const double fits = std::floor((h.memory_gb * 1e9 - *weights) / per_sequence);
+Result<Report::Section> serving_section(const CountedModel& model, const Hardware& h, const PlanSettings::Serving& s) {
+  const auto step = decode_step(model, h, s);
+  if (!step) return step.error();
+  if (auto fits = check_fits(*step, h, s); !fits) return fits.error();
+  const Decode decode{model, h, s};
   Report::Section out{"Serving",
                       "Decode steps of " + std::to_string(s.batch) + " sequences of " + std::to_string(s.context) +
                           " tokens on each of " + std::to_string(s.gpus) +
-                          " GPUs. These are bounds: no latency, no imbalance, communication hidden.",
+                          " GPUs. These are bounds: no imbalance, communication hidden, no latency but the given.",
                       {}};
-  if (b.network_ms > 0) {
-    const bool in_node = s.gpus <= h.gpus_per_node;
-    out.blocks.push_back(bounds_against(step, step.network_fact(), step.network_gbps(),
+  if (step->network_ms > 0) {
+    const bool in_node = step->is_in_node;
+    out.blocks.push_back(bounds_against(decode, in_node ? "scale_up_effective_gbps" : "nic_effective_gbps",
+                                        in_node ? h.scale_up_effective_gbps : h.nic_effective_gbps,
                                         "TPOT against network bandwidth",
                                         in_node ? "NVLink, effective (GB/s)" : "NIC, effective (GB/s per GPU)"));
   }
   out.blocks.push_back(
-      bounds_against(step, "memory_gbps", h.memory_gbps, "TPOT against memory bandwidth", "HBM bandwidth (GB/s)"));
-  if (fits >= 1) out.blocks.push_back(throughput_over_batch(step, std::max(fits, step.batch)));
-  out.blocks.push_back(step_sensitivity(step, "What moves the bound on TPOT", "TPOT at least (ms)",
+      bounds_against(decode, "memory_gbps", h.memory_gbps, "TPOT against memory bandwidth", "HBM bandwidth (GB/s)"));
+  out.blocks.push_back(throughput_over_batch(decode));
+  out.blocks.push_back(step_sensitivity(decode, "What moves the bound on TPOT", "TPOT at least (ms)",
                                         {"the largest of the bounds by memory, compute and network", kRoofline},
-                                        [](const DecodeBounds& bounds) { return bounds.most_ms(); }));
-  out.blocks.push_back(step_sensitivity(step, "What moves a step that overlaps nothing",
-                                        "memory + compute + network (ms)",
+                                        [](const DecodeStep& changed) { return changed.tpot_ms(); }));
+  out.blocks.push_back(step_sensitivity(decode, "What moves a step that overlaps nothing",
+                                        "memory + compute + network (ms per token)",
                                         {"the sum of the bounds by memory, compute and network", kRoofline}, sum_ms));
   return out;
 }
 
 // ---- training ------------------------------------------------------------------------------------------------------
 
-Result<BarChart> memory_chart(const ModelConfig& c, const Hardware& h, const PlanSettings& settings) {
-  const auto& t = settings.training;
-  const auto ranks = training_bytes_by_rank(c, {.pipeline = t.pipeline,
-                                                .expert = t.expert,
-                                                .data = t.data,
-                                                .schedule = t.schedule,
-                                                .micro_batch_tokens = t.sequences * t.sequence_tokens,
-                                                .num_micro_batches = t.micro_batches});
+Result<BarChart> memory_chart(const CountedModel& model, const Hardware& h, const Schedule& schedule,
+                              const PlanSettings::Training& t) {
+  const auto ranks = training_bytes_by_rank(model.config, model.elements, schedule,
+                                            {.pipeline = t.pipeline,
+                                             .expert = t.expert,
+                                             .data = t.data,
+                                             .schedule = t.schedule,
+                                             .micro_batch_tokens = t.sequences * t.sequence_tokens,
+                                             .num_micro_batches = t.micro_batches});
   if (!ranks) return ranks.error();
   const struct {
     const char* name;
@@ -203,14 +227,18 @@ Result<BarChart> memory_chart(const ModelConfig& c, const Hardware& h, const Pla
                  {"gradients", &RankBytes::gradients, "4 B per parameter"},
                  {"optimizer", &RankBytes::optimizer, "(4 + 4) B per parameter over the ranks that share it"},
                  {"activations", &RankBytes::activations,
-                  "live micro-batches of the schedule * saved bytes per token (an estimate, without allocator slack)"}};
-  BarChart chart{.title = "Memory of each pipeline rank",
-                 .row_label = "pipeline rank",
-                 .value_label = "memory (GB)",
-                 .rows = {},
-                 .parts = {},
-                 .limit = BarChart::Limit{h.name, h.memory_gb},
-                 .origin = {"weights + gradients + optimizer (ZeRO-1) + activations", "V3 report, 3.2.3 and 3.3.3"}};
+                  "live micro-batches of the schedule * saved bytes per token (an estimate, without allocator slack)"},
+                 {"communication buffers", &RankBytes::buffers,
+                  "experts: 2 * tokens * top-k * hidden * (1 + 4 / 128 + 2) B; pipeline: 4 * tokens * hidden * 2 B; "
+                  "balanced load"}};
+  BarChart chart{
+      .title = "Memory of each pipeline rank",
+      .row_label = "pipeline rank",
+      .value_label = "memory (GB)",
+      .rows = {},
+      .parts = {},
+      .limit = BarChart::Limit{h.name, h.memory_gb},
+      .origin = {"weights + gradients + optimizer (ZeRO-1) + activations + buffers", "V3 report, 3.2.3 and 3.3.3"}};
   for (const RankBytes& rank : *ranks) chart.rows.push_back(std::to_string(rank.rank));
   for (const auto& [name, bytes, formula] : classes) {
     BarChart::Part part{name, {}, {formula, chart.origin.source}};
@@ -221,12 +249,12 @@ Result<BarChart> memory_chart(const ModelConfig& c, const Hardware& h, const Pla
 }
 
 // Seconds of a step at a known utilisation; every factor scales one input.
-Tornado training_sensitivity(const ModelConfig& c, const Hardware& h, const PlanSettings& settings) {
-  const auto& t = settings.training;
+Tornado training_sensitivity(const CountedModel& model, const Hardware& h, const PlanSettings::Training& t) {
   const auto seconds = [&](double mfu, double tflops, double micro_batches, double sequence_tokens) {
     const auto whole_tokens = std::max<int64_t>(std::llround(sequence_tokens), 1);
     const double tokens = micro_batches * as_double(t.sequences) * as_double(whole_tokens);  // of one data rank
-    return tokens * training_flops(c, whole_tokens).causal() / (mfu * as_double(t.pipeline) * tflops * 1e12);
+    const double flops = training_flops(model.parameters, model.config, whole_tokens).causal();
+    return tokens * flops / (mfu * as_double(t.pipeline) * tflops * 1e12);
   };
   const double micro_batches = as_double(t.micro_batches), length = as_double(t.sequence_tokens);
   Tornado chart =
@@ -242,13 +270,15 @@ Tornado training_sensitivity(const ModelConfig& c, const Hardware& h, const Plan
   return chart;
 }
 
-Result<Report::Section> training_section(const PlanSubject& subject, const PlanSettings& settings) {
+// `model` may be absent: a pipeline needs none.
+Result<Report::Section> training_section(const std::optional<CountedModel>& model, const Hardware& h,
+                                         const PlanSettings& settings) {
   const auto& t = settings.training;
   const auto timeline = plan_timeline(settings);
   if (!timeline) return timeline.error();
   Report::Section out{"Training", "", {}};
-  if (subject.config != nullptr) {
-    auto memory = memory_chart(*subject.config, *subject.hardware, settings);
+  if (model) {
+    auto memory = memory_chart(*model, h, timeline->schedule, t);
     if (!memory) return memory.error();
     out.blocks.push_back(*std::move(memory));
   }
@@ -260,9 +290,7 @@ Result<Report::Section> training_section(const PlanSubject& subject, const PlanS
                       exact_text(t.hop),
                   "simulated"};
   out.blocks.push_back(first_bars(gantt, kMostBars));
-  if (subject.config != nullptr && t.mfu > 0) {
-    out.blocks.push_back(training_sensitivity(*subject.config, *subject.hardware, settings));
-  }
+  if (model && t.mfu > 0) out.blocks.push_back(training_sensitivity(*model, h, t));
   return out;
 }
 
@@ -392,10 +420,11 @@ Result<Report::Section> failure_section(const PlanSettings& settings) {
 
 }  // namespace
 
-Result<Report> plan_report(const PlanSubject& subject, const std::vector<FigureGroup>& groups,
-                           const PlanSettings& settings) {
-  check((subject.config == nullptr) == (subject.hardware == nullptr), "a model is planned on a machine");
-  Report report{subject.title, "Numbers say their formula and source when a pointer rests on them.", {}};
+Result<Report> plan_report(std::string title, const PlanCase& c, const std::vector<FigureGroup>& groups) {
+  const PlanSettings& settings = c.settings;
+  std::optional<CountedModel> model;
+  if (c.model) model.emplace(*c.model);
+  Report report{std::move(title), "Numbers say their formula and source when a pointer rests on them.", {}};
   const auto add = [&](Result<Report::Section> section) -> Status {
     if (!section) return section.error();
     report.sections.push_back(*std::move(section));
@@ -406,11 +435,11 @@ Result<Report> plan_report(const PlanSubject& subject, const std::vector<FigureG
     for (const FigureGroup& group : groups) figures.blocks.push_back(group);
     report.sections.push_back(std::move(figures));
   }
-  if (settings.serving.gpus > 0 && subject.config != nullptr) {
-    if (auto s = add(serving_section(*subject.config, *subject.hardware, settings)); !s) return s.error();
+  if (settings.serving.gpus > 0 && model) {
+    if (auto s = add(serving_section(*model, c.hardware, settings.serving)); !s) return s.error();
   }
   if (settings.training.pipeline > 0) {
-    if (auto s = add(training_section(subject, settings)); !s) return s.error();
+    if (auto s = add(training_section(model, c.hardware, settings)); !s) return s.error();
   }
   if (settings.fabric.kind != "none") {
     if (auto s = add(fabric_section(settings)); !s) return s.error();

@@ -5,19 +5,13 @@
 #include <string>
 #include <vector>
 
-#include "plan/answers.h"
+#include "base/figure.h"
+#include "plan/what_if.h"
 #include "report/report.h"
 
 namespace fathom {
 
-/// What a report is about, besides the settings.
-struct PlanSubject {
-  std::string title;                    // "Plan for deepseek-v3.json on h800"
-  const ModelConfig* config = nullptr;  // both, or none
-  const Hardware* hardware = nullptr;
-};
-
-/// `groups` as tables (plan_model, plan_fabric, plan_failures), and
+/// `groups` as tables (answer), and
 /// - serving: the step's bounds against network and memory bandwidth, throughput against speed over the batch, both
 ///   bounds with every figure of the hardware and the load 20 % lower and higher;
 /// - training: memory of every pipeline rank by class, the pipeline's run (a model is not needed for it), the step with
@@ -25,7 +19,6 @@ struct PlanSubject {
 /// - fabrics: price per endpoint of all six kinds against endpoints, at fabric.radix, where fabric.kind is not "none";
 /// - failures: goodput against the checkpoint interval.
 /// Errors: as plan_model, plan_fabric, plan_failures and plan_timeline.
-Result<Report> plan_report(const PlanSubject& subject, const std::vector<FigureGroup>& groups,
-                           const PlanSettings& settings);
+Result<Report> plan_report(std::string title, const PlanCase& plan_case, const std::vector<FigureGroup>& groups);
 
 }  // namespace fathom

@@ -20,6 +20,14 @@ void FlowNetwork::add_class(double bytes, double members, std::span<const int> l
   first_.push_back(links_.size());
 }
 
+std::vector<double> FlowNetwork::loads() const {
+  std::vector<double> load(capacity_.size(), 0);
+  for (size_t c = 0; c < bytes_.size(); ++c) {
+    for (size_t k = first_[c]; k < first_[c + 1]; ++k) load[static_cast<size_t>(links_[k])] += bytes_[c];
+  }
+  return load;
+}
+
 Status FlowNetwork::check() const {
   for (size_t l = 0; l < capacity_.size(); ++l) {
     if (!(capacity_[l] >= 0) || !std::isfinite(capacity_[l])) {
@@ -116,10 +124,7 @@ class FlowSolver {
   double bytes(size_t c) const { return n_.bytes_[c]; }
 
   FlowBound bound() const {
-    std::vector<double> load(n_.capacity_.size(), 0);
-    for (size_t c = 0; c < n_.bytes_.size(); ++c) {
-      for (size_t k = n_.first_[c]; k < n_.first_[c + 1]; ++k) load[static_cast<size_t>(n_.links_[k])] += n_.bytes_[c];
-    }
+    const std::vector<double> load = n_.loads();
     FlowBound most;
     for (size_t l = 0; l < load.size(); ++l) {
       if (load[l] > 0 && load[l] / n_.capacity_[l] > most.seconds)

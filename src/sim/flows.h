@@ -18,12 +18,21 @@ class FlowNetwork {
  public:
   /// The id of a new link. `name` is for errors and answers.
   int add_link(std::string name, double gbps);
-  /// A class over `links` (ids, each at most once).
+  /// A class over `links` (ids); one that is given n times is crossed n times by every member.
   void add_class(double bytes, double members, std::span<const int> links);
 
   int num_links() const { return static_cast<int>(capacity_.size()); }
   int num_classes() const { return static_cast<int>(bytes_.size()); }
   const std::string& link_name(int link) const { return names_[static_cast<size_t>(link)]; }
+  double gbps(int link) const { return capacity_[static_cast<size_t>(link)] / 1e9; }
+  double bytes(int c) const { return bytes_[static_cast<size_t>(c)]; }  // of the whole class
+  double members(int c) const { return members_[static_cast<size_t>(c)]; }
+  std::span<const int> links(int c) const {
+    const size_t from = first_[static_cast<size_t>(c)];
+    return std::span(links_).subspan(from, first_[static_cast<size_t>(c) + 1] - from);
+  }
+  /// Bytes that cross each link.
+  std::vector<double> loads() const;
 
   /// Whether it can be run: capacities and sizes are finite, capacities not negative, bytes and members above 0, every
   /// class has a link, and none a link without capacity. The error names link or class.

@@ -10,9 +10,9 @@ import unittest
 import support
 from support import CommandLineCase
 
-VERBS = (["chat"], ["generate"], ["serve"], ["inspect"], ["plan"], ["quantize"], ["train"], ["eval"], ["tokenizer"], ["tokenizer", "train"],
-         ["tokenizer", "encode"], ["tokenizer", "decode"], ["data"], ["data", "synth"], ["data", "pack"], ["bench"],
-         ["bench", "serve"])
+VERBS = (["chat"], ["generate"], ["serve"], ["inspect"], ["plan"], ["simulate"], ["quantize"], ["train"], ["eval"], ["tokenizer"],
+         ["tokenizer", "train"], ["tokenizer", "encode"], ["tokenizer", "decode"], ["data"], ["data", "synth"], ["data", "pack"],
+         ["bench"], ["bench", "serve"], ["doctor"])
 
 
 def example_of(*verb):
@@ -62,10 +62,11 @@ class Help(CommandLineCase):
                     self.assert_success(done)
                     self.assertNotEqual(done.stdout, "")
 
-    def test_version(self):
+    def test_version_names_commit_kernels_and_compiler(self):
         done = support.run("--version")
         self.assert_success(done)
-        self.assertRegex(done.stdout, r"\Afathom \d+\.\d+\.\d+\n\Z")
+        self.assertRegex(done.stdout, r"\Afathom \d+\.\d+\.\d+ \((unknown|[0-9a-f]{12}(-dirty)?)\)\n"
+                                      r"kernels generic .*; this machine: \w+\ncompiler \w+ [\d.]+, \w+.*\n\Z")
 
 
 class Refusals(CommandLineCase):

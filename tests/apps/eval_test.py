@@ -1,13 +1,19 @@
 """fathom eval: the measure is bits per byte, text of the training data scores better than noise, windows are checked."""
 
 import json
+import lzma
 import math
+import os
+import pathlib
 import random
 import re
+import subprocess
 import unittest
 
 import support
 from support import CommandLineCase
+
+SHARED = pathlib.Path(os.environ.get("FATHOM_SHARED_DIR") or support.ROOT.parent / "shared")
 
 
 class Eval(CommandLineCase):
@@ -184,6 +190,29 @@ class Eval(CommandLineCase):
                 self.assertAlmostEqual(found["kl_per_token"] / float(documented.group(1)), 1, delta=0.02)
                 self.assertAlmostEqual(100 * found["top1_agreement"], float(documented.group(2)), delta=0.2)
 
+    def test_wikitext_equals_an_independent_computation(self):
+        """tools/reference in float64, window by window; the demo model's weights are FP8, so the codec is judged as well."""
+        demo, text = support.ROOT / "models" / "demo", SHARED / "data/text/wikitext-2-raw.test.txt.xz"
+        if os.environ.get("FATHOM_ALL") != "1":
+            self.skipTest("long; FATHOM_ALL=1 runs it")
+        if not demo.exists() or not text.exists():
+            self.skipTest("models/demo or shared data text/ is absent")
+        chunk = lzma.open(text).read(2500).decode()
+        (self.directory / "wikitext.txt").write_text(chunk)
+        ids = json.loads(support.made("tokenizer", "encode", demo, chunk, "--json").stdout)
+        bos = json.loads((demo / "config.json").read_text())["bos_token_id"]
+        (self.directory / "ids.json").write_text(json.dumps([bos, *ids]))
+        reference = subprocess.run(["/usr/bin/python3", support.ROOT / "tools/reference/score_text.py", demo,
+                                    self.directory / "ids.json", "256"], capture_output=True, text=True)
+        self.assertEqual(reference.returncode, 0, reference.stderr)
+        reference = json.loads(reference.stdout)
+        self.assertGreaterEqual(len(reference["nats_of_windows"]), 3)
+        done = support.run("eval", demo, "--text", self.directory / "wikitext.txt", "--window", 256, "--precision", "f32", "--json")
+        self.assert_success(done)
+        found = json.loads(done.stdout)
+        self.assertEqual(found["tokens"], reference["tokens"])
+        self.assertAlmostEqual(found["bits_per_byte"], reference["nats"] / math.log(2) / len(chunk.encode()), delta=1e-4)
+
     def test_ctrl_c_ends_a_long_text(self):
         (self.directory / "long.txt").write_text("\n".join(self.stories) * 200)  # one document
         process = support.start("eval", support.tiny_model(), "--text", self.directory / "long.txt", "-t", 1)
@@ -192,6 +221,72 @@ class Eval(CommandLineCase):
         stdout, stderr = process.communicate(timeout=20)
         self.assertEqual((process.returncode, stdout), (2, ""))
         self.check_error_line(stderr, "interrupted while scoring", "long.txt")
+
+
+GSM8K = """{"question": "What is 2 + 3?", "answer": "2 + 3 = 5\\n#### 5"}
+{"question": "What is 4 + 4?", "answer": "4 + 4 = 8\\n#### 8"}
+{"question": "What is 1 + 6?", "answer": "1 + 6 = 7\\n#### 7"}
+"""
+MMLU = """{"question": "Which?", "options": ["a", "b", "c", "d"], "answer": "B", "topic": "anatomy", "id": 0}
+{"question": "Which of these?", "options": ["e", "f", "g", "h"], "answer": "D", "topic": "anatomy", "id": 1}
+"""
+HUMANEVAL = """{"task_id": "HumanEval/0", "prompt": "def one():\\n", "canonical_solution": "    return 1\\n"}
+"""
+
+
+class Tasks(CommandLineCase):
+    """That the harness is right is shown by tests/engine/eval_task_test.cc; here a model stands behind it."""
+
+    def ask(self, task, records, *arguments):
+        path = support.fresh_directory("task") / "records.jsonl"
+        path.write_text(records)
+        done = support.run("eval", support.tiny_model(), "--task", task, "--file", path, "-t", 1, "--json", *arguments)
+        self.assert_success(done)
+        return json.loads(done.stdout)
+
+    def test_a_choice_is_the_likeliest_letter_as_eval_text_has_it(self):
+        answers = support.fresh_directory("answers") / "answers.jsonl"
+        found = self.ask("mmlu_stem", MMLU, "-o", answers)
+        self.assertEqual((found["questions"], found["too_long"]), (2, 0))
+        records = [json.loads(line) for line in answers.read_text().splitlines()]
+        self.assertEqual(found["accuracy"], sum(r["right"] for r in records) / 2)
+        prompt = ("The following are multiple choice questions (with answers) about anatomy.\n\n"
+                  "Which?\nA. a\nB. b\nC. c\nD. d\nAnswer:")
+
+        def nats(text):
+            path = support.fresh_directory("text") / "text.txt"
+            path.write_text(text)
+            done = support.made("eval", support.tiny_model(), "--text", path, "--json", "-t", 1)
+            score = json.loads(done.stdout)
+            return score["bits_per_byte"] * score["bytes"] * math.log(2)
+
+        for letter, value in zip("ABCD", records[0]["log_likelihoods"]):
+            self.assertAlmostEqual(value, nats(prompt) - nats(f"{prompt} {letter}"), delta=2e-3)
+        self.assertEqual(records[0]["answer"], max(zip(records[0]["log_likelihoods"], "ABCD"))[1])
+
+    def test_numbers_and_code_are_generated(self):
+        found = self.ask("gsm8k", GSM8K, "--shots", 1, "-n", 8)
+        self.assertEqual((found["questions"], found["shots"]), (2, 1))
+        self.assertLessEqual(found["exact_match"], found["exact_match_of_last_number"])
+        self.assertEqual(self.ask("gsm8k", GSM8K, "--limit", 1, "-n", 2)["questions"], 1)
+        code = support.fresh_directory("code") / "samples.jsonl"
+        found = self.ask("humaneval", HUMANEVAL, "-n", 8, "--output", code)
+        (record,) = [json.loads(line) for line in code.read_text().splitlines()]
+        self.assertEqual(set(record), {"task_id", "completion"})
+        self.assertEqual(found["equal_to_reference"], 0)
+
+    def test_prompts_beyond_the_context_are_counted(self):
+        long = json.dumps({"question": "word " * 2000, "answer": "#### 1"}) + "\n" + GSM8K
+        found = self.ask("gsm8k", long, "-n", 2)
+        self.assertEqual((found["questions"], found["too_long"]), (4, 1))
+
+    def test_wrong_calls_are_refused(self):
+        model = support.tiny_model()
+        self.refused("eval", model, "--task", "gsm8k", needles=["--file"])
+        self.refused("eval", model, "--task", "gsm8k", "--file", "x.jsonl.xz", needles=["xz -dc x.jsonl.xz"])
+        self.refused("eval", model, "--task", "arc", "--file", support.ROOT / "README.md", needles=["accepted: gsm8k"])
+        self.refused("eval", model, "--task", "gsm8k", "--file", support.ROOT / "README.md", needles=["README.md:1"])
+        self.refused("eval", model, "--limit", 1, "--text", "x", needles=["--task"])
 
 
 if __name__ == "__main__":

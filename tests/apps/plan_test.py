@@ -1,6 +1,8 @@
 """fathom plan: published figures, fabrics, pipelines and models, as text and as JSON, and what is refused."""
 
 import json
+import pathlib
+import re
 import unittest
 import xml.dom.minidom
 
@@ -95,6 +97,86 @@ class Plan(CommandLineCase):
         self.assert_success(support.run("plan", "--report", directory / "pipe.html", *settings("training.pipeline=4")))
         self.assertIn("Pipeline 1f1b: 4 ranks", (directory / "pipe.html").read_text())
 
+    def search(self, *arguments):
+        return self.plan_json(V3, "--hardware", "h800", "--search", *arguments)
+
+    def test_ranked_layouts_of_the_v3_run(self):
+        run = ("training", "--gpus", "2048", *settings("search.batch=15360", "search.utilisation=0.52", "search.rows=10000"))
+        layouts = self.search(*run)["layouts"]
+        speeds = [layout["tokens_per_s_per_gpu"] for layout in layouts]
+        self.assertEqual(speeds, sorted(speeds, reverse=True))
+        v3 = next(layout for layout in layouts if (layout["pipeline"], layout["expert"], layout["schedule"],
+                                                   layout["sequences"]) == (16, 64, "dualpipe", 1))
+        self.assertEqual(v3["micro_batches"], 120)
+        self.assertAlmostEqual(v3["step_s"] / 19.926, 1, delta=0.08)
+        done = support.run("plan", V3, "--hardware", "h800", "--search", *run, *settings("search.rows=3"))
+        self.assert_success(done)
+        self.assertIn("tokens/s/GPU", done.stdout.splitlines()[0])
+        self.assertIn(layouts[0]["schedule"], done.stdout.splitlines()[1])
+
+    def test_the_best_layout_is_written_and_read_back(self):
+        file = support.fresh_directory("emit") / "best.toml"
+        run = ("training", "--gpus", "512,1024", *settings("search.batch=15360", "search.utilisation=0.5"))
+        best = self.search(*run, "--emit", file)["layouts"][0]
+        self.assertIn("--config best.toml", file.read_text().splitlines()[0])
+        found = self.figures(V3, "--hardware", "h800", "--config", file)
+        self.assertEqual(found["GPUs"]["value"], best["gpus"])
+        self.assertAlmostEqual(found["memory of the rank"]["value"], best["memory_gb"], places=6)
+        timeline = support.run("plan", "--timeline", "--config", file)
+        self.assert_success(timeline)
+
+    def test_serving_has_a_front_and_nodes_for_a_load(self):
+        load = settings("search.qps=200", "search.isl=4000", "search.osl=1000", "search.utilisation=0.5",
+                        "search.max_tpot_ms=50", "serving.gpu_hour_dollars=2", "energy.pue=1.3")
+        found = self.search("serving", "--gpus", "2048", *load)
+        front = found["pareto"]
+        for a, b in zip(front, front[1:]):
+            self.assertLess(b["tokens_per_s_per_user"], a["tokens_per_s_per_user"])
+            self.assertGreater(b["tokens_per_s_per_gpu"], a["tokens_per_s_per_gpu"])
+        names = {figure["name"]: figure["value"] for figure in found["summary"]["serving layouts"]}
+        self.assertAlmostEqual(names["nodes for the load"],
+                               names["decode nodes for the load"] + names["prefill nodes for the load"])
+        self.assertAlmostEqual(names["power of the site"], names["nodes for the load"] * 8 * 0.7 * 1.3)
+        self.refused("plan", V3, "--hardware", "h800", "--search", "serving", "--gpus", "2048", "--max-kw", "1", *load,
+                     needles=["search.max_kw 1"])
+
+    def test_what_if_prints_before_after_and_ratio(self):
+        decode = settings("serving.gpus=144", "serving.redundant_experts=32", "serving.batch=64")
+        found = self.plan_json(V3, "--hardware", "h800", "--what-if", "nic-800g", *decode)
+        ratios = {figure["name"]: figure["ratio"] for figure in found["figures"]}
+        self.assertAlmostEqual(ratios["step bound by network"], 0.5)
+        self.assertNotIn("step bound by memory", ratios)
+        done = support.run("plan", V3, "--hardware", "h800", "--what-if", "fp8-kv", *decode)
+        self.assert_success(done)
+        self.assertRegex(done.stdout, r"KV cache per token as served\s+70,272 B\s+40,016 B\s+0.5694")
+        shown = support.run("plan", "--help")
+        for name in ("nic-800g", "nvl72", "linear-hybrid"):
+            self.assertIn(name + ":", shown.stdout)
+
+    def test_loading_takes_the_memory_that_was_said(self):
+        demo = support.ROOT / "models" / "demo"
+        said = self.figures(demo, "--hardware", "this")
+        self.assertGreater(said["decode at most"]["value"], 0)
+        self.assertGreater(said["prefill at most"]["value"], 0)
+        # VmHWM, not ru_maxrss: that remembers the Python process before exec. It computes once a character is there.
+        with support.start("generate", demo, "-p", "Once", "-n", 900, "--temp", 0) as process:
+            process.stdout.read(1)
+            status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+            process.kill()
+        peak = int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) * 1024
+        self.assertAlmostEqual(said["peak of loading"]["value"] * 1e9 / peak, 1, delta=0.1)
+        quantised = self.figures(demo, "--hardware", "this", *settings("machine.quant=int4"))
+        self.assertLess(quantised["weights"]["value"], said["weights"]["value"])
+
+    def test_a_huge_or_broken_config_is_one_line(self):
+        directory = support.fresh_directory("broken")
+        (directory / "huge.json").write_bytes(b" " * (17 << 20))
+        (directory / "half.json").write_text(V3.read_text()[:200])
+        (directory / "huge.toml").write_bytes(b"#" * (2 << 20))
+        for name in ("huge.json", "half.json"):
+            self.refused("plan", directory / name, "--hardware", "h800", needles=[name])
+        self.refused("plan", V3, "--hardware", "h800", "--config", directory / "huge.toml", needles=["huge.toml"])
+
     def test_refusals(self):
         for arguments, needles in (
                 ([], ["nothing to plan"]),
@@ -113,6 +195,24 @@ class Plan(CommandLineCase):
                 (["--report", "nowhere/plan.html", *settings("training.pipeline=2")], ["nowhere"]),
                 (["--paper", V3], ["--paper"]),
                 (["--timeline", "--json"], ["--timeline"]),
+                ([V3, "--hardware", "h800", "--search", "training"], ["search.gpus is missing"]),
+                ([V3, "--hardware", "h800", "--search", "training", "--gpus", "2048"], ["search.batch is missing"]),
+                ([V3, "--hardware", "h800", "--search", "training", "--gpus", "-4"], ["search.gpus", "-4"]),
+                ([V3, "--hardware", "h800", "--search", "training", "--gpus", "2048",
+                  *settings("search.batch=15361", "search.utilisation=0.5")], ["15361"]),
+                ([V3, "--hardware", "h800", "--search", "both", "--gpus", "8"], ["search.kind", "both"]),
+                ([V3, "--hardware", "h800", "--gpus", "8"], ["--search"]),
+                ([V3, "--hardware", "h800", "--search", "training", "--gpus", "2048", "--max-kw", "nan"], ["max_kw"]),
+                ([V3, "--hardware", "h800", "--search", "training", "--gpus", "2048", "--max-kw", "100",
+                  *settings("search.batch=15360", "search.utilisation=0.5")], ["energy.pue"]),
+                (["--search", "training", "--gpus", "8"], ["MODEL is missing"]),
+                ([V3, "--hardware", "h800", "--what-if", "faster"], ["faster", "nic-800g"]),
+                ([V3, "--hardware", "h800", "--what-if", "roce-128"], ["nothing that was asked depends on it"]),
+                (["--hardware", "this"], ["MODEL is missing"]),
+                ([V3.parent / "nowhere", "--hardware", "this"], ["nowhere"]),
+                ([support.ROOT / "models" / "demo", "--hardware", "this", *settings("machine.context=100000")],
+                 ["machine.context"]),
+                ([support.ROOT / "models" / "demo", "--hardware", "this", *settings("machine.quant=int3")], ["int3"]),
         ):
             with self.subTest(arguments=arguments):
                 self.refused("plan", *arguments, needles=needles)

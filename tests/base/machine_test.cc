@@ -96,8 +96,28 @@ TEST_F(FakeMachine, ReadsVersion1LimitsAndTreatsHugeOnesAsNone) {
   EXPECT_EQ(machine.memory_available_bytes, 1 * kGiB);
 }
 
+TEST_F(FakeMachine, ReadsNodesGovernorKernelAndGpus) {
+  put("sys/devices/system/cpu/online", "0-31\n");
+  put("sys/devices/system/node/online", "0-1,3\n");
+  put("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "powersave\n");
+  put("proc/sys/kernel/osrelease", "6.1.0-18-amd64\n");
+  put("proc/driver/nvidia/gpus/0000:c1:00.0/information", "Model: \t\t NVIDIA B\nIRQ:   \t\t 42\n");
+  put("proc/driver/nvidia/gpus/0000:41:00.0/information", "Model: \t\t NVIDIA A\n");
+  put("proc/driver/nvidia/gpus/0000:e1:00.0/information", "\xff\n");
+  const Machine machine = inspect_machine(root_);
+  EXPECT_EQ(machine.num_online_cpus, 32);
+  EXPECT_EQ(machine.num_numa_nodes, 3);
+  EXPECT_EQ(machine.cpu_governor, "powersave");
+  EXPECT_EQ(machine.kernel_release, "6.1.0-18-amd64");
+  EXPECT_EQ(machine.nvidia_gpus, (std::vector<std::string>{"NVIDIA A", "NVIDIA B", "unknown model"}));
+}
+
 TEST_F(FakeMachine, LeavesOutWhatTheSystemDoesNotTell) {
   const Machine machine = inspect_machine(root_);  // the folder does not even exist
+  EXPECT_EQ(machine.num_online_cpus, 0);
+  EXPECT_EQ(machine.num_numa_nodes, 0);
+  EXPECT_EQ(machine.cpu_governor + machine.kernel_release, "");
+  EXPECT_TRUE(machine.nvidia_gpus.empty());
   EXPECT_EQ(machine.cpu_model, "");
   EXPECT_FALSE(machine.memory_total_bytes);
   EXPECT_FALSE(machine.memory_available_bytes);
@@ -148,6 +168,17 @@ TEST(Machine, KnowsThisMachine) {
   ASSERT_TRUE(machine.memory_available_bytes);
   EXPECT_GT(*machine.memory_total_bytes, int64_t{64} << 20);
   EXPECT_LE(*machine.memory_available_bytes, *machine.memory_total_bytes);
+}
+
+TEST(Machine, ThisProcessHoldsWhatItHasTouched) {
+  const auto before = resident_bytes();
+  ASSERT_TRUE(before.has_value());
+  std::vector<char> touched(64 << 20, 1);
+  const auto after = resident_bytes();
+  ASSERT_TRUE(after.has_value());
+  EXPECT_GE(*after - *before, 60 << 20);
+  EXPECT_EQ(touched.back(), 1);
+  EXPECT_FALSE(resident_bytes("/nowhere").has_value());
 }
 
 TEST(Machine, NamesThePresentFeatures) {

@@ -27,6 +27,34 @@ TEST(PageHash, DependsOnSeedTokensOrderAndEverythingBefore) {
   EXPECT_TRUE(page_hashes(9, std::span(tokens).first(3), 4).empty());
 }
 
+TEST(PrefixIndex, FindsTheLongestBeginningOfOneSeed) {
+  PrefixIndex index;
+  const auto insert = [&index](int32_t before, uint64_t seed, const Tokens& tokens, int32_t page) {
+    index.insert(before, page_hash(seed, tokens), tokens, page);
+  };
+  const auto found = [&index](int32_t before, uint64_t seed, const Tokens& tokens) {
+    const auto beginning = index.find_beginning(before, seed, tokens);
+    return std::pair(beginning.page, beginning.num_tokens);
+  };
+  insert(kNone, 5, {1, 2, 3, 4}, 10);
+  insert(kNone, 5, {1, 2, 7, 8}, 11);
+  insert(kNone, 6, {1, 2, 3, 9}, 12);
+  EXPECT_EQ(found(kNone, 5, {1, 2, 3, 9}), std::pair(10, int64_t{3})) << "page 12 is of another seed";
+  EXPECT_EQ(found(kNone, 5, {1, 2, 7}), std::pair(11, int64_t{3}));
+  EXPECT_EQ(found(kNone, 5, {2, 1}), std::pair(kNone, int64_t{0}));
+  EXPECT_EQ(found(kNone, 5, {}), std::pair(kNone, int64_t{0}));
+  const uint64_t hash = index.at(10).hash;
+  EXPECT_EQ(found(10, hash, {5, 6}), std::pair(kNone, int64_t{0})) << "nothing follows page 10";
+  insert(10, hash, {5, 6, 7, 8}, 13);
+  EXPECT_EQ(found(10, hash, {5, 6}), std::pair(13, int64_t{2}));
+  ASSERT_TRUE(index.forget(13));
+  EXPECT_EQ(found(10, hash, {5, 6}), std::pair(kNone, int64_t{0}));
+  // Of many pages only the latest are compared.
+  for (int32_t i = 0; i < static_cast<int32_t>(PrefixIndex::kMostCompared); ++i)
+    insert(kNone, 5, {100 + i, 0, 0, 0}, 20 + i);
+  EXPECT_EQ(found(kNone, 5, {1, 2, 3, 9}), std::pair(kNone, int64_t{0}));
+}
+
 TEST(PrefixIndex, TellsEqualHashesApartByTokensAndByThePageBefore) {
   PrefixIndex index;
   index.insert(kNone, 42, Tokens{1, 2}, 10);

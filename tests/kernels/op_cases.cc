@@ -166,6 +166,38 @@ void add_panels(std::vector<OpCase>& cases) {
                            kn.grouped_gemm(o.at("x"), offsets, w, o.at("y"), Precision::kF32);
                          },
                      .closeness = Closeness::kBits});
+    // A file may have gate and up in formats of their own.
+    cases.push_back({.name = std::string("grouped_swiglu_") + name_of(f) + "_panels_and_rows",
+                     .outputs = {"gate", "up", "h"},
+                     .setup =
+                         [=](Operands& o) {
+                           o.input("x", {offsets.back(), kK});
+                           for (int64_t e = 0; e < 5; ++e) {
+                             o.weight(numbered("w", e), DType::kBF16, kN, kK, 0.1);
+                             o.weight(numbered("u", e), DType::kBF16, kN, kK, 0.1);
+                           }
+                           for (const char* out : {"gate", "up", "h"}) o.output(out, {offsets.back(), kN});
+                         },
+                     .run =
+                         [=](Kernels& kn, Operands& o) {
+                           std::vector<Weight> gate, up;
+                           for (int64_t e = 0; e < 5; ++e) {
+                             const Weight panels = packed(kn, o, numbered("w", e), panels_of(f, kN, kK));
+                             const Weight rows = o.w(numbered("u", e));
+                             gate.push_back(e == 2 ? rows : panels);
+                             up.push_back(e == 2 ? panels : rows);
+                           }
+                           kn.grouped_swiglu({.x = o.at("x"),
+                                              .offsets = offsets,
+                                              .w_gate = gate,
+                                              .w_up = up,
+                                              .gate = o.at("gate"),
+                                              .up = o.at("up"),
+                                              .h = o.at("h"),
+                                              .precision = Precision::kF32});
+                         },
+                     .closeness = Closeness::kSum,
+                     .terms = 2 * kK});
   }
 }
 
@@ -196,6 +228,31 @@ void add_grouped(std::vector<OpCase>& cases) {
          .closeness = p == Precision::kFp8 ? Closeness::kBits : Closeness::kSum,
          .terms = kK,
          .same_on_levels = p != Precision::kBF16});
+    cases.push_back({.name = label("grouped_swiglu", p, d, {rows, kN, kK}),
+                     .outputs = {"gate", "up", "h"},
+                     .setup =
+                         [=](Operands& o) {
+                           inputs(o);
+                           for (int64_t e = 0; e < experts; ++e) o.weight(numbered("u", e), d, kN, kK, 0.1);
+                           for (const char* out : {"gate", "up", "h"}) o.output(out, {rows, kN});
+                         },
+                     .run =
+                         [=](Kernels& k, Operands& o) {
+                           std::vector<Weight> ups;
+                           for (int64_t e = 0; e < experts; ++e) ups.push_back(o.w(numbered("u", e)));
+                           const std::vector<Weight> gates = weights(o);
+                           k.grouped_swiglu({.x = o.at("x"),
+                                             .offsets = offsets,
+                                             .w_gate = gates,
+                                             .w_up = ups,
+                                             .gate = o.at("gate"),
+                                             .up = o.at("up"),
+                                             .h = o.at("h"),
+                                             .precision = p});
+                         },
+                     .closeness = Closeness::kSum,
+                     .terms = 2 * kK,
+                     .same_on_levels = p != Precision::kBF16});
     if (p == Precision::kFp8) continue;  // there is no backward in FP8
     cases.push_back({.name = label("grouped_gemm_backward_input", p, d, {rows, kN, kK}),
                      .outputs = {"dx"},

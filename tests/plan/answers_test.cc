@@ -35,7 +35,7 @@ double value(const std::vector<FigureGroup>& groups, std::string_view name) {
 std::vector<FigureGroup> answers(const PlanSettings& s) {
   const auto hardware = changed_hardware(*find_hardware("h800"), s);
   EXPECT_TRUE(hardware.ok());
-  const auto groups = plan_model(paper_input().v3, *hardware, s);
+  const auto groups = plan_model(CountedModel(paper_input().v3), *hardware, s);
   EXPECT_TRUE(groups.ok()) << (groups ? "" : groups.error().text);
   return groups ? *groups : std::vector<FigureGroup>{};
 }
@@ -90,7 +90,8 @@ TEST(Answers, HardwareChangesMoveTheBounds) {
   EXPECT_EQ(value(after, "step bound by memory"), value(before, "step bound by memory"));
   EXPECT_EQ(value(before, "TPOT at least"), value(before, "step bound by network"));
   EXPECT_EQ(value(before, "sequences that fit"),
-            std::floor((80e9 - value(before, "weights per GPU") * 1e9) / (4096.0 * 70272)));
+            std::floor((80 - value(before, "weights per GPU") - value(before, "communication buffers per GPU")) * 1e9 /
+                       (4096.0 * 70272)));
 }
 
 TEST(Answers, FabricsWithCountsAndPrices) {
@@ -139,7 +140,8 @@ TEST(Answers, Timelines) {
 
 TEST(Answers, RefusesWhatDoesNotFit) {
   const auto refusal = [](std::vector<std::string> overrides) {
-    const auto groups = plan_model(paper_input().v3, *find_hardware("h800"), settings(std::move(overrides)));
+    const auto groups =
+        plan_model(CountedModel(paper_input().v3), *find_hardware("h800"), settings(std::move(overrides)));
     return groups ? "" : groups.error().text;
   };
   EXPECT_EQ(

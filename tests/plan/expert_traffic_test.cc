@@ -63,13 +63,27 @@ TEST(ExpertTraffic, FitsOfTheLowLatencyKernels) {
   const double combine = fit_combine().latency_us(low_latency_bytes(32, 8, 14336, 144));
   EXPECT_NEAR(dispatch, 73, 0.5);
   EXPECT_NEAR(combine, 93, 0.5);
-  EXPECT_NEAR(2 * 61 * (dispatch + combine) / 1e3, 20.2, 0.1);
+  EXPECT_NEAR(low_latency_tpot_ms(32, 8, 7168, 144, 61), 2 * 61 * (dispatch + combine) / 1e3, 1e-9);
+  EXPECT_NEAR(low_latency_tpot_ms(32, 8, 7168, 144, 61), 20.2, 0.1);
 }
 
 TEST(ExpertTraffic, TheLimitMovesFromNvlinkToTheNic) {
   EXPECT_TRUE(normal_bandwidth({}, 2, kDeepEpNicGbps, kDeepEpNvlinkGbps).is_nvlink_bound);
   EXPECT_FALSE(normal_bandwidth({}, 4, kDeepEpNicGbps, kDeepEpNvlinkGbps).is_nvlink_bound);
   EXPECT_TRUE(normal_bandwidth({}, 4, 2 * kDeepEpNicGbps, kDeepEpNvlinkGbps).is_nvlink_bound);
+}
+
+// Any node size: a part of a node sends nothing over the NIC, and more GPUs in a node send less.
+TEST(ExpertTraffic, ExchangeOverBothLinks) {
+  EXPECT_EQ(exchange_cost({}, 1, 8, 40, 160).seconds_per_byte, 0);
+  const ExchangeCost half = exchange_cost({}, 4, 8, 40, 160);
+  EXPECT_FALSE(half.is_nic);
+  EXPECT_NEAR(half.seconds_per_byte, spread_of({}, 4, 8).gpus * 3 / 4 / 160e9, 1e-20);
+  const ExchangeCost v3 = exchange_cost({}, 64, 8, 40, 160);
+  EXPECT_TRUE(v3.is_nic);
+  EXPECT_NEAR(v3.seconds_per_byte, 3.63 * 7 / 8 / 40e9, 1e-13);
+  EXPECT_LT(exchange_cost({}, 64, 64, 40, 160).seconds_per_byte, v3.seconds_per_byte);
+  EXPECT_EQ(spread_of({.experts = 4, .top_k = 8, .max_nodes = 1}, 16).nodes, 1);  // fewer experts than choices
 }
 
 }  // namespace

@@ -16,8 +16,6 @@ TEST(Footprint, BothConventionsOfTheTable) {
   EXPECT_NEAR(training_flops(in.v3, 4096).full() / 1e9, 281.2, 0.1);
   EXPECT_NEAR(dense_training_flops(in.llama) / 1e9, 2447.85, 0.01);
   EXPECT_EQ(training_flops(in.v3, 8192).causal_attention, 2 * training_flops(in.v3, 4096).causal_attention);
-  // Absorbed attention: 2176 FLOPs per query, key and head.
-  EXPECT_EQ(decode_flops(in.v3, 1000) - decode_flops(in.v3, 0), 61.0 * 128 * 2176 * 1000);
 }
 
 TEST(Footprint, OneRankHoldsEverything) {
@@ -70,6 +68,23 @@ TEST(Footprint, ServingWeightsOfADecodeGpu) {
   EXPECT_EQ(serving_weight_bytes(paper_input().v3, 144, 0).error().text,
             "serving: 256 routed experts do not spread evenly over 144 ranks; possible with 32 redundant experts");
   EXPECT_FALSE(serving_weight_bytes(paper_input().v3, 0, 0).ok());
+}
+
+// The rank's buffers: two streams of 8 copies of 4096 tokens, and four boundaries.
+TEST(Footprint, CommunicationBuffers) {
+  const ModelConfig c = paper_input().v3;
+  const TrainingLayout layout{.pipeline = 16, .expert = 64, .data = 128, .schedule = "1f1b", .num_micro_batches = 16};
+  const double token = 4096.0 * 7168;
+  EXPECT_EQ(training_buffer_bytes(c, layout), 2 * token * 8 * (3 + 1.0 / 32) + 8 * token);
+  EXPECT_EQ(training_bytes(c, layout)->buffers, training_buffer_bytes(c, layout));
+  EXPECT_EQ(training_buffer_bytes(c, {.pipeline = 1, .expert = 1}), 0);
+  // DeepEP with 128 tokens and 256 experts: 1.908 GB.
+  EXPECT_NEAR(low_latency_buffer_bytes(128, 256, 7168) / 1e9, 1.908, 0.001);
+}
+
+TEST(Footprint, LayersOfStagesAreEven) {
+  EXPECT_EQ(layers_of_stages(7, 3), (std::vector<int64_t>{3, 2, 2}));
+  EXPECT_EQ(layers_of_stages(4, 4), (std::vector<int64_t>{1, 1, 1, 1}));
 }
 
 TEST(Footprint, LayoutsThatDoNotDivideSayWhatDoes) {

@@ -6,9 +6,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "plan/decode.h"
 #include "plan/footprint.h"
 #include "plan/goodput.h"
-#include "plan/limits.h"
 #include "plan/paper.h"
 
 namespace fathom {
@@ -28,11 +28,10 @@ const Block* find(const Report& report, const std::string& title) {
 }
 
 Report v3_report(PlanSettings settings) {
-  static const ModelConfig config = paper_input().v3;
-  const Hardware hardware = *find_hardware("h800");
-  const auto groups = plan_model(config, hardware, settings);
+  const PlanCase v3{paper_input().v3, *find_hardware("h800"), std::move(settings)};
+  const auto groups = answer(v3);
   EXPECT_TRUE(groups) << groups.error().text;
-  auto report = plan_report({"V3", &config, &hardware}, *groups, settings);
+  auto report = plan_report("V3", v3, *groups);
   EXPECT_TRUE(report) << report.error().text;
   return *std::move(report);
 }
@@ -51,8 +50,7 @@ TEST(PlanReport, BoundsAgainstBandwidthPassThroughThePlannedOne) {
   ASSERT_EQ(chart.series.size(), 4u);
   const Series& bound = chart.series[3];
   const Hardware h800 = *find_hardware("h800");
-  const double weights = *serving_weight_bytes(paper_input().v3, 144, 32);
-  const DecodeBounds b = decode_bounds(paper_input().v3, h800, weights, 64, 4096, 144);
+  const DecodeStep b = *decode_step(CountedModel(paper_input().v3), h800, serving().serving);
   const auto given = std::find(bound.x.begin(), bound.x.end(), h800.nic_effective_gbps);
   ASSERT_NE(given, bound.x.end());
   const auto i = static_cast<size_t>(given - bound.x.begin());
@@ -122,7 +120,7 @@ TEST(PlanReport, MemoryIsThatOfEveryRankAndThePipelineIsTheSimulatedOne) {
 TEST(PlanReport, FabricsOfAllKindsEndAtTheirFullSize) {
   PlanSettings s;
   s.fabric.kind = "mpft";
-  const auto report = plan_report({.title = "net"}, {}, s);
+  const auto report = plan_report("net", {{}, {}, s}, {});
   ASSERT_TRUE(report);
   const auto& chart = *find<LineChart>(*report, "Price of a network per endpoint");
   const auto& grid = *find<Grid>(*report, "The largest of each kind with 64-port switches");
@@ -141,14 +139,14 @@ TEST(PlanReport, FabricsOfAllKindsEndAtTheirFullSize) {
   }
   PlanSettings dear = s;
   dear.fabric.link_dollars = 1e6;
-  EXPECT_GT(find<LineChart>(*plan_report({.title = "net"}, {}, dear), chart.title)->series[0].y.back(),
+  EXPECT_GT(find<LineChart>(*plan_report("net", {{}, {}, dear}, {}), chart.title)->series[0].y.back(),
             chart.series[0].y.back());
 }
 
 TEST(PlanReport, GoodputIsHighestAtTheBestInterval) {
   PlanSettings s;
   s.failures = {.gpu_mtbf_h = 50677, .gpus = 16384, .checkpoint_min = 0.5, .restart_min = 4};
-  const auto report = plan_report({.title = "failures"}, {}, s);
+  const auto report = plan_report("failures", {{}, {}, s}, {});
   ASSERT_TRUE(report);
   const auto& chart = *find<LineChart>(*report, "Goodput against the checkpoint interval");
   ASSERT_EQ(chart.series.size(), 4u);
@@ -162,7 +160,7 @@ TEST(PlanReport, RefusesWhatTheAnswersRefuse) {
   PlanSettings s;
   s.training.pipeline = 3;
   s.training.schedule = "dualpipe";
-  EXPECT_FALSE(plan_report({.title = "t"}, {}, s));
+  EXPECT_FALSE(plan_report("t", {{}, {}, s}, {}));
 }
 
 }  // namespace

@@ -12,12 +12,12 @@ TOOL = pathlib.Path(__file__).resolve().parents[2] / "tools" / "unittest_report.
 
 
 class UnittestReport(unittest.TestCase):
-    def report(self, **files):
+    def report(self, jobs=1, **files):
         with tempfile.TemporaryDirectory() as folder:
             for name, text in files.items():
                 (pathlib.Path(folder) / f"{name}.py").write_text(textwrap.dedent(text))
             out = pathlib.Path(folder) / "report.json"
-            status = subprocess.run([sys.executable, TOOL, folder, out], capture_output=True).returncode
+            status = subprocess.run([sys.executable, TOOL, folder, out, str(jobs)], capture_output=True).returncode
             return status, json.loads(out.read_text())
 
     def test_verdicts(self):
@@ -67,7 +67,32 @@ class UnittestReport(unittest.TestCase):
             class A(unittest.TestCase):
                 def test_good(self): pass
         """)
+        self.assertEqual(list(found.pop("seconds")), ["a_test.A.test_good"])
         self.assertEqual((status, found), (0, {"passed": 1, "failures": [], "skips": []}))
+
+    def test_files_run_beside_each_other_and_all_count(self):
+        meet = """
+            import pathlib, time, unittest
+            class A(unittest.TestCase):
+                def test_meets_the_other(self):
+                    here = pathlib.Path(__file__)
+                    here.with_suffix(".here").touch()
+                    other = here.with_name("b_test.here" if here.stem == "a_test" else "a_test.here")
+                    end = time.monotonic() + 60
+                    while not other.exists() and time.monotonic() < end: time.sleep(0.01)
+                    self.assertTrue(other.exists())
+        """
+        status, found = self.report(jobs=2, a_test=meet, b_test=meet)
+        self.assertEqual((status, found["passed"], found["failures"]), (0, 2, []))
+
+    def test_a_process_that_dies_is_a_failure_and_the_others_still_count(self):
+        good = """
+            import unittest
+            class A(unittest.TestCase):
+                def test_good(self): pass
+        """
+        status, found = self.report(a_test="import os; os._exit(3)", b_test=good, c_test=good)
+        self.assertEqual((status, found["passed"], found["failures"]), (1, 2, ["a_test: its process ended with status 3"]))
 
     def test_no_tests_are_a_failure(self):
         status, found = self.report()

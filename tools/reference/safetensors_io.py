@@ -17,6 +17,7 @@ NUMPY_DTYPES = {
     "F32": np.dtype("<f4"),
     "I64": np.dtype("<i8"),
     "I32": np.dtype("<i4"),
+    "F8_E4M3": np.dtype("u1"),  # as its codes
 }
 NAMES = {dtype: name for name, dtype in NUMPY_DTYPES.items()}
 

@@ -58,6 +58,7 @@ class CpuKernels final : public Kernels {
                     Into into) override;
   void weigh_rows_backward(Tensor dh, Tensor h, Tensor row_weight, Tensor drow_weight) override;
   void swiglu(Tensor gate, Tensor up, Tensor h) override;
+  void grouped_swiglu(const GroupedSwigluArgs& args) override;
   void swiglu_backward(Tensor gate, Tensor up, Tensor dh, Tensor dgate, Tensor dup) override;
   void add(Tensor x, Tensor y) override;
   void round_to_bf16(Tensor x) override;
@@ -73,6 +74,8 @@ class CpuKernels final : public Kernels {
   struct Product {
     cpu::GemmTile whole;
     cpu::IntTile groups;
+    float* h = nullptr;  // of grouped_swiglu, whose gate this is
+    int64_t h_stride = 0;
     int64_t first_tile = 0;
     int64_t column_tiles = 0;
   };
@@ -106,10 +109,19 @@ class CpuKernels final : public Kernels {
     run_products();
   }
   void run_products();
+  /// A product's rows as its loops read them, made once for all products of an operation and all their tiles.
+  struct Prepared {
+    cpu::IntRows quantized;    // INT8 groups, for weights in integer groups
+    cpu::RoundedRows rounded;  // BF16, for the others in that precision
+
+    Prepared from(int64_t row) const { return {quantized.from(row), rounded.from(row)}; }
+  };
   Product product_of(const Tensor& x, const Weight& w, const Tensor& y, Precision precision, Into into,
-                     const cpu::IntRows& quantized);
-  /// x as INT8 groups in shared memory, for the products of one operation.
+                     const Prepared& prepared);
+  /// Makes of x what the products with w need and `prepared` does not have yet.
+  void prepare(const Tensor& x, std::span<const Weight> w, Precision precision, Prepared& prepared);
   cpu::IntRows quantize_rows(const Tensor& x);
+  cpu::RoundedRows round_rows(const Tensor& x);
   void decode_bf16(const MlaDecodeArgs& args);
   /// x [T, H, N] rounded to BF16, contiguous, in rounded_.
   const float* rounded_rows(const Tensor& x);
@@ -120,7 +132,9 @@ class CpuKernels final : public Kernels {
   int64_t scratch_stride_ = 0;
   Storage shared_scratch_;
   Storage rounded_;
+  Storage rounded_x_;  // of prepare
   std::vector<Product> products_;
+  std::vector<Product> ups_;       // of grouped_swiglu: the product beside each gate of products_; else empty
   std::vector<int64_t> part_row_;  // of decode_bf16: the row that each part belongs to
 };
 

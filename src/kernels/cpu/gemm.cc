@@ -115,6 +115,7 @@ void CpuKernels::run_products() {
     most_rows = std::max(most_rows, p.whole.row_end);
     if (p.groups.w.data == nullptr && p.whole.arithmetic != Arithmetic::kBF16) most_columns = cpu::kTileColumns;
   }
+  if (!ups_.empty()) work *= 2;
   if (work == 0) return;
   int64_t tile_rows = cpu::kTileRows, tile_columns = most_rows <= cpu::kFewRows ? 32 : most_columns;
   int64_t tiles = 0;
@@ -145,10 +146,22 @@ void CpuKernels::run_products() {
         tile.column_end = std::min(tile.column_begin + tile_columns, p.whole.column_end);
         return tile;
       };
-      if (p.groups.w.data != nullptr) {
-        level_.int_tile(cut(p.groups), scratch(thread_id));
-      } else {
-        level_.gemm_tile(cut(p.whole), scratch(thread_id));
+      const auto multiply = [&](const Product& product) {
+        if (product.groups.w.data != nullptr) {
+          level_.int_tile(cut(product.groups), scratch(thread_id));
+        } else {
+          level_.gemm_tile(cut(product.whole), scratch(thread_id));
+        }
+      };
+      multiply(p);
+      if (ups_.empty()) continue;
+      const Product& up = ups_[static_cast<size_t>(&p - products_.data())];
+      multiply(up);
+      const GemmTile tile = cut(p.whole);
+      for (int64_t t = tile.row_begin; t < tile.row_end; ++t) {
+        const int64_t n = tile.column_begin;
+        level_.swiglu_row(p.whole.y + t * p.whole.y_stride + n, up.whole.y + t * up.whole.y_stride + n,
+                          p.h + t * p.h_stride + n, tile.column_end - n);
       }
     }
   });
@@ -182,32 +195,59 @@ cpu::IntRows CpuKernels::quantize_rows(const Tensor& x) {
   return {.codes = codes, .stride = stride, .scales = scales, .starts = starts, .scale_stride = groups};
 }
 
+cpu::RoundedRows CpuKernels::round_rows(const Tensor& x) {
+  const int64_t rows = x.extent(0), depth = x.extent(1);
+  const int64_t row_bytes = cpu::kBf16Stride * level_.bf16_element_bytes, block_bytes = rows * row_bytes;
+  const int64_t bytes = ceil_div(depth, cpu::kDepthBlockBf16) * block_bytes + cpu::kRowsBeyond * row_bytes;
+  if (bytes > rounded_x_.num_bytes()) rounded_x_ = Storage(bytes);
+  auto* const data = static_cast<std::byte*>(rounded_x_.data());
+  each(rows, depth / 4, [&](int64_t t, int) { level_.round_x(row(x, t), depth, data + t * row_bytes, block_bytes); });
+  return {data, block_bytes, row_bytes};
+}
+
+void CpuKernels::prepare(const Tensor& x, std::span<const Weight> w, Precision precision, Prepared& prepared) {
+  const auto in_groups = [](const Weight& one) { return one.groups != GroupFormat::kNone; };
+  if (prepared.quantized.codes == nullptr && std::any_of(w.begin(), w.end(), in_groups)) {
+    prepared.quantized = quantize_rows(x);
+  }
+  if (precision == Precision::kBF16 && prepared.rounded.data == nullptr &&
+      !std::all_of(w.begin(), w.end(), in_groups)) {
+    prepared.rounded = round_rows(x);
+  }
+}
+
 CpuKernels::Product CpuKernels::product_of(const Tensor& x, const Weight& w, const Tensor& y, Precision precision,
-                                           Into into, const cpu::IntRows& quantized) {
+                                           Into into, const Prepared& prepared) {
   Product product;
   if (w.groups == GroupFormat::kNone) {
     check(w.layout == WeightLayout::kRows || precision == Precision::kBF16, "panels of numbers are for BF16 products");
     product.whole = forward(x, w, y, precision, into);
+    product.whole.rounded = prepared.rounded;
     return product;
   }
   expect_f32(x, x.extent(0), w.in_features());
   expect_f32(y, x.extent(0), w.out_features());
   check(into == Into::kAssign && w.layout == WeightLayout::kPanels, "integer groups are multiplied in panels");
   product.whole.depth = w.in_features();
+  product.whole.y = row(y, 0);
+  product.whole.y_stride = y.stride(0);
   product.whole.row_end = x.extent(0);
   product.whole.column_end = w.out_features();
-  product.groups = {.w = int_panels_of(w), .x = quantized, .y = row(y, 0), .y_stride = y.stride(0)};
+  product.groups = {.w = int_panels_of(w), .x = prepared.quantized, .y = row(y, 0), .y_stride = y.stride(0)};
   return product;
 }
 
 void CpuKernels::gemm(Tensor x, const Weight& w, Tensor y, Precision precision, Into into) {
-  const cpu::IntRows quantized = w.groups == GroupFormat::kNone ? cpu::IntRows{} : quantize_rows(x);
-  products_.assign(1, product_of(x, w, y, precision, into, quantized));
+  Prepared prepared;
+  prepare(x, {&w, 1}, precision, prepared);
+  products_.assign(1, product_of(x, w, y, precision, into, prepared));
   run_products();
 }
 
 void CpuKernels::gemm_backward_input(Tensor dy, const Weight& w, Tensor dx, Precision precision, Into into) {
-  multiply(backward_input(dy, w, dx, precision, into));
+  GemmTile whole = backward_input(dy, w, dx, precision, into);
+  if (whole.arithmetic == Arithmetic::kBF16) whole.rounded = round_rows(dy);
+  multiply(whole);
 }
 
 void CpuKernels::gemm_backward_weight(Tensor dy, Tensor x, Tensor dw, Precision precision) {
@@ -218,30 +258,57 @@ void CpuKernels::grouped_gemm(Tensor x, std::span<const int64_t> offsets, std::s
                               Precision precision) {
   check_offsets(offsets, w.size(), x);
   products_.clear();
-  const bool any_groups =
-      std::any_of(w.begin(), w.end(), [](const Weight& one) { return one.groups != GroupFormat::kNone; });
-  const cpu::IntRows quantized = any_groups ? quantize_rows(x) : cpu::IntRows{};
+  Prepared prepared;
+  prepare(x, w, precision, prepared);
   for (size_t e = 0; e < w.size(); ++e) {
     const int64_t rows = offsets[e + 1] - offsets[e];
     if (rows > 0) {
       products_.push_back(product_of(x.rows(offsets[e], rows), w[e], y.rows(offsets[e], rows), precision, Into::kAssign,
-                                     quantized.from(offsets[e])));
+                                     prepared.from(offsets[e])));
     }
   }
   run_products();
+}
+
+void CpuKernels::grouped_swiglu(const GroupedSwigluArgs& a) {
+  check(a.w_gate.size() == a.w_up.size(), "every expert has gate and up");
+  check_offsets(a.offsets, a.w_gate.size(), a.x);
+  products_.clear();
+  ups_.clear();
+  Prepared prepared;
+  prepare(a.x, a.w_gate, a.precision, prepared);
+  prepare(a.x, a.w_up, a.precision, prepared);
+  for (size_t e = 0; e < a.w_gate.size(); ++e) {
+    const int64_t first = a.offsets[e], rows = a.offsets[e + 1] - first;
+    if (rows == 0) continue;
+    const auto product = [&](const Weight& w, const Tensor& y) {
+      return product_of(a.x.rows(first, rows), w, y.rows(first, rows), a.precision, Into::kAssign,
+                        prepared.from(first));
+    };
+    expect_f32(a.h.rows(first, rows), rows, a.w_gate[e].out_features());
+    products_.push_back(product(a.w_gate[e], a.gate));
+    products_.back().h = row(a.h, first);
+    products_.back().h_stride = a.h.stride(0);
+    ups_.push_back(product(a.w_up[e], a.up));
+  }
+  run_products();
+  ups_.clear();
 }
 
 void CpuKernels::grouped_gemm_backward_input(Tensor dy, std::span<const int64_t> offsets, std::span<const Weight> w,
                                              Tensor dx, Precision precision, Into into) {
   check_offsets(offsets, w.size(), dy);
   products_.clear();
+  cpu::RoundedRows rounded;
   for (size_t e = 0; e < w.size(); ++e) {
     const int64_t rows = offsets[e + 1] - offsets[e];
-    if (rows > 0) {
-      products_.push_back(
-          {.whole = backward_input(dy.rows(offsets[e], rows), w[e], dx.rows(offsets[e], rows), precision, into),
-           .groups = {}});
+    if (rows == 0) continue;
+    GemmTile whole = backward_input(dy.rows(offsets[e], rows), w[e], dx.rows(offsets[e], rows), precision, into);
+    if (whole.arithmetic == Arithmetic::kBF16) {
+      if (rounded.data == nullptr) rounded = round_rows(dy);
+      whole.rounded = rounded.from(offsets[e]);
     }
+    products_.push_back({.whole = whole, .groups = {}});
   }
   run_products();
 }

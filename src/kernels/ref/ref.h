@@ -41,6 +41,7 @@ class RefKernels final : public Kernels {
                     Into into) override;
   void weigh_rows_backward(Tensor dh, Tensor h, Tensor row_weight, Tensor drow_weight) override;
   void swiglu(Tensor gate, Tensor up, Tensor h) override;
+  void grouped_swiglu(const GroupedSwigluArgs& args) override;
   void swiglu_backward(Tensor gate, Tensor up, Tensor dh, Tensor dgate, Tensor dup) override;
   void add(Tensor x, Tensor y) override;
   void round_to_bf16(Tensor x) override;

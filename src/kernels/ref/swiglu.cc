@@ -21,6 +21,12 @@ void RefKernels::swiglu(Tensor gate, Tensor up, Tensor h) {
   });
 }
 
+void RefKernels::grouped_swiglu(const GroupedSwigluArgs& a) {
+  grouped_gemm(a.x, a.offsets, a.w_gate, a.gate, a.precision);
+  grouped_gemm(a.x, a.offsets, a.w_up, a.up, a.precision);
+  swiglu(a.gate, a.up, a.h);
+}
+
 // d silu(g) = s (1 + g (1 - s)) with s = sigmoid(g).
 void RefKernels::swiglu_backward(Tensor gate, Tensor up, Tensor dh, Tensor dgate, Tensor dup) {
   on_real(gate, [&]<class T>(T) {

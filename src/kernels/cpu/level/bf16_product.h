@@ -12,8 +12,8 @@
 
 namespace fathom::cpu::FATHOM_LEVEL {
 
-constexpr int64_t kPanelPair = 2 * kLanes;         // elements of w's panel between pairs: [pair, 16 columns, 2]
-constexpr int64_t kStride = kDepthBlockBf16 + 32;  // elements between rows of x: off the period of the cache's sets
+constexpr int64_t kPanelPair = 2 * kLanes;  // elements of w's panel between pairs: [pair, 16 columns, 2]
+constexpr int64_t kStride = kBf16Stride;
 
 /// Sixteen pairs of k for sixteen columns: lane n of block[j] holds w(n, k + 2j), w(n, k + 2j + 1).
 using Block = Bf16x32[16];

@@ -124,14 +124,24 @@ void multiply_direct(const XElement* x, Load load, int64_t n, int64_t columns, i
   }
 }
 
+static_assert(sizeof(XElement) == (FATHOM_BF16 == 0 ? 4 : 2), "Level::bf16_element_bytes");
+
 }  // namespace
+
+void round_x(const float* x, int64_t depth, void* out, int64_t block_bytes) {
+  const MatrixRef row{x, Stored::kF32, 0, nullptr, 0, 0};
+  for (int64_t k0 = 0; k0 < depth; k0 += kDepthBlockBf16) {
+    auto* const at = reinterpret_cast<XElement*>(static_cast<uint8_t*>(out) + k0 / kDepthBlockBf16 * block_bytes);
+    fill_panel(F32Row{}, row, 0, 1, k0, min_of(depth, k0 + kDepthBlockBf16), at, 0);
+  }
+}
 
 void gemm_tile_bf16(const GemmTile& t, void* scratch) {
   const int64_t rows = t.row_end - t.row_begin, columns = t.column_end - t.column_begin;
   const MatrixRef xs{t.x, Stored::kF32, t.x_stride, nullptr, 0, 0};
   float* const y = t.y + t.row_begin * t.y_stride + t.column_begin;
-  auto* const x = static_cast<XElement*>(scratch);
-  auto* const panel = reinterpret_cast<uint16_t*>(x + kTileRows * kStride);
+  auto* const own_x = static_cast<XElement*>(scratch);  // where x is transposed
+  auto* const panel = reinterpret_cast<uint16_t*>(own_x + kTileRows * kStride);
   // Scales change every 128 of k, so there a sum ends. (Weights with scales come as they are stored: their backward
   // product, the transposed one, is FP32.)
   const bool is_scaled = t.w.scales != nullptr;
@@ -146,7 +156,13 @@ void gemm_tile_bf16(const GemmTile& t, void* scratch) {
       const auto sums = [&](int64_t n) {
         return Sums{y + n, t.y_stride, columns - n, t.accumulate || k0 > 0, is_scaled ? scales + n : nullptr};
       };
-      fill(xs, t.x_transposed, t.row_begin, rows, k0, k1, x, kStride);
+      const XElement* x = own_x;
+      if (t.rounded.data != nullptr) {
+        const auto* block = static_cast<const uint8_t*>(t.rounded.data) + k0 / kDepthBlockBf16 * t.rounded.block_bytes;
+        x = reinterpret_cast<const XElement*>(block) + t.row_begin * kStride + k0 % kDepthBlockBf16;
+      } else {
+        fill(xs, t.x_transposed, t.row_begin, rows, k0, k1, own_x, kStride);
+      }
       if (rows <= kFewRows) {
         for (int64_t n = 0; n < columns; n += kGroups * kLanes) {
           with_rows(rows, [&](auto count) {

@@ -20,6 +20,8 @@ constexpr Level kLevel = {
     .name = kName,
     .gemm_tile = gemm_tile,
     .int_tile = int_tile,
+    .round_x = round_x,
+    .bf16_element_bytes = FATHOM_BF16 == 0 ? 4 : 2,
     .prefill_tile = prefill_tile,
     .prefill_scratch_floats = prefill_scratch_floats,
     .prefill_backward_head = prefill_backward_head,

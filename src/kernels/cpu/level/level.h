@@ -33,12 +33,26 @@ enum class Peak : int32_t { kF32, kBF16, kBytes, kVnni };
 
 enum class Arithmetic : int32_t { kF32, kBF16, kFp8 };
 
+/// Rows of x as BF16 products read them, rounded once for all tiles: [block of k][row][kBf16Stride] in the level's own
+/// elements (Level::bf16_element_bytes), zero up to the next multiple of 32 of k.
+struct RoundedRows {
+  const void* data = nullptr;
+  int64_t block_bytes = 0;  // between blocks of kDepthBlockBf16
+  int64_t row_bytes = 0;
+
+  RoundedRows from(int64_t row) const {
+    if (data == nullptr) return {};
+    return {static_cast<const uint8_t*>(data) + row * row_bytes, block_bytes, row_bytes};
+  }
+};
+
 /// A rectangle of y[r, c] (+)= sum_k x(r, k) w(c, k), with r in [row_begin, row_end), c in [column_begin, column_end).
 /// A transposed operand holds element (r, k) at row k, column r.
 struct GemmTile {
   const float* x = nullptr;
   int64_t x_stride = 0;
   bool x_transposed = false;
+  RoundedRows rounded{};  // of BF16: the same rows, unless x is transposed
   MatrixRef w;
   bool w_transposed = false;
   int64_t depth = 0;
@@ -52,17 +66,21 @@ struct GemmTile {
 /// The largest rectangle a thread's scratch is made for, and the blocks of k whose sums are added one after the other.
 inline constexpr int64_t kTileRows = 192;  // a multiple of the register blocks, 12 and 32
 inline constexpr int64_t kTileColumns = 128;
-// Scratch holds 32 at a time, so a tile may be wider: x is rounded once for all of them.
+// Scratch holds 32 at a time, so a tile may be wider.
 inline constexpr int64_t kTileColumnsBf16 = 512;
 static_assert((kTileColumnsBf16 & (kTileColumnsBf16 - 1)) == 0, "a tile that is halved still begins at a panel");
 inline constexpr int64_t kDepthBlockF32 = 512;
 inline constexpr int64_t kDepthBlockBf16 = 1024;
+/// Elements between rows of a block of x: off the period of the cache's sets.
+inline constexpr int64_t kBf16Stride = kDepthBlockBf16 + 32;
+/// Rows of memory beyond the last of RoundedRows, which tiles of 32 rows may read.
+inline constexpr int64_t kRowsBeyond = 32;
 /// Up to this many rows, weights are decoded in registers instead of into scratch.
 inline constexpr int64_t kFewRows = 4;
 
 /// Bytes of thread scratch that gemm_tile needs: both panels in FP32, or x and 32 columns of w in BF16.
 inline constexpr int64_t kGemmScratchF32 = (kTileRows + kTileColumns) * (kDepthBlockF32 + 16) * 4;
-inline constexpr int64_t kGemmScratchBf16 = kTileRows * (kDepthBlockBf16 + 32) * 4 + 32 * kDepthBlockBf16 * 2;
+inline constexpr int64_t kGemmScratchBf16 = kTileRows * kBf16Stride * 4 + 32 * kDepthBlockBf16 * 2;
 inline constexpr int64_t kGemmScratchBytes =
     (kGemmScratchF32 > kGemmScratchBf16 ? kGemmScratchF32 : kGemmScratchBf16) + 1024;
 
@@ -192,6 +210,9 @@ struct Level {
 
   void (*gemm_tile)(const GemmTile& tile, void* scratch);
   void (*int_tile)(const IntTile& tile, void* scratch);
+  /// One row of RoundedRows; `out` is its place in the first block.
+  void (*round_x)(const float* x, int64_t depth, void* out, int64_t block_bytes);
+  int64_t bf16_element_bytes;
 
   void (*prefill_tile)(const PrefillTask& task, int64_t head, int64_t query_begin, int64_t query_end, float* scratch);
   int64_t (*prefill_scratch_floats)(int64_t nope, int64_t rope, int64_t value);

@@ -9,6 +9,7 @@ void gemm_tile(const GemmTile& tile, void* scratch);
 void gemm_tile_bf16(const GemmTile& tile, void* scratch);
 void gemm_tile_fp8(const GemmTile& tile, void* scratch);
 void int_tile(const IntTile& tile, void* scratch);
+void round_x(const float* x, int64_t depth, void* out, int64_t block_bytes);
 
 void prefill_tile(const PrefillTask& task, int64_t head, int64_t query_begin, int64_t query_end, float* scratch);
 int64_t prefill_scratch_floats(int64_t nope, int64_t rope, int64_t value);

@@ -1,0 +1,115 @@
+// Routing: which links a message between two GPUs crosses, on trees of switches with one NIC per GPU.
+#pragma once
+
+#include <compare>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "cluster/topology.h"
+
+namespace fathom {
+
+enum class TreeKind { kFt2, kFt3, kMpft, kMrft };
+enum class Routing {
+  kAdaptive,  // perfect spraying: the uplinks of a leaf are one link of their summed capacity
+  kStatic,    // uplink and downlink by the destination's place in its leaf: without conflict for shifts
+  kEcmp       // both by a seeded hash of source NIC, destination NIC and queue pair
+};
+
+/// A cluster of equal nodes. GPU i of a node has NIC i, on plane i mod planes. Rates of one direction, GB/s.
+struct ClusterSpec {
+  TreeKind kind = TreeKind::kMpft;
+  int64_t gpus = 0;
+  int gpus_per_node = 8;
+  int planes = 8;  // of MPFT; of MRFT its rails; 1 otherwise
+  int radix = 64;  // ports of a switch, half of them down
+  double nic_gbps = 40, nvlink_gbps = 160, port_gbps = 50;
+  Routing routing = Routing::kAdaptive;
+  uint64_t seed = 1;  // of ECMP
+  /// A message changes to the destination's rail in its own node (NCCL's PXN). Otherwise it leaves by its own NIC, and
+  /// where the planes have no link between them, changes in the destination's node.
+  bool pxn = true;
+  // What is broken; -1 and 0: nothing.
+  int dead_plane = -1;
+  int dead_nic = -1;     // of node 0
+  int lost_uplinks = 0;  // of the first leaf of plane 0, and as many downlinks
+  bool spread = true;    // messages of a dead NIC or plane go over all others evenly, or else all over the next one
+};
+
+enum class LinkKind { kNvlinkOut, kNvlinkIn, kNicOut, kNicIn, kLeafUp, kLeafDown, kPodUp, kPodDown };
+inline constexpr int kNumLinkKinds = 8;
+
+/// One link, of one direction. NVLink and NIC: node and GPU. Leaf: unit (which nodes) and plane, port -1 where the
+/// ports are one link. Pod: its index.
+struct ClusterLink {
+  LinkKind kind = LinkKind::kNicOut;
+  int32_t place = 0;
+  int32_t lane = 0;
+  int32_t port = -1;
+  auto operator<=>(const ClusterLink&) const = default;
+};
+
+/// One of the ways that a message takes, and the share of its bytes that takes it.
+struct Way {
+  double share = 1;
+  std::vector<ClusterLink> links;
+};
+
+/// Which nodes, GPUs of a node, units, planes and pods are alike: equal numbers, equal traffic under a uniform load.
+/// Links of alike places have equal loads and may be merged.
+struct Symmetry {
+  std::vector<int32_t> node, gpu, unit, plane, pod;
+};
+
+class Cluster {
+ public:
+  /// Errors: what the fabric's own builder refuses; GPUs that nodes do not divide; planes that the GPUs of a node do
+  /// not divide; ports that a node's NICs do not divide; rates that are not above 0; a failure that the fabric has no
+  /// place for; lost uplinks under static or ECMP routing.
+  static Result<Cluster> make(const ClusterSpec& spec);
+
+  const ClusterSpec& spec() const { return spec_; }
+  int64_t num_nodes() const { return spec_.gpus / spec_.gpus_per_node; }
+  /// Nodes that share leaves: one per plane.
+  int64_t nodes_per_unit() const { return nodes_per_unit_; }
+  int64_t num_units() const { return ceil_div(num_nodes(), nodes_per_unit_); }
+  int64_t unit_of(int64_t node) const { return node / nodes_per_unit_; }
+  int64_t pod_of(int64_t node) const { return node / nodes_per_pod_; }
+  int64_t nodes_per_pod() const { return nodes_per_pod_; }  // FT3; else all
+  int uplinks() const { return spec_.radix / 2; }           // of a leaf
+
+  /// The ways from GPU a of node u to GPU b of node v (not the same GPU); shares sum to 1. In a node: NVLink.
+  std::vector<Way> ways(int64_t u, int a, int64_t v, int b, uint64_t queue_pair = 0) const;
+  /// The fabric alone: from NIC a of node u to NIC b of node v, u != v, on one plane or a fabric that joins them.
+  void fabric(int64_t u, int a, int64_t v, int b, uint64_t queue_pair, std::vector<ClusterLink>& links) const;
+
+  double gbps(const ClusterLink& link) const;
+  /// "NIC out of node 3, GPU 0".
+  std::string name(const ClusterLink& link) const;
+
+  /// The coarsest that failures and part-filled units and pods allow. Only adaptive routing has any.
+  Symmetry symmetry() const;
+  /// Every place by itself.
+  Symmetry none_alike() const;
+
+ private:
+  Cluster(const ClusterSpec& spec, int64_t nodes_per_unit, int64_t nodes_per_pod)
+      : spec_(spec), nodes_per_unit_(nodes_per_unit), nodes_per_pod_(nodes_per_pod) {}
+  int plane_of(int gpu) const { return gpu % spec_.planes; }
+  bool is_dead(int64_t node, int gpu) const {
+    return plane_of(gpu) == spec_.dead_plane || (node == 0 && gpu == spec_.dead_nic);
+  }
+
+  ClusterSpec spec_;
+  int64_t nodes_per_unit_, nodes_per_pod_;
+};
+
+/// That a way crosses: 1 below one leaf, 3 over a spine, 5 over a core; 0 in one node.
+int num_switches(const Way& way);
+
+/// "NIC out", "leaf uplinks", ...
+std::string link_kind_name(LinkKind kind);
+
+}  // namespace fathom

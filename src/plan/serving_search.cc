@@ -1,0 +1,258 @@
+#include "plan/serving_search.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <tuple>
+
+#include "plan/expert_traffic.h"
+#include "plan/limits.h"
+#include "plan/search.h"
+
+namespace fathom {
+namespace {
+
+double as_double(int64_t v) { return static_cast<double>(v); }
+
+// Bounded: a group has no use for more GPUs than experts and their replicas.
+std::vector<int64_t> group_sizes(const ModelConfig& c, const Hardware& h, int64_t most) {
+  std::vector<int64_t> sizes;
+  for (int64_t gpus = 1; gpus < h.gpus_per_node && gpus <= most; gpus *= 2) sizes.push_back(gpus);
+  const int64_t experts = std::max<int64_t>(c.n_routed_experts, 1);
+  for (int64_t gpus = h.gpus_per_node; gpus <= std::min(most, 2 * experts); gpus += h.gpus_per_node) {
+    sizes.push_back(gpus);
+  }
+  return sizes;
+}
+
+int64_t replicas_for(const ModelConfig& c, int64_t gpus) {
+  if (c.n_routed_experts == 0) return 0;
+  const int64_t over = c.n_routed_experts % gpus;
+  return over == 0 ? 0 : gpus - over;
+}
+
+// 1, 2, 3, 4, 6, 8, 12 ...
+int64_t next_batch(int64_t batch) {
+  if (batch < 2) return batch + 1;
+  const bool is_power = (batch & (batch - 1)) == 0;
+  return is_power ? batch / 2 * 3 : batch / 3 * 4;
+}
+
+Result<PrefillUnit> best_prefill(const CountedModel& model, const Hardware& h, const PlanSettings& settings,
+                                 const std::vector<int64_t>& sizes) {
+  const auto& s = settings.search;
+  const ModelConfig& c = model.config;
+  const double flops = training_flops(model.parameters, c, static_cast<int64_t>(s.isl)).causal() / 3;
+  const double compute = flops / (s.utilisation * h.fp8_tflops * 1e12);
+  PrefillUnit best;
+  double least_ttft = std::numeric_limits<double>::infinity();
+  for (int64_t gpus : sizes) {
+    const int64_t replicas = replicas_for(c, gpus);
+    const auto weights =
+        serving_weight_bytes(c, model.elements, gpus, replicas, bytes_of_format(settings.serving.weights));
+    if (!weights) return weights.error();
+    if (*weights + serving_kv_bytes(c, settings.serving) * s.isl > h.memory_gb * 1e9 * s.memory_share) continue;
+    const double exchange =
+        as_double(model.moe_layers() * c.hidden_size) * (1 + 4.0 / 128 + 2) *
+        exchange_cost(gate_of(c), gpus, h.gpus_per_node, h.nic_effective_gbps, h.scale_up_effective_gbps)
+            .seconds_per_byte;
+    const double per_token = std::max(compute, exchange), ttft_ms = s.isl * per_token * 1e3;
+    least_ttft = std::min(least_ttft, ttft_ms);
+    if (s.max_ttft_ms > 0 && ttft_ms > s.max_ttft_ms) continue;
+    if (1 / per_token > best.tokens_per_s_per_gpu) best = {gpus, replicas, 1 / per_token, ttft_ms, compute >= exchange};
+  }
+  if (best.gpus > 0) return best;
+  if (!std::isfinite(least_ttft)) {
+    return invalid("search: no group of up to " + std::to_string(sizes.back()) +
+                   " GPUs holds the weights and a prompt of " + figure_text(s.isl) + " tokens; give more GPUs");
+  }
+  return invalid("search.max_ttft_ms is " + figure_text(s.max_ttft_ms) + ", but a prompt alone takes at least " +
+                 figure_text(least_ttft) + " ms");
+}
+
+Status set_load(ServingSearch& out, const Hardware& h, const PlanSettings& settings, int64_t most) {
+  const auto& s = settings.search;
+  out.decode_gpus = s.qps * s.osl / out.best.per_gpu();
+  out.prefill_gpus = s.qps * s.isl * (1 - s.cache_hits) / out.prefill.tokens_per_s_per_gpu;
+  out.kw = site_kw(h, settings, out.load_gpus());
+  out.kgco2_per_year = out.kw * 8760 * settings.energy.kg_per_kwh;
+  if (out.load_gpus() > as_double(most)) {
+    return invalid("search: the load needs " + figure_text(out.load_gpus()) + " GPUs, more than the " +
+                   std::to_string(most) + " of search.gpus; give more, or less load");
+  }
+  if (s.max_kw > 0 && out.kw > s.max_kw) {
+    return invalid("search: the load needs " + figure_text(out.kw) + " kW, more than search.max_kw " +
+                   figure_text(s.max_kw));
+  }
+  if (s.max_kgco2 > 0 && out.kgco2_per_year > s.max_kgco2) {
+    return invalid("search: a year of the load makes " + figure_text(out.kgco2_per_year) +
+                   " kg CO2, more than search.max_kgco2 " + figure_text(s.max_kgco2));
+  }
+  return {};
+}
+
+std::string text_of(const DecodePoint& p) {
+  return std::to_string(p.gpus) + " GPUs, batch " + std::to_string(p.batch) + ", " +
+         std::to_string(p.redundant_experts) + " redundant experts";
+}
+
+}  // namespace
+
+Result<ServingSearch> search_serving(const CountedModel& model, const Hardware& hardware,
+                                     const PlanSettings& settings) {
+  if (auto ok = check_search(settings, true); !ok) return ok.error();
+  const auto& s = settings.search;
+  const bool has_load = s.qps > 0;
+  if (has_load && (s.isl < 1 || s.osl < 1 || s.utilisation == 0)) {
+    return invalid(
+        "search.qps needs search.isl and search.osl (tokens of a prompt and of an answer) and "
+        "search.utilisation (share of the FP8 peak that prefill reaches, as 0.5)");
+  }
+  if ((s.max_kw > 0 || s.max_kgco2 > 0) && !has_load) {
+    return invalid("search.max_kw and search.max_kgco2 bound a load: give search.qps, search.isl and search.osl");
+  }
+  const int64_t most = *std::max_element(s.gpus.begin(), s.gpus.end());
+  const std::vector<int64_t> sizes = group_sizes(model.config, hardware, most);
+  if (sizes.empty()) return invalid("search.gpus is " + std::to_string(most) + "; accepted: 1 or more");
+  PlanSettings::Serving base = settings.serving;
+  if (s.isl + s.osl >= 1) base.context = static_cast<int64_t>(std::ceil(s.isl + s.osl));
+  Hardware usable = hardware;  // what may be filled
+  usable.memory_gb *= s.memory_share;
+
+  ServingSearch out;
+  std::vector<DecodePoint> points;
+  double least_bytes = std::numeric_limits<double>::infinity();
+  for (int64_t gpus : sizes) {
+    base.gpus = gpus;
+    base.redundant_experts = replicas_for(model.config, gpus);
+    for (base.batch = 1; base.batch <= 1 << 20; base.batch = next_batch(base.batch)) {
+      const auto step = decode_step(model, usable, base);
+      if (!step) return step.error();
+      ++out.num_tried;
+      least_bytes = std::min(least_bytes, step->weight_bytes + step->buffer_bytes + step->sequence_bytes);
+      if (step->room_bytes <= 0 || as_double(base.batch) > step->sequences_that_fit()) break;
+      points.push_back({gpus, base.redundant_experts, base.batch, *step});
+    }
+  }
+  if (points.empty()) {
+    return invalid("search: no group of up to " + std::to_string(sizes.back()) + " GPUs holds the model: at least " +
+                   figure_text(least_bytes / 1e9) + " GB a GPU for weights, buffers and one sequence, " +
+                   figure_text(usable.memory_gb) + " GB are there; give more GPUs or a smaller serving.weights");
+  }
+  // Fastest for a user first; among equals the one with most tokens per GPU, then the smallest group.
+  const auto order = [](const DecodePoint& p) { return std::tuple(-p.per_user(), -p.per_gpu(), p.gpus, p.batch); };
+  std::sort(points.begin(), points.end(),
+            [&](const DecodePoint& x, const DecodePoint& y) { return order(x) < order(y); });
+  double most_per_gpu = 0;
+  for (const DecodePoint& p : points) {
+    if (p.per_gpu() <= most_per_gpu * (1 + 1e-9)) continue;  // more than rounding: a link that is full gives no more
+    most_per_gpu = p.per_gpu();
+    out.front.push_back(p);
+  }
+  for (const DecodePoint& p : out.front) {  // ever more per GPU: the last one within the limit is the best
+    if (s.max_tpot_ms == 0 || p.step.tpot_ms() <= s.max_tpot_ms) out.best = p;
+  }
+  if (out.best.step.weight_bytes == 0) {
+    return invalid("search.max_tpot_ms is " + figure_text(s.max_tpot_ms) + ", but the fastest group takes " +
+                   figure_text(out.front.front().step.tpot_ms()) + " ms a token (" + text_of(out.front.front()) +
+                   ", limit: " + out.front.front().step.limit() + ")");
+  }
+  if (s.isl >= 1 && s.utilisation > 0) {
+    const auto prefill = best_prefill(model, hardware, settings, sizes);
+    if (!prefill) return prefill.error();
+    out.prefill = *prefill;
+  }
+  if (has_load) {
+    if (auto ok = set_load(out, hardware, settings, most); !ok) return ok.error();
+  }
+  return out;
+}
+
+FigureGroup summary(const ServingSearch& search, const Hardware& h, const PlanSettings& settings) {
+  const DecodePoint& best = search.best;
+  const std::string source = "decode bounds, nothing waits in a queue";
+  const std::string of = text_of(best) + ", limit: " + best.step.limit();
+  FigureGroup g{"serving layouts", {}};
+  const auto add = [&](std::string name, double value, std::string unit, std::string formula) {
+    g.figures.push_back({std::move(name), value, std::move(unit), std::move(formula), source});
+  };
+  add("groups and batches tried", as_double(search.num_tried), "",
+      "1, 2, 4 ... GPUs and whole nodes; batches that fit");
+  add("GPUs of a decode group", as_double(best.gpus), "", of);
+  add("sequences per GPU", as_double(best.batch), "",
+      settings.search.max_tpot_ms > 0 ? "most tokens per GPU within search.max_tpot_ms" : "most tokens per GPU");
+  add("TPOT", best.step.tpot_ms(), "ms", "the largest of memory, compute and network: " + best.step.limit());
+  add("tokens per second and user", best.per_user(), "", "1 / TPOT");
+  add("tokens per second and GPU", best.per_gpu(), "", "batch / TPOT");
+  add("decode tokens per second and node", best.per_gpu() * h.gpus_per_node, "", "GPUs per node * batch / TPOT");
+  const double dollars = settings.serving.gpu_hour_dollars;
+  if (dollars > 0)
+    add("price per million output tokens", dollars_per_million(dollars, best.per_gpu()), "$", "decode alone");
+  if (search.prefill.gpus > 0) {
+    const PrefillUnit& p = search.prefill;
+    add("GPUs of a prefill group", as_double(p.gpus), "",
+        std::to_string(p.redundant_experts) +
+            " redundant experts, limit: " + (p.is_compute ? "compute" : "expert exchange"));
+    add("prefill tokens per second and node", p.tokens_per_s_per_gpu * h.gpus_per_node, "",
+        "1 / max(FLOPs / (utilisation * FP8 peak), exchange)");
+    add("time to the first token at least", p.ttft_ms, "ms", "isl * time per token, alone on its GPU");
+  }
+  if (search.load_gpus() > 0) {
+    add("decode nodes for the load", search.decode_gpus / h.gpus_per_node, "",
+        "qps * osl / tokens per second and node");
+    add("prefill nodes for the load", search.prefill_gpus / h.gpus_per_node, "",
+        "qps * isl * (1 - cache_hits) / tokens per second and node");
+    add("nodes for the load", search.load_gpus() / h.gpus_per_node, "", "their sum, not rounded up to groups");
+    if (dollars > 0) add("price of a day", search.load_gpus() * 24 * dollars, "$", "GPUs * 24 h * dollars");
+  }
+  if (search.kw > 0) add("power of the site", search.kw, "kW", "GPUs * power * PUE");
+  if (search.kgco2_per_year > 0)
+    add("carbon of a year", search.kgco2_per_year / 1e3, "t CO2", "power * 8760 h * kg_per_kwh");
+  return g;
+}
+
+Json to_json(const ServingSearch& search) {
+  Json list = Json::array();
+  for (const DecodePoint& p : search.front) {
+    list.push(Json::object()
+                  .set("gpus", p.gpus)
+                  .set("redundant_experts", p.redundant_experts)
+                  .set("batch", p.batch)
+                  .set("tpot_ms", p.step.tpot_ms())
+                  .set("memory_ms", p.step.memory_ms)
+                  .set("compute_ms", p.step.compute_ms)
+                  .set("network_ms", p.step.network_ms)
+                  .set("limit", p.step.limit())
+                  .set("tokens_per_s_per_user", p.per_user())
+                  .set("tokens_per_s_per_gpu", p.per_gpu()));
+  }
+  return Json::object().set("pareto", std::move(list));
+}
+
+std::vector<std::vector<std::string>> table(const ServingSearch& search, int64_t rows) {
+  std::vector<std::vector<std::string>> out = {{"GPUs", "redundant", "batch", "TPOT ms", "tokens/s/user",
+                                                "tokens/s/GPU", "memory", "compute", "network", "limit"}};
+  const int64_t num = static_cast<int64_t>(search.front.size());
+  const int64_t shown = std::min(rows, num);
+  for (int64_t row = 0; row < shown; ++row) {
+    const DecodePoint& p = search.front[static_cast<size_t>(shown == 1 ? num - 1 : row * (num - 1) / (shown - 1))];
+    const auto ms = [](double value) { return figure_text(value, 4) + " ms"; };
+    out.push_back({std::to_string(p.gpus), std::to_string(p.redundant_experts), std::to_string(p.batch),
+                   figure_text(p.step.tpot_ms(), 4), figure_text(p.per_user(), 4), figure_text(p.per_gpu(), 4),
+                   ms(p.step.memory_ms), ms(p.step.compute_ms), ms(p.step.network_ms), p.step.limit()});
+  }
+  return out;
+}
+
+PlanSettings chosen(PlanSettings settings, const DecodePoint& p) {
+  settings.serving.gpus = p.gpus;
+  settings.serving.redundant_experts = p.redundant_experts;
+  settings.serving.batch = p.batch;
+  if (settings.search.isl + settings.search.osl >= 1) {
+    settings.serving.context = static_cast<int64_t>(std::ceil(settings.search.isl + settings.search.osl));
+  }
+  settings.search.kind = "none";
+  return settings;
+}
+
+}  // namespace fathom

@@ -1,0 +1,200 @@
+#include "plan/what_if.h"
+
+#include <algorithm>
+#include <functional>
+
+#include "plan/search.h"
+#include "plan/serving_search.h"
+
+namespace fathom {
+namespace {
+
+struct Preset {
+  WhatIf what;
+  std::function<Status(PlanCase&)> apply;
+};
+
+Status scale_nic(PlanCase& c) {
+  constexpr double kNic800 = 100;
+  if (c.hardware.nic_gbps >= kNic800) {
+    return invalid("--what-if nic-800g: the NIC has " + figure_text(c.hardware.nic_gbps) + " GB/s already");
+  }
+  const double effective = c.hardware.nic_effective_gbps * kNic800 / c.hardware.nic_gbps;
+  if (auto s = c.hardware.set("nic_gbps", kNic800); !s) return s;
+  return c.hardware.set("nic_effective_gbps", effective);
+}
+
+// The links of NVL72 around the GPU at hand; a decode group of more GPUs becomes one of 72.
+Status use_nvl72(PlanCase& c) {
+  const auto nvl = find_hardware("gb200-nvl72");
+  if (!nvl) return nvl.error();
+  c.hardware.gpus_per_node = nvl->gpus_per_node;
+  if (auto s = c.hardware.set("scale_up_gbps", nvl->scale_up_gbps); !s) return s;
+  if (auto s = c.hardware.set("scale_up_effective_gbps", nvl->scale_up_effective_gbps); !s) return s;
+  auto& serving = c.settings.serving;
+  if (serving.gpus > nvl->gpus_per_node && c.model && c.model->n_routed_experts > 0) {
+    serving.gpus = nvl->gpus_per_node;
+    const int64_t over = c.model->n_routed_experts % serving.gpus;
+    serving.redundant_experts = over == 0 ? 0 : serving.gpus - over;
+  }
+  return {};
+}
+
+template <class T, class V>
+std::function<Status(PlanCase&)> set(T PlanSettings::*section, V T::*member, V value) {
+  return [=](PlanCase& c) -> Status {
+    c.settings.*section.*member = value;
+    return {};
+  };
+}
+
+const std::vector<Preset>& presets() {
+  using Serving = PlanSettings::Serving;
+  using Fabric = PlanSettings::FabricSettings;
+  const auto text = [](std::string Serving::*member, const char* value) {
+    return set(&PlanSettings::serving, member, std::string(value));
+  };
+  static const std::vector<Preset> all = {
+      {{"nic-800g", "hardware.nic_gbps = 100, nic_effective_gbps in the same ratio as now",
+        "one 800G port; effective / line rate as arXiv 2505.09343, section 4.3"},
+       scale_nic},
+      {{"nvl72", "72 GPUs reach each other at 900 GB/s (720 effective); a larger serving.gpus becomes 72",
+        "arXiv 2505.09343, section 2.3.2"},
+       use_nvl72},
+      {{"roce-128", "fabric.radix = 128", "arXiv 2505.09343, section 5.2.2: RoCE switches have 128 ports"},
+       set(&PlanSettings::fabric, &Fabric::radix, int64_t{128})},
+      {{"planes-4", "fabric.planes = 4", "arXiv 2505.09343, figure 4: a NIC with four ports"},
+       set(&PlanSettings::fabric, &Fabric::planes, int64_t{4})},
+      {{"fp8-kv", "serving.kv = fp8", "FlashMLA: 512 E4M3, a scale per 128, 64 BF16"}, text(&Serving::kv, "fp8")},
+      {{"fp4-weights", "serving.weights = fp4", "OCP MX 1.0: 4 bits and a shared 8-bit scale per 32"},
+       text(&Serving::weights, "fp4")},
+      {{"logfmt-combine", "serving.combine = logfmt10",
+        "DeepEP: LogFMT-10 with two BF16 limits per 128; what encoding costs is not counted"},
+       text(&Serving::combine, "logfmt10")},
+      {{"logfmt-nic", "serving.combine = logfmt8",
+        "arXiv 2505.09343, section 6.5: the NIC encodes, nothing else waits"},
+       text(&Serving::combine, "logfmt8")},
+      {{"in-network", "serving.in_network = true",
+        "arXiv 2505.09343, section 6.5: multicast of dispatch, aggregation of combine"},
+       set(&PlanSettings::serving, &Serving::in_network, true)},
+      {{"mtp", "serving.mtp_acceptance = 0.85", "V3 report, section 5.4.3: 85 to 90 % of second tokens"},
+       set(&PlanSettings::serving, &Serving::mtp_acceptance, 0.85)},
+      {{"host-kv", "serving.host_gbps = 63", "PCIe 5.0 x16, also of CXL 2.0: 32 GT/s * 16 * 128 / 130 / 8"},
+       set(&PlanSettings::serving, &Serving::host_gbps, 63.0)},
+      {{"cpu-nvlink", "serving.host_gbps = 450", "NVLink-C2C of GH200, 900 GB/s in both directions together"},
+       set(&PlanSettings::serving, &Serving::host_gbps, 450.0)},
+      {{"linear-hybrid", "serving.full_attention_every = 4",
+        "three linear layers to one of softmax, as arXiv 2510.26692; arXiv 2505.09343, section 2.1.3"},
+       set(&PlanSettings::serving, &Serving::full_attention_every, int64_t{4})}};
+  return all;
+}
+
+const Figure* find(const std::vector<FigureGroup>& groups, const std::string& group, const std::string& name) {
+  for (const FigureGroup& g : groups) {
+    if (g.title != group) continue;
+    for (const Figure& f : g.figures) {
+      if (f.name == name) return &f;
+    }
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+Result<std::vector<FigureGroup>> answer(const PlanCase& c) {
+  const PlanSettings& s = c.settings;
+  std::vector<FigureGroup> groups;
+  if (c.model) {
+    const CountedModel model(*c.model);
+    auto of_model = plan_model(model, c.hardware, s);
+    if (!of_model) return of_model.error();
+    groups = *std::move(of_model);
+    if (s.search.kind == "training") {
+      const auto found = search_training(model, c.hardware, s);
+      if (!found) return found.error();
+      groups.push_back(summary(*found, s));
+    } else if (s.search.kind == "serving") {
+      const auto found = search_serving(model, c.hardware, s);
+      if (!found) return found.error();
+      groups.push_back(summary(*found, c.hardware, s));
+    }
+  } else if (s.training.pipeline > 0 || s.serving.gpus > 0 || s.search.kind != "none") {
+    return invalid("MODEL is missing: the settings of training, serving and search are of a model");
+  }
+  if (s.fabric.kind != "none") {
+    auto fabric = plan_fabric(s);
+    if (!fabric) return fabric.error();
+    groups.push_back(*std::move(fabric));
+  }
+  if (s.failures.gpu_mtbf_h > 0) {
+    auto failures = plan_failures(s);
+    if (!failures) return failures.error();
+    groups.push_back(*std::move(failures));
+  }
+  if (groups.empty()) {
+    return invalid("nothing to plan: give a MODEL, --timeline, --paper, or --set fabric.kind or failures.gpu_mtbf_h");
+  }
+  return groups;
+}
+
+const std::vector<WhatIf>& what_ifs() {
+  static const std::vector<WhatIf> all = [] {
+    std::vector<WhatIf> list;
+    for (const Preset& preset : presets()) list.push_back(preset.what);
+    return list;
+  }();
+  return all;
+}
+
+Result<PlanCase> changed(std::string_view name, PlanCase plan_case) {
+  std::string known;
+  for (const Preset& preset : presets()) {
+    known += (known.empty() ? "" : ", ") + std::string(preset.what.name);
+    if (name != preset.what.name) continue;
+    if (auto s = preset.apply(plan_case); !s) return s.error();
+    return plan_case;
+  }
+  return invalid("--what-if \"" + std::string(name.substr(0, 100)) + "\" is unknown; known: " + known);
+}
+
+std::optional<double> ChangedFigure::ratio() const {
+  if (!before || !after || before->value == 0) return {};
+  return after->value / before->value;
+}
+
+std::vector<ChangedFigure> compare(const std::vector<FigureGroup>& before, const std::vector<FigureGroup>& after) {
+  std::vector<ChangedFigure> out;
+  for (const FigureGroup& group : after) {
+    for (const Figure& figure : group.figures) {
+      const Figure* old = find(before, group.title, figure.name);
+      if (old == nullptr) {
+        out.push_back({group.title, {}, figure});
+      } else if (old->value != figure.value) {
+        out.push_back({group.title, *old, figure});
+      }
+    }
+  }
+  for (const FigureGroup& group : before) {
+    for (const Figure& figure : group.figures) {
+      if (find(after, group.title, figure.name) == nullptr) out.push_back({group.title, figure, {}});
+    }
+  }
+  return out;
+}
+
+Json to_json(const std::vector<ChangedFigure>& figures) {
+  Json list = Json::array();
+  for (const ChangedFigure& f : figures) {
+    const Figure& shown = f.after ? *f.after : *f.before;
+    Json item = Json::object();
+    item.set("group", f.group).set("name", shown.name).set("unit", shown.unit);
+    item.set("before", f.before ? Json(f.before->value) : Json());
+    item.set("after", f.after ? Json(f.after->value) : Json());
+    const auto ratio = f.ratio();
+    item.set("ratio", ratio ? Json(*ratio) : Json()).set("formula", shown.formula).set("source", shown.source);
+    list.push(std::move(item));
+  }
+  return list;
+}
+
+}  // namespace fathom

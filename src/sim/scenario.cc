@@ -1,0 +1,71 @@
+#include "sim/scenario.h"
+
+#include <array>
+
+namespace fathom {
+
+Result<Cluster> cluster_of(const Scenario& scenario) {
+  const auto& n = scenario.network;
+  if (n.gpus == 0) return invalid("network.gpus is missing: how many GPUs the cluster has, as network.gpus = 2048");
+  ClusterSpec s;
+  s.kind = n.fabric == "ft2"    ? TreeKind::kFt2
+           : n.fabric == "ft3"  ? TreeKind::kFt3
+           : n.fabric == "mrft" ? TreeKind::kMrft
+                                : TreeKind::kMpft;
+  s.gpus = n.gpus;
+  s.gpus_per_node = static_cast<int>(n.gpus_per_node);
+  s.planes = static_cast<int>(n.planes);
+  s.radix = static_cast<int>(n.radix);
+  s.nic_gbps = n.nic_gbps;
+  s.nvlink_gbps = n.nvlink_gbps;
+  s.port_gbps = n.port_gbps;
+  s.routing = n.routing == "ecmp" ? Routing::kEcmp : n.routing == "static" ? Routing::kStatic : Routing::kAdaptive;
+  s.seed = static_cast<uint64_t>(n.seed);
+  s.pxn = n.pxn;
+  s.dead_plane = static_cast<int>(scenario.fail.plane);
+  s.dead_nic = static_cast<int>(scenario.fail.nic);
+  s.lost_uplinks = static_cast<int>(scenario.fail.uplinks);
+  s.spread = scenario.fail.spread;
+  return Cluster::make(s);
+}
+
+Result<Job> job_of(const JobSettings& settings, std::string_view name) {
+  constexpr std::array<std::pair<const char*, JobOp>, 7> kOps{{{"all-to-all", JobOp::kAllToAll},
+                                                               {"all-gather", JobOp::kAllGather},
+                                                               {"reduce-scatter", JobOp::kReduceScatter},
+                                                               {"all-reduce", JobOp::kAllReduce},
+                                                               {"dispatch", JobOp::kDispatch},
+                                                               {"combine", JobOp::kCombine},
+                                                               {"send", JobOp::kSend}}};
+  Job job;
+  bool is_known = false;
+  for (const auto& [op, value] : kOps) {
+    if (settings.op == op) job.op = value, is_known = true;
+  }
+  if (!is_known) return invalid(std::string(name) + ".op is missing: what the GPUs do, as job.op = \"all-to-all\"");
+  if (!(settings.bytes > 0)) {
+    return invalid(std::string(name) + ".bytes is missing: how much the " + settings.op + " moves, as 1e9");
+  }
+  if (settings.window > 0 && (job.op != JobOp::kAllToAll || name != "job")) {
+    return invalid(std::string(name) + ".window is " + std::to_string(settings.window) +
+                   "; accepted: with job.op = \"all-to-all\" only");
+  }
+  job.bytes = settings.bytes;
+  job.ranks = settings.ranks;
+  job.ring_gpus = static_cast<int>(settings.ring_gpus);
+  job.ring_stride = settings.ring_stride;
+  job.queue_pairs = static_cast<int>(settings.queue_pairs);
+  job.weight = settings.weight;
+  job.tokens = settings.tokens;
+  job.experts = settings.experts;
+  job.top_k = settings.top_k;
+  job.max_nodes = settings.max_nodes;
+  job.skew = settings.skew;
+  job.seed = static_cast<uint64_t>(settings.seed);
+  job.direct = settings.direct;
+  job.from = settings.from;
+  job.to = settings.to;
+  return job;
+}
+
+}  // namespace fathom

@@ -1,0 +1,98 @@
+// Scenario: what `fathom simulate` reads from a file: a cluster, one or two jobs that share its links, and what is
+// broken.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "base/config.h"
+#include "cluster/routing.h"
+#include "sim/traffic.h"
+
+namespace fathom {
+
+struct JobSettings {
+  std::string op = "none";
+  double bytes = 0;
+  int64_t ranks = 0, ring_gpus = 0, ring_stride = 1, queue_pairs = 1, window = 0;
+  double weight = 1, alpha_us = 0;
+  int64_t tokens = 4096, experts = 256, top_k = 8, max_nodes = 4, seed = 1;
+  double skew = 0;
+  bool direct = false;
+  int64_t from = 0, to = 1;
+
+  template <class V>
+  void fields(V& v, const std::string& name) {
+    v(name + ".op", op, "what the GPUs do",
+      one_of({"none", "all-to-all", "all-gather", "reduce-scatter", "all-reduce", "dispatch", "combine", "send"}));
+    v(name + ".bytes", bytes,
+      "all-to-all: a rank's whole buffer; all-gather, reduce-scatter, all-reduce: the whole result; dispatch, combine: "
+      "one copy of a token; send: the message",
+      between(0, 1e18));
+    v(name + ".ranks", ranks, "consecutive GPUs of a group, whole nodes; every group does the same; 0: all",
+      between(0, 1 << 24));
+    v(name + ".ring_gpus", ring_gpus, "GPUs of a node in one ring, the others in rings beside it; 0: all",
+      between(0, 1024));
+    v(name + ".ring_stride", ring_stride, "nodes from one of a ring to its next, those between in rings beside it",
+      between(1, 1 << 20));
+    v(name + ".queue_pairs", queue_pairs, "of each pair of NICs; ECMP hashes each", between(1, 1024));
+    v(name + ".window", window, "all-to-all: peer nodes in flight; 0: all at once", between(0, 1 << 20));
+    v(name + ".weight", weight, "of the job's virtual lane: its flows against flows of weight 1", between(1e-6, 1e6));
+    v(name + ".alpha_us", alpha_us, "time of the software before the first byte", between(0, 1e9));
+    v(name + ".tokens", tokens, "of a GPU, for dispatch and combine", between(1, 1 << 30));
+    v(name + ".experts", experts, "of the layer, redundant ones included", between(1, 65536));
+    v(name + ".top_k", top_k, "experts of a token", between(1, 65536));
+    v(name + ".max_nodes", max_nodes, "nodes of a token at most", between(1, 65536));
+    v(name + ".skew", skew, "popularity of experts: rank^-skew; 0: all alike", between(0, 10));
+    v(name + ".seed", seed, "of the popularity and of the draws", between(0, 1e18));
+    v(name + ".direct", direct, "one copy per expert, GPU to GPU (low-latency kernels), not one per node");
+    v(name + ".from", from, "send: the GPU", between(0, 1 << 24));
+    v(name + ".to", to, "send: to this GPU", between(0, 1 << 24));
+  }
+};
+
+struct Scenario {
+  struct NetworkSettings {
+    std::string fabric = "mpft", routing = "adaptive", latency = "none";
+    int64_t gpus = 0, gpus_per_node = 8, planes = 8, radix = 64, seed = 1;
+    double nic_gbps = 40, nvlink_gbps = 160, port_gbps = 50;
+    bool pxn = true;
+  } network;
+  JobSettings job, also;
+  struct Broken {
+    int64_t plane = -1, nic = -1, uplinks = 0;
+    bool spread = true;
+  } fail;
+
+  template <class V>
+  void fields(V& v) {
+    v("network.fabric", network.fabric, "trees of two and three layers, multi-plane and multi-rail",
+      one_of({"ft2", "ft3", "mpft", "mrft"}));
+    v("network.gpus", network.gpus, "of the cluster, a NIC each", between(0, 1 << 20));
+    v("network.gpus_per_node", network.gpus_per_node, "that NVLink joins", between(1, 1024));
+    v("network.planes", network.planes, "of mpft; rails of mrft", between(1, 8));
+    v("network.radix", network.radix, "ports of a switch", between(4, 1024));
+    v("network.nic_gbps", network.nic_gbps, "a NIC as measured, one direction, GB/s", between(0, 1e9));
+    v("network.nvlink_gbps", network.nvlink_gbps, "NVLink of a GPU as measured, one direction, GB/s", between(0, 1e9));
+    v("network.port_gbps", network.port_gbps, "a port between switches, GB/s", between(0, 1e9));
+    v("network.routing", network.routing, "how switches choose among uplinks", one_of({"adaptive", "static", "ecmp"}));
+    v("network.seed", network.seed, "of ECMP's hash", between(0, 1e18));
+    v("network.pxn", network.pxn, "messages change to the target's rail over NVLink in the sender's node");
+    v("network.latency", network.latency, "of a step: table 5 of arXiv 2505.09343, or none",
+      one_of({"none", "InfiniBand", "RoCE"}));
+    job.fields(v, "job");
+    also.fields(v, "also");
+    v("fail.plane", fail.plane, "a plane that is dead; -1: none", between(-1, 7));
+    v("fail.nic", fail.nic, "a NIC of node 0 that is dead; -1: none", between(-1, 1023));
+    v("fail.uplinks", fail.uplinks, "uplinks, and downlinks, that the first leaf has lost", between(0, 1024));
+    v("fail.spread", fail.spread, "traffic of the dead goes over all other NICs of a node, or else over the next");
+  }
+};
+
+/// Errors: network.gpus is 0; what Cluster::make refuses.
+Result<Cluster> cluster_of(const Scenario& scenario);
+
+/// Errors: no bytes (named by `name`: "job" or "also").
+Result<Job> job_of(const JobSettings& settings, std::string_view name);
+
+}  // namespace fathom

@@ -1,0 +1,164 @@
+// Routing: the links of a message's ways on each tree, around what is broken, and what cannot be built.
+#include "cluster/routing.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <set>
+
+namespace fathom {
+namespace {
+
+std::string path(const Cluster& c, const Way& way) {
+  std::string text;
+  for (const ClusterLink& link : way.links) text += (text.empty() ? "" : " | ") + c.name(link);
+  return text;
+}
+
+Cluster make(ClusterSpec spec) {
+  const auto c = Cluster::make(spec);
+  EXPECT_TRUE(c.ok()) << (c ? "" : c.error().text);
+  return *c;
+}
+
+TEST(Routing, PxnChangesTheRailInTheSendersNode) {
+  const Cluster c = make({.gpus = 2048});
+  const auto ways = c.ways(0, 1, 40, 3);
+  ASSERT_EQ(ways.size(), 1u);
+  EXPECT_EQ(path(c, ways[0]),
+            "NVLink out of node 0, GPU 1 | NVLink in of node 0, GPU 3 | NIC out of node 0, GPU 3 | "
+            "leaf uplinks of leaf 0, plane 3 | leaf downlinks of leaf 1, plane 3 | NIC in of node 40, GPU 3");
+  EXPECT_EQ(path(c, c.ways(0, 3, 31, 3)[0]), "NIC out of node 0, GPU 3 | NIC in of node 31, GPU 3");
+  EXPECT_EQ(path(c, c.ways(5, 3, 5, 0)[0]), "NVLink out of node 5, GPU 3 | NVLink in of node 5, GPU 0");
+}
+
+TEST(Routing, WithoutPxnPlanesForwardAtTheEndAndRailsCrossTheSpine) {
+  const Cluster planes = make({.gpus = 2048, .pxn = false});
+  EXPECT_EQ(path(planes, planes.ways(0, 1, 2, 3)[0]),
+            "NIC out of node 0, GPU 1 | NIC in of node 2, GPU 1 | NVLink out of node 2, GPU 1 | "
+            "NVLink in of node 2, GPU 3");
+  const Cluster rails = make({.kind = TreeKind::kMrft, .gpus = 2048, .pxn = false});
+  EXPECT_EQ(path(rails, rails.ways(0, 1, 2, 3)[0]),
+            "NIC out of node 0, GPU 1 | leaf uplinks of leaf 0, plane 1 | leaf downlinks of leaf 0, plane 3 | "
+            "NIC in of node 2, GPU 3");
+}
+
+TEST(Routing, SwitchesOnTheWay) {
+  const Cluster tree = make({.kind = TreeKind::kFt3, .gpus = 4096});
+  // Leaves of 4 nodes, pods of 128.
+  EXPECT_EQ(num_switches(tree.ways(0, 0, 0, 1)[0]), 0);
+  EXPECT_EQ(num_switches(tree.ways(0, 0, 3, 1)[0]), 1);
+  EXPECT_EQ(num_switches(tree.ways(0, 0, 4, 1)[0]), 3);
+  EXPECT_EQ(num_switches(tree.ways(0, 0, 128, 1)[0]), 5);
+}
+
+TEST(Routing, ADeadPlaneIsPassedOnTheOthersOrOnTheNext) {
+  ClusterSpec spec{.gpus = 128, .dead_plane = 0};
+  const Cluster c = make(spec);
+  const auto ways = c.ways(1, 0, 2, 0);
+  ASSERT_EQ(ways.size(), 7u);
+  double shares = 0;
+  std::set<int> nics;
+  for (const Way& way : ways) {
+    shares += way.share;
+    for (const ClusterLink& link : way.links) {
+      if (link.kind == LinkKind::kNicOut) nics.insert(link.lane);
+    }
+  }
+  EXPECT_NEAR(shares, 1, 1e-12);
+  EXPECT_EQ(nics, (std::set<int>{1, 2, 3, 4, 5, 6, 7}));
+  EXPECT_EQ(c.ways(1, 0, 2, 3).size(), 1u);
+  spec.spread = false;
+  EXPECT_EQ(path(c, make(spec).ways(1, 0, 2, 0)[0]),
+            "NVLink out of node 1, GPU 0 | NVLink in of node 1, GPU 1 | NIC out of node 1, GPU 1 | "
+            "NIC in of node 2, GPU 1 | NVLink out of node 2, GPU 1 | NVLink in of node 2, GPU 0");
+}
+
+TEST(Routing, ADeadNicChangesBothEndsOnlyBetweenPlanesWithoutALink) {
+  const Cluster planes = make({.gpus = 128, .dead_nic = 2, .spread = false});
+  const Cluster rails = make({.kind = TreeKind::kMrft, .gpus = 128, .dead_nic = 2, .spread = false});
+  EXPECT_EQ(path(planes, planes.ways(0, 2, 1, 2)[0]),
+            "NVLink out of node 0, GPU 2 | NVLink in of node 0, GPU 3 | NIC out of node 0, GPU 3 | "
+            "NIC in of node 1, GPU 3 | NVLink out of node 1, GPU 3 | NVLink in of node 1, GPU 2");
+  EXPECT_EQ(path(rails, rails.ways(0, 2, 1, 2)[0]),
+            "NVLink out of node 0, GPU 2 | NVLink in of node 0, GPU 3 | NIC out of node 0, GPU 3 | "
+            "leaf uplinks of leaf 0, plane 3 | leaf downlinks of leaf 0, plane 2 | NIC in of node 1, GPU 2");
+  EXPECT_EQ(planes.ways(1, 0, 2, 2).size(), 1u);
+  EXPECT_EQ(path(planes, planes.ways(1, 2, 2, 2)[0]), "NIC out of node 1, GPU 2 | NIC in of node 2, GPU 2");
+}
+
+// A spine has one link to each port group: what goes up to it comes down from it.
+TEST(Routing, EcmpComesDownFromTheSpineThatItWentUpTo) {
+  const Cluster c = make({.gpus = 2048, .routing = Routing::kEcmp});  // 8 leaves and 4 spines a plane
+  std::set<int> ups, downs;
+  for (int64_t v = 32; v < 64; ++v) {
+    std::vector<ClusterLink> links;
+    c.fabric(0, 0, v, 0, 0, links);
+    ASSERT_EQ(links.size(), 4u);
+    EXPECT_EQ(links[1].port % 4, links[2].port % 4);
+    ups.insert(links[1].port);
+    downs.insert(links[2].port);
+  }
+  EXPECT_GT(ups.size(), 12u);  // 32 draws of 32 ports
+  EXPECT_GT(downs.size(), 12u);
+  const auto port = [&](uint64_t seed, uint64_t pair) {
+    std::vector<ClusterLink> links;
+    make({.gpus = 2048, .routing = Routing::kEcmp, .seed = seed}).fabric(0, 0, 40, 0, pair, links);
+    return links[1].port;
+  };
+  std::set<int> seeds, pairs;
+  for (uint64_t i = 0; i < 8; ++i) seeds.insert(port(i, 0)), pairs.insert(port(1, i));
+  EXPECT_GT(seeds.size(), 3u);
+  EXPECT_GT(pairs.size(), 3u);
+  EXPECT_EQ(port(1, 0), port(1, 0));
+}
+
+TEST(Routing, StaticHasNoConflictForAShift) {
+  const Cluster c = make({.gpus = 512, .routing = Routing::kStatic});
+  std::set<ClusterLink> used;
+  for (int64_t u = 0; u < 64; ++u) {
+    std::vector<ClusterLink> links;
+    c.fabric(u, 0, (u + 32) % 64, 0, 0, links);
+    for (const ClusterLink& link : links) EXPECT_TRUE(used.insert(link).second) << c.name(link);
+  }
+}
+
+TEST(Routing, SymmetryMergesWhatIsEquallyFull) {
+  const auto distinct = [](const std::vector<int32_t>& v) { return std::set<int32_t>(v.begin(), v.end()).size(); };
+  const Symmetry full = make({.gpus = 16384}).symmetry();
+  EXPECT_EQ(distinct(full.node), 1u);
+  EXPECT_EQ(distinct(full.gpu), 1u);
+  EXPECT_EQ(distinct(make({.gpus = 40 * 8}).symmetry().unit), 2u);  // 32 nodes and 8
+  const Symmetry nic = make({.gpus = 16384, .dead_nic = 0}).symmetry();
+  EXPECT_EQ(distinct(nic.node), 3u);  // node 0, its unit, the others
+  EXPECT_EQ(distinct(nic.gpu), 8u);
+  EXPECT_EQ(distinct(make({.gpus = 2048, .routing = Routing::kEcmp}).symmetry().node), 256u);
+}
+
+TEST(Routing, RefusesWhatCannotBeBuilt) {
+  const auto error = [](ClusterSpec spec) {
+    const auto c = Cluster::make(spec);
+    return c ? "" : c.error().text;
+  };
+  EXPECT_EQ(error({.gpus = 0}), "a cluster of 0 GPUs; accepted: 1 or more");
+  EXPECT_EQ(error({.gpus = 100}), "100 GPUs in nodes of 8; accepted: whole nodes, as 96 or 104");
+  EXPECT_EQ(error({.gpus = 32768}).rfind("MPFT: 32768 endpoints; accepted: 1 to 16384", 0), 0u);
+  EXPECT_NE(error({.gpus = 126, .gpus_per_node = 6, .planes = 4}), "");
+  EXPECT_EQ(error({.gpus = 120, .gpus_per_node = 12, .planes = 4, .radix = 64}),
+            "a leaf has 32 ports down and a node 3 NICs on it; whole nodes must fit (more planes, or another radix)");
+  EXPECT_EQ(error({.gpus = 128, .nic_gbps = std::numeric_limits<double>::quiet_NaN()}),
+            "nic_gbps is nan; accepted: more than 0, below 1e9");
+  EXPECT_EQ(error({.kind = TreeKind::kFt2, .gpus = 128, .dead_plane = 0}),
+            "plane 0 cannot fail: the fabric has 1; accepted: one of 2 or more planes of mpft, or rails of mrft");
+  EXPECT_EQ(error({.gpus = 128, .dead_nic = 8}), "NIC 8 cannot fail: a node has 8; accepted: one of 2 or more");
+  EXPECT_EQ(error({.gpus = 2048, .lost_uplinks = 32}), "32 uplinks lost of a leaf's 32; accepted: 0 to 31");
+  EXPECT_EQ(error({.gpus = 256, .lost_uplinks = 1}),
+            "uplinks cannot be lost: 256 GPUs need one leaf a plane, without uplinks");
+  EXPECT_EQ(error({.gpus = 2048, .routing = Routing::kEcmp, .lost_uplinks = 1}),
+            "lost uplinks are simulated under adaptive routing only");
+  EXPECT_EQ(error({.kind = TreeKind::kFt3, .gpus = 4096, .routing = Routing::kEcmp}),
+            "ft3 is simulated under adaptive routing only; accepted with static or ecmp: ft2, mpft, mrft");
+}
+
+}  // namespace
+}  // namespace fathom

@@ -1,0 +1,106 @@
+// ServingSearch: the front of V3 on H800, a load's nodes, and what is refused.
+#include "plan/serving_search.h"
+
+#include <gtest/gtest.h>
+
+#include "plan/paper.h"
+
+namespace fathom {
+namespace {
+
+const CountedModel& v3() {
+  static const CountedModel model(paper_input().v3);
+  return model;
+}
+
+PlanSettings v3_service() {
+  PlanSettings s;
+  s.search.kind = "serving";
+  s.search.gpus = {2048};
+  return s;
+}
+
+Result<ServingSearch> found(const PlanSettings& s, const char* hardware = "h800") {
+  return search_serving(v3(), *find_hardware(hardware), s);
+}
+
+TEST(ServingSearch, TheFrontHasNothingThatIsBeatenInBoth) {
+  const auto search = found(v3_service());
+  ASSERT_TRUE(search.ok()) << search.error().text;
+  ASSERT_GT(search->front.size(), 3u);
+  for (size_t i = 1; i < search->front.size(); ++i) {
+    EXPECT_LT(search->front[i].per_user(), search->front[i - 1].per_user());
+    EXPECT_GT(search->front[i].per_gpu(), search->front[i - 1].per_gpu());
+  }
+  EXPECT_EQ(search->best.per_gpu(), search->front.back().per_gpu());
+  for (const DecodePoint& p : search->front) {
+    EXPECT_LE(static_cast<double>(p.batch), p.step.sequences_that_fit());
+    EXPECT_EQ((256 + p.redundant_experts) % p.gpus, 0);
+  }
+}
+
+TEST(ServingSearch, ALoadNeedsNodes) {
+  PlanSettings s = v3_service();
+  s.search.isl = 4096;
+  s.search.osl = 1024;
+  s.search.qps = 100;
+  s.search.utilisation = 0.5;
+  s.search.max_tpot_ms = 50;
+  s.serving.gpu_hour_dollars = 2;
+  const auto one = found(s);
+  ASSERT_TRUE(one.ok()) << one.error().text;
+  EXPECT_LE(one->best.step.tpot_ms(), 50);
+  EXPECT_NEAR(one->decode_gpus, 100 * 1024 / one->best.per_gpu(), 1e-9);
+  // Prefill of V3 at half of the FP8 peak: 1978.9 * 0.5 TFLOP/s over 2 * 36.6 G + 61 * 128 * 4096 * 320 FLOPs.
+  EXPECT_LE(one->prefill.tokens_per_s_per_gpu, 1978.9e12 * 0.5 / (2 * 36.6e9 + 61 * 128 * 4096.0 * 320) * 1.001);
+  s.search.qps = 200;
+  EXPECT_NEAR(found(s)->load_gpus(), 2 * one->load_gpus(), 1e-6);
+  s.search.cache_hits = 0.5;
+  EXPECT_NEAR(found(s)->prefill_gpus, one->prefill_gpus, 1e-6);
+  // A tighter limit costs tokens per GPU.
+  s.search.max_tpot_ms = 8;
+  EXPECT_LT(found(s)->best.per_gpu(), one->best.per_gpu());
+  s.search.max_tpot_ms = 0.01;
+  EXPECT_EQ(found(s).error().text.rfind("search.max_tpot_ms is 0.01, but the fastest group takes ", 0), 0u);
+  s.search.max_tpot_ms = 50;
+  s.search.max_ttft_ms = 1;
+  EXPECT_EQ(found(s).error().text.rfind("search.max_ttft_ms is 1, but a prompt alone takes at least ", 0), 0u);
+}
+
+TEST(ServingSearch, BoundsAndWhatIsMissing) {
+  PlanSettings s = v3_service();
+  s.search.gpus = {};
+  EXPECT_EQ(found(s).error().text.rfind("search.gpus is missing", 0), 0u);
+  s = v3_service();
+  s.search.qps = 10;
+  EXPECT_EQ(found(s).error().text.rfind("search.qps needs search.isl", 0), 0u);
+  s.search.isl = 4096;
+  s.search.osl = 1024;
+  s.search.utilisation = 0.5;
+  s.search.max_kw = 1;
+  EXPECT_NE(found(s).error().text.find("energy.pue"), std::string::npos);
+  s.energy.pue = 1.2;
+  EXPECT_NE(found(s).error().text.find("more than search.max_kw 1"), std::string::npos);
+  s.search.max_kw = 0;
+  s.search.qps = 1e6;
+  EXPECT_NE(found(s).error().text.find("more than the 2048 of search.gpus"), std::string::npos);
+  s = v3_service();
+  s.search.gpus = {2};
+  EXPECT_NE(found(s).error().text.find("no group of up to 2 GPUs holds the model"), std::string::npos);
+}
+
+TEST(ServingSearch, TheChosenGroupIsReadBack) {
+  PlanSettings s = v3_service();
+  s.search.isl = 3000;
+  s.search.osl = 1000;
+  const auto search = found(s);
+  ASSERT_TRUE(search.ok());
+  const PlanSettings c = chosen(s, search->best);
+  EXPECT_EQ(c.serving.context, 4000);
+  const auto step = decode_step(v3(), *find_hardware("h800"), c.serving);
+  ASSERT_TRUE(step.ok());
+  EXPECT_EQ(step->tpot_ms(), search->best.step.tpot_ms());
+}
+
+}  // namespace
+}  // namespace fathom

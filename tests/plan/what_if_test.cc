@@ -1,0 +1,126 @@
+// WhatIf: each named change moves the figures that depend on it and no others.
+#include "plan/what_if.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "plan/paper.h"
+
+namespace fathom {
+namespace {
+
+PlanCase v3_case() {
+  PlanCase c;
+  c.model = paper_input().v3;
+  c.hardware = *find_hardware("h800");
+  c.settings.serving.gpus = 144;
+  c.settings.serving.redundant_experts = 32;
+  c.settings.serving.batch = 64;
+  c.settings.fabric.kind = "mpft";
+  c.settings.fabric.endpoints = 2048;
+  return c;
+}
+
+std::map<std::string, ChangedFigure> moved(std::string_view name) {
+  const PlanCase before = v3_case();
+  const auto after = changed(name, before);
+  EXPECT_TRUE(after.ok()) << name;
+  std::map<std::string, ChangedFigure> out;
+  for (const ChangedFigure& f : compare(*answer(before), *answer(*after))) {
+    out[(f.after ? *f.after : *f.before).name] = f;
+  }
+  return out;
+}
+
+TEST(WhatIf, EveryNameMovesSomething) {
+  ASSERT_GE(what_ifs().size(), 13u);
+  for (const WhatIf& w : what_ifs()) {
+    EXPECT_FALSE(moved(w.name).empty()) << w.name;
+    EXPECT_NE(std::string(w.source), "") << w.name;
+  }
+}
+
+TEST(WhatIf, LinksMoveTheNetworkAlone) {
+  auto nic = moved("nic-800g");
+  EXPECT_NEAR(*nic.at("step bound by network").ratio(), 0.5, 1e-12);
+  EXPECT_FALSE(nic.contains("step bound by memory"));
+  EXPECT_FALSE(nic.contains("KV cache per token"));
+  auto nvl = moved("nvl72");
+  // 720 instead of 40 GB/s; 4 instead of 2 experts a GPU.
+  EXPECT_NEAR(*nvl.at("step bound by network").ratio(), 40.0 / 720, 1e-12);
+  EXPECT_GT(*nvl.at("weights per GPU").ratio(), 1);
+}
+
+TEST(WhatIf, FormatsMoveWhatTheyStore) {
+  EXPECT_NEAR(*moved("fp8-kv").at("KV cache per token as served").ratio(), 656.0 / 1152, 1e-12);
+  EXPECT_FALSE(moved("fp8-kv").contains("step bound by network"));
+  EXPECT_LT(*moved("fp4-weights").at("weights per GPU").ratio(), 0.7);
+  EXPECT_NEAR(*moved("logfmt-combine").at("step bound by network").ratio(), (1 + 9184.0 / 7168) / 3, 1e-12);
+  EXPECT_NEAR(*moved("in-network").at("step bound by network").ratio(), 1.0 / 8, 1e-12);
+  EXPECT_NEAR(*moved("linear-hybrid").at("KV cache per token as served").ratio(), 16.0 / 61, 1e-12);
+  // A draft doubles the positions of a step: with the network as the limit it does not pay.
+  EXPECT_GT(*moved("mtp").at("TPOT at least").ratio(), 1);
+}
+
+TEST(WhatIf, FabricsOfOtherSwitchesAndPlanes) {
+  EXPECT_EQ(moved("roce-128").at("endpoints at most").after->value, 8 * 128 * 128 / 2);
+  EXPECT_EQ(moved("planes-4").at("endpoints at most").after->value, 8192);
+  EXPECT_FALSE(moved("roce-128").contains("TPOT at least"));
+}
+
+TEST(WhatIf, APoolInTheHostAddsAFigure) {
+  const ChangedFigure pool = moved("host-kv").at("a sequence back from the host's pool");
+  EXPECT_FALSE(pool.before);
+  EXPECT_FALSE(pool.ratio());
+  EXPECT_NEAR(pool.after->value, 4096 * 70272 / 63e6, 1e-9);
+}
+
+TEST(WhatIf, UnknownAndImpossibleChanges) {
+  const auto unknown = changed("nic", v3_case());
+  EXPECT_EQ(unknown.error().text.rfind("--what-if \"nic\" is unknown; known: nic-800g, nvl72, ", 0), 0u);
+  PlanCase fast = v3_case();
+  ASSERT_TRUE(fast.hardware.set("nic_gbps", 100).ok());
+  EXPECT_EQ(changed("nic-800g", fast).error().text, "--what-if nic-800g: the NIC has 100 GB/s already");
+  PlanCase nothing;
+  EXPECT_EQ(answer(nothing).error().text.rfind("nothing to plan", 0), 0u);
+  nothing.settings.search.kind = "training";
+  EXPECT_EQ(answer(nothing).error().text.rfind("MODEL is missing", 0), 0u);
+}
+
+// What a config or a fabric says moves every figure that follows from it: the widths of the cache, layers, planes,
+// radix, the NIC.
+TEST(WhatIf, InputsMoveEveryDependentFigure) {
+  const auto names = [](const PlanCase& after) {
+    std::map<std::string, double> out;
+    for (const ChangedFigure& f : compare(*answer(v3_case()), *answer(after))) {
+      out[(f.after ? *f.after : *f.before).name] = f.ratio().value_or(0);
+    }
+    return out;
+  };
+  PlanCase latent = v3_case();
+  latent.model->kv_lora_rank = 256;
+  const auto by_latent = names(latent);
+  EXPECT_NEAR(by_latent.at("KV cache per token"), 320.0 / 576, 1e-12);
+  for (const char* name : {"parameters", "FLOPs per generated token", "weights per GPU", "sequences that fit",
+                           "step bound by memory", "step bound by compute"}) {
+    EXPECT_TRUE(by_latent.contains(name)) << name;
+  }
+  EXPECT_FALSE(by_latent.contains("step bound by network"));
+  PlanCase layers = v3_case();
+  layers.model->num_hidden_layers = 32;
+  const auto by_layers = names(layers);
+  EXPECT_NEAR(by_layers.at("KV cache per token"), 32.0 / 61, 1e-12);
+  EXPECT_NEAR(by_layers.at("step bound by network"), 29.0 / 58, 1e-12);
+  EXPECT_TRUE(by_layers.contains("training FLOPs per token, causal"));
+  PlanCase radix = v3_case();
+  radix.settings.fabric.radix = 32;
+  const auto by_radix = names(radix);
+  EXPECT_EQ(by_radix.at("endpoints at most"), 0.25);
+  EXPECT_EQ(by_radix.at("switches"), 2);
+  EXPECT_TRUE(by_radix.contains("price"));
+  EXPECT_FALSE(by_radix.contains("TPOT at least"));
+}
+
+}  // namespace
+}  // namespace fathom

@@ -1,0 +1,276 @@
+// Simulate: the planner's questions about networks with known answers.
+#include "sim/simulate.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <tuple>
+
+#include "scenario_cases.h"
+
+namespace fathom {
+namespace {
+
+double figure(const Simulation& s, const std::string& name, size_t job = 0) {
+  for (const Figure& f : s.jobs[job].figures) {
+    if (f.name == name) return f.value;
+  }
+  for (const Figure& f : s.work) {
+    if (f.name == name) return f.value;
+  }
+  ADD_FAILURE() << "no figure " << name;
+  return std::nan("");
+}
+
+Simulation run(const Scenario& s, FlowEngine engine = FlowEngine::kAuto) {
+  const auto result = simulate(s, engine);
+  EXPECT_TRUE(result.ok()) << (result ? "" : result.error().text);
+  return result ? *result : Simulation{};
+}
+
+double busbw(const Scenario& s, FlowEngine engine = FlowEngine::kAuto) { return figure(run(s, engine), "busbw"); }
+
+// Questions 6 and 7: the figures of network-planning 3.1, and parity of planes and rails.
+TEST(Simulate, AllToAllOfPlanesAndRails) {
+  for (const auto& [gpus, expected] : {std::pair{32, 51.67},
+                                       {64, 45.00},
+                                       {128, 42.33},
+                                       {256, 41.13},
+                                       {512, 40.56},
+                                       {1024, 40.28},
+                                       {2048, 40.14},
+                                       {16384, 40.02}}) {
+    Scenario s = all_to_all(gpus);
+    EXPECT_NEAR(busbw(s), expected, 0.005) << gpus;
+    EXPECT_NEAR(busbw(s, FlowEngine::kBound), expected, 0.005) << gpus;
+    if (gpus > 2048) continue;  // two layers hold no more rails
+    s.network.fabric = "mrft";
+    EXPECT_NEAR(busbw(s) / expected, 1, 0.015) << gpus;
+  }
+  Scenario tree = all_to_all(16384);
+  tree.network.fabric = "ft3";
+  EXPECT_NEAR(busbw(tree), 40.02, 0.005);
+  for (int64_t planes : {1, 2, 4}) {
+    Scenario s = all_to_all(2048);
+    s.network.planes = planes;
+    EXPECT_NEAR(busbw(s), 40.14, 0.005) << planes;
+  }
+}
+
+// 268 million flows are a handful of classes and one solve: that is what makes it take milliseconds.
+TEST(Simulate, TheLargestAllToAllIsAFewClasses) {
+  const Simulation s = run(all_to_all(16384));
+  EXPECT_EQ(s.engine, FlowEngine::kMaxMin);
+  EXPECT_EQ(figure(s, "flows"), 16384.0 * 16383);
+  EXPECT_LE(figure(s, "different flows"), 8);
+  EXPECT_LE(figure(s, "solves"), 4);
+  ASSERT_GE(s.links.size(), 3u);
+  EXPECT_EQ(s.links[0].name.rfind("NIC ", 0), 0u);
+  EXPECT_NEAR(s.links[0].seconds, s.jobs[0].seconds, 1e-9);
+  EXPECT_EQ(s.links[0].alike, 16384);
+}
+
+// Question 22, and the asymmetric cases of network-planning 3.2.
+TEST(Simulate, FailuresCostWhatTheOracleSays) {
+  const auto lost = [](Scenario s) { return figure(run(s), "bandwidth against healthy"); };
+  Scenario plane = all_to_all(128);
+  plane.fail.plane = 0;
+  EXPECT_NEAR(lost(plane), -13, 0.6);  // evenly over seven: exactly 7/8
+  plane.fail.spread = false;
+  EXPECT_NEAR(lost(plane), -50, 0.1);
+  Scenario nic = all_to_all(256);
+  nic.fail.nic = 3;
+  EXPECT_NEAR(lost(nic), -13, 0.6);
+  nic.fail.spread = false;
+  EXPECT_NEAR(lost(nic), -50, 0.1);
+  for (const auto& [gpus, uplinks, expected] :
+       {std::tuple{1024, 24, 16.65}, {2048, 16, 28.56}, {2048, 24, 14.28}, {16384, 16, 25.40}, {16384, 24, 12.70}}) {
+    Scenario s = all_to_all(gpus);
+    s.fail.uplinks = uplinks;
+    EXPECT_NEAR(busbw(s), expected, 0.005) << gpus << " " << uplinks;
+  }
+  Scenario leaf = all_to_all(2048);
+  leaf.fail.uplinks = 16;
+  EXPECT_NEAR(lost(leaf), -29, 0.5);
+  EXPECT_EQ(run(leaf).links[0].name.rfind("leaf ", 0), 0u);
+}
+
+// Question 8: DeepEP's published dispatch; question 10: what node-limited routing saves.
+TEST(Simulate, DispatchMatchesDeepEp) {
+  Scenario s;
+  s.network.nic_gbps = 43.5;
+  s.network.nvlink_gbps = 126;
+  s.job.op = "dispatch";
+  s.job.bytes = 7392;
+  for (const auto& [gpus, expected] : {std::pair{16, 43.05}, {32, 58.02}, {64, 50.58}, {128, 45.34}}) {
+    s.network.gpus = gpus;
+    EXPECT_NEAR(figure(run(s), "logical bandwidth") / expected, 1, 0.05) << gpus;
+  }
+  s.network.gpus = 16;
+  EXPECT_EQ(run(s).links[0].name.rfind("NVLink", 0), 0u);
+  s.network.gpus = 64;
+  EXPECT_EQ(run(s).links[0].name.rfind("NIC", 0), 0u);
+  const double limited = figure(run(s), "nodes per token");
+  s.job.max_nodes = 8;
+  EXPECT_NEAR(limited, 3.63, 0.03);
+  EXPECT_NEAR(figure(run(s), "nodes per token"), 5.29, 0.02);  // 5.25 if an expert could be drawn twice
+  // Combine goes the same ways backwards.
+  s.job.op = "combine";
+  const double combine = run(s).jobs[0].seconds;
+  s.job.op = "dispatch";
+  EXPECT_NEAR(combine / run(s).jobs[0].seconds, 1, 1e-9);
+}
+
+// Question 9: with the line through the published latencies.
+TEST(Simulate, LowLatencyKernels) {
+  Scenario s;
+  s.job.op = "dispatch";
+  s.job.direct = true;
+  s.job.tokens = 128;
+  s.job.max_nodes = 32;
+  for (const auto& [gpus, dispatch, combine] :
+       {std::tuple{16, 118, 195}, {32, 155, 273}, {64, 173, 314}, {128, 192, 369}, {256, 194, 360}}) {
+    s.network.gpus = gpus;
+    s.network.nic_gbps = 46.3;
+    s.job.alpha_us = 34.6;
+    s.job.bytes = 7392;
+    EXPECT_NEAR(figure(run(s), "time") / dispatch, 1, 0.06) << gpus;
+    s.network.nic_gbps = 39.9;
+    s.job.alpha_us = 5.7;
+    s.job.bytes = 14336;
+    EXPECT_NEAR(figure(run(s), "time") / combine, 1, 0.06) << gpus;
+  }
+}
+
+// Question 20: rings of which every hop leaves its leaf, hashed by ECMP, against adaptive and static routing.
+TEST(Simulate, EcmpRingsAreAsSlowAsTheirWorstHop) {
+  Scenario s;
+  s.network.fabric = "ft2";
+  s.network.gpus = 512;
+  s.network.gpus_per_node = 1;
+  s.network.nic_gbps = 50;
+  s.job.op = "all-gather";
+  s.job.bytes = 1e9;
+  s.job.ring_stride = 32;
+  for (const char* routing : {"adaptive", "static"}) {
+    s.network.routing = routing;
+    EXPECT_NEAR(busbw(s), 50, 1e-6) << routing;
+  }
+  s.network.routing = "ecmp";
+  for (const auto& [queue_pairs, expected] : {std::pair{1, 0.20}, {2, 0.29}, {4, 0.36}, {8, 0.44}}) {
+    s.job.queue_pairs = queue_pairs;
+    std::vector<double> shares;
+    for (int64_t seed = 0; seed < 21; ++seed) {
+      s.network.seed = seed;
+      shares.push_back(busbw(s, FlowEngine::kBound) / 50);
+    }
+    std::sort(shares.begin(), shares.end());
+    // The expected medians are of uplinks alone. Hashed downlinks are a second draw, so it is these or a little less.
+    EXPECT_LE(shares[10], expected + 0.01) << queue_pairs;
+    EXPECT_GE(shares[10], expected - 0.05) << queue_pairs;
+  }
+}
+
+TEST(Simulate, AWindowMakesEcmpWorse) {
+  Scenario s = all_to_all(256);
+  s.network.fabric = "ft2";
+  s.network.gpus_per_node = 1;
+  s.network.nic_gbps = 43.5;
+  s.network.routing = "ecmp";
+  double last = 0;
+  for (const auto& [window, expected] : {std::pair{2, 0.36}, {8, 0.59}, {32, 0.78}}) {
+    s.job.window = window;
+    const double share = busbw(s, FlowEngine::kBound) / 43.5;
+    EXPECT_NEAR(share, expected, 0.05) << window;
+    EXPECT_GT(share, last);
+    last = share;
+  }
+  s.network.routing = "adaptive";
+  EXPECT_NEAR(busbw(s, FlowEngine::kBound) / 43.5, 1, 1e-9);
+}
+
+// Question 21.
+TEST(Simulate, SmallMessages) {
+  Scenario s;
+  s.network.gpus = 2048;
+  s.job.op = "send";
+  s.job.bytes = 64;
+  const auto us = [&](const char* link, int64_t to) {
+    s.network.latency = link;
+    s.job.to = to;
+    return figure(run(s), "time");
+  };
+  EXPECT_NEAR(us("InfiniBand", 8), 2.8, 0.01);
+  EXPECT_NEAR(us("InfiniBand", 2040), 3.7, 0.01);
+  EXPECT_NEAR(us("RoCE", 8), 3.6, 0.01);
+  EXPECT_NEAR(us("RoCE", 2040), 5.6, 0.01);
+  EXPECT_NEAR(us("RoCE", 1), 3.33, 0.01);
+}
+
+TEST(Simulate, RingsInANodeAndAcrossNodes) {
+  Scenario s;
+  s.network.gpus = 64;
+  s.job.op = "all-reduce";
+  s.job.bytes = 1e9;
+  EXPECT_NEAR(busbw(s), 160 * 8 / 7.0, 1e-6);  // 8 NICs have 320; 7 of 8 rings pass each GPU's NVLink
+  s.network.nvlink_gbps = 400;
+  EXPECT_NEAR(busbw(s), 320, 1e-6);
+  s.job.ring_gpus = 2;  // tensor parallel 4: two NICs a ring
+  EXPECT_NEAR(busbw(s), 80, 1e-6);
+  s.network.gpus = 8;
+  s.job.ring_gpus = 0;
+  EXPECT_NEAR(busbw(s), 400, 1e-6);
+}
+
+TEST(Simulate, ALaneThatWeighsMoreEndsSooner) {
+  Scenario s;
+  s.network.gpus = 128;
+  s.job.op = s.also.op = "all-to-all";
+  s.job.bytes = s.also.bytes = 1e9;
+  const Simulation even = run(s);
+  EXPECT_NEAR(even.jobs[0].seconds, even.jobs[1].seconds, 1e-9);
+  s.job.weight = 4;
+  const Simulation lanes = run(s);
+  // The first has 4/5 of every NIC until it ends; together they need what they needed.
+  EXPECT_NEAR(lanes.jobs[0].seconds / even.jobs[0].seconds, 5 / 8.0, 1e-6);
+  EXPECT_NEAR(lanes.jobs[1].seconds / even.jobs[1].seconds, 1, 1e-6);
+}
+
+TEST(Simulate, RefusesWhatItCannotAnswer) {
+  const auto error = [](const Scenario& s, FlowEngine engine = FlowEngine::kAuto) {
+    const auto result = simulate(s, engine);
+    return result ? "" : result.error().text;
+  };
+  Scenario s = all_to_all(0);
+  EXPECT_EQ(error(s), "network.gpus is missing: how many GPUs the cluster has, as network.gpus = 2048");
+  s = all_to_all(128);
+  s.job.op = "none";
+  EXPECT_EQ(error(s), "job.op is missing: what the GPUs do, as job.op = \"all-to-all\"");
+  s = all_to_all(128);
+  s.job.bytes = 0;
+  EXPECT_EQ(error(s), "job.bytes is missing: how much the all-to-all moves, as 1e9");
+  s = all_to_all(128);
+  s.job.ranks = 48;
+  EXPECT_EQ(error(s), "groups of 48 ranks on 128 GPUs; accepted: whole nodes of 8 that divide them");
+  s = all_to_all(128);
+  s.also = s.job;
+  EXPECT_EQ(error(s, FlowEngine::kBound),
+            "engine bound knows one job's time only, and also.op is given; accepted: maxmin, simgrid");
+  s.job.window = 2;
+  EXPECT_EQ(error(s).rfind("job.window is 2 beside also.op", 0), 0u);
+  s = all_to_all(16384);
+  s.network.routing = "ecmp";
+  EXPECT_NE(error(s).find("accepted: fewer GPUs, or adaptive routing"), std::string::npos);
+  s = all_to_all(128);
+  s.job.op = "send";
+  s.job.to = 128;
+  EXPECT_EQ(error(s), "a message from GPU 0 to GPU 128; accepted: two different ones of 0 to 127");
+  s = all_to_all(120);
+  s.job.op = "dispatch";
+  EXPECT_EQ(error(s).rfind("256 experts on 120 GPUs", 0), 0u);
+  EXPECT_EQ(parse_engine("ns3").error().text, "unknown engine \"ns3\"; accepted: auto, bound, maxmin, simgrid");
+}
+
+}  // namespace
+}  // namespace fathom

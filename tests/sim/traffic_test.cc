@@ -1,0 +1,80 @@
+// Traffic: classes by symmetry are their flows one by one, and what each job puts on a link.
+#include "sim/traffic.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "scenario_cases.h"
+#include "sim/quotient.h"
+
+namespace fathom {
+namespace {
+
+// Classes by symmetry, each flow by itself, and each flow merged by colour refinement.
+TEST(Traffic, ClassesAgreeWithEachFlowByItself) {
+  for (const auto& [name, s] : scenario_cases()) {
+    const auto cluster = cluster_of(s);
+    ASSERT_TRUE(cluster.ok()) << name;
+    std::vector<Job> jobs = {*job_of(s.job, "job")};
+    if (s.also.op != "none") jobs.push_back(*job_of(s.also, "also"));
+    for (const Job& job : jobs) EXPECT_TRUE(is_uniform(*cluster, job)) << name;
+    const auto few = make_traffic(*cluster, jobs, cluster->symmetry());
+    const auto each = make_traffic(*cluster, jobs, cluster->none_alike());
+    ASSERT_TRUE(few.ok() && each.ok()) << name;
+    EXPECT_NEAR(few->num_flows / each->num_flows, 1, 1e-12) << name;
+    EXPECT_LT(few->network.num_classes() * 4, each->network.num_classes()) << name;
+    const Quotient merged = merge_alike(each->network);
+    const auto a = run_flows(few->network), c = run_flows(merged.network);
+    ASSERT_TRUE(a.ok() && c.ok()) << name;
+    EXPECT_NEAR(a->seconds / c->seconds, 1, 1e-8) << name;
+    EXPECT_NEAR(flow_bound(few->network)->seconds / flow_bound(each->network)->seconds, 1, 1e-9) << name;
+    if (each->network.num_classes() < 20'000) {
+      const auto b = run_flows(each->network);
+      ASSERT_TRUE(b.ok()) << name;
+      EXPECT_NEAR(a->seconds / b->seconds, 1, 1e-8) << name;
+    }
+  }
+}
+
+double load_of(const Traffic& t, const ClusterLink& link) {
+  const auto loads = t.network.loads();
+  for (size_t l = 0; l < t.links.size(); ++l) {
+    if (t.links[l].first == link) return loads[l];
+  }
+  return 0;
+}
+
+TEST(Traffic, ASkewedGateLoadsTheNicsOfPopularExperts) {
+  const auto cluster = Cluster::make({.gpus = 64});
+  Job job{.op = JobOp::kDispatch, .bytes = 7392, .skew = 1};
+  EXPECT_FALSE(is_uniform(*cluster, job));
+  const auto traffic = make_traffic(*cluster, std::vector{job}, cluster->none_alike());
+  const auto hits = draw_gate(gate_of(*cluster, job));
+  ASSERT_TRUE(traffic.ok() && hits.ok());
+  for (int32_t node = 0; node < 8; ++node) {
+    // From seven other nodes' GPU 3, to this one's.
+    EXPECT_NEAR(load_of(*traffic, {LinkKind::kNicIn, node, 3, -1}),
+                7 * 4096 * 7392.0 * hits->node[static_cast<size_t>(node)], 1)
+        << node;
+  }
+  job.op = JobOp::kCombine;
+  const auto back = make_traffic(*cluster, std::vector{job}, cluster->none_alike());
+  EXPECT_NEAR(load_of(*back, {LinkKind::kNicOut, 5, 3, -1}), load_of(*traffic, {LinkKind::kNicIn, 5, 3, -1}), 1);
+}
+
+TEST(Traffic, QueuePairsShareAMessage) {
+  const auto cluster = Cluster::make({.gpus = 512, .routing = Routing::kEcmp});
+  const Job one{.op = JobOp::kSend, .bytes = 8e6, .to = 264};
+  Job eight = one;
+  eight.queue_pairs = 8;
+  const auto a = make_traffic(*cluster, std::vector{one}, cluster->none_alike());
+  const auto b = make_traffic(*cluster, std::vector{eight}, cluster->none_alike());
+  EXPECT_EQ(a->network.num_classes(), 1);
+  EXPECT_EQ(b->network.num_classes(), 8);
+  EXPECT_NEAR(load_of(*b, {LinkKind::kNicOut, 0, 0, -1}), 8e6, 1e-3);
+  EXPECT_GT(b->network.num_links(), a->network.num_links());
+}
+
+}  // namespace
+}  // namespace fathom
