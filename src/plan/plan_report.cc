@@ -117,7 +117,8 @@ LineChart throughput_over_batch(const Decode& decode) {
                              {.name = "as planned", .x = {}, .y = {}, .labels = {}, .points_only = true}},
                   .log_x = false,
                   .origin = {"1 / TPOT across, batch / TPOT up; TPOT is the largest of the step's bounds over the "
-                             "tokens per step and sequence",
+                             "tokens per step and sequence; the last batch is the largest that fits beside the weights "
+                             "and the buffers that it needs itself",
                              kRoofline}};
   const auto add = [&](Series& series, int64_t batch) {
     Decode changed = decode;
@@ -184,7 +185,8 @@ Result<Report::Section> serving_section(const CountedModel& model, const Hardwar
   if (auto fits = check_fits(*step, h, s); !fits) return fits.error();
   const Decode decode{model, h, s};
   Report::Section out{"Serving",
-                      "Decode steps of " + std::to_string(s.batch) + " sequences of " + std::to_string(s.context) +
+                      "Decode steps of " + std::to_string(s.batch) +
+                          (s.batch == 1 ? " sequence of " : " sequences of ") + std::to_string(s.context) +
                           " tokens on each of " + std::to_string(s.gpus) +
                           " GPUs. These are bounds: no imbalance, communication hidden, no latency but the given.",
                       {}};
