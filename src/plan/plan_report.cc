@@ -55,7 +55,8 @@ struct Decode {
 
 double sum_ms(const DecodeStep& s) { return (s.memory_ms + s.compute_ms + s.network_ms) / s.tokens_per_sequence; }
 
-// Bounds of the step with one figure of the hardware from an eighth to eight times its value.
+// Bounds of the step with one figure of the hardware from an eighth to eight times its value. TPOT is drawn as points:
+// a line would hide the bound that it follows.
 LineChart bounds_against(const Decode& decode, const char* fact, double value, const std::string& title,
                          const std::string& x_label) {
   LineChart chart{
@@ -66,7 +67,7 @@ LineChart bounds_against(const Decode& decode, const char* fact, double value, c
       .series = {{.name = "memory", .x = {}, .y = {}},
                  {.name = "compute", .x = {}, .y = {}},
                  {.name = "network", .x = {}, .y = {}},
-                 {.name = "TPOT at least", .x = {}, .y = {}, .labels = {}}},
+                 {.name = "TPOT at least", .x = {}, .y = {}, .labels = {}, .points_only = true}},
       .log_x = true,
       .origin = {"the largest of: (weights + batch * context * KV per token) / HBM bandwidth; batch * FLOPs per "
                  "generated token / FP8 peak; 2 * layers with experts * (dispatch and combine bytes of half the batch "
