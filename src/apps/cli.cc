@@ -347,8 +347,14 @@ class CommandLine {
         app->add_flag("--paper", o->paper, "the published figures of DeepSeek-V3's system beside ours");
     app->add_flag("--timeline", o->timeline, "the pipeline of training.* as text")->excludes(paper);
     app->add_option("--svg", o->svg, "write the pipeline as a picture to this file")->excludes(paper);
+    app->add_option("--trace", o->trace, "write the pipeline as Chrome trace events, for Perfetto, to this file")
+        ->excludes(paper);
+    app->add_option("--report", o->report,
+                    "write a page with the answers and drawings of them to this file (.html); JSON and CSV beside it")
+        ->excludes(paper);
     app->add_flag("--json", o->json, "everything as JSON, with the source of every number");
     app->get_option("--emit")->excludes("--what-if");
+    app->get_option("--report")->excludes("--what-if")->excludes(search);
     for (const char* flag : {"MODEL", "--hardware", "--config", "--set", "--search", "--what-if"}) {
       app->get_option(flag)->excludes(paper);
     }

@@ -1,6 +1,7 @@
 // fathom plan: what a model costs on a machine and what a network costs, each number with its formula and its source.
 #include <algorithm>
 #include <cstdio>
+#include <optional>
 
 #include "apps/console.h"
 #include "apps/machine_plan.h"
@@ -10,6 +11,7 @@
 #include "model/config.h"
 #include "plan/answers.h"
 #include "plan/paper.h"
+#include "plan/plan_report.h"
 #include "plan/search.h"
 #include "plan/serving_search.h"
 #include "plan/what_if.h"
@@ -104,8 +106,18 @@ Status show_timeline(const PlanSettings& settings, const PlanOptions& options) {
                 figure_text(timeline->run.makespan).c_str(), figure_text(idle).c_str(),
                 *std::max_element(timeline->schedule.live_bound.begin(), timeline->schedule.live_bound.end()));
   }
-  if (options.svg.empty()) return {};
-  return write_file(options.svg, to_svg(timeline->schedule, timeline->run, "time (unit of training.chunk_times)"));
+  const Gantt gantt = to_gantt(timeline->schedule, timeline->run, "time (unit of training.chunk_times)");
+  if (!options.svg.empty()) {
+    if (auto s = write_file(options.svg, to_svg(gantt)); !s) return s;
+  }
+  if (options.trace.empty()) return {};
+  return write_file(options.trace, to_trace(gantt, 1));  // one unit is shown as a microsecond
+}
+
+std::string report_title(const PlanOptions& options, const PlanSettings& settings) {
+  if (!options.model.empty()) return "Plan: " + Path(options.model).filename().string() + " on " + options.hardware;
+  if (settings.fabric.kind != "none") return "Plan: network " + settings.fabric.kind;
+  return settings.training.pipeline > 0 ? "Plan: pipeline " + settings.training.schedule : "Plan: failures";
 }
 
 /// The settings that flags stand for.
@@ -220,6 +232,22 @@ Status show(const std::vector<FigureGroup>& groups, const PlanOptions& options) 
   return {};
 }
 
+/// Writes the page, and answers what is on it. A pipeline is drawn without a model; nothing else is said of it.
+Result<std::vector<FigureGroup>> report(const PlanCase& c, const PlanOptions& options) {
+  PlanCase asked = c;
+  if (!c.model) asked.settings.training.pipeline = 0;
+  const PlanSettings& s = asked.settings;
+  const bool has_only_pipeline = !c.model && c.settings.training.pipeline > 0 && s.serving.gpus == 0 &&
+                                 s.fabric.kind == "none" && s.failures.gpu_mtbf_h == 0;
+  Result<std::vector<FigureGroup>> groups = std::vector<FigureGroup>();
+  if (!has_only_pipeline) groups = answer(asked);
+  if (!groups) return groups.error();
+  const auto page = plan_report(report_title(options, c.settings), c, *groups);
+  if (!page) return page.error();
+  if (auto written = write_report(*page, options.report); !written) return written.error();
+  return groups;
+}
+
 Status show_this_machine(const PlanSettings& settings, const PlanOptions& options) {
   if (options.model.empty()) return invalid("MODEL is missing: --hardware this is about a checkpoint");
   if (settings.search.kind != "none" || !options.what_if.empty()) {
@@ -236,7 +264,14 @@ Status plan(const PlanOptions& options) {
   if (options.paper) return print_paper(options.json);
   const auto settings = load_config<PlanSettings>({.file = options.config, .overrides = overrides_of(options)});
   if (!settings) return settings.error();
-  if (options.timeline || !options.svg.empty()) return show_timeline(*settings, options);
+  if (!options.report.empty() && (settings->search.kind != "none" || options.hardware == "this")) {
+    return invalid(
+        "--report draws one layout on a preset, as h800: write the best of a search with --emit, and give it "
+        "with --config");
+  }
+  if (options.timeline || !options.svg.empty() || !options.trace.empty()) {
+    if (auto s = show_timeline(*settings, options); !s || (options.model.empty() && options.report.empty())) return s;
+  }
   if (options.hardware == "this") return show_this_machine(*settings, options);
   PlanCase plan_case{{}, {}, *settings};
   if (!options.model.empty()) {
@@ -249,9 +284,9 @@ Status plan(const PlanOptions& options) {
   }
   if (!options.what_if.empty()) return show_what_if(plan_case, options);
   if (plan_case.model && settings->search.kind != "none") return show_search(plan_case, options);
-  const auto groups = answer(plan_case);
+  const auto groups = options.report.empty() ? answer(plan_case) : report(plan_case, options);
   if (!groups) return groups.error();
-  return show(*groups, options);
+  return groups->empty() ? Status() : show(*groups, options);
 }
 
 }  // namespace fathom::apps

@@ -73,6 +73,8 @@ struct PlanOptions {
   bool paper = false;                  // instead: published figures beside ours
   bool timeline = false;               // instead: the pipeline as text
   std::string svg;                     // and, or instead, as a picture in this file
+  std::string trace;                   // likewise as Chrome trace events
+  std::string report;                  // and a page with the answers and drawings of them
   bool json = false;
 };
 Status plan(const PlanOptions& options);

@@ -3,6 +3,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/json.h"
 
@@ -14,6 +15,12 @@ struct Figure {
   std::string unit;     // "B", "us", "" for a ratio or a count
   std::string formula;  // "(kv_lora_rank + qk_rope_head_dim) * layers * 2"; empty for a datum
   std::string source;   // "arXiv 2505.09343, table 1"
+};
+
+/// Figures that belong together under one title.
+struct FigureGroup {
+  std::string title;
+  std::vector<Figure> figures;
 };
 
 /// {"name", "value", "unit", "formula", "source"}; empty texts are left out. A value that is not finite is null.

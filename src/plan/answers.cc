@@ -7,7 +7,6 @@
 #include "cluster/fat_tree.h"
 #include "cluster/mpft.h"
 #include "cluster/mrft.h"
-#include "cluster/price.h"
 #include "cluster/slim_fly.h"
 #include "plan/expert_traffic.h"
 #include "plan/footprint.h"
@@ -230,14 +229,19 @@ Result<std::vector<FigureGroup>> plan_model(const CountedModel& model, const Har
   return groups;
 }
 
+PriceTable fabric_prices(const PlanSettings& settings) {
+  const auto& s = settings.fabric;
+  if (s.switch_base_dollars == 0 && s.switch_port_dollars == 0 && s.link_dollars == 0 && s.endpoint_dollars == 0) {
+    return paper_table3_prices();
+  }
+  return {s.switch_base_dollars, s.switch_port_dollars, s.link_dollars, s.endpoint_dollars, kGiven};
+}
+
 Result<FigureGroup> plan_fabric(const PlanSettings& settings) {
   const auto& s = settings.fabric;
   const auto fabric = build(s);
   if (!fabric) return fabric.error();
-  PriceTable prices{s.switch_base_dollars, s.switch_port_dollars, s.link_dollars, s.endpoint_dollars, kGiven};
-  if (s.switch_base_dollars == 0 && s.switch_port_dollars == 0 && s.link_dollars == 0 && s.endpoint_dollars == 0) {
-    prices = paper_table3_prices();
-  }
+  const PriceTable prices = fabric_prices(settings);
   const auto price = price_of(*fabric, prices);
   if (!price) return price.error();
   const double endpoints = as_double(fabric->endpoints);

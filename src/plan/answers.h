@@ -9,6 +9,7 @@
 #include "base/figure.h"
 #include "base/result.h"
 #include "cluster/hardware.h"
+#include "cluster/price.h"
 #include "parallel/schedule.h"
 #include "plan/decode.h"
 #include "plan/settings.h"
@@ -16,10 +17,7 @@
 
 namespace fathom {
 
-struct FigureGroup {
-  std::string title;
-  std::vector<Figure> figures;
-};
+/// {TITLE: [figures]}.
 Json to_json(const std::vector<FigureGroup>& groups);
 
 /// The preset with the settings' changes.
@@ -33,6 +31,9 @@ Result<std::vector<FigureGroup>> plan_model(const CountedModel& model, const Har
 
 /// Counts and price of the fabric that the settings name (kind is not "none"). Errors: what its builder refuses.
 Result<FigureGroup> plan_fabric(const PlanSettings& settings);
+
+/// The settings' prices, or those that fit table 3 of arXiv 2505.09343 where none is given.
+PriceTable fabric_prices(const PlanSettings& settings);
 
 /// The share of time that a job keeps working under the settings' failures (gpu_mtbf_h is not 0). Errors: gpus is 0,
 /// what goodput refuses.

@@ -116,17 +116,9 @@ std::vector<int64_t> layers_of_stages(int64_t layers, int64_t stages) {
   return out;
 }
 
-Result<RankBytes> training_bytes(const ModelConfig& c, const TrainingLayout& layout,
-                                 const TrainingPrecision& precision) {
-  if (auto s = check_layout(c, layout); !s) return s.error();
-  const auto schedule =
-      make_schedule(layout.schedule, static_cast<int>(layout.pipeline), static_cast<int>(layout.num_micro_batches));
-  if (!schedule) return schedule.error();
-  return training_bytes(c, count_elements(c), *schedule, layout, precision);
-}
-
-Result<RankBytes> training_bytes(const ModelConfig& c, const LayerElements& elements, const Schedule& schedule,
-                                 const TrainingLayout& layout, const TrainingPrecision& precision) {
+Result<std::vector<RankBytes>> training_bytes_by_rank(const ModelConfig& c, const LayerElements& elements,
+                                                      const Schedule& schedule, const TrainingLayout& layout,
+                                                      const TrainingPrecision& precision) {
   if (auto s = check_layout(c, layout); !s) return s.error();
   const int64_t stages = schedule.num_stages;
   if (stages > c.num_hidden_layers) {
@@ -151,7 +143,7 @@ Result<RankBytes> training_bytes(const ModelConfig& c, const LayerElements& elem
   parts.front().other += elements.embedding;
   parts.back().other += elements.head;
 
-  RankBytes worst;
+  std::vector<RankBytes> out;
   for (int rank = 0; rank < schedule.num_ranks(); ++rank) {
     Stage held;
     double saved = 0;
@@ -175,9 +167,26 @@ Result<RankBytes> training_bytes(const ModelConfig& c, const LayerElements& elem
     bytes.activations = saved / num_held * max_live(schedule, rank) * as_double(layout.micro_batch_tokens);
     bytes.expert_share = held.expert / (held.expert + held.other);
     bytes.buffers = training_buffer_bytes(c, layout);
-    if (bytes.total() > worst.total()) worst = bytes;
+    out.push_back(bytes);
   }
-  return worst;
+  return out;
+}
+
+Result<RankBytes> training_bytes(const ModelConfig& c, const TrainingLayout& layout,
+                                 const TrainingPrecision& precision) {
+  if (auto s = check_layout(c, layout); !s) return s.error();
+  const auto schedule =
+      make_schedule(layout.schedule, static_cast<int>(layout.pipeline), static_cast<int>(layout.num_micro_batches));
+  if (!schedule) return schedule.error();
+  return training_bytes(c, count_elements(c), *schedule, layout, precision);
+}
+
+Result<RankBytes> training_bytes(const ModelConfig& c, const LayerElements& elements, const Schedule& schedule,
+                                 const TrainingLayout& layout, const TrainingPrecision& precision) {
+  const auto ranks = training_bytes_by_rank(c, elements, schedule, layout, precision);
+  if (!ranks) return ranks.error();
+  return *std::max_element(ranks->begin(), ranks->end(),
+                           [](const RankBytes& a, const RankBytes& b) { return a.total() < b.total(); });
 }
 
 Result<double> serving_weight_bytes(const ModelConfig& c, int64_t ranks, int64_t redundant_experts) {

@@ -109,13 +109,19 @@ double training_buffer_bytes(const ModelConfig& config, const TrainingLayout& la
 /// allocated. T tokens a rank at most, E experts with replicas, D hidden; all >= 0.
 double low_latency_buffer_bytes(double tokens, double experts, double hidden);
 
-/// The rank that needs most. Layers are split into contiguous stages as evenly as they go, the first stages have one
-/// more; the embedding is on the first, head and MTP modules on the last. Experts are spread over `expert` ranks
-/// evenly. Errors: sizes below 1, a schedule that cannot have this size, more stages than layers, expert that does not
-/// divide data or the experts (the nearest that do are named).
+/// Every pipeline rank, in order. Layers are split into contiguous stages as evenly as they go, the first stages have
+/// one more; the embedding is on the first, head and MTP modules on the last. Experts are spread over `expert` ranks
+/// evenly. `elements` are the model's, `schedule` is the one that the layout names. Errors: what check_layout refuses,
+/// more stages than layers.
+Result<std::vector<RankBytes>> training_bytes_by_rank(const ModelConfig& config, const LayerElements& elements,
+                                                      const Schedule& schedule, const TrainingLayout& layout,
+                                                      const TrainingPrecision& precision = {});
+
+/// The rank that needs most, the first of equals. Errors: as training_bytes_by_rank; a schedule that cannot have this
+/// size.
 Result<RankBytes> training_bytes(const ModelConfig& config, const TrainingLayout& layout,
                                  const TrainingPrecision& precision = {});
-/// The same with what a search computes once: the elements, and the schedule that the layout names.
+/// The same with what a search computes once.
 Result<RankBytes> training_bytes(const ModelConfig& config, const LayerElements& elements, const Schedule& schedule,
                                  const TrainingLayout& layout, const TrainingPrecision& precision = {});
 

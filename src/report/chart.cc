@@ -2,50 +2,26 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
-#include <map>
+#include <utility>
 
 #include "base/check.h"
 #include "report/axis.h"
 #include "report/markup.h"
+#include "report/svg.h"
 
 namespace fathom {
 namespace {
 
-constexpr double kWidth = 720, kHeight = 380;
+constexpr double kHeight = 380;
 constexpr double kRight = 20, kBottom = 52;
-constexpr double kCharacter = 6.6;  // mean width of a 12 px character
-constexpr size_t kMaxDots = 40;     // lines with at most this many points show them
-constexpr size_t kNumColors = 8;
+constexpr size_t kMaxDots = 64;  // lines with at most this many points show them
+constexpr size_t kCrowd = 2000;  // dots without a line: of more, one is drawn per 6 x 6 pixels
 constexpr double kLargest = 1e300;
-
-// Explicit colours, not CSS variables: programs that draw a lone SVG file know only the former. Pairs for light and
-// dark.
-constexpr const char* kLight[kNumColors] = {"#0b63b0", "#c2410c", "#15803d", "#a21caf",
-                                            "#92600a", "#0e7490", "#be123c", "#475569"};
-constexpr const char* kDark[kNumColors] = {"#6cb2f5", "#fb8f57", "#5fd38a", "#e38af0",
-                                           "#e5b64d", "#5fd0e3", "#fb7f98", "#a5b4c8"};
-
-std::string style() {
-  std::string light, dark;
-  for (size_t i = 0; i < kNumColors; ++i) {
-    const std::string id = std::to_string(i);
-    light += ".fc-s" + id + "{stroke:" + kLight[i] + "}.fc-d" + id + "{fill:" + kLight[i] + "}";
-    dark += ".fc-s" + id + "{stroke:" + kDark[i] + "}.fc-d" + id + "{fill:" + kDark[i] + "}";
-  }
-  return "<style>.fc{font:12px system-ui,sans-serif}.fc text{fill:#3b4351}.fc .fc-title{font-size:15px;font-weight:600;"
-         "fill:#111827}.fc-grid{stroke:#e2e5ea;stroke-width:1}.fc-axis{stroke:#8a93a1;stroke-width:1}.fc-line{fill:"
-         "none;"
-         "stroke-width:2;stroke-linejoin:round;stroke-linecap:round}" +
-         light +
-         "@media(prefers-color-scheme:dark){.fc text{fill:#c3cad5}.fc .fc-title{fill:#f1f4f8}.fc-grid{stroke:#333b48}"
-         ".fc-axis{stroke:#7b8594}" +
-         dark + "}</style>";
-}
 
 struct Point {
   double x = 0;
   double y = 0;
+  size_t index = 0;  // in its series
 };
 
 // A series as the runs of points that can be drawn, each an unbroken line.
@@ -54,16 +30,18 @@ struct Drawn {
   size_t num_points = 0;
 };
 
-Drawn drawable(const Series& series, bool log_y) {
+Drawn drawable(const Series& series, bool log_x, bool log_y) {
   check(series.x.size() == series.y.size(), "a series has as many x as y values");
+  check(series.labels.empty() || series.labels.size() == series.x.size(), "a series has a label per point, or none");
   Drawn out;
   bool open = false;
   for (size_t i = 0; i < series.x.size(); ++i) {
     const double x = series.x[i], y = series.y[i];
-    const bool good = std::abs(x) <= kLargest && std::abs(y) <= kLargest && (!log_y || y >= 1 / kLargest);
+    const bool good = std::abs(x) <= kLargest && std::abs(y) <= kLargest && (!log_y || y >= 1 / kLargest) &&
+                      (!log_x || x >= 1 / kLargest);
     if (good) {
       if (!open) out.runs.emplace_back();
-      out.runs.back().push_back({x, y});
+      out.runs.back().push_back({x, y, i});
       ++out.num_points;
     }
     open = good;
@@ -72,99 +50,81 @@ Drawn drawable(const Series& series, bool log_y) {
 }
 
 // The drawing area and the two axes.
-struct Frame {
+struct Plane {
   Axis x, y;
-  double left, top, width, height;
+  Frame frame;
 
-  Point place(Point p) const { return {left + x.position(p.x) * width, top + height - y.position(p.y) * height}; }
+  double x_of(const Point& p) const { return frame.left + x.position(p.x) * frame.width; }
+  double y_of(const Point& p) const { return frame.bottom() - y.position(p.y) * frame.height; }
 };
 
 // Keeps the first, lowest, highest and last point of every pixel column of a run, in order.
-std::vector<Point> thinned(const std::vector<Point>& run, const Frame& frame) {
+std::vector<Point> thinned(const std::vector<Point>& run, const Plane& plane) {
   std::vector<Point> out;
   for (size_t begin = 0; begin < run.size();) {
-    const double column = std::floor(frame.place(run[begin]).x);
+    const double column = std::floor(plane.x_of(run[begin]));
     size_t end = begin + 1, low = begin, high = begin;
-    for (; end < run.size() && std::floor(frame.place(run[end]).x) == column; ++end) {
+    for (; end < run.size() && std::floor(plane.x_of(run[end])) == column; ++end) {
       if (run[end].y < run[low].y) low = end;
       if (run[end].y > run[high].y) high = end;
     }
     size_t kept[] = {begin, std::min(low, high), std::max(low, high), end - 1};
     const auto last = std::unique(std::begin(kept), std::end(kept));
-    for (auto it = std::begin(kept); it != last; ++it) out.push_back(frame.place(run[*it]));
+    for (auto it = std::begin(kept); it != last; ++it) out.push_back(run[*it]);
     begin = end;
   }
   return out;
 }
 
-std::string text_element(double x, double y, const char* anchor, const std::string& escaped, const char* extra = "") {
-  return "<text x=\"" + coordinate_text(x) + "\" y=\"" + coordinate_text(y) + "\" text-anchor=\"" + anchor + "\"" +
-         extra + ">" + escaped + "</text>";
+// One point per 6 x 6 pixels: a cloud of any size looks as it would, and stays bounded.
+std::vector<Point> uncrowded(std::vector<Point> points, const Plane& plane) {
+  const auto cell = [&](const Point& p) {
+    return std::pair(std::floor(plane.x_of(p) / 6), std::floor(plane.y_of(p) / 6));
+  };
+  std::sort(points.begin(), points.end(),
+            [&](const Point& a, const Point& b) { return std::pair(cell(a), a.index) < std::pair(cell(b), b.index); });
+  const auto same = [&](const Point& a, const Point& b) { return cell(a) == cell(b); };
+  points.erase(std::unique(points.begin(), points.end(), same), points.end());
+  return points;
 }
 
-std::string line_element(const char* kind, double x1, double y1, double x2, double y2) {
-  return std::string("<line class=\"") + kind + "\" x1=\"" + coordinate_text(x1) + "\" y1=\"" + coordinate_text(y1) +
-         "\" x2=\"" + coordinate_text(x2) + "\" y2=\"" + coordinate_text(y2) + "\"/>";
+std::string dot_element(const LineChart& chart, const Series& series, const Point& p, const Plane& plane,
+                        const std::string& color) {
+  const std::string label = series.labels.empty() ? "" : ", " + series.labels[p.index];
+  const std::string text = series.name + label + "\n" + chart.x_label + ": " + hover_number(p.x) + "\n" +
+                           chart.y_label + ": " + hover_number(p.y);
+  const bool own = !series.origin.formula.empty() || !series.origin.source.empty();
+  return "<circle class=\"fc-d" + color + "\" cx=\"" + coordinate_text(plane.x_of(p)) + "\" cy=\"" +
+         coordinate_text(plane.y_of(p)) + "\" r=\"" + (series.points_only ? "4" : "3") + "\"" +
+         data_attributes(p.x, p.y) + ">" + hover_element(text, own ? series.origin : chart.origin) + "</circle>";
 }
 
-// Lines beyond the number of colours repeat them with another dash.
-std::string dash_of(size_t index) {
-  constexpr const char* kDashes[] = {"", " stroke-dasharray=\"7 4\"", " stroke-dasharray=\"2 4\""};
-  return kDashes[index / kNumColors % 3];
-}
-
-std::string series_element(const Series& series, const Drawn& drawn, const Frame& frame, size_t index) {
+std::string series_element(const LineChart& chart, const Drawn& drawn, const Plane& plane, size_t index) {
+  const Series& series = chart.series[index];
   const std::string color = std::to_string(index % kNumColors);
   std::string path, dots;
+  if (series.points_only) {
+    std::vector<Point> points;
+    for (const auto& run : drawn.runs) points.insert(points.end(), run.begin(), run.end());
+    if (points.size() > kCrowd) points = uncrowded(std::move(points), plane);
+    for (const Point& p : points) dots += dot_element(chart, series, p, plane, color);
+  }
   for (const auto& run : drawn.runs) {
-    const auto points = thinned(run, frame);
+    if (series.points_only) break;
+    const auto points = thinned(run, plane);
     for (size_t i = 0; i < points.size(); ++i) {
       path += i ? 'L' : 'M';
-      path += coordinate_text(points[i].x) + " " + coordinate_text(points[i].y);
+      path += coordinate_text(plane.x_of(points[i])) + " " + coordinate_text(plane.y_of(points[i]));
     }
     // A lone point has no line to be seen by.
     if (drawn.num_points > kMaxDots && run.size() > 1) continue;
-    for (const Point& p : points) {
-      dots += "<circle class=\"fc-d" + color + "\" cx=\"" + coordinate_text(p.x) + "\" cy=\"" + coordinate_text(p.y) +
-              "\" r=\"3\"/>";
-    }
+    for (const Point& p : points) dots += dot_element(chart, series, p, plane, color);
   }
-  if (path.empty()) return "";
-  return "<g><title>" + escape_markup(series.name) + "</title><path class=\"fc-line fc-s" + color + "\"" +
-         dash_of(index) + " d=\"" + path + "\"/>" + dots + "</g>\n";
-}
-
-// The number of characters as a reader counts them: UTF-8 continuation bytes do not count.
-double text_width(const std::string& text) {
-  const auto count = std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; });
-  return static_cast<double>(count) * kCharacter;
-}
-
-std::string shortened(const std::string& text, size_t max_characters) {
-  size_t count = 0;
-  for (size_t i = 0; i < text.size(); ++i) {
-    if ((text[i] & 0xC0) != 0x80 && count++ == max_characters) return text.substr(0, i) + "\xE2\x80\xA6";
+  if (path.empty() && dots.empty()) return "";
+  if (!path.empty()) {
+    path = "<path class=\"fc-line fc-s" + color + "\"" + dash_of(index) + " d=\"" + path + "\"/>";
   }
-  return text;
-}
-
-// Legend entries in rows below the title; returns the y below the last row. One line needs no legend.
-double add_legend(const LineChart& chart, double left, double y, std::string& out) {
-  if (chart.series.size() < 2) return y;
-  double x = left;
-  for (size_t i = 0; i < chart.series.size(); ++i) {
-    const std::string name = shortened(chart.series[i].name, 40);
-    const double width = 26 + text_width(name) + 18;
-    if (x > left && x + width > kWidth - kRight) {
-      x = left;
-      y += 18;
-    }
-    const std::string color = std::to_string(i % kNumColors);
-    out += "<path class=\"fc-line fc-s" + color + "\"" + dash_of(i) + " d=\"M" + coordinate_text(x) + " " +
-           coordinate_text(y - 4) + "h20\"/>" + text_element(x + 26, y, "start", escape_markup(name)) + "\n";
-    x += width;
-  }
-  return y + 18;
+  return "<g data-series=\"" + std::to_string(index) + "\">" + hover_element(series.name) + path + dots + "</g>\n";
 }
 
 }  // namespace
@@ -174,7 +134,7 @@ std::string to_svg(const LineChart& chart) {
   double x_low = kLargest, x_high = -kLargest, y_low = kLargest, y_high = -kLargest;
   size_t num_points = 0, num_given = 0;
   for (const Series& series : chart.series) {
-    drawn.push_back(drawable(series, chart.log_y));
+    drawn.push_back(drawable(series, chart.log_x, chart.log_y));
     num_points += drawn.back().num_points;
     num_given += series.x.size();
     for (const auto& run : drawn.back().runs) {
@@ -187,54 +147,64 @@ std::string to_svg(const LineChart& chart) {
     }
   }
 
+  std::vector<LegendEntry> entries;
+  for (size_t i = 0; i < chart.series.size() && chart.series.size() > 1; ++i) {  // one line needs no legend
+    const std::string dot = "fc-d" + std::to_string(i % kNumColors);
+    entries.push_back({chart.series[i].name, chart.series[i].points_only ? dot : "", i});
+  }
   std::string body;
-  const double legend_end = add_legend(chart, 16, chart.title.empty() ? 20 : 46, body);
+  const double legend_end = add_legend(entries, 16, chart.title.empty() ? 20 : 46, kDrawingWidth - kRight, body);
   // Many series: the picture grows, the drawing area does not shrink.
   const double height = kHeight + std::max(0.0, legend_end - 64);
-  std::string out = "<svg class=\"fc\" xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 " + coordinate_text(kWidth) +
-                    " " + coordinate_text(height) + "\" width=\"" + coordinate_text(kWidth) + "\" height=\"" +
-                    coordinate_text(height) + "\" role=\"img\" aria-label=\"" + escape_markup(chart.title) + "\">" +
-                    style() + "\n";
-  if (!chart.title.empty()) {
-    out += text_element(16, 22, "start", escape_markup(shortened(chart.title, 80)), " class=\"fc-title\"") + "\n";
-  }
-  out += body;
+  std::string out = svg_head("line", chart.title, kDrawingWidth, height) + body;
   if (num_points == 0) {
-    const std::string why = num_given == 0 ? "no data" : "no data that this axis can show";
-    return out + text_element(kWidth / 2, height / 2, "middle", why) + "\n</svg>\n";
+    const char* why = num_given == 0 ? "no data" : "no data that this axis can show";
+    return out + text_element(kDrawingWidth / 2, height / 2, "middle", why) + "\n</svg>\n";
   }
 
-  const Axis x_axis(x_low, x_high, false, false, 7);
+  const Axis x_axis(x_low, x_high, chart.log_x, false, 7);
   const Axis y_axis(y_low, y_high, chart.log_y, true, 5);
   double label_width = 0;
   for (const Axis::Tick& tick : y_axis.ticks()) label_width = std::max(label_width, text_width(tick.text));
   const double left = 16 + (chart.y_label.empty() ? 0 : 20) + label_width + 8;
   const double top = legend_end + 6;
-  const Frame frame{x_axis, y_axis, left, top, kWidth - kRight - left, height - kBottom - top};
-
-  for (const Axis::Tick& tick : y_axis.ticks()) {
-    const double y = frame.place({x_axis.low(), tick.value}).y;
-    out += line_element("fc-grid", left, y, left + frame.width, y) + text_element(left - 8, y + 4, "end", tick.text) +
-           "\n";
-  }
-  const double floor_y = top + frame.height;
-  for (const Axis::Tick& tick : x_axis.ticks()) {
-    const double x = frame.place({tick.value, y_axis.low()}).x;
-    out +=
-        line_element("fc-axis", x, floor_y, x, floor_y + 5) + text_element(x, floor_y + 19, "middle", tick.text) + "\n";
-  }
-  out += line_element("fc-axis", left, floor_y, left + frame.width, floor_y) + "\n";
-  if (!chart.x_label.empty()) {
-    out += text_element(left + frame.width / 2, floor_y + 40, "middle", escape_markup(shortened(chart.x_label, 80))) +
-           "\n";
-  }
-  if (!chart.y_label.empty()) {
-    const double middle = top + frame.height / 2;
-    const std::string turn = " transform=\"rotate(-90 22 " + coordinate_text(middle) + ")\"";
-    out += text_element(22, middle, "middle", escape_markup(shortened(chart.y_label, 40)), turn.c_str()) + "\n";
-  }
-  for (size_t i = 0; i < drawn.size(); ++i) out += series_element(chart.series[i], drawn[i], frame, i);
+  const Plane plane{x_axis, y_axis, {left, top, kDrawingWidth - kRight - left, height - kBottom - top}};
+  out += y_axis_element(y_axis, plane.frame, chart.y_label) + x_axis_element(x_axis, plane.frame, chart.x_label, false);
+  for (size_t i = 0; i < drawn.size(); ++i) out += series_element(chart, drawn[i], plane, i);
   return out + "</svg>\n";
+}
+
+Json to_json(const LineChart& chart) {
+  Json out = Json::object();
+  out.set("kind", "line").set("title", chart.title).set("x_label", chart.x_label).set("y_label", chart.y_label);
+  out.set("log_x", chart.log_x).set("log_y", chart.log_y);
+  set_origin(out, chart.origin);
+  Json list = Json::array();
+  for (const Series& series : chart.series) {
+    Json item = Json::object();
+    item.set("name", series.name).set("x", number_json(series.x)).set("y", number_json(series.y));
+    if (!series.labels.empty()) item.set("labels", text_json(series.labels));
+    set_origin(item, series.origin);
+    list.push(std::move(item));
+  }
+  return out.set("series", std::move(list));
+}
+
+Table to_table(const LineChart& chart) {
+  const bool labelled = std::any_of(chart.series.begin(), chart.series.end(),
+                                    [](const Series& series) { return !series.labels.empty(); });
+  Table table{.header = {"series", chart.x_label, chart.y_label}, .rows = {}};
+  if (labelled) table.header.insert(table.header.begin() + 1, "label");
+  for (const Series& series : chart.series) {
+    check(series.x.size() == series.y.size(), "a series has as many x as y values");
+    for (size_t i = 0; i < series.x.size(); ++i) {
+      table.rows.push_back({series.name, exact_text(series.x[i]), exact_text(series.y[i])});
+      if (!labelled) continue;
+      auto& row = table.rows.back();
+      row.insert(row.begin() + 1, i < series.labels.size() ? series.labels[i] : "");
+    }
+  }
+  return table;
 }
 
 }  // namespace fathom

@@ -4,20 +4,13 @@
 
 #include <string>
 #include <string_view>
-#include <vector>
 
+#include "base/figure.h"
 #include "base/file.h"
 #include "base/result.h"
-#include "report/chart.h"
+#include "report/table.h"
 
 namespace fathom {
-
-/// Rows of cells under a header; every row is as long as the header. Columns whose cells all look like numbers are
-/// aligned right.
-struct Table {
-  std::vector<std::string> header;
-  std::vector<std::vector<std::string>> rows;
-};
 
 class Page {
  public:
@@ -27,8 +20,16 @@ class Page {
   Page& paragraph(std::string_view text);
   /// Text whose line breaks and blanks count: a schedule, a command.
   Page& preformatted(std::string_view text);
+  /// Columns whose cells all look like numbers are aligned right.
   Page& table(const Table& table);
-  Page& chart(const LineChart& chart);
+  /// Names, values, units and formulas; a value says formula and source on hover and carries the exact number in
+  /// data-v.
+  Page& figures(const FigureGroup& group);
+  /// As figures(), a column each; the origin of a column is that of its numbers.
+  Page& grid(const Grid& grid);
+  /// An <svg> element of to_svg() with its origin below it, and its values in a fold (of a table with more than 200
+  /// rows only so many; none: no fold).
+  Page& drawing(std::string_view svg, const Origin& origin = {}, const Table& values = {});
 
   /// The whole document.
   std::string html() const;

@@ -3,38 +3,32 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <iterator>
 
 #include "base/check.h"
-#include "report/axis.h"
-#include "report/markup.h"
 
 namespace fathom {
 namespace {
 
-std::string number_text(double v) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.6g", v);
-  return text;
+// In the order of kKinds.
+size_t kind_of(const Instruction& instruction) {
+  if (instruction.is_pair()) return 4;
+  switch (instruction.chunks[0].op) {
+    case Op::kForward: return 0;
+    case Op::kBackward: return 1;
+    case Op::kBackwardInput: return 2;
+    case Op::kBackwardWeight: return 3;
+  }
+  return 0;
 }
+constexpr const char* kKinds[] = {"F forward", "B backward", "I input gradient", "W weight gradient", "F&B overlapped"};
 
-// The class of a box: by op, and by stream or leg, as its letter tells.
-std::string box_class(const Schedule& s, const Instruction& instruction) {
-  if (instruction.is_pair()) return "pair";
+// Whether it belongs to the second stream, or where there is one stream to the second leg, as the letter of its label
+// tells.
+bool is_second(const Schedule& s, const Instruction& instruction) {
   const Chunk& c = instruction.chunks[0];
-  const std::string op = c.op == Op::kForward         ? "f"
-                         : c.op == Op::kBackward      ? "b"
-                         : c.op == Op::kBackwardInput ? "i"
-                                                      : "w";
-  const bool is_second = s.num_streams() > 1 ? c.stream == 1 : c.stage >= s.num_ranks();
-  return op + (is_second ? " second" : "");
+  return !instruction.is_pair() && (s.num_streams() > 1 ? c.stream == 1 : c.stage >= s.num_ranks());
 }
-
-constexpr const char* kStyle =
-    "<style>.fp{font:12px system-ui,sans-serif}.fp text{fill:#3b4351}.fp rect{stroke:#fff;stroke-width:.5}"
-    ".fp .f{fill:#9cc4ec}.fp .b{fill:#8fd3a5}.fp .i{fill:#c7e59b}.fp .w{fill:#f3cf86}.fp .pair{fill:#c5b3ec}"
-    ".fp .second{fill-opacity:.6}.fp .idle{fill:#eef0f3}.fp .box{font-size:9px;fill:#1b2430}"
-    ".fp-axis{stroke:#8a93a1;stroke-width:1}@media(prefers-color-scheme:dark){.fp text{fill:#c3cad5}"
-    ".fp .box{fill:#1b2430}.fp .idle{fill:#2a313c}}</style>";
 
 }  // namespace
 
@@ -69,73 +63,24 @@ std::string to_text(const Schedule& s, const PipelineRun& run, double unit, int 
   return text;
 }
 
-std::string to_svg(const Schedule& s, const PipelineRun& run, const std::string& time_label, int64_t max_boxes) {
+Gantt to_gantt(const Schedule& s, const PipelineRun& run, const std::string& time_label) {
   check(run.spans.size() == s.ranks.size(), "a run of the schedule");
-  constexpr double kLeft = 70, kRight = 20, kTop = 58, kRow = 22, kBottom = 50;
-  // Time is cut, not ranks, so that every row ends at the same moment.
-  double last = run.makespan;
-  std::vector<double> ends;
-  for (const auto& spans : run.spans) {
-    for (const Span& span : spans) ends.push_back(span.end);
-  }
-  const bool is_cut = static_cast<int64_t>(ends.size()) > max_boxes;
-  if (is_cut) {
-    std::nth_element(ends.begin(), ends.begin() + max_boxes, ends.end());
-    last = ends[static_cast<size_t>(max_boxes)];
-  }
-  const Axis axis(0, std::max(last, 1e-12), false, false, 10);
-  const double drawn = std::clamp(static_cast<double>(std::min<int64_t>(static_cast<int64_t>(ends.size()), max_boxes)) /
-                                      static_cast<double>(std::max<size_t>(s.ranks.size(), 1)) * 30,
-                                  620.0, 4000.0);
-  const auto x_of = [&](double t) { return kLeft + drawn * axis.position(t); };
-  const double height = kTop + kRow * static_cast<double>(s.ranks.size()) + kBottom, width = kLeft + drawn + kRight;
-  const auto text_at = [](double x, double y, const char* anchor, const std::string& text, const char* extra = "") {
-    return "<text x=\"" + coordinate_text(x) + "\" y=\"" + coordinate_text(y) + "\" text-anchor=\"" + anchor + "\"" +
-           extra + ">" + escape_markup(text) + "</text>";
-  };
-  const std::string title = s.name + ": " + std::to_string(s.num_ranks()) + " ranks, " +
-                            std::to_string(s.num_micro_batches()) + " micro-batches" +
-                            (is_cut ? ", the first " + std::to_string(max_boxes) + " instructions" : "");
-  std::string out = "<svg class=\"fp\" xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 " + coordinate_text(width) +
-                    " " + coordinate_text(height) + "\" width=\"" + coordinate_text(width) + "\" height=\"" +
-                    coordinate_text(height) + "\" role=\"img\" aria-label=\"" + escape_markup(title) + "\">" + kStyle +
-                    "\n" + text_at(16, 20, "start", title, " font-size=\"15\" font-weight=\"600\"") + "\n";
-  double x = kLeft;
-  for (const auto& [kind, name] : {std::pair{"f", "F forward"},
-                                   {"b", "B backward"},
-                                   {"i", "I input gradient"},
-                                   {"w", "W weight gradient"},
-                                   {"pair", "F&B overlapped"},
-                                   {"idle", "idle"}}) {
-    out += "<rect class=\"" + std::string(kind) + "\" x=\"" + coordinate_text(x) +
-           "\" y=\"32\" width=\"12\" height=\"12\"/>" + text_at(x + 16, 42, "start", name) + "\n";
-    x += 100;
-  }
+  Gantt out{.title = s.name + ": " + std::to_string(s.num_ranks()) + " ranks, " +
+                     std::to_string(s.num_micro_batches()) + " micro-batches",
+            .time_label = time_label,
+            .rows = {},
+            .kinds = {std::begin(kKinds), std::end(kKinds)},
+            .bars = {}};
   for (size_t rank = 0; rank < s.ranks.size(); ++rank) {
-    const double y = kTop + kRow * static_cast<double>(rank);
-    out += text_at(kLeft - 8, y + 14, "end", "rank " + std::to_string(rank)) + "<rect class=\"idle\" x=\"" +
-           coordinate_text(x_of(0)) + "\" y=\"" + coordinate_text(y) + "\" width=\"" +
-           coordinate_text(x_of(last) - x_of(0)) + "\" height=\"" + coordinate_text(kRow - 3) + "\"/>\n";
+    out.rows.push_back("rank " + std::to_string(rank));
     for (size_t i = 0; i < s.ranks[rank].size(); ++i) {
+      const Instruction& instruction = s.ranks[rank][i];
       const Span span = run.spans[rank][i];
-      if (span.end > last) break;
-      const std::string name = label(s, s.ranks[rank][i]);
-      const double left = x_of(span.start), wide = x_of(span.end) - left;
-      out += "<g><title>" + escape_markup(name) + ": " + number_text(span.start) + " to " + number_text(span.end) +
-             "</title><rect class=\"" + box_class(s, s.ranks[rank][i]) + "\" x=\"" + coordinate_text(left) + "\" y=\"" +
-             coordinate_text(y) + "\" width=\"" + coordinate_text(wide) + "\" height=\"" + coordinate_text(kRow - 3) +
-             "\"/>";
-      if (wide > 5.5 * static_cast<double>(name.size())) {
-        out += text_at(left + wide / 2, y + 13, "middle", name, " class=\"box\"");
-      }
-      out += "</g>\n";
+      out.bars.push_back(
+          {rank, kind_of(instruction), span.start, span.end, label(s, instruction), is_second(s, instruction)});
     }
   }
-  const double floor_y = kTop + kRow * static_cast<double>(s.ranks.size()) + 4;
-  out += "<path class=\"fp-axis\" d=\"M" + coordinate_text(kLeft) + " " + coordinate_text(floor_y) + "h" +
-         coordinate_text(drawn) + "\"/>";
-  for (const Axis::Tick& tick : axis.ticks()) out += text_at(x_of(tick.value), floor_y + 18, "middle", tick.text);
-  return out + text_at(kLeft + drawn / 2, floor_y + 38, "middle", time_label) + "\n</svg>\n";
+  return out;
 }
 
 }  // namespace fathom

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "parallel/schedule.h"
+#include "report/gantt.h"
 #include "sim/pipeline_sim.h"
 
 namespace fathom {
@@ -13,10 +14,8 @@ namespace fathom {
 /// and end in ">". `run` is of `schedule`; unit > 0.
 std::string to_text(const Schedule& schedule, const PipelineRun& run, double unit, int max_columns = 1000);
 
-/// The run as an <svg> element with a time axis labelled `time_label` (with its unit), a legend of ops, and per box a
-/// tooltip with label, start and end. More than `max_boxes` instructions: the picture ends at the last that fits and
-/// says so.
-std::string to_svg(const Schedule& schedule, const PipelineRun& run, const std::string& time_label,
-                   int64_t max_boxes = 20000);
+/// The run as data of a picture (report/gantt.h: SVG, JSON, CSV, trace): a bar per instruction, named by its label, of
+/// the kinds F, B, I, W and F&B; the second stream or leg is faded. `time_label` names the axis, with its unit.
+Gantt to_gantt(const Schedule& schedule, const PipelineRun& run, const std::string& time_label);
 
 }  // namespace fathom

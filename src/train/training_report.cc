@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <map>
 
+#include "report/chart.h"
 #include "report/page.h"
 
 namespace fathom {
@@ -52,7 +53,7 @@ void add_chart(Page& page, const Records& records, std::string_view title, std::
     Series series = series_of(records, key, name);
     if (!series.x.empty()) chart.series.push_back(std::move(series));
   }
-  if (!chart.series.empty()) page.chart(chart);
+  if (!chart.series.empty()) page.drawing(to_svg(chart));
 }
 
 }  // namespace

@@ -68,6 +68,35 @@ class Plan(CommandLineCase):
         titles = [node.firstChild.data for node in picture.getElementsByTagName("title")]
         self.assertIn("Fa3&Bb1: 7 to 10", titles)
 
+    def test_the_pipeline_as_trace_events(self):
+        directory = support.fresh_directory("trace")
+        arguments = settings("training.pipeline=4", "training.schedule=dualpipe", "training.micro_batches=10")
+        self.assert_success(support.run("plan", "--trace", directory / "trace.json", *arguments))
+        events = json.loads((directory / "trace.json").read_text())["traceEvents"]
+        tracks = {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}
+        self.assertEqual(list(tracks.values()), ["rank 0", "rank 1", "rank 2", "rank 3"])
+        spans = [event for event in events if event["ph"] == "X"]
+        self.assertEqual(max(span["ts"] + span["dur"] for span in spans), 32)
+        pair = next(span for span in spans if span["name"] == "Fa3&Bb1")
+        self.assertEqual((tracks[pair["tid"]], pair["ts"], pair["dur"]), ("rank 0", 7, 3))
+
+    def test_a_report_has_a_page_json_and_csv(self):
+        directory = support.fresh_directory("report")
+        arguments = [V3, "--hardware", "h800", *settings("serving.gpus=144", "serving.redundant_experts=32")]
+        done = support.run("plan", "--report", directory / "v3.html", *arguments)
+        self.assert_success(done)
+        self.assertIn("TPOT at least", done.stdout)
+        report = json.loads((directory / "v3.json").read_text())
+        blocks = {block["title"]: block for section in report["sections"] for block in section["blocks"]}
+        shown = {figure["name"]: figure["value"] for figure in blocks["serving"]["figures"]}
+        tornado = blocks["What moves the bound on TPOT"]
+        self.assertEqual(tornado["base"], shown["TPOT at least"])
+        self.assertIn(f'data-v="{shown["sequences that fit"]:.0f}"', (directory / "v3.html").read_text())
+        self.assertEqual(sorted(path.suffix for path in directory.iterdir()), [".csv"] * len(blocks) + [".html", ".json"])
+        # A pipeline needs no model.
+        self.assert_success(support.run("plan", "--report", directory / "pipe.html", *settings("training.pipeline=4")))
+        self.assertIn("Pipeline 1f1b: 4 ranks", (directory / "pipe.html").read_text())
+
     def search(self, *arguments):
         return self.plan_json(V3, "--hardware", "h800", "--search", *arguments)
 
@@ -160,6 +189,14 @@ class Plan(CommandLineCase):
                 (settings("fabric.radix=nan"), ["fabric.radix"]),
                 (settings("serving.gpus=8"), ["MODEL is missing"]),
                 (["--timeline"], ["training.pipeline is missing"]),
+                (["--trace", "trace.json"], ["training.pipeline is missing"]),
+                (["--report", "plan.html"], ["nothing to plan"]),
+                (["--report", "plan.pdf", *settings("training.pipeline=2")], ["plan.pdf", ".html"]),
+                (["--report", "nowhere/plan.html", *settings("training.pipeline=2")], ["nowhere"]),
+                (["--report", "plan.html", *settings("search.kind=training")], ["--emit"]),
+                ([V3, "--hardware", "h800", "--report", "p.html", "--search", "training"], ["--report", "--search"]),
+                ([V3, "--hardware", "h800", "--report", "p.html", "--what-if", "nic-800g"], ["--report", "--what-if"]),
+                ([V3, "--hardware", "this", "--report", "p.html"], ["--report", "preset"]),
                 (["--paper", V3], ["--paper"]),
                 (["--timeline", "--json"], ["--timeline"]),
                 ([V3, "--hardware", "h800", "--search", "training"], ["search.gpus is missing"]),

@@ -30,7 +30,7 @@ TEST(Chart, HasTitleLabelsLegendAndOnePathPerSeries) {
   EXPECT_NE(svg.find(">step</text>"), std::string::npos);
   EXPECT_NE(svg.find(">loss (nats/token)</text>"), std::string::npos);
   EXPECT_NE(svg.find(">validation</text>"), std::string::npos);
-  EXPECT_EQ(count(svg, "<g><title>"), 2u);
+  EXPECT_EQ(count(svg, "<g data-series="), 2u);
   EXPECT_EQ(count(svg, "<circle"), 6u);
   EXPECT_NE(svg.find("prefers-color-scheme:dark"), std::string::npos);
 }
@@ -40,7 +40,8 @@ TEST(Chart, EscapesEveryText) {
   chart.title = chart.x_label = chart.y_label = chart.series[0].name = "<script>\"&";
   const std::string svg = to_svg(chart);
   EXPECT_EQ(svg.find("<script>"), std::string::npos);
-  EXPECT_EQ(count(svg, "&lt;script&gt;&quot;&amp;"), 6u);  // title, its label, two axes, legend, tooltip
+  EXPECT_EQ(count(svg, "&lt;script&gt;&quot;&amp;"), 6u + 3 * 3 + 3 * 2);  // title, its label, two axes,
+                                                                           // legend, tooltips of line and dots
 }
 
 TEST(Chart, BreaksTheLineAtPointsThatCannotBeDrawn) {
@@ -59,6 +60,61 @@ TEST(Chart, BreaksTheLineAtPointsThatCannotBeDrawn) {
 TEST(Chart, ALogAxisLeavesOutWhatIsNotPositive) {
   const std::string svg = to_svg({"t", "", "", true, {{"a", {0, 1, 2, 3}, {1, 0, 10, -5}}}});
   EXPECT_EQ(count(svg, "<circle"), 2u);
+}
+
+TEST(Chart, PointsSayTheirValuesAndOriginAndCarryTheNumbers) {
+  const LineChart chart{.title = "t",
+                        .x_label = "bandwidth (GB/s)",
+                        .y_label = "TPOT (ms)",
+                        .log_y = false,
+                        .series = {{.name = "NIC",
+                                    .x = {10, 1000},
+                                    .y = {0.125, 12.3456789012},
+                                    .labels = {"slow", "fast"},
+                                    .points_only = true},
+                                   {.name = "other", .x = {100}, .y = {1}, .labels = {}, .origin = {"own", ""}}},
+                        .log_x = true,
+                        .origin = {"a / b", "table 1"}};
+  const std::string svg = to_svg(chart);
+  EXPECT_NE(svg.find("data-x=\"1000\" data-y=\"12.3456789012\"><title>NIC, fast\nbandwidth (GB/s): 1,000\nTPOT "
+                     "(ms): 12.346\na / b\ntable 1</title>"),
+            std::string::npos);
+  EXPECT_NE(svg.find("TPOT (ms): 1\nown</title>"), std::string::npos);
+  EXPECT_EQ(count(svg, "<path class=\"fc-line"), 2u);  // the other series, and its legend
+  const Json json = to_json(chart);
+  EXPECT_EQ(json.find("series")->items()[0].find("y")->items()[1].as_double(), 12.3456789012);
+  EXPECT_EQ(json.find("series")->items()[1].find("formula")->as_string(), "own");
+  EXPECT_EQ(json.find("formula")->as_string(), "a / b");
+  EXPECT_TRUE(json.find("log_x")->as_bool());
+  EXPECT_EQ(to_csv(to_table(chart)),
+            "series,label,bandwidth (GB/s),TPOT (ms)\nNIC,slow,10,0.125\nNIC,fast,1000,12.3456789012\n"
+            "other,,100,1\n");
+}
+
+TEST(Chart, ALogAxisSpacesDecadesEvenly) {
+  const std::string svg = to_svg({.title = "t",
+                                  .x_label = "",
+                                  .y_label = "",
+                                  .log_y = false,
+                                  .series = {{"a", {1, 10, 100}, {1, 2, 3}}},
+                                  .log_x = true});
+  double x[3];
+  size_t at = 0;
+  for (double& v : x) {
+    at = svg.find(" cx=\"", at) + 5;
+    v = std::stod(svg.substr(at));
+  }
+  EXPECT_NEAR(x[2] - x[1], x[1] - x[0], 0.02);
+}
+
+TEST(Chart, ACloudOfPointsIsBounded) {
+  Series cloud{.name = "cloud", .x = {}, .y = {}, .labels = {}, .points_only = true};
+  for (int i = 0; i < 200'000; ++i) {
+    cloud.x.push_back(std::fmod(i * 0.618, 1));
+    cloud.y.push_back(std::fmod(i * 0.414, 1));
+  }
+  EXPECT_LT(to_svg({"t", "", "", false, {cloud}}).size(), 2'000'000u);
+  EXPECT_EQ(to_table({"t", "", "", false, {cloud}}).rows.size(), 200'000u);
 }
 
 TEST(Chart, SaysWhenThereIsNothingToShow) {

@@ -7,6 +7,8 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "report/chart.h"
+
 namespace fathom {
 namespace {
 
@@ -23,8 +25,10 @@ Page sample() {
   LineChart speed{"Decode speed", "batch (sequences)", "tokens/s", false, {{"fp8", {1, 2, 4, 8, 16}, {}}}};
   for (const double batch : speed.series[0].x) speed.series[0].y.push_back(31'000 * batch / (batch + 4));
   Page page("Run <7>");
-  page.heading("Loss").paragraph("Three models & one seed.").chart(loss);
-  page.heading("Speed").chart(speed).table({{"batch", "note"}, {{"1", "latency"}, {"16", "a<b"}}});
+  page.heading("Loss").paragraph("Three models & one seed.").drawing(to_svg(loss));
+  page.heading("Speed")
+      .drawing(to_svg(speed), {"tokens / s", "bench <1>"}, to_table(speed))
+      .table({{"batch", "note"}, {{"1", "latency"}, {"16", "a<b"}}});
   page.heading("Schedule").preformatted("F0 F1 B0\n   F0 B1");
   return page;
 }
@@ -45,6 +49,34 @@ TEST(Page, AlignsNumberColumnsAndEscapesCells) {
   const std::string html = sample().html();
   EXPECT_NE(html.find("<th class=\"n\">batch</th><th>note</th>"), std::string::npos);
   EXPECT_NE(html.find("<td class=\"n\">16</td><td>a&lt;b</td>"), std::string::npos);
+}
+
+TEST(Page, ADrawingHasItsOriginAndItsValues) {
+  const std::string html = sample().html();
+  EXPECT_NE(html.find("<figcaption><div>tokens / s</div><div>Source: bench &lt;1&gt;</div></figcaption>"),
+            std::string::npos);
+  EXPECT_NE(html.find("<details><summary>values</summary>"), std::string::npos);
+  Table many{{"n"}, std::vector<std::vector<std::string>>(201, {"7"})};
+  const std::string cut = Page("t").drawing("<svg></svg>", {}, many).html();
+  EXPECT_NE(cut.find("<summary>the first 200 of 201 values</summary>"), std::string::npos);
+}
+
+TEST(Page, AFigureSaysItsFormulaAndSourceAndCarriesItsValue) {
+  const std::string html =
+      Page("t").figures({"a & b", {{"KV <cache>", 1234567.5, "B", "a * \"b\"", "table 1"}}}).html();
+  EXPECT_NE(html.find("<h3>a &amp; b</h3>"), std::string::npos);
+  EXPECT_NE(html.find("<td>KV &lt;cache&gt;</td><td class=\"n\" data-v=\"1234567.5\" title=\"a * &quot;b&quot;\n"
+                      "table 1\">1,234,568</td><td>B</td>"),
+            std::string::npos);
+}
+
+TEST(Page, AGridSaysTheOriginOfEachColumn) {
+  const Grid grid{"Fabrics", "fabric", {{"price", "M$", {"switches * p", ""}}}, {{"FT2", {9.25}}, {"none", {NAN}}}};
+  const std::string html = Page("t").grid(grid).html();
+  EXPECT_NE(html.find("<th class=\"n\" title=\"switches * p\">price (M$)</th>"), std::string::npos);
+  EXPECT_NE(html.find("<td>FT2</td><td class=\"n\" data-v=\"9.25\" title=\"switches * p\">9.25</td>"),
+            std::string::npos);
+  EXPECT_NE(html.find("<td>none</td><td class=\"n\" data-v=\"\" title=\"switches * p\"></td>"), std::string::npos);
 }
 
 TEST(Page, LoadsNothing) {
