@@ -19,20 +19,12 @@
 #include "apps/serve_flags.h"
 #include "apps/settings.h"
 #include "apps/verbs.h"
-#include "plan/what_if.h"
 
 namespace fathom::apps {
 namespace {
 
 /// What the chosen verb will do; the exit code of the process.
 using Action = std::function<Result<int>()>;
-
-/// "\n  fp8-kv: serving.kv = fp8 (source)", a line each.
-std::string what_if_help() {
-  std::string text;
-  for (const WhatIf& w : what_ifs()) text += "\n" + std::string(w.name) + ": " + w.change + " (" + w.source + ")";
-  return text;
-}
 
 constexpr const char* kModelHelp = "model directory, GGUF file, or ORG/NAME in the Hugging Face cache";
 
@@ -327,40 +319,7 @@ class CommandLine {
         "  fathom plan --timeline --set training.pipeline=4 --set training.schedule=dualpipe"
         " --set training.micro_batches=10\n"
         "  fathom plan --paper");
-    app->add_option("MODEL", o->model, "model directory, config.json, or ORG/NAME in the Hugging Face cache");
-    app->add_option("--hardware", o->hardware,
-                    "h800, h100, h200 or gb200-nvl72; facts can be set: hardware.nic_gbps=100; or this: the machine "
-                    "at hand, measured");
-    app->add_option("--config", o->config, "TOML file with settings");
-    app->add_option("--set", o->overrides, "a setting: training.pipeline=16; may be given several times")
-        ->expected(1)
-        ->take_all();
-    CLI::Option* search = app->add_option("--search", o->search, "rank layouts of training or serving (search.kind)");
-    app->add_option("--gpus", o->gpus, "GPUs of the search (search.gpus); several sizes: 1024,2048")->needs(search);
-    app->add_option("--max-kw", o->max_kw, "power of the site at most, kW; needs energy.pue")->needs(search);
-    app->add_option("--max-kgco2", o->max_kgco2,
-                    "carbon of the run, or of a year of serving, at most, kg; needs energy.pue and energy.kg_per_kwh")
-        ->needs(search);
-    app->add_option("--emit", o->emit, "write the best layout to this file, for --config")->needs(search);
-    app->add_option("--what-if", o->what_if, "every figure that a change moves, before and after:" + what_if_help());
-    CLI::Option* paper =
-        app->add_flag("--paper", o->paper, "the published figures of DeepSeek-V3's system beside ours");
-    app->add_flag("--timeline", o->timeline, "the pipeline of training.* as text")->excludes(paper);
-    app->add_option("--svg", o->svg, "write the pipeline as a picture to this file")->excludes(paper);
-    app->add_option("--trace", o->trace, "write the pipeline as Chrome trace events, for Perfetto, to this file")
-        ->excludes(paper);
-    app->add_option("--report", o->report,
-                    "write a page with the answers and drawings of them to this file (.html); JSON and CSV beside it")
-        ->excludes(paper);
-    app->add_flag("--json", o->json, "everything as JSON, with the source of every number");
-    app->get_option("--emit")->excludes("--what-if");
-    app->get_option("--report")->excludes("--what-if")->excludes(search);
-    for (const char* flag : {"MODEL", "--hardware", "--config", "--set", "--search", "--what-if"}) {
-      app->get_option(flag)->excludes(paper);
-    }
-    for (const char* flag : {"MODEL", "--hardware", "--json", "--search", "--what-if"}) {
-      app->get_option(flag)->excludes("--timeline")->excludes("--svg");
-    }
+    add_plan_flags(*app, *o);
   }
 
   void add_simulate() {

@@ -6,6 +6,7 @@
 #include <cstdlib>
 
 #include "apps/verbs.h"
+#include "plan/what_if.h"
 #include "serve/load_plan.h"
 
 namespace fathom::apps {
@@ -269,6 +270,54 @@ void refuse_not_numbers(CLI::App& app) {
     if (option->get_type_name().starts_with("FLOAT")) option->check(CLI::Validator(is_nan, "", ""));
   }
   for (CLI::App* verb : app.get_subcommands(std::function<bool(CLI::App*)>())) refuse_not_numbers(*verb);
+}
+
+namespace {
+
+/// "\n  fp8-kv: serving.kv = fp8 (source)", a line each.
+std::string what_if_help() {
+  std::string text;
+  for (const WhatIf& w : what_ifs()) text += "\n" + std::string(w.name) + ": " + w.change + " (" + w.source + ")";
+  return text;
+}
+
+}  // namespace
+
+void add_plan_flags(CLI::App& app, PlanOptions& options) {
+  app.add_option("MODEL", options.model, "model directory, config.json, or ORG/NAME in the Hugging Face cache");
+  app.add_option("--hardware", options.hardware,
+                 "h800, h100, h200 or gb200-nvl72; facts can be set: hardware.nic_gbps=100; or this: the machine "
+                 "at hand, measured");
+  app.add_option("--config", options.config, "TOML file with settings");
+  app.add_option("--set", options.overrides, "a setting: training.pipeline=16; may be given several times")
+      ->expected(1)
+      ->take_all();
+  CLI::Option* search = app.add_option("--search", options.search, "rank layouts of training or serving (search.kind)");
+  app.add_option("--gpus", options.gpus, "GPUs of the search (search.gpus); several sizes: 1024,2048")->needs(search);
+  app.add_option("--max-kw", options.max_kw, "power of the site at most, kW; needs energy.pue")->needs(search);
+  app.add_option("--max-kgco2", options.max_kgco2,
+                 "carbon of the run, or of a year of serving, at most, kg; needs energy.pue and energy.kg_per_kwh")
+      ->needs(search);
+  app.add_option("--emit", options.emit, "write the best layout to this file, for --config")->needs(search);
+  app.add_option("--what-if", options.what_if, "every figure that a change moves, before and after:" + what_if_help());
+  CLI::Option* paper =
+      app.add_flag("--paper", options.paper, "the published figures of DeepSeek-V3's system beside ours");
+  app.add_flag("--timeline", options.timeline, "the pipeline of training.* as text")->excludes(paper);
+  app.add_option("--svg", options.svg, "write the pipeline as a picture to this file")->excludes(paper);
+  app.add_option("--trace", options.trace, "write the pipeline as Chrome trace events, for Perfetto, to this file")
+      ->excludes(paper);
+  app.add_option("--report", options.report,
+                 "write a page with the answers and drawings of them to this file (.html); JSON and CSV beside it")
+      ->excludes(paper);
+  app.add_flag("--json", options.json, "everything as JSON, with the source of every number");
+  app.get_option("--emit")->excludes("--what-if");
+  app.get_option("--report")->excludes("--what-if")->excludes(search);
+  for (const char* flag : {"MODEL", "--hardware", "--config", "--set", "--search", "--what-if"}) {
+    app.get_option(flag)->excludes(paper);
+  }
+  for (const char* flag : {"MODEL", "--hardware", "--json", "--search", "--what-if"}) {
+    app.get_option(flag)->excludes("--timeline")->excludes("--svg");
+  }
 }
 
 }  // namespace fathom::apps

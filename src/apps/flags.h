@@ -16,6 +16,7 @@ class Option;
 namespace fathom::apps {
 
 struct BenchServeOptions;
+struct PlanOptions;
 struct ComputeOptions;
 struct SamplingFlags;
 
@@ -56,6 +57,8 @@ void add_all_compute_flags(CLI::App& app, ComputeOptions& options);
 
 /// What fathom bench serve sends, to whom, and how it reports; not how a model computes.
 void add_bench_serve_flags(CLI::App& app, BenchServeOptions& options);
+
+void add_plan_flags(CLI::App& app, PlanOptions& options);
 
 /// "nan" is below no bound and above none: no range would refuse it. Of this command and those below it.
 void refuse_not_numbers(CLI::App& app);
