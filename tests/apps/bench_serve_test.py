@@ -225,7 +225,7 @@ class ThousandStreams(BenchServeCase):
     def test_a_thousand_open_streams(self):
         """1,000 streams for 80 seconds, each one on its own connection, where the next request follows the last: all are open at
         every look, /health answers within a second, and from the first minute on memory does not grow."""
-        seconds, tokens = 80, 200
+        seconds, tokens = 80, 40  # with the prompt less than a page: all are as long as they get well within the first minute
         body = json.dumps({"prompt": "Once upon a time", "max_tokens": tokens, "ignore_eos": True, "stream": True}).encode()
         request = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
         resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
@@ -275,7 +275,7 @@ class ThousandStreams(BenchServeCase):
             self.assertGreater(len(looks), seconds / 4)
             self.assertEqual({look[2] for look in looks}, {self.STREAMS + 1}, "all of them, and the one that asks")
             self.assertLess(max(look[1] for look in looks), 1, "seconds for /health")
-            self.assertGreaterEqual(max(look[3] for look in looks), 256, "computed at the same time: what the engine takes in one step")
+            self.assertGreaterEqual(max(look[3] for look in looks), 0.9 * self.STREAMS, "computed at the same time")
             minute = min((look for look in looks if look[0] >= 60), default=looks[-1])
             self.assertLess(looks[-1][4], 1.01 * minute[4] + 4096, f"resident KiB: {[look[4] for look in looks]}")
             self.assertGreater(finished, 0, "streams end and begin again")
