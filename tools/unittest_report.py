@@ -3,8 +3,9 @@
 
     tools/unittest_report.py FOLDER REPORT [JOBS]
 
-Files run in JOBS processes (default 1), a file's tests one after the other, the files with most lines first. The report has "passed" (a number), "failures" and "skips" (lines that name the test). A test with failing sub-tests is one
-failure; a skipped sub-test is named beside the test's own verdict.
+Files run in JOBS processes (default 1), the largest first, a file's tests one after the other. The report has "passed"
+(a number), "failures" and "skips" (lines that name the test). A test with failing sub-tests is one failure; a skipped
+sub-test is named beside the test's own verdict.
 """
 
 import concurrent.futures

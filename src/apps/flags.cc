@@ -104,7 +104,8 @@ void add_weight_flags(CLI::App& app, ComputeOptions& options) {
       ->needs(most)
       ->group("Computing");
   app.add_flag("--in-place", options.in_place,
-               "use weights where the checkpoint has them, mapped: nothing to prepare, slower products")
+               "use weights where the checkpoint has them, mapped, with slower products; INT8 and 4-bit groups are "
+               "packed all the same")
       ->excludes(most)
       ->excludes("--quant")
       ->group("Computing");

@@ -64,7 +64,7 @@ struct Inspection {
   bool has_weights = false;
   int64_t weight_bytes = 0;   // stored
   int64_t decoded_bytes = 0;  // of copies in memory, for GGUF types that no product reads
-  int64_t mapped_bytes = 0;   // not decoded: mapped with --in-place, else packed to about the same size
+  int64_t mapped_bytes = 0;   // not decoded, but packed to about the same size
   std::map<TensorClass, int64_t> class_bytes;
   std::optional<QuantPolicy> policy;  // of --quant; then also:
   Precision precision = Precision::kBF16;
@@ -274,7 +274,7 @@ void print_text(const Path& dir, const Inspection& in) {
     print_row("in memory", bytes_text(in.all_memory_bytes()) + " as " + in.policy->text());
   } else if (in.decoded_bytes > 0) {
     print_row("in memory", bytes_text(in.decoded_bytes) + " decoded, " + bytes_text(in.mapped_bytes) +
-                               " with the codes of the file, packed into memory too unless --in-place");
+                               " with the codes of the file, packed into memory too");
   }
   if (in.available_bytes) {
     const bool fits = in.needed_bytes() <= *in.available_bytes;

@@ -98,7 +98,6 @@ constexpr Foreign kForeign[] = {
     {"--enable-dp-attention", Kind::kSwitch},
     {"--disable-cuda-graph", Kind::kSwitch},
     {"--page-size", Kind::kValue},
-    {"--log-level", Kind::kValue},
     {"--speculative-num-steps", Kind::kRenamed, "--draft-tokens"},
     {"--speculative-num-draft-tokens", Kind::kValue},
     {"--speculative-eagle-topk", Kind::kOne},

@@ -140,7 +140,7 @@ class Gguf(CommandLineCase):
                 for key in ("missing_tensors", "unexpected_tensors", "wrong_tensors"):
                     self.assertEqual(found[key], [], key)
                 self.assertIn(export_format.upper(), found["bytes_by_type"])
-                self.assertRegex(support.made("inspect", path).stdout, r"in memory +\S+ \S+ decoded, .* packed into memory too unless --in-place")
+                self.assertRegex(support.made("inspect", path).stdout, r"in memory +\S+ \S+ decoded, .* packed into memory too")
 
     def test_a_directory_with_one_gguf_is_a_model(self):
         path = gguf_of(support.tiny_model())

@@ -285,6 +285,16 @@ class Flags(CommandLineCase):
             running.ask("POST", "/v1/completions", {"prompt": [1, 2, 3, 1, 2, 3, 1, 2], "max_tokens": 30, "ignore_eos": True})
             self.assertGreater(running.metric("fathom_draft_tokens_total"), 0, "by --speculative-config")
 
+    def test_no_flag_of_ours_is_taken_for_one_without_effect(self):
+        listed = support.made("serve", "--help").stdout
+        ours = {name for line in re.findall(r"^  (-\S+)", listed, re.MULTILINE) for name in line.split(",")}
+        self.assertIn("--log-level", ours)
+        source = (support.ROOT / "src" / "apps" / "serve_flags.cc").read_text()
+        swallowed = set(re.findall(r'\{"(-[^"]+)", Kind::k(?:Switch|Value|Maybe|One)\}', source))
+        self.assertIn("--no-mmap", swallowed)
+        self.assertEqual(ours & swallowed, set())
+        self.refused("serve", support.tiny_model(), "--port", 0, "--log-level", "loud", needles=["--log-level", "debug"])
+
     def test_flags_of_others_that_cannot_be_had_are_refused_by_name(self):
         model = support.tiny_model()
         for flags, needles in ((("--tensor-parallel-size", 2), ["--tensor-parallel-size 2", "accepted: 1"]), (("-tp=4",), ["-tp 4"]),
