@@ -106,8 +106,9 @@ class Run:
         self.add(name, start, passed=0 if status else 1, failures=[f"exit status {status}"] if status else [])
         return None if status else (picked or True)
 
-    def ctest(self, preset, pattern=None, timeout_s=120, everything=False):
-        """The tests of a built preset, the long ones only with `everything`; counts GoogleTest cases from their XML files."""
+    def ctest(self, preset, pattern=None, timeout_s=120, everything=False, effort="usual"):
+        """The tests of a built preset, the long ones only with `everything`; counts GoogleTest cases from their XML files.
+        effort: tests/effort.h."""
         name, start = f"tests {preset}", time.monotonic()
         directory = build_directory(preset)
         results = LOGS / f"xml-{preset}"
@@ -117,7 +118,7 @@ class Run:
         command = ["ctest", "--test-dir", str(directory), "--output-on-failure", "--timeout", str(timeout_s), "-j",
                    str(self.jobs), "--output-junit", str(junit), *(["-R", pattern] if pattern else [])]
         # Memory that cannot be had is an outcome that tests look at, not a fault of the program.
-        env = {"FATHOM_ALL": str(int(everything)), "GTEST_OUTPUT": f"xml:{results}/", "UBSAN_OPTIONS": "print_stacktrace=1",
+        env = {"FATHOM_ALL": str(int(everything)), "FATHOM_EFFORT": effort, "GTEST_OUTPUT": f"xml:{results}/", "UBSAN_OPTIONS": "print_stacktrace=1",
                "ASAN_OPTIONS": "allocator_may_return_null=1", "TSAN_OPTIONS": "allocator_may_return_null=1"}
         status, output = self.execute(command, f"tests-{preset}.log", 40 * 60, env=env)
         passed, failures, skips = count_tests(junit, results, programs_of(directory))
@@ -333,12 +334,12 @@ def main():
         run.command_line(options.all)
     if options.all:
         if run.build("dev", lambda targets: [t for t in targets if t.endswith("_tests") or t.startswith("fuzz_")]):
-            run.ctest("dev", timeout_s=900)
+            run.ctest("dev", timeout_s=900, effort="little")
         threaded = [folder for folder in TSAN_FOLDERS if (ROOT / "tests" / folder).is_dir()]
         if run.build("tsan", lambda _: [f"{folder}_tests" for folder in threaded]):
-            run.ctest("tsan", pattern="^(" + "|".join(threaded) + ")$", timeout_s=900)
+            run.ctest("tsan", pattern="^(" + "|".join(threaded) + ")$", timeout_s=900, effort="little")
         if run.build("aarch64"):  # the kernels alone, in an emulator
-            run.ctest("aarch64", timeout_s=900)
+            run.ctest("aarch64", timeout_s=900, effort="little")
         run.fuzz(options.fuzz_seconds)
         run.npm()
         run.documentation()

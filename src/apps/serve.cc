@@ -12,6 +12,7 @@
 #include "apps/serve_prefixes.h"
 #include "apps/served_model.h"
 #include "apps/verbs.h"
+#include "base/machine.h"
 #include "base/rng.h"
 #include "engine/speculate.h"
 #include "model/quant_policy.h"
@@ -111,6 +112,8 @@ Status serve(const ServeOptions& options) {
   }
 
   std::optional<PrefixDirectory> prefixes;
+  const auto prefix_bytes = parse_memory(options.prefix_cache_size, std::nullopt);
+  if (!prefix_bytes) return Error{prefix_bytes.error().code, "--prefix-cache-size: " + prefix_bytes.error().text};
   if (!options.prefix_cache_dir.empty()) {
     auto opened = PrefixDirectory::open(options.prefix_cache_dir);
     if (!opened) return opened.error();
@@ -160,8 +163,15 @@ Status serve(const ServeOptions& options) {
   if (check_s > 0) model.weights = guard.get();
   model.weight_pause_ms = check_s * 1000;
   model.least_priority = options.least_client_priority;
-  const uint64_t identity = prefixes ? prefix_identity(*session, *guard) : 0;
-  if (prefixes) say(prefixes->load(engine, identity));
+  if (prefixes) {
+    const auto failed = [](const std::string& text) { say("prefix cache: " + text + "; serving goes on"); };
+    const Status opened = engine.open_prefix_store({.directory = prefixes->path(),
+                                                    .identity = prefix_identity(*session, *guard),
+                                                    .max_bytes = *prefix_bytes,
+                                                    .on_error = failed});
+    if (!opened) return Error{opened.error().code, "--prefix-cache-dir: " + opened.error().text};
+    say("prefix cache: " + std::to_string(engine.stats().store.pages) + " pages in " + prefixes->path().string());
+  }
   server.attach(std::move(model));
   say("ready on " + address);
 
@@ -179,7 +189,9 @@ Status serve(const ServeOptions& options) {
   if (!prefixes) return {};
   const bool healthy = server.stats().healthy();
   started->reset();  // the engine is ours again
-  say(healthy ? prefixes->save(engine, identity) : "prefix cache not saved: the server was unhealthy");
+  session.reset();   // pages that are still to be written
+  say(healthy ? "prefix cache: kept in " + prefixes->path().string()
+              : "prefix cache: removed, the server was unhealthy");
   return {};
 }
 

@@ -49,28 +49,14 @@ Result<PrefixDirectory> PrefixDirectory::open(const std::string& directory) {
     ::close(lock);
     return io_error(name + " is in use by another server" + holder + "; give each server a directory of its own");
   }
-  return PrefixDirectory(Path(directory) / "prefix-cache.bin", lock);
+  return PrefixDirectory(directory, lock);
 }
 
 PrefixDirectory::PrefixDirectory(PrefixDirectory&& other) noexcept
-    : file_(std::move(other.file_)), lock_(std::exchange(other.lock_, -1)) {}
+    : path_(std::move(other.path_)), lock_(std::exchange(other.lock_, -1)) {}
 
 PrefixDirectory::~PrefixDirectory() {
   if (lock_ >= 0) ::close(lock_);
-}
-
-std::string PrefixDirectory::load(Engine& engine, uint64_t identity) const {
-  const auto loaded = engine.load_prefixes(file_, identity);
-  if (loaded) return "prefix cache: " + std::to_string(*loaded) + " pages from " + file_.string();
-  if (loaded.error().code == ErrorCode::kNotFound) return "prefix cache: will be saved to " + file_.string();
-  return "prefix cache discarded: " + loaded.error().text + "; the file stays until another one is saved";
-}
-
-std::string PrefixDirectory::save(const Engine& engine, uint64_t identity) const {
-  if (engine.stats().prefix_pages == 0) return "prefix cache not saved: it has no pages";
-  const auto saved = engine.save_prefixes(file_, identity);
-  if (!saved) return "prefix cache not saved: " + saved.error().text;
-  return "prefix cache saved to " + file_.string();
 }
 
 }  // namespace fathom::apps

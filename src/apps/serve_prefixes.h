@@ -1,13 +1,12 @@
-// PrefixDirectory: where a server keeps its prefix cache from an orderly end to the next start. One server at a time
-// has it; its file is only ever replaced by another whole one.
+// PrefixDirectory: where a server keeps the pages of its prefix cache (engine/prefix_store.h). One server at a time has
+// it.
 #pragma once
 
-#include <cstdint>
 #include <string>
+#include <utility>
 
 #include "base/file.h"
 #include "base/result.h"
-#include "engine/engine.h"
 
 namespace fathom::apps {
 
@@ -21,15 +20,11 @@ class PrefixDirectory {
   PrefixDirectory& operator=(PrefixDirectory&&) = delete;
   ~PrefixDirectory();
 
-  /// Takes the pages of an earlier run (Engine::load_prefixes). A file that cannot be used stays as it is until another
-  /// one is saved. What to say about it.
-  std::string load(Engine& engine, uint64_t identity) const;
-  /// Replaces the file, unless there is no page to keep. What to say about it.
-  std::string save(const Engine& engine, uint64_t identity) const;
+  const Path& path() const { return path_; }
 
  private:
-  PrefixDirectory(Path file, int lock) : file_(std::move(file)), lock_(lock) {}
-  Path file_;
+  PrefixDirectory(Path path, int lock) : path_(std::move(path)), lock_(lock) {}
+  Path path_;
   int lock_ = -1;  // a descriptor
 };
 

@@ -43,7 +43,8 @@ struct ServeOptions {
   std::vector<std::string> metrics_compat;  // vllm, sglang
   std::string verify = "0%";                // share of the requests that is computed again
   std::string rate_limit = "0";
-  std::string prefix_cache_dir;             // where the prefix cache outlives the server; empty: nowhere
+  std::string prefix_cache_dir;             // where pages of the prefix cache are kept too; empty: nowhere
+  std::string prefix_cache_size = "10GB";   // of that directory at most
   std::optional<int64_t> weight_check_s;    // between two checks of all weights; 0: none; else 600, in place none
   int64_t least_client_priority = 0;        // that requests may ask for
   std::vector<std::string> without_effect;  // flags of other servers

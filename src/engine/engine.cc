@@ -6,7 +6,6 @@
 
 #include "base/check.h"
 #include "base/rng.h"
-#include "engine/prefix_store.h"
 
 namespace fathom {
 namespace {
@@ -139,12 +138,17 @@ Status Engine::resume(int64_t sequence_id, std::span<const int32_t> prompt, int6
 
 void Engine::remove(int64_t sequence_id) { table_.remove(sequence_id); }
 
-Status Engine::save_prefixes(const Path& path, uint64_t identity) const {
-  return save_prefix_pages(cache_, identity ^ seed_of(options_), path);
+Status Engine::open_prefix_store(PrefixStoreOptions options) {
+  options.identity ^= seed_of(options_);
+  auto store = PrefixStore::open(std::move(options), cache_.page_bytes());
+  if (!store) return store.error();
+  prefix_store_ = std::move(*store);
+  table_.set_store(prefix_store_.get());
+  return {};
 }
 
-Result<int64_t> Engine::load_prefixes(const Path& path, uint64_t identity) {
-  return load_prefix_pages(cache_, identity ^ seed_of(options_), path);
+void Engine::discard_prefix_store() {
+  if (prefix_store_) prefix_store_->discard();
 }
 
 bool Engine::has_work() const {
@@ -255,7 +259,7 @@ TokenEvent Engine::sample(Sequence& sequence, std::span<const float> logits) {
   const auto position = static_cast<int64_t>(sequence.tokens.size());
   TokenEvent event{.sequence_id = sequence.id};
   if (std::any_of(logits.begin(), logits.end(), [](float z) { return std::isnan(z); })) {
-    sequence.cache.unpublish();
+    table_.distrust(sequence);
     ++counters_.numeric_errors;
     event.finish = sequence.finish = FinishReason::kNumericError;
     return event;

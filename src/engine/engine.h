@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "base/file.h"
 #include "engine/latent_cache.h"
+#include "engine/prefix_store.h"
 #include "engine/runner.h"
 #include "engine/sequence.h"
 #include "engine/sequence_table.h"
@@ -78,10 +78,11 @@ class Engine {
   /// Forgets a sequence, finished or not: it is not in the next step, and its pages are free at once.
   void remove(int64_t sequence_id);
 
-  /// The pages of the prefix cache to a file and back, for a restart; see engine/prefix_store.h. `identity` stands for
-  /// the weights, the kernels and the program; precision, dtype and shape are seen to here. Load before the first step.
-  Status save_prefixes(const Path& path, uint64_t identity) const;
-  Result<int64_t> load_prefixes(const Path& path, uint64_t identity);
+  /// Keeps full pages of prompts in a directory too and looks for them there (engine/prefix_store.h). `identity` stands
+  /// for the weights, the kernels and the program; precision, dtype and shape are seen to here. Before the first step.
+  Status open_prefix_store(PrefixStoreOptions options);
+  /// PrefixStore::discard(), where there is one.
+  void discard_prefix_store();
 
   bool has_work() const;
   EngineStats stats() const;
@@ -110,6 +111,7 @@ class Engine {
   Transformer transformer_;
   Runner runner_;
   Speculator speculator_;
+  std::unique_ptr<PrefixStore> prefix_store_;  // of the table
   SequenceTable table_;
   int64_t next_id_ = 0;
   EngineStats counters_;

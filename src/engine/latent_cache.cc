@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "base/check.h"
 
@@ -23,7 +24,7 @@ Result<int32_t> LatentCache::take_page() {
     free_.pop_back();
   } else if (static_cast<int64_t>(pages_.size()) < max_pages_) {
     page = static_cast<int32_t>(pages_.size());
-    pages_.emplace_back(num_layers_ * layer_bytes());
+    pages_.emplace_back(page_bytes());
     num_users_.push_back(0);
   } else {
     page = index_.evict();
@@ -78,11 +79,14 @@ Status SequenceCache::reserve(int64_t num_tokens) {
 int64_t SequenceCache::truncate(int64_t num_tokens) {
   const bool cuts_a_page = num_tokens % LatentPages::kPageTokens != 0;
   auto wanted = static_cast<size_t>(pages_for(num_tokens));
-  if (cuts_a_page && wanted <= pages_.size() && cache_->is_shared(pages_[wanted - 1])) {
+  if (cuts_a_page && wanted == num_published_ + 1 && num_tail_ > 0) {
+    if (num_tokens % LatentPages::kPageTokens < num_tail_) forget_tail();
+  } else if (cuts_a_page && wanted <= pages_.size() && cache_->is_shared(pages_[wanted - 1])) {
     num_tokens = static_cast<int64_t>(--wanted) * LatentPages::kPageTokens;
   }
   if (wanted < pages_.size()) {
     for (; pages_.size() > wanted; pages_.pop_back()) cache_->give_back(pages_.back());
+    if (wanted <= num_published_) num_tail_ = 0;  // its page has gone; the index keeps what it knows of it
     num_published_ = std::min(num_published_, wanted);
     refresh();
   }
@@ -109,16 +113,19 @@ void SequenceCache::attach(std::span<const int32_t> prefix_pages) {
     pages_.push_back(page);
   }
   num_published_ = pages_.size();
+  num_tail_ = 0;
   refresh();
 }
 
-void SequenceCache::attach_copy(int32_t page) {
-  check(cache_->unused_pages() > 0, "a copy evicts nothing");
-  const auto own = cache_->take_page();
-  check(own.ok(), "an unused page can be taken");
-  std::memcpy(cache_->data(*own), cache_->data(page),
-              static_cast<size_t>(cache_->num_layers() * cache_->layer_bytes()));
-  pages_.push_back(*own);
+void SequenceCache::attach_copy(int32_t source) {
+  if (const auto own = cache_->take_page()) {
+    std::memcpy(cache_->data(*own), cache_->data(source), static_cast<size_t>(cache_->page_bytes()));
+    cache_->give_back(source);
+    pages_.push_back(*own);
+  } else {  // nobody else uses it, so nothing that is in use follows it; and a retired page that did could be evicted
+    check(cache_->num_users(source) == 1 && cache_->index().forget(source), "there is a page for the copy");
+    pages_.push_back(source);
+  }
   refresh();
 }
 
@@ -126,6 +133,7 @@ void SequenceCache::publish(std::span<const int32_t> tokens, std::span<const uin
   constexpr auto kSize = static_cast<size_t>(LatentPages::kPageTokens);
   check(hashes.size() <= pages_.size() && tokens.size() >= hashes.size() * kSize, "pages to publish are filled");
   bool replaced = false;
+  if (num_published_ < hashes.size()) forget_tail();  // its page is full by now
   for (; num_published_ < hashes.size(); ++num_published_) {
     const int32_t before = num_published_ == 0 ? PrefixIndex::kNoPage : pages_[num_published_ - 1];
     const auto page_tokens = tokens.subspan(num_published_ * kSize, kSize);
@@ -143,7 +151,25 @@ void SequenceCache::publish(std::span<const int32_t> tokens, std::span<const uin
   if (replaced) refresh();
 }
 
+void SequenceCache::publish_tail(uint64_t seed, std::span<const int32_t> tokens) {
+  check(num_published_ < pages_.size() && !tokens.empty() && std::ssize(tokens) < LatentPages::kPageTokens,
+        "a tail is the beginning of the page behind the published ones");
+  if (num_tail_ == std::ssize(tokens)) return;
+  forget_tail();
+  PrefixIndex& index = cache_->index();
+  const int32_t before = num_published_ == 0 ? PrefixIndex::kNoPage : pages_[num_published_ - 1];
+  if (index.find_beginning(before, seed, tokens).num_tokens == std::ssize(tokens)) return;
+  index.insert(before, page_hash(seed, tokens), tokens, pages_[num_published_]);
+  num_tail_ = std::ssize(tokens);
+}
+
+void SequenceCache::forget_tail() {
+  if (std::exchange(num_tail_, 0) == 0) return;
+  check(cache_->index().forget(pages_[num_published_]), "nothing follows a page that is not full");
+}
+
 void SequenceCache::unpublish() {
+  forget_tail();
   while (num_published_ > 0) {
     const int32_t last = pages_[num_published_ - 1];
     if (cache_->num_users(last) > 1 || !cache_->index().forget(last)) break;

@@ -1,7 +1,7 @@
 // The latent KV cache: pages of 64 tokens, each holding latents and rope keys of every layer as LatentPages lays them
 // out (kernels/kernels.h). Pages are made when first needed, counted by their users, recycled, and bounded in number;
-// full pages of prompt tokens stay known to the prefix index and are shared. A SequenceCache is the page table of one
-// sequence.
+// pages of prompt tokens stay known to the prefix index: full ones are shared, of the others the beginning is copied. A
+// SequenceCache is the page table of one sequence.
 #pragma once
 
 #include <cstdint>
@@ -53,13 +53,12 @@ class LatentCache {
   int64_t layer_bytes() const {
     return LatentPages::kPageTokens * LatentPages::token_bytes(dtype_, kv_lora_rank_, qk_rope_head_dim_);
   }
+  int64_t page_bytes() const { return num_layers_ * layer_bytes(); }
   int64_t max_pages() const { return max_pages_; }
   int64_t max_tokens() const { return max_pages_ * LatentPages::kPageTokens; }
   /// Pages that have a user.
   int64_t pages_in_use() const { return static_cast<int64_t>(pages_.size() - free_.size()) - index_.num_retired(); }
   int64_t available_pages() const { return max_pages_ - pages_in_use(); }
-  /// Pages that can be taken without evicting one of the index.
-  int64_t unused_pages() const { return available_pages() - index_.num_retired(); }
   /// Pages as one layer of one sequence sees them.
   LatentPages view(std::span<void* const> pages) const {
     return {.pages = pages, .dtype = dtype_, .kv_lora_rank = kv_lora_rank_, .qk_rope_head_dim = qk_rope_head_dim_};
@@ -88,19 +87,26 @@ class SequenceCache {
   /// Makes room for positions 0 .. num_tokens - 1. Errors: kOutOfMemory; then nothing has changed.
   Status reserve(int64_t num_tokens);
   /// Forgets everything from position num_tokens on and returns how many tokens are left: fewer than num_tokens when
-  /// the cut would go through a page that others read, which must not be written again.
+  /// the cut would go through a page that others read, which must not be written again. A page whose beginning is
+  /// published (publish_tail) is others' only as far as that: a cut through the beginning takes it back.
   int64_t truncate(int64_t num_tokens);
 
   /// The pages of the index that hold the beginning of `tokens`, in order; `hashes` are those of its full pages.
   std::vector<int32_t> find_prefix(std::span<const int32_t> tokens, std::span<const uint64_t> hashes) const;
   /// Begins the (empty) table with pages that find_prefix found just now.
   void attach(std::span<const int32_t> prefix_pages);
-  /// Adds a page of its own that begins as `page` of the index does. LatentCache::unused_pages() must not be 0: so
-  /// nothing is evicted, and `page` neither.
-  void attach_copy(int32_t page);
+  /// Adds a page of its own that begins as `source` of the index does, whichever can be had: an unused one, one that
+  /// evicts another, or, where there is no other, the source itself, which then leaves the index. One use of the source
+  /// (LatentCache::share) is the caller's and ends here.
+  void attach_copy(int32_t source);
   /// Lets others share the first hashes.size() pages, which hold `tokens`, computed in prompt form. Where the index
   /// has the same tokens already, its page takes the place of ours: the bits are the same.
   void publish(std::span<const int32_t> tokens, std::span<const uint64_t> hashes);
+  /// Lets others copy the beginning of the page behind the published ones: it holds `tokens`, fewer than a page has,
+  /// computed in prompt form and never written again; what follows them in the page is the sequence's own. `seed` is
+  /// the hash of the page before (PrefixIndex::find_beginning). Where the index has such a beginning already, nothing
+  /// happens.
+  void publish_tail(uint64_t seed, std::span<const int32_t> tokens);
   /// Takes published pages back from the index, from the last one to the first that others use or follow: what is in
   /// them is not to be trusted.
   void unpublish();
@@ -111,10 +117,12 @@ class SequenceCache {
 
  private:
   void refresh();
+  void forget_tail();
 
   LatentCache* cache_;
   std::vector<int32_t> pages_;
   size_t num_published_ = 0;  // of pages_, from the first
+  int64_t num_tail_ = 0;      // tokens of the page behind them whose beginning is published; 0: none
   std::vector<std::vector<void*>> layer_pages_;
   std::vector<LatentPages> views_;
 };

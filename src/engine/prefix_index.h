@@ -1,5 +1,6 @@
-// The prefix index: which pages of the latent cache hold which 64 prompt tokens after which others, so that another
-// request with the same beginning need not compute them. It knows page numbers and tokens, never the latents.
+// The prefix index: which pages of the latent cache hold which 64 prompt tokens after which others (or fewer, at the
+// end of a prompt), so that another request with the same beginning need not compute them. It knows page numbers and
+// tokens, never the latents.
 #pragma once
 
 #include <cstdint>
@@ -16,10 +17,10 @@ uint64_t page_hash(uint64_t before, std::span<const int32_t> tokens);
 /// The hashes of all full pages of `tokens`, in order.
 std::vector<uint64_t> page_hashes(uint64_t seed, std::span<const int32_t> tokens, int64_t page_tokens);
 
-/// A tree of pages: an entry is (the page before, 64 tokens) -> page. Equal hashes are told apart by the tokens; as the
-/// page before was found the same way, a match is a match of the whole prefix.
-/// A page nobody uses stays, in the order of its last use, until evict() gives it away. Who uses a page uses those
-/// before it as well and must retire them from the last to the first: so a page goes before the page it follows.
+/// A tree of pages: an entry is (the page before, 64 tokens) -> page; one with fewer tokens is never followed. Equal
+/// hashes are told apart by the tokens; as the page before was found the same way, a match is a match of the whole
+/// prefix. A page nobody uses stays, in the order of its last use, until evict() gives it away. Who uses a page uses
+/// those before it as well and must retire them from the last to the first: so a page goes before the page it follows.
 class PrefixIndex {
  public:
   static constexpr int32_t kNoPage = -1;
@@ -35,7 +36,8 @@ class PrefixIndex {
   /// of page_hashes).
   Beginning find_beginning(int32_t before, uint64_t seed, std::span<const int32_t> tokens) const;
   static constexpr size_t kMostCompared = 32;
-  /// `page`, which is in use, holds `tokens` after `before`. Neither the page nor such an entry is in the index.
+  /// `page`, which is in use, holds `tokens` after `before`, a full page. Neither the page nor such an entry is in the
+  /// index.
   void insert(int32_t before, uint64_t hash, std::span<const int32_t> tokens, int32_t page);
   bool contains(int32_t page) const { return entries_.contains(page); }
 

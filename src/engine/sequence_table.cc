@@ -10,7 +10,8 @@
 namespace fathom {
 namespace {
 
-constexpr size_t kMostLookedUp = 64;  // waiting sequences that may begin in one step
+constexpr size_t kMostLookedUp = 64;   // waiting sequences that may begin in one step
+constexpr int64_t kMostRestored = 64;  // pages read from the store in one step
 
 }  // namespace
 
@@ -55,11 +56,39 @@ const Sequence* SequenceTable::promoted_or_next() const {
   return next;
 }
 
+/// Reads the pages that waiting sequences would find next from the store, so many that nobody waits long for the step;
+/// who has more of them there is passed over. Only for those who may well begin in this step: pages that wait for a
+/// sequence would push out others'.
+void SequenceTable::restore_pages(std::span<const size_t> waiting) {
+  const auto is_running = [](const auto& s) { return s->is_running && s->finish == FinishReason::kNone; };
+  int64_t places = options_.max_running - std::ranges::count_if(sequences_, is_running);
+  std::vector<SequenceCache> restored;  // use the pages meanwhile, so that none pushes out another
+  int64_t pages_left = kMostRestored;
+  for (const size_t i : waiting) {
+    const Sequence& s = *sequences_[i];
+    if (places-- <= 0 || cache_.available_pages() < pages_for(std::ssize(s.tokens) + 1)) return;
+    const auto most = static_cast<size_t>(s.num_shareable() / LatentPages::kPageTokens);
+    const std::span<const uint64_t> hashes = std::span(s.page_hashes).first(most);
+    SequenceCache& pages = restored.emplace_back(cache_);
+    pages.attach(pages.find_prefix(s.tokens, hashes));
+    for (size_t next = pages.pages().size(); next < most && store_->contains(hashes[next]); ++next) {
+      passed_over_[i] = pages_left == 0;
+      if (passed_over_[i]) break;
+      --pages_left;
+      const auto prefix = std::span(s.tokens).first((next + 1) * static_cast<size_t>(LatentPages::kPageTokens));
+      if (!pages.reserve(std::ssize(prefix)) ||
+          !store_->load(hashes[next], prefix, cache_.data(pages.pages().back()))) {
+        break;
+      }
+      pages.publish(s.tokens, hashes.first(next + 1));
+    }
+  }
+}
+
 /// Fills prefixes_ and passed_over_. A sequence is passed over while another one of at least its priority, running or
 /// before it in rank, is computing the page it needs next: that page is then computed once.
 void SequenceTable::look_up_prefixes() {
   prefixes_.assign(sequences_.size(), {});
-  int64_t copies_left = cache_.unused_pages();
   passed_over_.assign(sequences_.size(), false);
   std::unordered_map<uint64_t, int64_t> in_work;  // hash of a page that is being computed -> priority
   std::vector<size_t> waiting;
@@ -85,6 +114,7 @@ void SequenceTable::look_up_prefixes() {
   for (size_t k = kMostLookedUp; k < waiting.size(); ++k) passed_over_[waiting[k]] = true;
   waiting.resize(std::min(waiting.size(), kMostLookedUp));
   if (!options_.prefix_cache) return;
+  if (store_ != nullptr) restore_pages(waiting);  // before any is looked up: what is read evicts pages
   for (size_t i : waiting) {
     const Sequence& s = *sequences_[i];
     const auto most = static_cast<size_t>(s.num_shareable() / LatentPages::kPageTokens);
@@ -93,7 +123,7 @@ void SequenceTable::look_up_prefixes() {
     const size_t next = prefix.pages.size();
     prefix.pages_wanted = prefix.pages;
     // The MTP module's row of a token depends on the token behind it, which need not be the same.
-    if (copies_left > 0 && s.speculation.params.kind != SpeculationKind::kMtp) {
+    if (s.speculation.params.kind != SpeculationKind::kMtp) {
       const auto begin = static_cast<int64_t>(next) * LatentPages::kPageTokens;
       const int64_t shareable = std::min(s.num_shareable() - begin, LatentPages::kPageTokens);
       if (shareable > 0) {
@@ -101,14 +131,11 @@ void SequenceTable::look_up_prefixes() {
             next == 0 ? PrefixIndex::kNoPage : prefix.pages.back(), next == 0 ? s.prefix_seed : s.page_hashes[next - 1],
             std::span(s.tokens).subspan(static_cast<size_t>(begin), static_cast<size_t>(shareable)));
       }
-      if (prefix.beginning.num_tokens > 0) {
-        --copies_left;
-        prefix.pages_wanted.push_back(-2 - static_cast<int32_t>(i));
-      }
+      if (prefix.beginning.num_tokens > 0) prefix.pages_wanted.push_back(-2 - static_cast<int32_t>(i));
     }
     if (next >= s.page_hashes.size()) continue;
     const auto [found, is_new] = in_work.try_emplace(s.page_hashes[next], s.priority);
-    passed_over_[i] = next < most && !is_new && found->second >= s.priority;
+    passed_over_[i] = passed_over_[i] || (next < most && !is_new && found->second >= s.priority);
   }
 }
 
@@ -150,11 +177,12 @@ void SequenceTable::change_phases(const StepPlan& plan) {
     sequences_[*plan.promoted]->is_promoted = true;
     ++counters_.promotions;
   }
-  // First all prefixes, then the pages that go: so none of the found ones can be given away in between.
+  // First all prefixes, then the pages that go, then the copies: so none of the found ones can be evicted in between,
+  // and what the plan frees is there for the copies.
   for (size_t i : plan.admitted) {
     Sequence& s = *sequences_[i];
     s.cache.attach(prefixes_[i].pages);
-    if (prefixes_[i].beginning.num_tokens > 0) s.cache.attach_copy(prefixes_[i].beginning.page);
+    if (prefixes_[i].beginning.num_tokens > 0) cache_.share(prefixes_[i].beginning.page);
     s.num_computed = prefixes_[i].num_tokens();
     s.speculation.restart(s.num_computed);
     s.is_running = true;
@@ -169,6 +197,9 @@ void SequenceTable::change_phases(const StepPlan& plan) {
     s.num_computed = 0;
     s.speculation.restart(0);
     s.is_running = false;
+  }
+  for (size_t i : plan.admitted) {
+    if (prefixes_[i].beginning.num_tokens > 0) sequences_[i]->cache.attach_copy(prefixes_[i].beginning.page);
   }
   for (const StepItem& item : plan.items) {
     Sequence& s = *sequences_[item.sequence];
@@ -194,9 +225,22 @@ StepPlan SequenceTable::begin_step() {
 void SequenceTable::end_item(const StepItem& item) {
   Sequence& s = *sequences_[item.sequence];
   s.num_computed += item.count;
-  if (!options_.prefix_cache || item.first_position >= s.prompt_length) return;
+  if (!options_.prefix_cache || !s.use_prefix_cache || item.first_position >= s.prompt_length) return;
   const auto full = static_cast<size_t>(s.num_computed / LatentPages::kPageTokens);
   s.cache.publish(s.tokens, std::span(s.page_hashes).first(full));
+  if (store_ != nullptr) {
+    for (auto i = static_cast<size_t>(item.first_position / LatentPages::kPageTokens); i < full; ++i) {
+      const auto prefix = std::span(s.tokens).first((i + 1) * static_cast<size_t>(LatentPages::kPageTokens));
+      store_->save(s.page_hashes[i], prefix, cache_.data(s.cache.pages()[i]));
+    }
+  }
+  // The rest of the prompt, unless its rows are of no use to others (look_up_prefixes).
+  const int64_t begin = static_cast<int64_t>(full) * LatentPages::kPageTokens;
+  const bool is_whole = s.num_computed == s.prompt_length && begin < s.prompt_length;
+  if (!is_whole || s.speculation.params.kind == SpeculationKind::kMtp) return;
+  s.cache.publish_tail(
+      full == 0 ? s.prefix_seed : s.page_hashes[full - 1],
+      std::span(s.tokens).subspan(static_cast<size_t>(begin), static_cast<size_t>(s.prompt_length - begin)));
 }
 
 void SequenceTable::end_draft(const StepItem& item, int64_t num_accepted) {
@@ -204,6 +248,12 @@ void SequenceTable::end_draft(const StepItem& item, int64_t num_accepted) {
   if (s.speculation.wish == 0) return;  // then no page was taken for guesses
   s.num_computed += num_accepted;
   s.cache.truncate(s.num_computed);
+}
+
+void SequenceTable::distrust(Sequence& sequence) {
+  sequence.cache.unpublish();
+  if (store_ == nullptr) return;
+  for (const uint64_t hash : sequence.page_hashes) store_->remove(hash);
 }
 
 void SequenceTable::add_to(EngineStats& stats) const {
@@ -214,6 +264,7 @@ void SequenceTable::add_to(EngineStats& stats) const {
   stats.pages_in_use = cache_.pages_in_use();
   stats.max_pages = cache_.max_pages();
   stats.prefix_pages = cache_.index().num_pages();
+  if (store_ != nullptr) stats.store = store_->stats();
   stats.prefix_hit_tokens = counters_.prefix_hit_tokens;
   stats.prefix_miss_tokens = counters_.prefix_miss_tokens;
   stats.prompt_tokens = stats.prefix_hit_tokens + stats.prefix_miss_tokens;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/latent_cache.h"
+#include "engine/prefix_store.h"
 #include "engine/scheduler.h"
 #include "engine/sequence.h"
 
@@ -20,6 +21,7 @@ struct EngineStats {
   int64_t pages_in_use = 0;  // by sequences, finished ones included until they are removed
   int64_t max_pages = 0;
   int64_t prefix_pages = 0;  // known to the prefix cache, used or not
+  PrefixStoreStats store;    // of the pages in a directory
 
   int64_t prompt_tokens = 0;       // of requests that have begun and may use the cache: the sum of the next two
   int64_t prefix_hit_tokens = 0;   // found in the cache
@@ -57,6 +59,11 @@ class SequenceTable {
   /// The sequence's tokens become `prompt`; it arrives now. What it has computed stays as it is.
   void set_prompt(Sequence& sequence, std::span<const int32_t> prompt);
 
+  /// Full pages of prompts are kept there too, and looked for before they are computed; null: nowhere.
+  void set_store(PrefixStore* store) { store_ = store; }
+  /// What is in the sequence's pages is not to be trusted: nobody finds them any more.
+  void distrust(Sequence& sequence);
+
   /// Plans the next step; when it returns, every item of the plan has its pages.
   StepPlan begin_step();
   /// The item has been computed: its tokens count, and full pages of prompt tokens are there for others.
@@ -69,11 +76,13 @@ class SequenceTable {
 
  private:
   const Sequence* promoted_or_next() const;
+  void restore_pages(std::span<const size_t> waiting);
   void look_up_prefixes();
   StepPlan make_plan();
   void change_phases(const StepPlan& plan);
 
   LatentCache& cache_;
+  PrefixStore* store_ = nullptr;
   SequenceTableOptions options_;
   std::vector<std::unique_ptr<Sequence>> sequences_;
   /// Of the waiting ones, by index: the pages they would find, and whether it is better to wait for more.

@@ -123,6 +123,7 @@ bool EngineLoop::wait_for_work(std::unique_lock<std::mutex>& lock) {
 void EngineLoop::check_weights() {
   if (const auto damage = checks_.weights->check_next()) {
     ++num_damages_;
+    engine_.discard_prefix_store();  // what damaged weights compute must not outlive them
     if (checks_.alarm) checks_.alarm(*damage);
   }
   // One pass at a stretch, then a pause; a pass goes on where work interrupted it.
@@ -164,6 +165,7 @@ void EngineLoop::compare(TokenEvent& event) {
   const auto difference = verifier_.compare(event);
   if (difference) {
     ++num_mismatches_;
+    engine_.discard_prefix_store();  // the wrong answer may have been the one that filled its pages
     if (checks_.alarm) checks_.alarm("verification failed: " + *difference);
   }
   if (difference || event.finish != FinishReason::kNone) finish(event.sequence_id);

@@ -155,6 +155,14 @@ std::string Metrics::text(const Gauges& gauges, std::string_view model, std::str
                  gauges.engine.pages_in_use);
   text += single("fathom_prefix_cache_pages", "gauge", "Pages that the prefix cache knows, in use or not.",
                  gauges.engine.prefix_pages);
+  const PrefixStoreStats& store = gauges.engine.store;
+  text += single("fathom_prefix_store_pages", "gauge", "Pages of the prefix cache in its directory.", store.pages);
+  text += single("fathom_prefix_store_bytes", "gauge", "Bytes of that directory's pages.", store.bytes);
+  text += single("fathom_prefix_store_read_total", "counter", "Pages read from that directory.", store.read);
+  text += single("fathom_prefix_store_written_total", "counter", "Pages written to it.", store.written);
+  text += single("fathom_prefix_store_dropped_total", "counter", "Pages that could not be written.", store.dropped);
+  text +=
+      single("fathom_prefix_store_damaged_total", "counter", "Files removed because they were damaged.", store.damaged);
   text += single("fathom_steps_total", "counter", "Steps of the model.", gauges.engine.steps);
   text += single("fathom_prefix_hit_tokens_total", "counter", "Prompt tokens found in the prefix cache.",
                  gauges.engine.prefix_hit_tokens);

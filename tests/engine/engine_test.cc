@@ -1,5 +1,5 @@
-// The engine's life of a sequence: how it ends, what is refused, what a follow-up keeps, what a full cache does, and
-// what requests share. That its tokens are the right ones is determinism_test.cc.
+// The engine's life of a sequence: how it ends, what is refused, what a follow-up keeps, and what a full cache
+// does. That its tokens are the right ones is determinism_test.cc, what requests share prefix_cache_test.cc.
 #include "engine/engine.h"
 
 #include <gtest/gtest.h>
@@ -10,63 +10,13 @@
 #include <map>
 #include <set>
 
-#include "../model/test_models.h"
-#include "kernels/registry.h"
+#include "engine/engine_fixture.h"
 
 namespace fathom {
 namespace {
 
-using testing::random_tokens;
-
-struct Answer {
-  std::vector<int32_t> tokens;
-  FinishReason finish = FinishReason::kNone;
-};
-
-class EngineTest : public ::testing::Test {
- protected:
-  EngineTest() : model_(testing::random_model(testing::awkward_config(), 1)), pool_(1) {
-    auto kernels = make_kernels("cpu", pool_);
-    EXPECT_TRUE(kernels);
-    kernels_ = std::move(*kernels);
-    options_.max_cache_tokens = 1024;
-    options_.allowed_tokens.assign(static_cast<size_t>(vocab_size()), true);
-  }
-  int64_t vocab_size() const { return model_->config.vocab_size; }
-  Engine engine() const { return Engine(*model_, *kernels_, options_); }
-  std::vector<int32_t> prompt(int64_t length, uint64_t seed = 3) const {
-    return random_tokens(length, vocab_size(), seed);
-  }
-
-  /// Steps until nothing is left; the answers by sequence.
-  static std::map<int64_t, Answer> finish(Engine& engine) {
-    std::map<int64_t, Answer> answers;
-    while (engine.has_work()) {
-      const auto events = engine.step();
-      EXPECT_TRUE(events) << events.error().text;
-      if (!events) break;
-      for (const TokenEvent& e : *events) {
-        EXPECT_EQ(answers[e.sequence_id].finish, FinishReason::kNone) << "a token after the end";
-        answers[e.sequence_id].tokens.push_back(e.token);
-        answers[e.sequence_id].finish = e.finish;
-      }
-    }
-    return answers;
-  }
-  Answer answer_of_fresh_engine(const std::vector<int32_t>& tokens, const SamplingParams& sampling,
-                                int64_t max_new_tokens) const {
-    Engine fresh = engine();
-    const auto id = fresh.submit(tokens, sampling, max_new_tokens);
-    EXPECT_TRUE(id) << id.error().text;
-    return finish(fresh)[*id];
-  }
-
-  std::unique_ptr<Model> model_;
-  ThreadPool pool_;
-  std::unique_ptr<Kernels> kernels_;
-  EngineOptions options_;
-  const SamplingParams greedy_{.temperature = 0};
-};
+using testing::Answer;
+using testing::EngineTest;
 
 TEST_F(EngineTest, EndsAtTheMostNewTokens) {
   Engine e = engine();
@@ -212,99 +162,6 @@ TEST_F(EngineTest, PagesOfFinishedSequencesGiveWayAndAFollowUpIsComputedAgain) {
   EXPECT_EQ(e.stats().preemptions, 0) << "nobody who was running had to go";
   ASSERT_TRUE(e.resume(*first, history, 5));
   EXPECT_EQ(finish(e)[*first].tokens, answer_of_fresh_engine(history, greedy_, 5).tokens);
-}
-
-TEST_F(EngineTest, ASharedPrefixIsComputedOnceAndChangesNoAnswer) {
-  auto longer = prompt(200);
-  longer.resize(150);
-  for (int32_t i = 0; i < 20; ++i) longer.push_back(i);
-  options_.prefix_cache = false;
-  const Answer wanted = answer_of_fresh_engine(prompt(200), greedy_, 10);
-  const Answer wanted_longer = answer_of_fresh_engine(longer, greedy_, 10);
-  options_.prefix_cache = true;
-  Engine e = engine();
-  const auto first = e.submit(prompt(200), greedy_, 10);
-  EXPECT_EQ(finish(e)[*first].tokens, wanted.tokens);
-  EXPECT_EQ(e.stats().prefix_hit_tokens, 0);
-  EXPECT_EQ(e.stats().prefix_miss_tokens, 200);
-  e.remove(*first);
-  EXPECT_EQ(e.stats().pages_in_use, 0);
-  EXPECT_EQ(e.stats().prefix_pages, 3) << "full pages of the prompt, not of the answer";
-  const auto again = e.submit(prompt(200), greedy_, 10), other = e.submit(longer, greedy_, 10);
-  auto answers = finish(e);
-  EXPECT_EQ(answers[*again].tokens, wanted.tokens);
-  EXPECT_EQ(answers[*other].tokens, wanted_longer.tokens);
-  EXPECT_EQ(e.stats().prefix_hit_tokens, 192 + 150) << "two pages, and of a copy of the third 22 tokens";
-  EXPECT_EQ(e.stats().prompt_tokens, 200 + 200 + 170);
-  EXPECT_EQ(e.stats().pages_in_use, 3 + 2 + 1 + 1 - 2) << "two pages are both's";
-}
-
-// A copy takes a page that nobody needs: where there is none, whole pages are all that is found.
-TEST_F(EngineTest, ABeginningOfAPageIsNotCopiedAtTheCostOfAKnownPage) {
-  options_.max_cache_tokens = 8 * LatentPages::kPageTokens;
-  auto other = prompt(190), short_one = prompt(40);
-  other[150] ^= 1;
-  short_one[0] ^= 1;
-  const Answer wanted = answer_of_fresh_engine(other, greedy_, 2);
-  Engine e = engine();
-  for (const auto& [length, change] : {std::pair{200, 0}, {200, 2}, {70, 4}}) {
-    auto tokens = prompt(length);
-    tokens[0] ^= change;
-    const auto known = e.submit(tokens, greedy_, 2);
-    ASSERT_TRUE(known);
-    finish(e);
-    e.remove(*known);
-  }
-  ASSERT_EQ(e.stats().prefix_pages, 7);
-  ASSERT_TRUE(e.submit(short_one, greedy_, 20));
-  ASSERT_TRUE(e.step());
-  ASSERT_EQ(e.stats().pages_in_use, 1) << "the last one";
-  const auto id = e.submit(other, greedy_, 2);
-  EXPECT_EQ(finish(e)[*id].tokens, wanted.tokens);
-  EXPECT_EQ(e.stats().prefix_hit_tokens, 128);
-}
-
-TEST_F(EngineTest, TheLastPromptTokenIsAlwaysComputed) {
-  for (const int64_t length : {64, 128}) {
-    const Answer wanted = answer_of_fresh_engine(prompt(length), greedy_, 6);
-    Engine e = engine();
-    for (int turn = 0; turn < 2; ++turn) {
-      const auto id = e.submit(prompt(length), greedy_, 6);
-      EXPECT_EQ(finish(e)[*id].tokens, wanted.tokens) << length << " tokens, turn " << turn;
-    }
-    EXPECT_EQ(e.stats().prefix_hit_tokens, length - 1);
-  }
-}
-
-TEST_F(EngineTest, SeveralAnswersToOnePromptShareItsPages) {
-  std::vector<Answer> wanted;
-  for (uint64_t seed = 0; seed < 4; ++seed) {
-    wanted.push_back(answer_of_fresh_engine(prompt(200), {.temperature = 1, .seed = seed}, 8));
-  }
-  options_.prompt_chunk = 50;
-  Engine e = engine();
-  std::vector<int64_t> ids;
-  for (uint64_t seed = 0; seed < 4; ++seed) {
-    ids.push_back(*e.submit(prompt(200), {.temperature = 1, .seed = seed}, 8));
-  }
-  auto answers = finish(e);
-  for (size_t i = 0; i < 4; ++i) EXPECT_EQ(answers[ids[i]].tokens, wanted[i].tokens) << "seed " << i;
-  EXPECT_EQ(e.stats().prefix_hit_tokens, 3 * 192) << "the others waited for the first";
-  EXPECT_EQ(e.stats().pages_in_use, 3 + 4);
-}
-
-TEST_F(EngineTest, PagesThatANanIsInAreNotShared) {
-  options_.allowed_tokens[70] = false;
-  auto ill = prompt(150, 6);
-  std::replace(ill.begin(), ill.end(), 70, 1);
-  ill[140] = 70;
-  float* row = model_->weights.embedding.value.codes.ptr<float>() + 70 * model_->config.hidden_size;
-  std::fill(row, row + model_->config.hidden_size, std::numeric_limits<float>::quiet_NaN());
-  Engine e = engine();
-  ASSERT_TRUE(e.submit(ill, greedy_, 5));
-  finish(e);
-  EXPECT_EQ(e.stats().numeric_errors, 1);
-  EXPECT_EQ(e.stats().prefix_pages, 0);
 }
 
 TEST_F(EngineTest, ADeadlineEndsASequenceWhereverItIs) {

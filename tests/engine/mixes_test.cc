@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <bit>
 #include <cstdlib>
-#include <string_view>
 
+#include "../effort.h"
 #include "../model/test_models.h"
 #include "engine/engine.h"
 #include "kernels/registry.h"
@@ -194,10 +194,11 @@ class Mixes : public ::testing::TestWithParam<DType> {
 };
 
 TEST_P(Mixes, GiveEveryRequestWhatItGetsAlone) {
-  const char *all = std::getenv("FATHOM_ALL"), *wanted = std::getenv("FATHOM_MIXES");
+  const char* wanted = std::getenv("FATHOM_MIXES");
   const bool is_whole = GetParam() == DType::kF32;  // the cache's dtype is below what the engine does
   uint64_t num_mixes = is_whole ? 200 : 60;
-  if (all != nullptr && std::string_view(all) == "1") num_mixes = is_whole ? 2'000 : 500;
+  if (testing::effort() == testing::Effort::kGreat) num_mixes = is_whole ? 2'000 : 500;
+  if (testing::effort() == testing::Effort::kLittle) num_mixes = is_whole ? 40 : 12;
   if (wanted != nullptr) num_mixes = std::strtoull(wanted, nullptr, 10);
   for (uint64_t mix = 0; mix < num_mixes; ++mix) {
     if (!run_mix(mix)) break;

@@ -1,10 +1,13 @@
-// Prefix pages in a file: found again by another engine to the same bits, and refused as a whole when anything is
-// wrong.
+// Prefix pages in a directory: found again by another engine to the same bits; when anything is wrong with a file, its
+// page is not there.
 #include "engine/prefix_store.h"
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
+#include <map>
+#include <thread>
 
 #include "../model/test_models.h"
 #include "../shared_data.h"
@@ -41,12 +44,32 @@ class PrefixStoreTest : public ::testing::Test {
     return out;
   }
 
+  /// One that has opened the store; destroyed it has written everything.
+  std::unique_ptr<Engine> with_store(uint64_t identity = 7) {
+    auto e = std::make_unique<Engine>(*model_, *kernels_, options_);
+    const Status opened =
+        e->open_prefix_store({.directory = store_,
+                              .identity = identity,
+                              .max_bytes = max_bytes_,
+                              .on_error = [this](const std::string& text) { errors_.push_back(text); }});
+    EXPECT_TRUE(opened) << opened.error().text;
+    return e;
+  }
+  std::vector<Path> files() const {
+    std::vector<Path> found;
+    for (const auto& entry : std::filesystem::directory_iterator(store_)) found.push_back(entry.path());
+    std::ranges::sort(found);
+    return found;
+  }
+
   std::unique_ptr<Model> model_;
   ThreadPool pool_;
   std::unique_ptr<Kernels> kernels_;
   EngineOptions options_;
   testing::TemporaryDirectory directory_;
-  Path path() const { return directory_.path() / "pages"; }
+  Path store_ = directory_.path() / "made" / "here";
+  int64_t max_bytes_ = int64_t{1} << 30;
+  std::vector<std::string> errors_;  // by the writer, read when it has ended
 };
 
 /// With a cache of each dtype.
@@ -56,81 +79,187 @@ INSTANTIATE_TEST_SUITE_P(Caches, PrefixStoreOf, ::testing::Values(DType::kF32, D
 
 TEST_P(PrefixStoreOf, AnotherEngineFindsThePagesToTheSameBits) {
   options_.cache_dtype = GetParam();
-  Engine first = engine();
   const auto long_one = prompt(200, 1);
   auto branch = long_one;
   branch.resize(140);
   branch[130] ^= 1;
-  const auto expected = answer(first, long_one), expected_branch = answer(first, branch);
-  answer(first, prompt(70, 2));
-  ASSERT_TRUE(first.save_prefixes(path(), 7));
+  auto first = with_store();
+  const auto expected = answer(*first, long_one), expected_branch = answer(*first, branch);
+  answer(*first, prompt(70, 2));
+  EXPECT_EQ(first->stats().store.pages, 3 + 1) << "full pages, written or about to be";
+  first.reset();
+  EXPECT_EQ(files().size(), 4u);
 
-  Engine second = engine();
-  const auto loaded = second.load_prefixes(path(), 7);
-  ASSERT_TRUE(loaded) << loaded.error().text;
-  EXPECT_EQ(*loaded, 3 + 1);
-  EXPECT_EQ(second.stats().pages_in_use, 0);
-  EXPECT_EQ(answer(second, long_one), expected);
-  EXPECT_EQ(second.stats().prefix_hit_tokens, 192);
-  EXPECT_EQ(answer(second, branch), expected_branch);
-  EXPECT_EQ(second.stats().prefix_hit_tokens, 192 + 130);
-  // A full cache gives them away like any other.
-  for (uint64_t seed = 10; seed < 20; ++seed) answer(second, prompt(300, seed));
-  EXPECT_EQ(answer(second, long_one), expected);
+  auto second = with_store();
+  EXPECT_EQ(second->stats().store.pages, 4);
+  EXPECT_EQ(answer(*second, long_one), expected);
+  EXPECT_EQ(second->stats().prefix_hit_tokens, 192);
+  EXPECT_EQ(second->stats().store.read, 3);
+  EXPECT_EQ(answer(*second, branch), expected_branch);
+  EXPECT_EQ(second->stats().prefix_hit_tokens, 192 + 130) << "those are in memory by now";
+  EXPECT_EQ(second->stats().store.read, 3);
 }
 
-TEST_F(PrefixStoreTest, ASmallerCacheTakesWhatItHasRoomFor) {
-  Engine first = engine();
-  answer(first, prompt(300, 1));
-  const auto recent = prompt(200, 2);
-  const auto expected = answer(first, recent);
-  ASSERT_TRUE(first.save_prefixes(path(), 7));
+// A cache of four pages, prompts of three, and a store that has room for all of them.
+TEST_P(PrefixStoreOf, WhatMemoryHadNoRoomForIsFoundAgain) {
+  options_.cache_dtype = GetParam();
   options_.max_cache_tokens = 4 * 64;
-  Engine small = engine();
-  EXPECT_EQ(*small.load_prefixes(path(), 7), 4);
-  EXPECT_EQ(answer(small, recent), expected);
-  EXPECT_EQ(small.stats().prefix_hit_tokens, 192) << "the most recent ones come first";
-}
-
-TEST_F(PrefixStoreTest, EveryDamageIsNoticedAndNothingIsUsed) {
-  Engine first = engine();
-  answer(first, prompt(200, 1));
-  ASSERT_TRUE(first.save_prefixes(path(), 7));
-  const std::string whole = *read_file(path());
-  const auto refused = [&](const std::string& bytes) {
-    std::ofstream(path(), std::ios::binary) << bytes;
-    Engine other = engine();
-    const auto loaded = other.load_prefixes(path(), 7);
-    EXPECT_EQ(other.stats().prefix_pages, loaded ? 3 : 0);
-    return !loaded && loaded.error().text.find("pages") != std::string::npos;
-  };
-  const size_t step = std::max<size_t>(1, whole.size() / 101);
-  for (size_t at = 0; at < whole.size(); at += step) {
-    std::string damaged = whole;
-    damaged[at] = static_cast<char>(damaged[at] ^ 4);
-    EXPECT_TRUE(refused(damaged)) << "byte " << at;
-    EXPECT_TRUE(refused(whole.substr(0, at))) << "cut at " << at;
+  auto e = with_store();
+  std::vector<std::vector<std::pair<int32_t, double>>> expected;
+  for (uint64_t seed = 0; seed < 6; ++seed) expected.push_back(answer(*e, prompt(200, seed)));
+  for (int turn = 0; turn < 2; ++turn) {
+    const int64_t before = e->stats().prefix_hit_tokens;
+    for (uint64_t seed = 0; seed < 6; ++seed) EXPECT_EQ(answer(*e, prompt(200, seed)), expected[seed]) << seed;
+    EXPECT_GE(e->stats().prefix_hit_tokens - before, 6 * 192) << "what is still to be written is found too";
+    while (e->stats().store.written < 6 * 3) std::this_thread::yield();
   }
-  EXPECT_TRUE(refused(whole + "x"));
-  EXPECT_FALSE(refused(whole));
+  EXPECT_GE(e->stats().store.read, 5 * 3);
+  EXPECT_EQ(e->stats().pages_in_use, 0);
 }
 
-TEST_F(PrefixStoreTest, PagesOfAnotherModelAreRefused) {
-  Engine first = engine();
-  answer(first, prompt(200, 1));
-  ASSERT_TRUE(first.save_prefixes(path(), 7));
-  Engine other = engine();
-  EXPECT_NE(other.load_prefixes(path(), 8).error().text.find("another model"), std::string::npos);
-  EXPECT_EQ(other.load_prefixes(directory_.path() / "nothing", 7).error().code, ErrorCode::kNotFound);
+TEST_F(PrefixStoreTest, ManyPagesAreReadInSeveralStepsForSeveralRequests) {
+  options_.max_cache_tokens = 64 * 256;
+  model_->config.max_position_embeddings = 64 * 256;
+  const auto huge = prompt(64 * 90 + 10, 3), other = prompt(64 * 5, 4);
+  auto first = with_store();
+  const auto expected = answer(*first, huge), expected_other = answer(*first, other);
+  first.reset();
+  auto e = with_store();
+  std::map<int64_t, std::vector<std::pair<int32_t, double>>> got;
+  for (const auto& tokens : {huge, other, other}) {
+    ASSERT_TRUE(e->submit({.prompt = tokens, .sampling = {.temperature = 0}, .max_new_tokens = 5, .num_logprobs = 0}));
+  }
+  int64_t steps = 0;
+  for (; e->has_work(); ++steps) {
+    const auto events = e->step();
+    for (const TokenEvent& event : *events)
+      got[event.sequence_id].emplace_back(event.token, event.logprobs->chosen.logprob);
+  }
+  EXPECT_EQ(got[0], expected);
+  EXPECT_EQ(got[1], expected_other);
+  EXPECT_EQ(got[2], expected_other);
+  EXPECT_EQ(e->stats().store.read, 90 + 4);
+  EXPECT_LE(steps, 8);
+}
+
+TEST_F(PrefixStoreTest, EveryDamageIsNoticedAndItsPageComputedAgain) {
+  const auto tokens = prompt(200, 1);
+  auto first = with_store();
+  const auto expected = answer(*first, tokens);
+  first.reset();
+  for (const Path& file : files()) {
+    const std::string whole = *read_file(file);
+    const auto noticed = [&](const std::string& bytes) {
+      std::ofstream(file, std::ios::binary) << bytes;
+      auto e = with_store();
+      EXPECT_EQ(answer(*e, tokens), expected);
+      const int64_t damaged = e->stats().store.damaged;
+      e.reset();
+      EXPECT_EQ(*read_file(file), whole) << "the page has been written again";
+      return damaged == 1;
+    };
+    const size_t step = std::max<size_t>(1, whole.size() / 23);
+    for (size_t at = 0; at < whole.size(); at += step) {
+      std::string damaged = whole;
+      damaged[at] = static_cast<char>(damaged[at] ^ 4);
+      EXPECT_TRUE(noticed(damaged)) << file << ", byte " << at;
+      EXPECT_TRUE(noticed(whole.substr(0, at))) << file << ", cut at " << at;
+    }
+    EXPECT_TRUE(noticed(whole + "x"));
+    EXPECT_FALSE(noticed(whole));
+  }
+  // A right file under the name of another page.
+  const auto all = files();
+  std::filesystem::copy_file(all[0], all[1], std::filesystem::copy_options::overwrite_existing);
+  auto e = with_store();
+  EXPECT_EQ(answer(*e, tokens), expected);
+  EXPECT_EQ(e->stats().store.damaged, 1);
+}
+
+TEST_F(PrefixStoreTest, PagesOfAnotherModelAreNotFound) {
+  const auto tokens = prompt(200, 1);
+  auto first = with_store();
+  answer(*first, tokens);
+  first.reset();
+  EXPECT_EQ(with_store(8)->stats().store.pages, 0);
   options_.precision = Precision::kBF16;
-  Engine bf16 = engine();
-  EXPECT_FALSE(bf16.load_prefixes(path(), 7));
+  EXPECT_EQ(with_store()->stats().store.pages, 0);
   options_.precision = Precision::kF32;
   for (const DType dtype : {DType::kBF16, DType::kE4M3}) {
     options_.cache_dtype = dtype;
-    Engine rounded = engine();
-    EXPECT_NE(rounded.load_prefixes(path(), 7).error().text.find("another model"), std::string::npos);
+    EXPECT_EQ(with_store()->stats().store.pages, 0);
   }
+  options_.cache_dtype = {};
+  EXPECT_EQ(with_store()->stats().store.pages, 3) << "and are still there";
+}
+
+TEST_F(PrefixStoreTest, TheDirectoryKeepsItsSizeAndOthersFiles) {
+  auto e = with_store();
+  answer(*e, prompt(200, 1));
+  e.reset();
+  const auto size_of_one = static_cast<int64_t>(std::filesystem::file_size(files().back()));
+  const Path note = store_ / "note.txt";
+  std::ofstream(note) << "somebody's";
+  max_bytes_ = 4 * size_of_one;
+  e = with_store(8);  // another model: the pages of the first go, the oldest before the others
+  answer(*e, prompt(200, 2));
+  e.reset();
+  int64_t bytes = 0;
+  for (const Path& file : files())
+    bytes += file.extension() == ".page" ? static_cast<int64_t>(std::filesystem::file_size(file)) : 0;
+  EXPECT_LE(bytes, max_bytes_);
+  EXPECT_EQ(with_store(8)->stats().store.pages, 3);
+  EXPECT_EQ(*read_file(note), "somebody's");
+}
+
+TEST_F(PrefixStoreTest, WhatAKilledWriterLeftIsRemoved) {
+  auto e = with_store();
+  answer(*e, prompt(70, 1));
+  e.reset();
+  const Path half = files()[0].string() + ".partial";
+  std::ofstream(half) << "half a page";
+  e = with_store();
+  EXPECT_FALSE(std::filesystem::exists(half));
+  EXPECT_EQ(e->stats().store.pages, 1);
+}
+
+TEST_F(PrefixStoreTest, ADirectoryThatTakesNothingCostsThePagesOnly) {
+  const auto tokens = prompt(200, 1);
+  Engine plain = engine();
+  const auto expected = answer(plain, tokens);
+  auto e = with_store();
+  std::filesystem::remove_all(store_);  // as root no mode of it stops us
+  EXPECT_EQ(answer(*e, tokens), expected);
+  EXPECT_EQ(answer(*e, prompt(200, 2)), answer(plain, prompt(200, 2)));
+  while (e->stats().store.dropped < 6) std::this_thread::yield();
+  EXPECT_EQ(e->stats().store.written, 0);
+  e.reset();
+  ASSERT_EQ(errors_.size(), 1u) << "said once";
+  EXPECT_NE(errors_[0].find(store_.string()), std::string::npos) << errors_[0];
+  std::ofstream(directory_.path() / "file") << "x";
+  Engine none = engine();
+  EXPECT_FALSE(none.open_prefix_store({.directory = directory_.path() / "file" / "below"}));
+}
+
+TEST_F(PrefixStoreTest, PagesThatANanIsInAreRemovedAndDiscardingRemovesAll) {
+  options_.allowed_tokens[70] = false;
+  float* row = model_->weights.embedding.value.codes.ptr<float>() + 70 * model_->config.hidden_size;
+  std::fill(row, row + model_->config.hidden_size, std::numeric_limits<float>::quiet_NaN());
+  auto healthy = prompt(150, 1), ill = prompt(150, 2);
+  std::ranges::replace(healthy, 70, 1);
+  std::ranges::replace(ill, 70, 1);
+  ill[20] = 70;
+  auto e = with_store();
+  answer(*e, healthy);
+  ASSERT_TRUE(e->submit({.prompt = ill, .max_new_tokens = 5}));
+  while (e->has_work()) ASSERT_TRUE(e->step());
+  ASSERT_EQ(e->stats().numeric_errors, 1);
+  EXPECT_EQ(e->stats().store.pages, 2);
+  e->discard_prefix_store();
+  EXPECT_EQ(e->stats().store.pages, 0);
+  answer(*e, prompt(64, 5));
+  e.reset();
+  EXPECT_TRUE(files().empty());
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <map>
 
+#include "../effort.h"
 #include "kernels/levels.h"
 #include "kernels/op_cases.h"
 #include "numerics/panels.h"
@@ -111,9 +112,9 @@ TEST(CpuKernels, AgreeWithRefWithinTheDerivedBound) {
 TEST(CpuKernels, AgreeWithRefOnRandomShapes) {
   ThreadPool pool(3);
   const auto ref = make("ref", pool);
-  const char *seed_text = std::getenv("FATHOM_SEED"), *all = std::getenv("FATHOM_ALL");
+  const char* seed_text = std::getenv("FATHOM_SEED");
   const uint64_t first = seed_text != nullptr ? std::strtoull(seed_text, nullptr, 10) : 20261129;
-  const uint64_t count = seed_text == nullptr && all != nullptr ? 20 : 1;
+  const uint64_t count = seed_text == nullptr && testing::effort() == testing::Effort::kGreat ? 20 : 1;
   for (uint64_t seed = first; seed < first + count; ++seed) {
     std::printf("FATHOM_SEED=%llu\n", static_cast<unsigned long long>(seed));
     SCOPED_TRACE("FATHOM_SEED=" + std::to_string(seed));

