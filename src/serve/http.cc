@@ -51,6 +51,9 @@ class Connection final : public Exchange, public std::enable_shared_from_this<Co
   void drain();
   void close();
   bool is_late() const { return is_late_; }
+  /// Before the drain a connection without a request yet counts as one that came later: its request, perhaps on the
+  /// way, is answered, and nobody waits for it.
+  void become_late_if_unused() { is_late_ = is_late_ || (idle_ && !is_used_); }
 
   const HttpRequest& request() const override { return request_; }
   void respond(HttpResponse response) override;
@@ -102,7 +105,8 @@ class Connection final : public Exchange, public std::enable_shared_from_this<Co
   bool chunked_ = false;
   bool close_after_ = false;
   bool idle_ = true;  // between requests
-  const bool is_late_;
+  bool is_late_;
+  bool is_used_ = false;  // it has had a request
   bool gone_ = false;
   std::function<void()> gone_handler_;
 };
@@ -254,6 +258,7 @@ asio::awaitable<bool> Connection::read_request() {
   }
   clear_deadline();
   request_ = reader.take();
+  is_used_ = true;
   co_return true;
 }
 
@@ -371,7 +376,7 @@ void Connection::close() {
 }
 
 void Connection::drain() {
-  if (!idle_) return;
+  if (!idle_ || is_late_) return;
   mark_gone();
   close();
 }
@@ -562,7 +567,10 @@ void Server::end_drain() {
 void Server::drain() {
   asio::post(context_, [this] {
     if (std::exchange(draining_, true)) return;
-    num_to_drain_ = std::ssize(connections_);
+    for (Connection* connection : connections_) {
+      connection->become_late_if_unused();
+      num_to_drain_ += !connection->is_late();
+    }
     if (num_to_drain_ == 0) return end_drain();
     for (Connection* connection : std::set<Connection*>(connections_)) connection->drain();
   });

@@ -304,12 +304,13 @@ TEST_F(HttpTest, RefusesMoreConnectionsThanItsMost) {
 
 TEST_F(HttpTest, DrainingFinishesAnswersAndTakesNothingNew) {
   start();
-  Client idle(server_->port()), busy(server_->port());
+  Client idle(server_->port()), busy(server_->port()), unused(server_->port()), never(server_->port());
   ASSERT_EQ(idle.ask("POST", "/echo", "x").status, 200);
   busy.request("GET", "/hold");
-  ASSERT_TRUE(eventually([&] { return holding_.load(); }));
+  ASSERT_TRUE(eventually([&] { return holding_.load() && server_->num_connections() == 4; }));
   server_->drain();
   EXPECT_TRUE(idle.ends());
+  EXPECT_EQ(unused.ask("POST", "/echo", "z").body, "z") << "its request may have been on the way";
   EXPECT_FALSE(server_->wait_drained(1)) << "an answer is still missing";
   {
     Client probe(server_->port()), silent(server_->port());
