@@ -266,12 +266,14 @@ class CommandLine {
     add_integer<int64_t>(*app, "--min-client-priority", o->least_client_priority, -1'000'000, 1'000'000,
                          "the lowest \"priority\" that a request may have; the lower goes first")
         ->group("Limits");
-    app->add_option("--prefix-cache-dir", o->prefix_cache_dir,
-                    "directory in which pages of the prefix cache are kept too, found again when memory had no room "
-                    "for them and after a restart")
-        ->group("Computing");
+    CLI::Option* store = app->add_option(
+        "--prefix-cache-dir", o->prefix_cache_dir,
+        "directory in which pages of the prefix cache are kept too, found again when memory had no room "
+        "for them and after a restart");
+    store->group("Computing");
     app->add_option("--prefix-cache-size", o->prefix_cache_size, "that directory's size at most, as 10GB")
         ->capture_default_str()
+        ->needs(store)
         ->group("Computing");
     app->add_option("--rate-limit", o->rate_limit,
                     "REQUESTS or REQUESTS,TOKENS per minute and API key; more is answered 429; 0: no limit")

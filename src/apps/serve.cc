@@ -169,7 +169,11 @@ Status serve(const ServeOptions& options) {
                                                     .identity = prefix_identity(*session, *guard),
                                                     .max_bytes = *prefix_bytes,
                                                     .on_error = failed});
-    if (!opened) return Error{opened.error().code, "--prefix-cache-dir: " + opened.error().text};
+    if (!opened) {
+      const bool is_size = opened.error().code == ErrorCode::kInvalidArgument;
+      return Error{opened.error().code,
+                   std::string(is_size ? "--prefix-cache-size: " : "--prefix-cache-dir: ") + opened.error().text};
+    }
     say("prefix cache: " + std::to_string(engine.stats().store.pages) + " pages in " + prefixes->path().string());
   }
   server.attach(std::move(model));

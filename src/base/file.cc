@@ -76,23 +76,26 @@ Result<MappedFile> MappedFile::open(const Path& path) {
   return out;
 }
 
-Result<AtomicFile> AtomicFile::create(const Path& wanted) {
-  // Of a link the file behind it is replaced; what is no file (a device, a pipe) cannot be written aside and renamed.
+Result<AtomicFile> AtomicFile::create(const Path& wanted, Links links) {
+  // What is no file (a device, a pipe) cannot be written aside and renamed.
   std::error_code missing;
-  const auto status = std::filesystem::status(wanted, missing);
-  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) {
+  const bool follow = links == Links::kFollow;
+  const auto status =
+      follow ? std::filesystem::status(wanted, missing) : std::filesystem::symlink_status(wanted, missing);
+  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status) &&
+      !std::filesystem::is_symlink(status)) {
     return io_error(wanted.string() + " is not a regular file; name a file");
   }
   Path path = wanted;
   constexpr int kMaxLinks = 40;  // as the kernel's limit
-  for (int i = 0; std::filesystem::is_symlink(std::filesystem::symlink_status(path, missing)); ++i) {
+  for (int i = 0; follow && std::filesystem::is_symlink(std::filesystem::symlink_status(path, missing)); ++i) {
     const Path target = std::filesystem::read_symlink(path, missing);
     if (missing || i == kMaxLinks) return io_error("cannot follow the link " + wanted.string());
     path = path.parent_path() / target;  // an absolute target stands alone
   }
   Path partial = path;
   partial += ".partial";
-  const int fd = ::open(partial.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  const int fd = ::open(partial.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
   if (fd < 0) return system_error("create", partial);
   return AtomicFile(std::move(path), std::move(partial), fd);
 }

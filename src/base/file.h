@@ -41,9 +41,10 @@ class MappedFile {
 /// Destroyed without a commit it leaves nothing behind, and an older file of that name stays as it was.
 class AtomicFile {
  public:
-  /// A symbolic link is followed: the file behind it is replaced. Error: `path` is there and no regular file, or its
-  /// directory cannot be written.
-  static Result<AtomicFile> create(const Path& path);
+  /// A symbolic link is followed and the file behind it replaced, or, with kReplace, the link itself: where others may
+  /// put links. Error: `path` is there and no regular file, or its directory cannot be written.
+  enum class Links { kFollow, kReplace };
+  static Result<AtomicFile> create(const Path& path, Links links = Links::kFollow);
   AtomicFile(AtomicFile&& other) noexcept;
   AtomicFile& operator=(AtomicFile&&) = delete;
   ~AtomicFile();

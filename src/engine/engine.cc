@@ -16,10 +16,9 @@ DType dtype_of_cache(const EngineOptions& options) {
   return options.cache_dtype.value_or(default_cache_dtype(options.precision));
 }
 
-/// Pages are only for the same model, precision and dtype.
+/// Pages are only for the same precision and dtype.
 uint64_t seed_of(const EngineOptions& options) {
-  return stream_of(options.model_identity) ^ (static_cast<uint64_t>(options.precision) << 8) ^
-         static_cast<uint64_t>(dtype_of_cache(options));
+  return (static_cast<uint64_t>(options.precision) << 8) ^ static_cast<uint64_t>(dtype_of_cache(options));
 }
 
 }  // namespace
@@ -124,8 +123,8 @@ Status Engine::resume(int64_t sequence_id, std::span<const int32_t> prompt, int6
   check(sequence != nullptr, "a resumed sequence exists");
   // Only pages of prompt tokens may be kept: generated ones were computed in the absorbed form. The last prompt token
   // is computed again in any case, because its logits are wanted.
-  const int64_t reusable =
-      std::min({sequence->prompt_length, sequence->num_computed, static_cast<int64_t>(prompt.size()) - 1});
+  const int64_t computed = sequence->finish == FinishReason::kNumericError ? 0 : sequence->num_computed;
+  const int64_t reusable = std::min({sequence->prompt_length, computed, static_cast<int64_t>(prompt.size()) - 1});
   const auto shared = std::mismatch(prompt.begin(), prompt.begin() + reusable, sequence->tokens.begin()).first;
   sequence->num_computed = sequence->cache.truncate(shared - prompt.begin());
   speculator_.truncate(*sequence, sequence->num_computed);
@@ -139,7 +138,9 @@ Status Engine::resume(int64_t sequence_id, std::span<const int32_t> prompt, int6
 void Engine::remove(int64_t sequence_id) { table_.remove(sequence_id); }
 
 Status Engine::open_prefix_store(PrefixStoreOptions options) {
-  options.identity ^= seed_of(options_);
+  // A page's bits depend on the config, its layout on the MTP modules that draft too.
+  options.identity ^=
+      seed_of(options_) ^ stream_of(model_.config.to_json().dump() + " " + std::to_string(cache_.page_bytes()));
   auto store = PrefixStore::open(std::move(options), cache_.page_bytes());
   if (!store) return store.error();
   prefix_store_ = std::move(*store);

@@ -28,7 +28,6 @@ struct EngineOptions {
   int64_t max_running = 256;         // sequences in a step at most; never more than prompt_chunk
   bool prefix_cache = true;          // pages of prompts are kept and shared
   bool mtp_drafts = false;           // room in the cache for the MTP module, so that requests may ask for its drafts
-  std::string model_identity;        // what the pages of the prefix cache belong to, beside the dtype
   std::vector<int32_t> stop_tokens;  // end of sequence
   std::vector<bool> allowed_tokens;  // sampleable rows of the vocabulary
 };

@@ -4,11 +4,11 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
+#include <chrono>
 #include <cstring>
 #include <system_error>
-#include <tuple>
 #include <utility>
+#include <vector>
 
 namespace fathom {
 namespace {
@@ -17,6 +17,9 @@ constexpr std::array<char, 8> kMagic = {'F', 'A', 'T', 'H', 'P', 'G', 'E', '1'};
 constexpr std::string_view kSuffix = ".page", kPartial = ".page.partial";
 constexpr int64_t kMaxPendingBytes = int64_t{64} << 20;  // a slow disk must not fill the memory
 constexpr size_t kHexDigits = 16;
+constexpr size_t kLeastTokens = 64;
+constexpr auto kDepthTime = std::chrono::seconds(10);  // more than it takes to compute a page
+constexpr size_t kMostTokens = size_t{1} << 20;        // of a prefix that is kept; more than any model's context
 
 /// In the byte order of the machine: the files are for this machine. Tokens and the page follow, then a checksum.
 struct Header {
@@ -53,32 +56,37 @@ size_t file_bytes(size_t num_tokens, int64_t page_bytes) {
 
 Result<std::unique_ptr<PrefixStore>> PrefixStore::open(PrefixStoreOptions options, int64_t page_bytes) {
   const Path directory = options.directory;
+  const auto least = static_cast<int64_t>(file_bytes(kLeastTokens, page_bytes));
+  const auto most = static_cast<int64_t>(file_bytes(kMostTokens, page_bytes));
+  if (options.max_bytes < least) {
+    return invalid(std::to_string(options.max_bytes) + " bytes have no room for a page of this model; give " +
+                   std::to_string(least) + " or more");
+  }
   std::error_code failed;
   std::filesystem::create_directories(directory, failed);
   std::unique_ptr<PrefixStore> store(new PrefixStore(std::move(options), page_bytes));
-  struct Found {
-    std::filesystem::file_time_type used;
-    std::string name;
-    int64_t bytes;
-  };
-  std::vector<Found> found;
+  const std::lock_guard lock(store->mutex_);
   std::filesystem::directory_iterator entries(directory, failed);
   for (; !failed && entries != std::filesystem::directory_iterator(); entries.increment(failed)) {
     const std::string name = entries->path().filename().string();
     std::error_code gone;  // between listing and looking
     if (is_ours(name, kPartial)) std::filesystem::remove(entries->path(), gone);
-    if (!is_ours(name, kSuffix) || !entries->is_regular_file(gone)) continue;
-    const auto bytes = entries->file_size(gone);
-    const auto used = gone ? decltype(Found::used){} : entries->last_write_time(gone);
-    if (!gone) found.push_back({used, name, static_cast<int64_t>(bytes)});
+    if (!is_ours(name, kSuffix) || !std::filesystem::is_regular_file(entries->symlink_status(gone))) continue;
+    const auto bytes = static_cast<int64_t>(entries->file_size(gone));
+    const auto used = gone ? std::filesystem::file_time_type{} : entries->last_write_time(gone);
+    if (gone) continue;
+    if (store->is_own(name) && bytes > most) {  // no page of ours has that many: it would push out all others
+      std::filesystem::remove(entries->path(), gone);
+      ++store->stats_.damaged;
+      continue;
+    }
+    const int64_t turn = store->is_own(name) ? 0 : -1;
+    store->add(name, {.bytes = bytes, .used = turn, .place = static_cast<int64_t>(used.time_since_epoch().count())});
   }
   if (failed) return io_error(directory.string() + ": " + failed.message());
-  std::ranges::sort(found,
-                    [](const Found& a, const Found& b) { return std::tie(a.used, a.name) < std::tie(b.used, b.name); });
-  const std::lock_guard lock(store->mutex_);
-  for (const Found& file : found) store->add(file.name, file.bytes);
-  store->make_room(0);
-  return store;
+  std::string complaint;
+  store->make_room(0, complaint);
+  return complaint.empty() ? Result<std::unique_ptr<PrefixStore>>(std::move(store)) : io_error(complaint);
 }
 
 PrefixStore::PrefixStore(PrefixStoreOptions options, int64_t page_bytes)
@@ -91,6 +99,16 @@ PrefixStore::~PrefixStore() {
   }
   changed_.notify_all();
   writer_.join();
+  // The next start sees times alone. Those that were not used keep theirs, which are older.
+  const auto now = std::filesystem::file_time_type::clock::now();
+  int64_t rank = static_cast<int64_t>(order_.size());
+  for (const auto& [used, place, name] : order_) {
+    std::error_code gone;
+    --rank;
+    if (used > 0) {
+      std::filesystem::last_write_time(options_.directory / name, now - std::chrono::microseconds(rank), gone);
+    }
+  }
 }
 
 std::string PrefixStore::name_of(uint64_t hash) const {
@@ -99,53 +117,75 @@ std::string PrefixStore::name_of(uint64_t hash) const {
 
 bool PrefixStore::is_own(const std::string& name) const { return name.starts_with(hex(options_.identity)); }
 
-void PrefixStore::add(const std::string& name, int64_t bytes) {
+void PrefixStore::add(const std::string& name, File file) {
   erase(name);
-  files_.emplace(name, File{.bytes = bytes, .place = by_use_.insert(by_use_.end(), name)});
-  stats_.bytes += bytes;
+  order_.emplace(file.used, file.place, name);
+  if (file.is_written) stats_.bytes += file.bytes;
   num_own_ += is_own(name);
+  files_.emplace(name, file);
 }
-
-void PrefixStore::touch(File& file) { by_use_.splice(by_use_.end(), by_use_, file.place); }
 
 /// From the list; the file is the caller's.
 void PrefixStore::erase(const std::string& name) {
   const auto it = files_.find(name);
   if (it == files_.end()) return;
-  stats_.bytes -= it->second.bytes;
+  order_.erase({it->second.used, it->second.place, name});
+  if (it->second.is_written) stats_.bytes -= it->second.bytes;
   num_own_ -= is_own(name);
-  by_use_.erase(it->second.place);
   files_.erase(it);
 }
 
-void PrefixStore::make_room(int64_t bytes) {
-  while (!by_use_.empty() && stats_.bytes + bytes > options_.max_bytes) {
-    const std::string name = by_use_.front();
+void PrefixStore::place(const std::string& name, int64_t used, int64_t place) {
+  const auto it = files_.find(name);
+  if (it == files_.end()) return;
+  order_.erase({it->second.used, it->second.place, name});
+  it->second.used = used;
+  it->second.place = place;
+  order_.emplace(used, place, name);
+}
+
+/// What cannot be removed stays in the list, and the first is complained of.
+void PrefixStore::make_room(int64_t bytes, std::string& complaint) {
+  auto next = order_.begin();
+  while (next != order_.end() && stats_.bytes + bytes > options_.max_bytes) {
+    const std::string name = std::get<std::string>(*next++);
+    if (!files_.at(name).is_written) continue;
     std::error_code failed;
     std::filesystem::remove(options_.directory / name, failed);
-    erase(name);
+    if (failed && complaint.empty())
+      complaint = "cannot remove " + (options_.directory / name).string() + ": " + failed.message();
+    if (!failed) erase(name);
   }
 }
 
 bool PrefixStore::contains(uint64_t hash) const {
   const std::lock_guard lock(mutex_);
-  return files_.contains(name_of(hash)) || std::ranges::find(pending_, hash, &Pending::hash) != pending_.end();
+  return files_.contains(name_of(hash));
+}
+
+void PrefixStore::use(std::span<const uint64_t> hashes) {
+  const std::lock_guard lock(mutex_);
+  ++num_uses_;
+  for (size_t i = 0; i < hashes.size(); ++i) place(name_of(hashes[i]), num_uses_, -static_cast<int64_t>(i));
 }
 
 void PrefixStore::save(uint64_t hash, std::span<const int32_t> prefix, const std::byte* page) {
   const size_t size = file_bytes(prefix.size(), page_bytes_);
+  const std::string name = name_of(hash);
   {
     const std::lock_guard lock(mutex_);
     if (discarded_) return;
-    if (const auto it = files_.find(name_of(hash)); it != files_.end()) return touch(it->second);
-    if (std::ranges::find(pending_, hash, &Pending::hash) != pending_.end()) return;
+    if (const auto it = files_.find(name); it != files_.end()) {
+      std::error_code unknown;
+      const auto status = std::filesystem::symlink_status(options_.directory / name, unknown);
+      if (!it->second.is_written || std::filesystem::is_regular_file(status)) return;
+      erase(name);  // somebody has removed it
+    }
     const bool is_alone = pending_.empty();  // a page larger than the room is written too
-    if ((!is_alone && pending_bytes_ + static_cast<int64_t>(size) > kMaxPendingBytes) ||
-        static_cast<int64_t>(size) > options_.max_bytes) {
+    if ((!is_alone && pending_bytes_ + static_cast<int64_t>(size) > kMaxPendingBytes) || prefix.size() > kMostTokens) {
       ++stats_.dropped;
       return;
     }
-    pending_bytes_ += static_cast<int64_t>(size);
   }
   const Header header{
       .identity = options_.identity, .hash = hash, .num_tokens = std::ssize(prefix), .page_bytes = page_bytes_};
@@ -158,7 +198,9 @@ void PrefixStore::save(uint64_t hash, std::span<const int32_t> prefix, const std
   next.bytes.append(reinterpret_cast<const char*>(&checksum), sizeof(checksum));
   {
     const std::lock_guard lock(mutex_);
+    pending_bytes_ += static_cast<int64_t>(size);
     pending_.push_back(std::move(next));
+    add(name, {.bytes = static_cast<int64_t>(size), .used = ++num_uses_, .is_written = false});
   }
   changed_.notify_one();
 }
@@ -186,55 +228,59 @@ bool PrefixStore::load(uint64_t hash, std::span<const int32_t> prefix, std::byte
   const std::string name = name_of(hash);
   {
     const std::lock_guard lock(mutex_);
-    const auto next = std::ranges::find(pending_, hash, &Pending::hash);
+    if (!files_.contains(name)) return false;
+    const auto next =
+        std::ranges::find_if(pending_, [&](const Pending& p) { return p.hash == hash && !p.is_cancelled; });
     if (next != pending_.end()) return unpack(next->bytes, hash, prefix, page);  // not in its file yet
-    const auto it = files_.find(name);
-    if (it == files_.end()) return false;
-    touch(it->second);
   }
   const Path path = options_.directory / name;
-  const auto bytes = read_file(path, static_cast<int64_t>(file_bytes(prefix.size(), page_bytes_)));
-  const bool good = bytes.ok() && unpack(*bytes, hash, prefix, page);
-  std::error_code ignored;  // the time only orders the files at the next start
-  if (good) {
-    std::filesystem::last_write_time(path, std::filesystem::file_time_type::clock::now(), ignored);
-  } else {
-    std::filesystem::remove(path, ignored);
-  }
+  std::error_code failed;
+  const bool is_file = std::filesystem::is_regular_file(std::filesystem::symlink_status(path, failed));
+  const bool is_good = is_file && [&] {
+    const auto bytes = read_file(path, static_cast<int64_t>(file_bytes(prefix.size(), page_bytes_)));
+    return bytes.ok() && unpack(*bytes, hash, prefix, page);
+  }();
+  if (is_file && !is_good) std::filesystem::remove(path, failed);
   const std::lock_guard lock(mutex_);
-  if (!good) erase(name);
-  ++(good ? stats_.read : stats_.damaged);
-  return good;
+  if (!is_good) erase(name);
+  stats_.read += is_good;
+  stats_.damaged += is_file && !is_good;
+  return is_good;
+}
+
+/// The writer passes it by, or removes what it is writing.
+void PrefixStore::cancel(Pending& page) {
+  page.is_cancelled = true;
+  if (&page == &pending_.front()) return;  // its bytes are being written
+  pending_bytes_ -= std::ssize(page.bytes);
+  page.bytes.clear();
 }
 
 void PrefixStore::remove(uint64_t hash) {
-  std::unique_lock lock(mutex_);
-  // A page that is being written cannot be called back: wait for it.
-  changed_.wait(lock, [&] { return pending_.empty() || pending_.front().hash != hash; });
-  std::erase_if(pending_, [&](const Pending& p) {
-    if (p.hash != hash) return false;
-    pending_bytes_ -= std::ssize(p.bytes);
-    return true;
-  });
-  if (!files_.contains(name_of(hash))) return;
+  const std::lock_guard lock(mutex_);
+  const std::string name = name_of(hash);
+  const auto it = files_.find(name);
+  if (it == files_.end()) return;
   std::error_code failed;
-  std::filesystem::remove(options_.directory / name_of(hash), failed);
-  erase(name_of(hash));
+  if (it->second.is_written) {
+    std::filesystem::remove(options_.directory / name, failed);
+  } else {
+    for (Pending& page : pending_) {
+      if (page.hash == hash && !page.is_cancelled) cancel(page);
+    }
+  }
+  erase(name);
 }
 
 void PrefixStore::discard() {
-  std::unique_lock lock(mutex_);
+  const std::lock_guard lock(mutex_);
   discarded_ = true;
-  while (pending_.size() > 1) {
-    pending_bytes_ -= std::ssize(pending_.back().bytes);
-    pending_.pop_back();
-  }
-  changed_.wait(lock, [&] { return pending_.empty(); });
-  std::vector<std::string> ours;
+  for (Pending& page : pending_) cancel(page);
+  std::vector<std::string> own;
   for (const auto& [name, file] : files_) {
-    if (is_own(name)) ours.push_back(name);
+    if (is_own(name)) own.push_back(name);
   }
-  for (const std::string& name : ours) {
+  for (const std::string& name : own) {
     std::error_code failed;
     std::filesystem::remove(options_.directory / name, failed);
     erase(name);
@@ -244,12 +290,23 @@ void PrefixStore::discard() {
 PrefixStoreStats PrefixStore::stats() const {
   const std::lock_guard lock(mutex_);
   PrefixStoreStats stats = stats_;
-  stats.pages = num_own_ + std::ssize(pending_);
+  stats.pages = num_own_;
   return stats;
 }
 
-/// The writer: one page after the other, the lock not held meanwhile. The page stays the first of pending_ until its
-/// file is known, so that it is found at every moment.
+Status PrefixStore::write_page(const Pending& page, int64_t depth) const {
+  const Path path = options_.directory / name_of(page.hash);
+  auto file = AtomicFile::create(path, AtomicFile::Links::kReplace);
+  if (!file) return file.error();
+  if (auto s = file->write(page.bytes); !s) return s;
+  if (auto s = file->commit(); !s) return s;
+  // Should we be killed: the first pages of a prefix, which are written first, are to go last.
+  std::error_code gone;
+  std::filesystem::last_write_time(path, std::filesystem::file_time_type::clock::now() - depth * kDepthTime, gone);
+  return {};
+}
+
+/// The writer: one page after the other, the lock not held meanwhile.
 void PrefixStore::write() {
   std::unique_lock lock(mutex_);
   while (true) {
@@ -257,23 +314,32 @@ void PrefixStore::write() {
     if (pending_.empty()) return;
     const Pending& next = pending_.front();  // a deque: it stays where it is when others join
     const std::string name = name_of(next.hash);
-    const int64_t size = std::ssize(next.bytes);
-    make_room(size);
-    lock.unlock();
-    const Status written = write_file(options_.directory / name, next.bytes);
-    std::string complaint = written ? "" : written.error().text;
-    lock.lock();
-    pending_bytes_ -= size;
+    std::string complaint;
+    make_room(std::ssize(next.bytes), complaint);
+    Status written = {};
+    if (!next.is_cancelled) {
+      const int64_t depth = -files_.at(name).place;
+      lock.unlock();
+      written = write_page(next, depth);
+      lock.lock();
+    }
+    if (!written && complaint.empty()) complaint = written.error().text;
+    pending_bytes_ -= std::ssize(next.bytes);
+    const bool is_cancelled = next.is_cancelled;
     pending_.pop_front();
-    if (written) {
-      add(name, size);
+    if (is_cancelled) {
+      std::error_code failed;
+      if (!files_.contains(name)) std::filesystem::remove(options_.directory / name, failed);
+    } else if (written) {
+      if (const auto it = files_.find(name); it != files_.end() && !std::exchange(it->second.is_written, true)) {
+        stats_.bytes += it->second.bytes;
+      }
       ++stats_.written;
     } else {
+      erase(name);
       ++stats_.dropped;
-      if (std::exchange(has_failed_, true)) complaint.clear();
     }
-    changed_.notify_all();
-    if (complaint.empty() || !options_.on_error) continue;
+    if (complaint.empty() || std::exchange(has_failed_, true) || !options_.on_error) continue;
     lock.unlock();
     options_.on_error(complaint);
     lock.lock();

@@ -9,15 +9,15 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
-#include <list>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
 #include <thread>
+#include <tuple>
 #include <unordered_map>
-#include <vector>
 
 #include "base/file.h"
 #include "base/result.h"
@@ -40,22 +40,27 @@ struct PrefixStoreStats {
   int64_t damaged = 0;  // files removed because something was wrong with them
 };
 
+/// One thread calls it, and nobody waits for the disk in it but load() and save()'s look whether a file is there.
 class PrefixStore {
  public:
   /// Pages of page_bytes in the files IDENTITY-HASH.page of the directory; other files in it are left alone, but for
-  /// what a killed writer of ours left. Files of other identities count to max_bytes and go like any. One process at a
-  /// time should have the directory. Errors: it cannot be read or made.
+  /// what a killed writer of ours left, and links are never followed. Files of other identities count to max_bytes and
+  /// go first. One process at a time should have the directory. Errors: it cannot be read or made; max_bytes have no
+  /// room for a page.
   static Result<std::unique_ptr<PrefixStore>> open(PrefixStoreOptions options, int64_t page_bytes);
-  /// Writes what is waiting.
+  /// Writes what is waiting, and notes in the files' times in which order they were used.
   ~PrefixStore();
   PrefixStore(const PrefixStore&) = delete;
   PrefixStore& operator=(const PrefixStore&) = delete;
 
   /// Whether a page of that hash (page_hash) is there or about to be.
   bool contains(uint64_t hash) const;
-  /// Copies a page and has it written. `prefix`: all tokens up to the end of the page. One that is there already is
-  /// only marked as used; one for which the writer has no room is dropped.
+  /// Copies a page and has it written, unless it is there or the writer has no room for it. `prefix`: all tokens up to
+  /// the end of the page.
   void save(uint64_t hash, std::span<const int32_t> prefix, const std::byte* page);
+  /// A sequence uses these pages, in the order of its tokens, here or in memory: they go after those that were not used
+  /// since, the last ones first, since a page is found only behind those before it.
+  void use(std::span<const uint64_t> hashes);
   /// Fills `page`. false: it is not there, not whole or of another prefix; then it is no more.
   bool load(uint64_t hash, std::span<const int32_t> prefix, std::byte* page);
   /// A page that must not be found again.
@@ -66,21 +71,27 @@ class PrefixStore {
   PrefixStoreStats stats() const;
 
  private:
+  /// The order in which files go: by last use (0: before the start), then the later ones of a prefix, then by name.
+  using Order = std::tuple<int64_t, int64_t, std::string>;
   struct File {
     int64_t bytes = 0;
-    std::list<std::string>::iterator place;  // in by_use_
+    int64_t used = 0, place = 0;  // place: minus the number of pages before it; before the start: by time
+    bool is_written = true;
   };
   struct Pending {
     uint64_t hash = 0;
-    std::string bytes;  // of the file
+    std::string bytes;          // of the file
+    bool is_cancelled = false;  // removed while it was being written
   };
   PrefixStore(PrefixStoreOptions options, int64_t page_bytes);
   std::string name_of(uint64_t hash) const;
   bool is_own(const std::string& name) const;
-  void add(const std::string& name, int64_t bytes);
-  void touch(File& file);
+  void add(const std::string& name, File file);
   void erase(const std::string& name);
-  void make_room(int64_t bytes);
+  void place(const std::string& name, int64_t used, int64_t place);
+  void make_room(int64_t bytes, std::string& complaint);
+  void cancel(Pending& page);
+  Status write_page(const Pending& page, int64_t depth) const;
   void write();
   bool unpack(std::string_view bytes, uint64_t hash, std::span<const int32_t> prefix, std::byte* page) const;
 
@@ -88,9 +99,10 @@ class PrefixStore {
   const int64_t page_bytes_;
   mutable std::mutex mutex_;  // over everything below
   std::condition_variable changed_;
-  std::list<std::string> by_use_;  // names of files, least recently used first
   std::unordered_map<std::string, File> files_;
-  int64_t num_own_ = 0;          // of files_, of this identity
+  std::set<Order> order_;  // of files_
+  int64_t num_own_ = 0;    // of files_, of this identity
+  int64_t num_uses_ = 0;
   std::deque<Pending> pending_;  // the first one is being written
   int64_t pending_bytes_ = 0;
   PrefixStoreStats stats_;

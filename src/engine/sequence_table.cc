@@ -12,6 +12,7 @@ namespace {
 
 constexpr size_t kMostLookedUp = 64;   // waiting sequences that may begin in one step
 constexpr int64_t kMostRestored = 64;  // pages read from the store in one step
+constexpr int64_t kLeastTail = 16;     // tokens for which the rest of a page is kept from other uses
 
 }  // namespace
 
@@ -182,6 +183,7 @@ void SequenceTable::change_phases(const StepPlan& plan) {
   for (size_t i : plan.admitted) {
     Sequence& s = *sequences_[i];
     s.cache.attach(prefixes_[i].pages);
+    if (store_ != nullptr) store_->use(std::span(s.page_hashes).first(prefixes_[i].pages.size()));
     if (prefixes_[i].beginning.num_tokens > 0) cache_.share(prefixes_[i].beginning.page);
     s.num_computed = prefixes_[i].num_tokens();
     s.speculation.restart(s.num_computed);
@@ -233,10 +235,11 @@ void SequenceTable::end_item(const StepItem& item) {
       const auto prefix = std::span(s.tokens).first((i + 1) * static_cast<size_t>(LatentPages::kPageTokens));
       store_->save(s.page_hashes[i], prefix, cache_.data(s.cache.pages()[i]));
     }
+    store_->use(std::span(s.page_hashes).first(full));
   }
   // The rest of the prompt, unless its rows are of no use to others (look_up_prefixes).
   const int64_t begin = static_cast<int64_t>(full) * LatentPages::kPageTokens;
-  const bool is_whole = s.num_computed == s.prompt_length && begin < s.prompt_length;
+  const bool is_whole = s.num_computed == s.prompt_length && s.prompt_length - begin >= kLeastTail;
   if (!is_whole || s.speculation.params.kind == SpeculationKind::kMtp) return;
   s.cache.publish_tail(
       full == 0 ? s.prefix_seed : s.page_hashes[full - 1],

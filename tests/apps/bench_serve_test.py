@@ -5,6 +5,7 @@ No test asserts how fast anything is. FATHOM_ALL=1 adds a thousand open streams 
 
 import contextlib
 import http.server
+import itertools
 import json
 import os
 import pathlib
@@ -226,8 +227,13 @@ class ThousandStreams(BenchServeCase):
         """1,000 streams for 80 seconds, each one on its own connection, where the next request follows the last: all are open at
         every look, /health answers within a second, and from the first minute on memory does not grow."""
         seconds, tokens = 80, 40  # with the prompt less than a page: all are as long as they get well within the first minute
-        body = json.dumps({"prompt": "Once upon a time", "max_tokens": tokens, "ignore_eos": True, "stream": True}).encode()
-        request = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+        numbers = itertools.count()
+
+        def request():  # each one of its own
+            body = json.dumps({"prompt": f"Once upon a time {next(numbers)}", "max_tokens": tokens, "ignore_eos": True,
+                               "stream": True}).encode()
+            return b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+
         resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
         with server("--max-num-seqs", self.STREAMS, "--prompt-chunk", 2 * self.STREAMS, "--cache-tokens", 512 * self.STREAMS,
                     model=DEMO) as running, contextlib.ExitStack() as sockets:
@@ -250,7 +256,7 @@ class ThousandStreams(BenchServeCase):
             ends = {}
             for _ in range(self.STREAMS):
                 client = sockets.enter_context(socket.create_connection(("127.0.0.1", running.port), timeout=support.TIMEOUT_S))
-                client.sendall(request)
+                client.sendall(request())
                 client.setblocking(False)
                 selector.register(client, selectors.EVENT_READ)
                 ends[client] = b""
@@ -268,7 +274,7 @@ class ThousandStreams(BenchServeCase):
                         if ends[client].endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n"):
                             finished += 1
                             ends[client] = b""
-                            client.sendall(request)
+                            client.sendall(request())
             finally:
                 stop.set()
                 looking.join()

@@ -28,13 +28,12 @@ TEST_F(PrefixCache, ASharedPrefixIsComputedOnceAndChangesNoAnswer) {
   EXPECT_EQ(e.stats().prefix_miss_tokens, 200);
   e.remove(*first);
   EXPECT_EQ(e.stats().pages_in_use, 0);
-  EXPECT_EQ(e.stats().prefix_pages, 4) << "pages of the prompt, the last one as far as it goes; none of the answer";
+  EXPECT_EQ(e.stats().prefix_pages, 3) << "full pages of the prompt, not 8 tokens more; none of the answer";
   const auto again = e.submit(prompt(200), greedy_, 10), other = e.submit(longer, greedy_, 10);
   auto answers = finish(e);
   EXPECT_EQ(answers[*again].tokens, wanted.tokens);
   EXPECT_EQ(answers[*other].tokens, wanted_longer.tokens);
-  EXPECT_EQ(e.stats().prefix_hit_tokens, 199 + 150)
-      << "all but the last token; two pages, and of a copy of the third 22 tokens";
+  EXPECT_EQ(e.stats().prefix_hit_tokens, 192 + 150) << "three pages; two, and of a copy of the third 22 tokens";
   EXPECT_EQ(e.stats().prompt_tokens, 200 + 200 + 170);
   EXPECT_EQ(e.stats().pages_in_use, 3 + 2 + 1 + 1 - 2) << "two pages are both's";
 }
@@ -133,7 +132,7 @@ TEST_F(PrefixCache, SeveralAnswersToOnePromptShareItsPages) {
   }
   auto answers = finish(e);
   for (size_t i = 0; i < 4; ++i) EXPECT_EQ(answers[ids[i]].tokens, wanted[i].tokens) << "seed " << i;
-  EXPECT_EQ(e.stats().prefix_hit_tokens, 3 * 199) << "the others waited for the first";
+  EXPECT_EQ(e.stats().prefix_hit_tokens, 3 * 192) << "the others waited for the first";
   EXPECT_EQ(e.stats().pages_in_use, 3 + 4);
 }
 

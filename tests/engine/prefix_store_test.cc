@@ -212,6 +212,129 @@ TEST_F(PrefixStoreTest, TheDirectoryKeepsItsSizeAndOthersFiles) {
   EXPECT_EQ(*read_file(note), "somebody's");
 }
 
+// Pages are found one behind the other, so at the limit the last ones must go first.
+TEST_F(PrefixStoreTest, WhatIsLeftAtTheLimitCanBeFound) {
+  const auto tokens = prompt(380, 1);  // five pages
+  auto e = with_store();
+  const auto expected = answer(*e, tokens);
+  e.reset();
+  const auto size_of_one = static_cast<int64_t>(std::filesystem::file_size(files().back()));
+  max_bytes_ = 3 * size_of_one;
+  for (const bool killed : {false, true}) {
+    if (killed) {  // as written: no orderly end has noted the order of use
+      max_bytes_ = int64_t{1} << 30;
+      std::filesystem::remove_all(store_);
+      e = with_store();
+      answer(*e, tokens);
+      while (e->stats().store.written < 5) std::this_thread::yield();
+      const Path copy = directory_.path() / "killed";
+      std::filesystem::create_directory(copy);
+      for (const Path& file : files()) {
+        std::filesystem::copy_file(file, copy / file.filename());
+        std::filesystem::last_write_time(copy / file.filename(), std::filesystem::last_write_time(file));
+      }
+      e.reset();
+      std::filesystem::remove_all(store_);
+      std::filesystem::rename(copy, store_);
+      max_bytes_ = 3 * size_of_one;
+    }
+    e = with_store();
+    const int64_t pages = e->stats().store.pages;
+    EXPECT_GE(pages, 2);
+    EXPECT_EQ(answer(*e, tokens), expected);
+    EXPECT_EQ(e->stats().prefix_hit_tokens, 64 * pages) << killed;
+    e.reset();
+  }
+}
+
+TEST_F(PrefixStoreTest, WhatMemoryFindsIsUsedHereToo) {
+  auto e = with_store();
+  const auto hot = prompt(200, 1);
+  const auto expected = answer(*e, hot);
+  e.reset();
+  max_bytes_ = 8 * static_cast<int64_t>(std::filesystem::file_size(files().back()));
+  std::filesystem::remove_all(store_);
+  e = with_store();
+  answer(*e, hot);
+  for (uint64_t seed = 10; seed < 16; ++seed) {
+    answer(*e, prompt(150, seed));
+    EXPECT_EQ(answer(*e, hot), expected);
+  }
+  EXPECT_EQ(e->stats().store.read, 0);
+  e.reset();
+  e = with_store();
+  EXPECT_EQ(answer(*e, hot), expected);
+  EXPECT_EQ(e->stats().prefix_hit_tokens, 192);
+}
+
+TEST_F(PrefixStoreTest, AnotherConfigOrMoreLayersAreAnotherModel) {
+  const auto tokens = prompt(200, 1);
+  auto e = with_store();
+  answer(*e, tokens);
+  e.reset();
+  const ModelConfig config = model_->config;
+  model_->config.rms_norm_eps *= 2;
+  EXPECT_EQ(with_store()->stats().store.pages, 0);
+  model_->config = config;
+  model_->config.rope_theta *= 2;
+  EXPECT_EQ(with_store()->stats().store.pages, 0);
+  model_->config = config;
+  EXPECT_EQ(with_store()->stats().store.pages, 3);
+}
+
+TEST_F(PrefixStoreTest, LinksAreReplacedAndNeverFollowed) {
+  const auto tokens = prompt(200, 1);
+  auto e = with_store();
+  const auto expected = answer(*e, tokens);
+  e.reset();
+  const Path victim = directory_.path() / "victim", absent = directory_.path() / "absent";
+  std::ofstream(victim) << "somebody's";
+  const auto pages = files();
+  std::filesystem::remove(pages[0]);
+  std::filesystem::create_symlink(victim, pages[0]);
+  std::filesystem::remove(pages[1]);
+  std::filesystem::create_symlink(absent, pages[1]);
+  e = with_store();
+  EXPECT_EQ(answer(*e, tokens), expected);
+  e.reset();
+  for (const Path& page : pages) EXPECT_FALSE(std::filesystem::is_symlink(page));
+  EXPECT_EQ(*read_file(victim), "somebody's");
+  EXPECT_FALSE(std::filesystem::exists(absent));
+  // While it is open: a page is found to be gone, and written again.
+  e = with_store();
+  for (const Path& page : pages) {
+    std::filesystem::remove(page);
+    std::filesystem::create_symlink(victim, page);
+  }
+  EXPECT_EQ(answer(*e, tokens), expected);
+  e.reset();
+  for (const Path& page : pages) EXPECT_TRUE(std::filesystem::is_regular_file(std::filesystem::symlink_status(page)));
+  EXPECT_EQ(*read_file(victim), "somebody's");
+}
+
+TEST_F(PrefixStoreTest, AFileOfAbsurdSizePushesOutNobody) {
+  const auto tokens = prompt(200, 1);
+  auto e = with_store();
+  const auto expected = answer(*e, tokens);
+  e.reset();
+  const std::string own = files()[0].filename().string().substr(0, 17);
+  for (const std::string& name :
+       {own + "0123456789abcdef.page", std::string("0123456789abcdef-0123456789abcdef.page")}) {
+    std::ofstream(store_ / name) << "x";
+    std::filesystem::resize_file(store_ / name, uintmax_t{1} << 34);
+  }
+  e = with_store();
+  EXPECT_EQ(e->stats().store.pages, 3);
+  EXPECT_EQ(answer(*e, tokens), expected);
+  EXPECT_EQ(e->stats().prefix_hit_tokens, 192);
+  EXPECT_FALSE(std::filesystem::exists(store_ / "0123456789abcdef-0123456789abcdef.page"));
+  max_bytes_ = 100;
+  Engine none = engine();
+  const Status refused = none.open_prefix_store({.directory = store_, .max_bytes = max_bytes_});
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().text.find("no room for a page"), std::string::npos);
+}
+
 TEST_F(PrefixStoreTest, WhatAKilledWriterLeftIsRemoved) {
   auto e = with_store();
   answer(*e, prompt(70, 1));
