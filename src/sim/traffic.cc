@@ -273,17 +273,21 @@ void add_rings(TrafficBuilder& out, int id, const Job& job, const Cluster& clust
   }
 }
 
-/// How a uniform load on this cluster becomes few classes, where it has not yet.
-std::string way_out(const Cluster& cluster) {
-  std::string words = "adaptive routing of a uniform load";
-  if (!cluster.graph() || cluster.is_evenly_filled()) return words;
+/// What would make the flows of this cluster alike that are not.
+std::string way_out(const Cluster& cluster, const Distances& distances) {
   const ClusterSpec& s = cluster.spec();
-  words += " of all GPUs with nothing broken and every switch filled with whole nodes: ";
+  if (!cluster.graph()) return "adaptive routing of a uniform load";
+  if (distances.to > 0) return "a uniform load without a window";
+  if (s.dead_nic >= 0 || s.lost_uplinks > 0) return "nothing broken";
   if (s.gpus_per_switch % s.gpus_per_node != 0) {
-    return words + "network.gpus_per_switch = " + text(s.gpus_per_switch) +
-           " is not a multiple of network.gpus_per_node = " + text(s.gpus_per_node);
+    return "whole nodes on every switch (network.gpus_per_switch = " + text(s.gpus_per_switch) +
+           ", network.gpus_per_node = " + text(s.gpus_per_node) + ")";
   }
-  return words + "network.gpus = " + text(int64_t{cluster.graph()->num_switches()} * s.gpus_per_switch);
+  if (!cluster.is_evenly_filled()) {
+    return "all switches full (network.gpus = " + text(int64_t{cluster.graph()->num_switches()} * s.gpus_per_switch) +
+           ")";
+  }
+  return "adaptive routing of a uniform load over all GPUs";
 }
 
 Status check_job(const Cluster& cluster, const Job& job) {
@@ -382,7 +386,7 @@ Result<Traffic> make_traffic(const Cluster& cluster, std::span<const Job> jobs, 
     if (is_all_pairs) {
       return invalid(text(cluster.num_nodes()) + " nodes, none alike, are too many for an all-to-all; accepted: " +
                      text(static_cast<int64_t>(std::sqrt(4.0 * kMostFlowClasses))) + " at most, or " +
-                     way_out(cluster));
+                     way_out(cluster, distances));
     }
   }
   for (size_t i = 0; i < jobs.size(); ++i) {
@@ -410,7 +414,7 @@ Result<Traffic> make_traffic(const Cluster& cluster, std::span<const Job> jobs, 
     }
     if (out.is_full()) {
       return invalid("more than " + text(kMostFlowClasses) + " flows that are not alike; accepted: fewer GPUs, or " +
-                     way_out(cluster));
+                     way_out(cluster, distances));
     }
   }
   return out.take();

@@ -115,8 +115,8 @@ TEST(Routing, StaticHasNoConflictForAShift) {
   const Cluster c = make({.gpus = 512, .routing = Routing::kStatic});
   std::set<ClusterLink> used;
   for (int64_t u = 0; u < 64; ++u) {
-    for (const ClusterLink& link : c.fabric(u, 0, (u + 32) % 64, 0)[0].links)
-      EXPECT_TRUE(used.insert(link).second) << c.name(link);
+    const Way way = c.fabric(u, 0, (u + 32) % 64, 0)[0];
+    for (const ClusterLink& link : way.links) EXPECT_TRUE(used.insert(link).second) << c.name(link);
   }
 }
 
@@ -147,7 +147,8 @@ TEST(Routing, ThreeLayersByPort) {
   for (int64_t shift : {4, 16, 20, 64}) {  // whole leaves: no two messages meet
     std::set<ClusterLink> used;
     for (int64_t u = 0; u < 80; ++u) {
-      for (const ClusterLink& link : fixed.fabric(u, 0, (u + shift) % 80, 0)[0].links) {
+      const Way way = fixed.fabric(u, 0, (u + shift) % 80, 0)[0];
+      for (const ClusterLink& link : way.links) {
         EXPECT_TRUE(used.insert(link).second) << fixed.name(link) << " shift " << shift;
       }
     }

@@ -27,6 +27,28 @@ TEST(SimGridEngine, AgreesWithSimGrid) {
   s.network.routing = "ecmp";
   s.network.radix = 8;
   all.emplace_back("ECMP", s);
+  s.network.fabric = "ft3";
+  s.network.gpus = 32;
+  s.network.gpus_per_node = 1;
+  all.emplace_back("three layers, ECMP", s);
+  s = all_to_all(96);
+  s.network.fabric = "slimfly";  // q = 4
+  s.network.gpus_per_node = 3;
+  s.network.port_gbps = 15;
+  s.fail.uplinks = 2;
+  all.emplace_back("links lost on a Slim Fly", s);
+  s = all_to_all(40);
+  s.network.fabric = "dragonfly";
+  s.network.gpus_per_switch = s.network.gpus_per_node = 2;
+  s.network.port_gbps = 20;
+  s.fail.uplinks = 1;
+  all.emplace_back("links lost on a Dragonfly", s);
+  s.fail.uplinks = 0;
+  s.job.op = "dispatch";
+  s.job.bytes = 7392;
+  s.job.experts = 40;
+  s.job.skew = 0.7;
+  all.emplace_back("skewed on a Dragonfly", s);
   bool is_absent = false;
   for (const auto& [name, scenario] : all) {
     const auto ours = simulate(scenario, FlowEngine::kMaxMin), theirs = simulate(scenario, FlowEngine::kSimGrid);
