@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <string>
 
 #include "scenario_cases.h"
 #include "sim/simulate.h"
@@ -87,6 +89,57 @@ TEST(SimGridEngine, SimGridTakesEachFlowByItself) {
   ASSERT_TRUE(theirs.ok()) << theirs.error().text;
   EXPECT_EQ(theirs->ended.size(), 64u * 63);
   EXPECT_NEAR(theirs->seconds / run_flows(each->network)->seconds, 1, 1e-4);
+}
+
+// 256 GPUs, no two flows merged: SimGrid, max-min, classes and (of one job) the bound, to four digits. Long.
+TEST(SimGridEngine, EveryFlowOf256GpusAgrees) {
+  const char* all = std::getenv("FATHOM_ALL");
+  if (all == nullptr || std::string(all) != "1") GTEST_SKIP() << "long; FATHOM_ALL=1 runs it";
+  std::vector<std::pair<std::string, Scenario>> cases = {{"uniform", all_to_all(256)}};
+  Scenario s = all_to_all(256);
+  s.fail.nic = 5;
+  cases.emplace_back("NIC lost", s);
+  s = all_to_all(256);
+  s.network.radix = 16;
+  s.network.port_gbps = 30;
+  s.fail.uplinks = 5;
+  cases.emplace_back("uplinks lost", s);
+  s = all_to_all(256);
+  s.job.op = "dispatch";
+  s.job.bytes = 7392;
+  s.job.skew = 0.7;
+  cases.emplace_back("skewed", s);
+  s.job.skew = 0;
+  s.also.op = "all-gather";
+  s.also.bytes = 1e9;
+  s.job.weight = 3;
+  cases.emplace_back("overlapping", s);
+  for (const auto& [name, scenario] : cases) {
+    const auto cluster = cluster_of(scenario);
+    std::vector<Job> jobs = {*job_of(scenario.job, "job")};
+    if (scenario.also.op != "none") jobs.push_back(*job_of(scenario.also, "also"));
+    const auto each = make_traffic(*cluster, jobs, cluster->none_alike());
+    ASSERT_TRUE(each.ok()) << name;
+    const auto theirs = run_simgrid(each->network);
+    if (!theirs && theirs.error().code == ErrorCode::kNotFound) {
+      ASSERT_TRUE(may_be_absent()) << theirs.error().text;
+      GTEST_SKIP() << theirs.error().text;
+    }
+    ASSERT_TRUE(theirs.ok()) << name << ": " << theirs.error().text;
+    const auto ours = run_flows(each->network);
+    ASSERT_TRUE(ours.ok()) << name;
+    for (size_t f = 0; f < ours->ended.size(); ++f) {
+      ASSERT_NEAR(theirs->ended[f] / ours->ended[f], 1, 1e-4) << name << " flow " << f;
+    }
+    const auto classes = simulate(scenario, FlowEngine::kMaxMin);
+    ASSERT_TRUE(classes.ok()) << name;
+    double last = 0;
+    for (const JobAnswer& job : classes->jobs) last = std::max(last, job.seconds);
+    EXPECT_NEAR(last / ours->seconds, 1, 1e-6) << name;
+    if (jobs.size() == 1) {
+      EXPECT_NEAR(simulate(scenario, FlowEngine::kBound)->jobs[0].seconds / ours->seconds, 1, 1e-4) << name;
+    }
+  }
 }
 
 TEST(SimGridEngine, RefusesWhatItWouldRoundAway) {
