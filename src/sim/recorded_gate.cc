@@ -37,38 +37,42 @@ Result<RecordedGate> read_layer(const Json& entry) {
 
 }  // namespace
 
-Result<RecordedGate> read_gate(const std::string& path, int64_t layer) {
-  const auto text = read_file(path, kMostGateFileBytes);
-  if (!text) return text.error();
-  const auto json = Json::parse(*text, path);
+Result<RecordedGate> parse_gate(std::string_view text, const std::string& where, int64_t layer) {
+  const auto json = Json::parse(text, where);
   if (!json) return json.error();
   const Json* experts = json->find("experts");
   if (experts == nullptr || !experts->is_array()) {
-    return corrupt(path + R"(: no "experts"; accepted: what GET /api/stats of fathom serve answers)");
+    return corrupt(where + R"(: no "experts"; accepted: what GET /api/stats of fathom serve answers)");
   }
   std::optional<RecordedGate> found;
   double largest = -1;
   std::string layers;
   for (const Json& entry : experts->items()) {
     auto gate = read_layer(entry);
-    if (!gate) return corrupt(path + ": " + gate.error().text);
+    if (!gate) return corrupt(where + ": " + gate.error().text);
     if (layers.size() < 200) layers += (layers.empty() ? "" : ", ") + std::to_string(gate->layer);
     if (layer >= 0 && gate->layer != layer) continue;
     const double sum = std::accumulate(gate->tokens.begin(), gate->tokens.end(), 0.0);
     const double share = sum > 0 ? *std::max_element(gate->tokens.begin(), gate->tokens.end()) / sum : 0;
-    if (layer >= 0 && found) return corrupt(path + ": layer " + std::to_string(layer) + " is there twice");
+    if (layer >= 0 && found) return corrupt(where + ": layer " + std::to_string(layer) + " is there twice");
     if (share <= largest) continue;
     largest = share;
     found = *std::move(gate);
   }
   if (!found) {
-    if (layers.empty()) return corrupt(path + R"(: "experts" is empty: the model had none, or served nothing yet)");
-    return invalid(path + ": no layer " + std::to_string(layer) + "; accepted: " + layers);
+    if (layers.empty()) return corrupt(where + R"(: "experts" is empty: the model had none, or served nothing yet)");
+    return invalid(where + ": no layer " + std::to_string(layer) + "; accepted: " + layers);
   }
   if (largest == 0) {
-    return corrupt(path + ": no expert of layer " + std::to_string(found->layer) + " has a token: nothing was served");
+    return corrupt(where + ": no expert of layer " + std::to_string(found->layer) + " has a token: nothing was served");
   }
   return *std::move(found);
+}
+
+Result<RecordedGate> read_gate(const std::string& path, int64_t layer) {
+  const auto text = read_file(path, kMostGateFileBytes);
+  if (!text) return text.error();
+  return parse_gate(*text, path, layer);
 }
 
 }  // namespace fathom
