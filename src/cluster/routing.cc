@@ -67,6 +67,11 @@ Result<Fabric> choose_slim_fly(ClusterSpec& s) {
     if (fabric->endpoints >= s.gpus) s.slim_fly_q = q;
   }
   if (s.slim_fly_q != 0) return slim_fly(s.slim_fly_q, s.radix, s.gpus_per_switch);
+  if (most == 0) {
+    return invalid("Slim Fly: none fits switches of " + text(s.radix) + " ports" +
+                   (s.gpus_per_switch > 0 ? " with " + text(s.gpus_per_switch) + " endpoints" : "") +
+                   "; the smallest (q = 3) needs 5 and those of its endpoints");
+  }
   return invalid("Slim Fly: " + text(s.gpus) + " endpoints; accepted: 1 to " + text(most) + " with " + text(s.radix) +
                  " ports" + (s.gpus_per_switch > 0 ? " and " + text(s.gpus_per_switch) + " endpoints a switch" : ""));
 }

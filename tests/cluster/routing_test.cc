@@ -174,7 +174,8 @@ TEST(Routing, GraphsOfSwitches) {
     EXPECT_NEAR(shares, 1, 1e-12);
   }
   EXPECT_TRUE(fly.is_evenly_filled());
-  EXPECT_EQ(std::set(fly.symmetry().node.begin(), fly.symmetry().node.end()).size(), 2u);
+  const Symmetry alike = fly.symmetry();
+  EXPECT_EQ(std::set(alike.node.begin(), alike.node.end()).size(), 2u);
   // The smallest that holds them.
   EXPECT_EQ(make({.kind = FabricKind::kSlimFly, .gpus = 24000}).spec().slim_fly_q, 27);
   const Cluster dragonfly = make({.kind = FabricKind::kDragonfly, .gpus = 261632, .dragonfly_groups = 511});
@@ -224,6 +225,8 @@ TEST(Routing, RefusesWhatCannotBeBuilt) {
             std::string::npos);
   EXPECT_EQ(error({.kind = FabricKind::kSlimFly, .gpus = 32000}),
             "Slim Fly: 32000 endpoints; accepted: 1 to 30618 with 64 ports");
+  EXPECT_EQ(error({.kind = FabricKind::kSlimFly, .gpus = 8, .radix = 6}),
+            "Slim Fly: none fits switches of 6 ports; the smallest (q = 3) needs 5 and those of its endpoints");
   EXPECT_EQ(error({.kind = FabricKind::kSlimFly, .gpus = 208, .slim_fly_q = 5}),
             "Slim Fly of 50 switches: 208 endpoints; accepted: 1 to 200");
   EXPECT_EQ(error({.kind = FabricKind::kDragonfly, .gpus = 300000}),
