@@ -5,30 +5,31 @@
 
 #include "base/figure.h"
 #include "base/rng.h"
+#include "cluster/dragonfly.h"
 #include "cluster/fat_tree.h"
 #include "cluster/mpft.h"
 #include "cluster/mrft.h"
+#include "cluster/slim_fly.h"
 
 namespace fathom {
 namespace {
 
 Result<Fabric> build(const ClusterSpec& s) {
   switch (s.kind) {
-    case TreeKind::kFt2: return fat_tree2(s.radix, s.gpus);
-    case TreeKind::kFt3: return fat_tree3(s.radix, s.gpus);
-    case TreeKind::kMpft: return mpft(s.radix, s.planes, s.gpus);
-    case TreeKind::kMrft: return mrft(s.radix, s.planes, s.gpus);
+    case FabricKind::kFt2: return fat_tree2(s.radix, s.gpus);
+    case FabricKind::kFt3: return fat_tree3(s.radix, s.gpus);
+    case FabricKind::kMpft: return mpft(s.radix, s.planes, s.gpus);
+    case FabricKind::kMrft: return mrft(s.radix, s.planes, s.gpus);
+    case FabricKind::kSlimFly:
+    case FabricKind::kDragonfly: break;
   }
-  return invalid("unknown kind of tree");
+  return invalid("not a tree");
 }
 
 std::string text(int64_t v) { return std::to_string(v); }
 
-}  // namespace
-
-Result<Cluster> Cluster::make(const ClusterSpec& given) {
-  ClusterSpec s = given;
-  if (s.kind == TreeKind::kFt2 || s.kind == TreeKind::kFt3) s.planes = 1;
+/// What nodes and rates must be on any fabric.
+Status check_nodes(const ClusterSpec& s) {
   if (s.gpus < 1) return invalid("a cluster of " + text(s.gpus) + " GPUs; accepted: 1 or more");
   if (s.gpus_per_node < 1 || s.gpus_per_node > 1024) {
     return invalid("gpus_per_node " + text(s.gpus_per_node) + "; accepted: 1 to 1024");
@@ -38,9 +39,90 @@ Result<Cluster> Cluster::make(const ClusterSpec& given) {
     return invalid(text(s.gpus) + " GPUs in nodes of " + text(s.gpus_per_node) + "; accepted: whole nodes, as " +
                    (below > 0 ? text(below) + " or " : "") + text(below + s.gpus_per_node));
   }
+  for (const auto& [name, rate] :
+       {std::pair{"nic_gbps", s.nic_gbps}, {"nvlink_gbps", s.nvlink_gbps}, {"port_gbps", s.port_gbps}}) {
+    if (!(rate > 0) || !(rate < 1e9)) {
+      return invalid(std::string(name) + " is " + figure_text(rate) + "; accepted: more than 0, below 1e9");
+    }
+  }
+  if (s.dead_nic >= s.gpus_per_node || (s.dead_nic >= 0 && s.gpus_per_node < 2)) {
+    return invalid("NIC " + text(s.dead_nic) + " cannot fail: a node has " + text(s.gpus_per_node) +
+                   "; accepted: one of 2 or more");
+  }
+  return {};
+}
+
+Error no_plane(const ClusterSpec& s) {
+  return invalid("plane " + text(s.dead_plane) + " cannot fail: the fabric has " + text(s.planes) +
+                 "; accepted: one of 2 or more planes of mpft, or rails of mrft");
+}
+
+/// The Slim Fly of this q, or of 0 the smallest that holds the GPUs.
+Result<Fabric> choose_slim_fly(ClusterSpec& s) {
+  int64_t most = 0;
+  for (int q = 3; s.slim_fly_q == 0 && q < s.radix; ++q) {
+    const auto fabric = slim_fly(q, s.radix, s.gpus_per_switch);
+    if (!fabric) continue;
+    most = std::max(most, fabric->endpoints);
+    if (fabric->endpoints >= s.gpus) s.slim_fly_q = q;
+  }
+  if (s.slim_fly_q != 0) return slim_fly(s.slim_fly_q, s.radix, s.gpus_per_switch);
+  if (most == 0) {
+    return invalid("Slim Fly: none fits switches of " + text(s.radix) + " ports" +
+                   (s.gpus_per_switch > 0 ? " with " + text(s.gpus_per_switch) + " endpoints" : "") +
+                   "; the smallest (q = 3) needs 5 and those of its endpoints");
+  }
+  return invalid("Slim Fly: " + text(s.gpus) + " endpoints; accepted: 1 to " + text(most) + " with " + text(s.radix) +
+                 " ports" + (s.gpus_per_switch > 0 ? " and " + text(s.gpus_per_switch) + " endpoints a switch" : ""));
+}
+
+Result<Fabric> choose_dragonfly(ClusterSpec& s) {
+  const int64_t p = s.gpus_per_switch > 0 ? s.gpus_per_switch : (s.radix + 1) / 4;
+  const auto largest = dragonfly(p);
+  if (!largest) return largest.error();
+  if (largest->radix > s.radix) {
+    return invalid("Dragonfly: " + text(p) + " endpoints a switch need " + text(largest->radix) + " ports, more than " +
+                   text(s.radix) + "; accepted: 1 to " + text((s.radix + 1) / 4));
+  }
+  if (s.dragonfly_groups == 0) {
+    const int64_t groups = std::max<int64_t>(2, ceil_div(s.gpus, 2 * p * p));
+    s.dragonfly_groups = static_cast<int>(std::min(groups, largest->max_endpoints / (2 * p * p)));
+  }
+  return dragonfly(p, s.dragonfly_groups);
+}
+
+}  // namespace
+
+Result<Cluster> Cluster::make_graph(ClusterSpec s) {
+  s.planes = 1;
+  const bool is_slim_fly = s.kind == FabricKind::kSlimFly;
+  if (auto ok = check_radix(is_slim_fly ? "Slim Fly" : "Dragonfly", s.radix); !ok) return ok.error();
+  const auto fabric = is_slim_fly ? choose_slim_fly(s) : choose_dragonfly(s);
+  if (!fabric) return fabric.error();
+  if (s.gpus > fabric->endpoints) {
+    return invalid(fabric->name + " of " + text(fabric->switches) + " switches: " + text(s.gpus) +
+                   " endpoints; accepted: 1 to " + text(fabric->endpoints));
+  }
+  s.gpus_per_switch = static_cast<int>(fabric->endpoints / fabric->switches);
+  if (s.dead_plane >= 0) return no_plane(s);
+  auto graph =
+      is_slim_fly ? SwitchGraph::slim_fly(s.slim_fly_q) : SwitchGraph::dragonfly(s.gpus_per_switch, s.dragonfly_groups);
+  if (!graph) return graph.error();
+  if (auto ok = graph->lose(s.lost_uplinks); !ok) return ok.error();
+  const int64_t nodes = s.gpus / s.gpus_per_node;
+  Cluster cluster(s, nodes, nodes);
+  cluster.graph_ = std::make_shared<const SwitchGraph>(*std::move(graph));
+  return cluster;
+}
+
+Result<Cluster> Cluster::make(const ClusterSpec& given) {
+  ClusterSpec s = given;
+  if (s.kind == FabricKind::kFt2 || s.kind == FabricKind::kFt3) s.planes = 1;
+  if (auto ok = check_nodes(s); !ok) return ok.error();
+  if (is_graph(s.kind)) return make_graph(s);
   // A tree of three layers with one pod is one of two.
   const int64_t pod_gpus = int64_t{s.radix} * s.radix / 4;
-  if (s.kind == TreeKind::kFt3 && s.radix > 0 && s.gpus <= pod_gpus) s.kind = TreeKind::kFt2;
+  if (s.kind == FabricKind::kFt3 && s.radix > 0 && s.gpus <= pod_gpus) s.kind = FabricKind::kFt2;
   const auto fabric = build(s);
   if (!fabric) return fabric.error();
   if (s.gpus_per_node % s.planes != 0) {
@@ -52,21 +134,10 @@ Result<Cluster> Cluster::make(const ClusterSpec& given) {
     return invalid("a leaf has " + text(down) + " ports down and a node " + text(on_leaf) +
                    " NICs on it; whole nodes must fit (more planes, or another radix)");
   }
-  for (const auto& [name, rate] :
-       {std::pair{"nic_gbps", s.nic_gbps}, {"nvlink_gbps", s.nvlink_gbps}, {"port_gbps", s.port_gbps}}) {
-    if (!(rate > 0) || !(rate < 1e9)) {
-      return invalid(std::string(name) + " is " + figure_text(rate) + "; accepted: more than 0, below 1e9");
-    }
-  }
   const int64_t per_unit = down / on_leaf, nodes = s.gpus / s.gpus_per_node;
-  const bool has_planes = s.kind == TreeKind::kMpft || s.kind == TreeKind::kMrft;
+  const bool has_planes = s.kind == FabricKind::kMpft || s.kind == FabricKind::kMrft;
   if (s.dead_plane >= 0 && !(has_planes && s.planes > 1 && s.dead_plane < s.planes)) {
-    return invalid("plane " + text(s.dead_plane) + " cannot fail: the fabric has " + text(s.planes) +
-                   "; accepted: one of 2 or more planes of mpft, or rails of mrft");
-  }
-  if (s.dead_nic >= s.gpus_per_node || (s.dead_nic >= 0 && s.gpus_per_node < 2)) {
-    return invalid("NIC " + text(s.dead_nic) + " cannot fail: a node has " + text(s.gpus_per_node) +
-                   "; accepted: one of 2 or more");
+    return no_plane(s);
   }
   if (s.dead_plane >= 0 && s.dead_nic >= 0) return invalid("a dead plane and a dead NIC; accepted: one of them");
   if (s.lost_uplinks < 0 || s.lost_uplinks >= down) {
@@ -78,48 +149,83 @@ Result<Cluster> Cluster::make(const ClusterSpec& given) {
                        ? "uplinks cannot be lost: " + text(s.gpus) + " GPUs need one leaf a plane, " + "without uplinks"
                        : "lost uplinks are simulated under adaptive routing only");
   }
-  if (s.kind == TreeKind::kFt3 && s.routing != Routing::kAdaptive) {
-    return invalid("ft3 is simulated under adaptive routing only; accepted with static or ecmp: ft2, mpft, mrft");
-  }
-  return Cluster(s, per_unit, s.kind == TreeKind::kFt3 ? pod_gpus / s.gpus_per_node : nodes);
+  return Cluster(s, per_unit, s.kind == FabricKind::kFt3 ? pod_gpus / s.gpus_per_node : nodes);
 }
 
-void Cluster::fabric(int64_t u, int a, int64_t v, int b, uint64_t queue_pair, std::vector<ClusterLink>& links) const {
+std::array<uint32_t, 4> Cluster::hash(int64_t u, int a, int64_t v, int b, uint64_t queue_pair) const {
+  const auto nic = [&](int64_t node, int gpu) { return static_cast<uint32_t>(node * spec_.gpus_per_node + gpu); };
+  return philox({nic(u, a), nic(v, b), static_cast<uint32_t>(queue_pair), 0},
+                {static_cast<uint32_t>(spec_.seed), static_cast<uint32_t>(spec_.seed >> 32)});
+}
+
+std::vector<Way> Cluster::fabric(int64_t u, int a, int64_t v, int b, uint64_t queue_pair) const {
+  const ClusterLink out{LinkKind::kNicOut, static_cast<int32_t>(u), a, -1};
+  const ClusterLink in{LinkKind::kNicIn, static_cast<int32_t>(v), b, -1};
+  if (graph_) {
+    const auto source = static_cast<int>(switch_of(u, a)), target = static_cast<int>(switch_of(v, b));
+    if (source == target) return {{1, {out, in}}};
+    std::vector<Route> routes = graph_->routes(source, target);
+    if (spec_.routing != Routing::kAdaptive && routes.size() > 1) {
+      const auto chosen = spec_.routing == Routing::kStatic ? static_cast<uint64_t>(v * spec_.gpus_per_node + b)
+                                                            : hash(u, a, v, b, queue_pair)[0];
+      std::swap(routes[0], routes[chosen % routes.size()]);
+      routes.resize(1);
+    }
+    std::vector<Way> ways;
+    for (const Route& route : routes) {
+      Way way{1 / static_cast<double>(routes.size()), {out}};
+      for (int32_t hop : route) {
+        way.links.push_back({graph_->is_global(hop) ? LinkKind::kGlobal : LinkKind::kLocal, graph_->from(hop),
+                             hop % graph_->ports(), -1});
+      }
+      way.links.push_back(in);
+      ways.push_back(std::move(way));
+    }
+    return ways;
+  }
+  std::vector<ClusterLink> links = {out};
   const auto from = static_cast<int32_t>(unit_of(u)), to = static_cast<int32_t>(unit_of(v));
   const int plane_a = plane_of(a), plane_b = plane_of(b);
-  links.push_back({LinkKind::kNicOut, static_cast<int32_t>(u), a, -1});
   if (from != to || plane_a != plane_b) {
-    int up = -1, down = -1;
+    const auto pod_a = static_cast<int32_t>(pod_of(u)), pod_b = static_cast<int32_t>(pod_of(v));
+    // Ports of the leaves, the switch of the pods' upper layer, and ports of that.
+    int up = -1, down = -1, upper = 0, pod_up = -1, pod_down = -1;
     if (spec_.routing != Routing::kAdaptive) {
       const int ports = uplinks();
-      const int64_t nics_on_leaf = spec_.gpus_per_node / spec_.planes;
-      const auto in_leaf = static_cast<int>(v % nodes_per_unit_ * nics_on_leaf + b / spec_.planes);
+      const auto h = hash(u, a, v, b, queue_pair);
+      // What is above is behind the uplinks s, s + count, ... of everything below it: one hash chooses among all
+      // uplinks, another among those that come down from there.
+      const auto back = [&](int port, int64_t above, uint32_t draw) {
+        const auto count = static_cast<int>(std::clamp<int64_t>(above, 1, ports));
+        const int place = port % count, num = (ports - place + count - 1) / count;
+        return place + count * static_cast<int>(draw % static_cast<uint32_t>(num));
+      };
       if (spec_.routing == Routing::kStatic) {
-        up = down = in_leaf % ports;
+        const int64_t nics_on_leaf = spec_.gpus_per_node / spec_.planes;
+        up = down = static_cast<int>(v % nodes_per_unit_ * nics_on_leaf + b / spec_.planes) % ports;
+        pod_up = pod_down = static_cast<int>(unit_of(v) % (nodes_per_pod_ / nodes_per_unit_)) % ports;
+      } else if (spec_.kind == FabricKind::kFt3) {
+        // A pod is full: every upper switch has one cable to each of its leaves. A core has one place in each pod.
+        const int64_t pods = ceil_div(num_nodes(), nodes_per_pod_);
+        up = down = static_cast<int>(h[0] % static_cast<uint32_t>(ports));
+        pod_up = static_cast<int>(h[1] % static_cast<uint32_t>(ports));
+        pod_down = back(pod_up, ceil_div(pods * ports, spec_.radix), h[2]);
       } else {
-        // Spine s is behind the uplinks s, s + spines, ... of every leaf: the first hash chooses among all uplinks, the
-        // second among those that come down from that spine.
-        const bool joined = spec_.kind == TreeKind::kMrft;
-        const int64_t leaves = num_units() * (joined ? spec_.planes : 1);
-        const auto spines = static_cast<int>(std::clamp<int64_t>(ceil_div(leaves * ports, spec_.radix), 1, ports));
-        const auto nic = [&](int64_t node, int gpu) { return static_cast<uint64_t>(node * spec_.gpus_per_node + gpu); };
-        const auto hash = philox(
-            {static_cast<uint32_t>(nic(u, a)), static_cast<uint32_t>(nic(v, b)), static_cast<uint32_t>(queue_pair), 0},
-            {static_cast<uint32_t>(spec_.seed), static_cast<uint32_t>(spec_.seed >> 32)});
-        up = static_cast<int>(hash[0] % static_cast<uint32_t>(ports));
-        const int spine = up % spines, from_spine = (ports - spine + spines - 1) / spines;
-        down = spine + spines * static_cast<int>(hash[1] % static_cast<uint32_t>(from_spine));
+        const int64_t leaves = num_units() * (spec_.kind == FabricKind::kMrft ? spec_.planes : 1);
+        up = static_cast<int>(h[0] % static_cast<uint32_t>(ports));
+        down = back(up, ceil_div(leaves * ports, spec_.radix), h[1]);
       }
+      if (spec_.kind == FabricKind::kFt3) upper = up;
     }
     links.push_back({LinkKind::kLeafUp, from, plane_a, up});
-    const auto pod_a = static_cast<int32_t>(pod_of(u)), pod_b = static_cast<int32_t>(pod_of(v));
     if (pod_a != pod_b) {
-      links.push_back({LinkKind::kPodUp, pod_a, 0, -1});
-      links.push_back({LinkKind::kPodDown, pod_b, 0, -1});
+      links.push_back({LinkKind::kPodUp, pod_a, upper, pod_up});
+      links.push_back({LinkKind::kPodDown, pod_b, upper, pod_down});
     }
     links.push_back({LinkKind::kLeafDown, to, plane_b, down});
   }
-  links.push_back({LinkKind::kNicIn, static_cast<int32_t>(v), b, -1});
+  links.push_back(in);
+  return {{1, std::move(links)}};
 }
 
 std::vector<Way> Cluster::ways(int64_t u, int a, int64_t v, int b, uint64_t queue_pair) const {
@@ -133,7 +239,7 @@ std::vector<Way> Cluster::ways(int64_t u, int a, int64_t v, int b, uint64_t queu
     nvlink(u, a, b, way.links);
     return {std::move(way)};
   }
-  const bool joined = spec_.kind != TreeKind::kMpft;
+  const bool joined = spec_.kind != FabricKind::kMpft;
   // Where it enters and leaves the fabric when nothing is broken.
   const int out = spec_.pxn ? b : a, in = joined ? b : out;
   std::vector<std::pair<int, int>> nics;
@@ -152,11 +258,13 @@ std::vector<Way> Cluster::ways(int64_t u, int a, int64_t v, int b, uint64_t queu
   }
   std::vector<Way> ways;
   for (const auto& [from, to] : nics) {
-    Way way{1.0 / static_cast<double>(nics.size()), {}};
-    nvlink(u, a, from, way.links);
-    fabric(u, from, v, to, queue_pair, way.links);
-    nvlink(v, to, b, way.links);
-    ways.push_back(std::move(way));
+    for (const Way& middle : fabric(u, from, v, to, queue_pair)) {
+      Way way{middle.share / static_cast<double>(nics.size()), {}};
+      nvlink(u, a, from, way.links);
+      way.links.insert(way.links.end(), middle.links.begin(), middle.links.end());
+      nvlink(v, to, b, way.links);
+      ways.push_back(std::move(way));
+    }
   }
   return ways;
 }
@@ -167,6 +275,7 @@ int num_switches(const Way& way) {
     if (link.kind == LinkKind::kNicOut) switches = std::max(switches, 1);
     if (link.kind == LinkKind::kLeafUp) switches = std::max(switches, 3);
     if (link.kind == LinkKind::kPodUp) switches = 5;
+    if (link.kind == LinkKind::kLocal || link.kind == LinkKind::kGlobal) ++switches;
   }
   return switches;
 }
@@ -183,23 +292,31 @@ double Cluster::gbps(const ClusterLink& link) const {
       if (link.port >= 0) return spec_.port_gbps;
       return spec_.port_gbps * (half - (link.place == 0 && link.lane == 0 ? spec_.lost_uplinks : 0));
     case LinkKind::kPodUp:
-    case LinkKind::kPodDown: return spec_.port_gbps * half * half;
+    case LinkKind::kPodDown: return spec_.port_gbps * (link.port >= 0 ? 1 : half * half);
+    case LinkKind::kLocal:
+    case LinkKind::kGlobal: return spec_.port_gbps;
   }
   return 0;
 }
 
 std::string link_kind_name(LinkKind kind) {
   constexpr const char* kNames[kNumLinkKinds] = {"NVLink out",   "NVLink in",      "NIC out",     "NIC in",
-                                                 "leaf uplinks", "leaf downlinks", "pod uplinks", "pod downlinks"};
+                                                 "leaf uplinks", "leaf downlinks", "pod uplinks", "pod downlinks",
+                                                 "local link",   "global link"};
   return kNames[static_cast<size_t>(kind)];
 }
 
 std::string Cluster::name(const ClusterLink& link) const {
   const std::string kind = link_kind_name(link.kind), place = text(link.place);
-  if (link.kind == LinkKind::kPodUp || link.kind == LinkKind::kPodDown) return kind + " of pod " + place;
+  const std::string port = link.port >= 0 ? ", port " + text(link.port) : "";
+  if (link.kind == LinkKind::kPodUp || link.kind == LinkKind::kPodDown) {
+    return kind + " of pod " + place + (link.port >= 0 ? ", upper switch " + text(link.lane) : "") + port;
+  }
+  if (link.kind == LinkKind::kLocal || link.kind == LinkKind::kGlobal) {
+    return kind + " of switch " + place + " to " + text(graph_->to(link.place * graph_->ports() + link.lane));
+  }
   if (link.kind == LinkKind::kLeafUp || link.kind == LinkKind::kLeafDown) {
-    return kind + " of leaf " + place + (spec_.planes > 1 ? ", plane " + text(link.lane) : "") +
-           (link.port >= 0 ? ", port " + text(link.port) : "");
+    return kind + " of leaf " + place + (spec_.planes > 1 ? ", plane " + text(link.lane) : "") + port;
   }
   return kind + " of node " + place + ", GPU " + text(link.lane);
 }
@@ -210,13 +327,31 @@ Symmetry Cluster::none_alike() const {
     for (size_t i = 0; i < each.size(); ++i) each[i] = static_cast<int32_t>(i);
     return each;
   };
-  return {count(num_nodes()), count(spec_.gpus_per_node), count(num_units()), count(spec_.planes),
-          count(ceil_div(num_nodes(), nodes_per_pod_))};
+  return {count(num_nodes()),
+          count(spec_.gpus_per_node),
+          count(num_units()),
+          count(spec_.planes),
+          count(ceil_div(num_nodes(), nodes_per_pod_)),
+          count(graph_ ? graph_->num_switches() * graph_->ports() : 0)};
+}
+
+bool Cluster::is_evenly_filled() const {
+  return graph_ && spec_.dead_nic < 0 && spec_.lost_uplinks == 0 && spec_.gpus_per_switch % spec_.gpus_per_node == 0 &&
+         spec_.gpus == int64_t{graph_->num_switches()} * spec_.gpus_per_switch;
 }
 
 Symmetry Cluster::symmetry() const {
   if (spec_.routing != Routing::kAdaptive) return none_alike();
   Symmetry s = none_alike();
+  if (graph_) {
+    if (!is_evenly_filled()) return s;
+    for (size_t n = 0; n < s.node.size(); ++n) {
+      s.node[n] = graph_->switch_colours()[static_cast<size_t>(switch_of(static_cast<int64_t>(n), 0))];
+    }
+    std::fill(s.gpu.begin(), s.gpu.end(), 0);
+    s.hop.assign(graph_->hop_colours().begin(), graph_->hop_colours().end());
+    return s;
+  }
   const bool is_broken = spec_.dead_plane >= 0 || spec_.dead_nic >= 0 || spec_.lost_uplinks > 0;
   const auto filled = [&](int64_t index, int64_t size) { return std::min(size, num_nodes() - index * size); };
   for (size_t p = 0; p < s.pod.size(); ++p) {

@@ -1,30 +1,40 @@
-// Routing: which links a message between two GPUs crosses, on trees of switches with one NIC per GPU.
+// Routing: which links a message between two GPUs crosses, on trees and graphs of switches with one NIC per GPU.
 #pragma once
 
+#include <array>
 #include <compare>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "base/result.h"
+#include "cluster/switch_graph.h"
 #include "cluster/topology.h"
 
 namespace fathom {
 
-enum class TreeKind { kFt2, kFt3, kMpft, kMrft };
+enum class FabricKind { kFt2, kFt3, kMpft, kMrft, kSlimFly, kDragonfly };
+/// Slim Fly and Dragonfly: GPUs sit on switches that are joined to each other.
+constexpr bool is_graph(FabricKind kind) { return kind == FabricKind::kSlimFly || kind == FabricKind::kDragonfly; }
 enum class Routing {
-  kAdaptive,  // perfect spraying: the uplinks of a leaf are one link of their summed capacity
-  kStatic,    // uplink and downlink by the destination's place in its leaf: without conflict for shifts
-  kEcmp       // both by a seeded hash of source NIC, destination NIC and queue pair
+  kAdaptive,  // perfect spraying: the uplinks of a leaf are one link of their summed capacity; on graphs of switches a
+              // message takes all its minimal ways evenly
+  kStatic,  // uplink and downlink by the destination's place in its leaf, in three layers the pod's by its leaf's place
+            // in the pod: without conflict for shifts; the minimal way by the destination
+  kEcmp     // all by a seeded hash of source NIC, destination NIC and queue pair
 };
 
 /// A cluster of equal nodes. GPU i of a node has NIC i, on plane i mod planes. Rates of one direction, GB/s.
 struct ClusterSpec {
-  TreeKind kind = TreeKind::kMpft;
+  FabricKind kind = FabricKind::kMpft;
   int64_t gpus = 0;
   int gpus_per_node = 8;
-  int planes = 8;  // of MPFT; of MRFT its rails; 1 otherwise
-  int radix = 64;  // ports of a switch, half of them down
+  int planes = 8;            // of MPFT; of MRFT its rails; 1 otherwise
+  int radix = 64;            // ports of a switch; of trees half of them down
+  int slim_fly_q = 0;        // 0: the smallest whose Slim Fly holds the GPUs
+  int gpus_per_switch = 0;   // Slim Fly, Dragonfly; 0: ceil(k'/2), and (radix + 1) / 4
+  int dragonfly_groups = 0;  // 0: as many as the GPUs need
   double nic_gbps = 40, nvlink_gbps = 160, port_gbps = 50;
   Routing routing = Routing::kAdaptive;
   uint64_t seed = 1;  // of ECMP
@@ -34,15 +44,16 @@ struct ClusterSpec {
   // What is broken; -1 and 0: nothing.
   int dead_plane = -1;
   int dead_nic = -1;     // of node 0
-  int lost_uplinks = 0;  // of the first leaf of plane 0, and as many downlinks
+  int lost_uplinks = 0;  // of the first leaf of plane 0, and as many downlinks; cables of the first switch of a graph
   bool spread = true;    // messages of a dead NIC or plane go over all others evenly, or else all over the next one
 };
 
-enum class LinkKind { kNvlinkOut, kNvlinkIn, kNicOut, kNicIn, kLeafUp, kLeafDown, kPodUp, kPodDown };
-inline constexpr int kNumLinkKinds = 8;
+enum class LinkKind { kNvlinkOut, kNvlinkIn, kNicOut, kNicIn, kLeafUp, kLeafDown, kPodUp, kPodDown, kLocal, kGlobal };
+inline constexpr int kNumLinkKinds = 10;
 
 /// One link, of one direction. NVLink and NIC: node and GPU. Leaf: unit (which nodes) and plane, port -1 where the
-/// ports are one link. Pod: its index.
+/// ports are one link. Pod: its index, the switch of its upper layer (0 where all are one link) and that one's port.
+/// Local and global (between groups) cables of a graph: the switch and its port.
 struct ClusterLink {
   LinkKind kind = LinkKind::kNicOut;
   int32_t place = 0;
@@ -57,17 +68,17 @@ struct Way {
   std::vector<ClusterLink> links;
 };
 
-/// Which nodes, GPUs of a node, units, planes and pods are alike: equal numbers, equal traffic under a uniform load.
-/// Links of alike places have equal loads and may be merged.
+/// Which nodes, GPUs of a node, units, planes, pods and hops of a graph are alike: equal numbers, equal traffic under a
+/// uniform load. Links of alike places have equal loads and may be merged.
 struct Symmetry {
-  std::vector<int32_t> node, gpu, unit, plane, pod;
+  std::vector<int32_t> node, gpu, unit, plane, pod, hop;
 };
 
 class Cluster {
  public:
   /// Errors: what the fabric's own builder refuses; GPUs that nodes do not divide; planes that the GPUs of a node do
   /// not divide; ports that a node's NICs do not divide; rates that are not above 0; a failure that the fabric has no
-  /// place for; lost uplinks under static or ECMP routing.
+  /// place for; lost uplinks of a tree under static or ECMP routing.
   static Result<Cluster> make(const ClusterSpec& spec);
 
   const ClusterSpec& spec() const { return spec_; }
@@ -77,19 +88,27 @@ class Cluster {
   int64_t num_units() const { return ceil_div(num_nodes(), nodes_per_unit_); }
   int64_t unit_of(int64_t node) const { return node / nodes_per_unit_; }
   int64_t pod_of(int64_t node) const { return node / nodes_per_pod_; }
-  int64_t nodes_per_pod() const { return nodes_per_pod_; }  // FT3; else all
-  int uplinks() const { return spec_.radix / 2; }           // of a leaf
+  int64_t nodes_per_pod() const { return nodes_per_pod_; }   // FT3; else all
+  const SwitchGraph* graph() const { return graph_.get(); }  // Slim Fly and Dragonfly; else none
+  int64_t switch_of(int64_t node, int gpu) const {           // of a graph
+    return (node * spec_.gpus_per_node + gpu) / spec_.gpus_per_switch;
+  }
+  int uplinks() const { return spec_.radix / 2; }  // of a leaf
 
   /// The ways from GPU a of node u to GPU b of node v (not the same GPU); shares sum to 1. In a node: NVLink.
   std::vector<Way> ways(int64_t u, int a, int64_t v, int b, uint64_t queue_pair = 0) const;
   /// The fabric alone: from NIC a of node u to NIC b of node v, u != v, on one plane or a fabric that joins them.
-  void fabric(int64_t u, int a, int64_t v, int b, uint64_t queue_pair, std::vector<ClusterLink>& links) const;
+  /// Several ways only on graphs of switches.
+  std::vector<Way> fabric(int64_t u, int a, int64_t v, int b, uint64_t queue_pair = 0) const;
 
   double gbps(const ClusterLink& link) const;
   /// "NIC out of node 3, GPU 0".
   std::string name(const ClusterLink& link) const;
 
-  /// The coarsest that failures and part-filled units and pods allow. Only adaptive routing has any.
+  /// Of a graph: nothing is broken and every switch has as many whole nodes.
+  bool is_evenly_filled() const;
+  /// The coarsest that failures and part-filled units and pods allow. Only adaptive routing has any; on graphs, nothing
+  /// broken, every switch with as many whole nodes.
   Symmetry symmetry() const;
   /// Every place by itself.
   Symmetry none_alike() const;
@@ -97,6 +116,8 @@ class Cluster {
  private:
   Cluster(const ClusterSpec& spec, int64_t nodes_per_unit, int64_t nodes_per_pod)
       : spec_(spec), nodes_per_unit_(nodes_per_unit), nodes_per_pod_(nodes_per_pod) {}
+  static Result<Cluster> make_graph(ClusterSpec spec);
+  std::array<uint32_t, 4> hash(int64_t u, int a, int64_t v, int b, uint64_t queue_pair) const;
   int plane_of(int gpu) const { return gpu % spec_.planes; }
   bool is_dead(int64_t node, int gpu) const {
     return plane_of(gpu) == spec_.dead_plane || (node == 0 && gpu == spec_.dead_nic);
@@ -104,9 +125,10 @@ class Cluster {
 
   ClusterSpec spec_;
   int64_t nodes_per_unit_, nodes_per_pod_;
+  std::shared_ptr<const SwitchGraph> graph_;
 };
 
-/// That a way crosses: 1 below one leaf, 3 over a spine, 5 over a core; 0 in one node.
+/// That a way crosses: 1 below one leaf, 3 over a spine, 5 over a core, a graph's cables + 1; 0 in one node.
 int num_switches(const Way& way);
 
 /// "NIC out", "leaf uplinks", ...

@@ -229,11 +229,30 @@ Result<std::vector<FigureGroup>> plan_model(const CountedModel& model, const Har
   return groups;
 }
 
+namespace {
+
+/// Whether one price is given; then all must be.
+bool has_own_prices(const PlanSettings::FabricSettings& s) {
+  return s.switch_base_dollars != 0 || s.switch_port_dollars >= 0 || s.link_dollars >= 0 || s.endpoint_dollars >= 0;
+}
+
+Status check_prices(const PlanSettings::FabricSettings& s) {
+  const std::pair<const char*, double> named[] = {
+      {"switch_port", s.switch_port_dollars}, {"link", s.link_dollars}, {"endpoint", s.endpoint_dollars}};
+  for (const auto& [name, dollars] : named) {
+    if (dollars >= 0 || !has_own_prices(s)) continue;
+    const std::string key = "fabric." + std::string(name) + "_dollars";
+    if (dollars == -1) return invalid(key + " is missing: other prices are given; 0 makes it free");
+    return invalid(key + " is " + figure_text(dollars) + "; accepted: 0 or more");
+  }
+  return {};
+}
+
+}  // namespace
+
 PriceTable fabric_prices(const PlanSettings& settings) {
   const auto& s = settings.fabric;
-  if (s.switch_base_dollars == 0 && s.switch_port_dollars == 0 && s.link_dollars == 0 && s.endpoint_dollars == 0) {
-    return paper_table3_prices();
-  }
+  if (!has_own_prices(s)) return paper_table3_prices();
   return {s.switch_base_dollars, s.switch_port_dollars, s.link_dollars, s.endpoint_dollars, kGiven};
 }
 
@@ -241,6 +260,7 @@ Result<FigureGroup> plan_fabric(const PlanSettings& settings) {
   const auto& s = settings.fabric;
   const auto fabric = build(s);
   if (!fabric) return fabric.error();
+  if (auto ok = check_prices(s); !ok) return ok.error();
   const PriceTable prices = fabric_prices(settings);
   const auto price = price_of(*fabric, prices);
   if (!price) return price.error();

@@ -18,11 +18,12 @@ struct PaperInput {
   DenseShape qwen, llama;
   int64_t radix = 64;
   int64_t planes = 8;
-  double nic_gbps = 50;        // one 400G port
-  double scale_up_gbps = 900;  // GB200 NVL72, one direction
-  double peak_tflops = 989.4;  // BF16, H800
+  double nic_gbps = 50;                               // one 400G port
+  double nic_effective_gbps = 40, nvlink_gbps = 160;  // of H800, as section 4.3 takes them
+  double scale_up_gbps = 900;                         // GB200 NVL72, one direction
+  double peak_tflops = 989.4;                         // BF16, H800
   int64_t num_gpus = 2048;
-  double step_s = 19.926;  // table 4, MPFT
+  double step_s = 19.926, step_mrft_s = 19.946;  // table 4
 };
 
 /// The values of the publications.

@@ -58,8 +58,8 @@ struct PlanSettings {
   struct FabricSettings {
     std::string kind = "none";
     int64_t radix = 64, planes = 8, endpoints = 0, groups = 0, q = 0;
-    double switch_base_dollars = 0, switch_port_dollars = 0, link_dollars = 0,
-           endpoint_dollars = 0;  // all 0: table 3's
+    // -1: not given. No price given: table 3's.
+    double switch_base_dollars = 0, switch_port_dollars = -1, link_dollars = -1, endpoint_dollars = -1;
   } fabric;
 
   struct Failures {
@@ -153,11 +153,13 @@ struct PlanSettings {
     v("fabric.endpoints", fabric.endpoints, "NICs; 0: as many as fit", between(0, 1e9));
     v("fabric.groups", fabric.groups, "of the dragonfly; 0: the most", between(0, 1e6));
     v("fabric.q", fabric.q, "of the Slim Fly", between(0, 512));
-    v("fabric.switch_base_dollars", fabric.switch_base_dollars, "price of a switch without ports");
-    v("fabric.switch_port_dollars", fabric.switch_port_dollars, "price per port of a switch", at_least(0));
-    v("fabric.link_dollars", fabric.link_dollars, "price of a link between switches", at_least(0));
+    v("fabric.switch_base_dollars", fabric.switch_base_dollars, "price of a switch without ports", between(-1e9, 1e12));
+    v("fabric.switch_port_dollars", fabric.switch_port_dollars, "price per port of a switch; -1: not given",
+      at_least(-1));
+    v("fabric.link_dollars", fabric.link_dollars, "price of a link between switches; -1: not given", at_least(-1));
     v("fabric.endpoint_dollars", fabric.endpoint_dollars,
-      "price of an endpoint's link; all four 0: the prices that fit table 3 of arXiv 2505.09343", at_least(0));
+      "price of an endpoint's link; -1: not given; no price given: those that fit table 3 of arXiv 2505.09343",
+      at_least(-1));
   }
 };
 

@@ -5,6 +5,7 @@
 #include <numeric>
 #include <string>
 
+#include "base/figure.h"
 #include "base/rng.h"
 
 namespace fathom {
@@ -23,6 +24,21 @@ Result<GateHits> draw_gate(const GateSpec& s) {
                    " experts; accepted: 1 to " + text(per_node * std::max<int64_t>(max_nodes, 1)));
   }
   if (!(s.skew >= 0) || s.skew > 10) return invalid("skew " + std::to_string(s.skew) + "; accepted: 0 to 10");
+  const double choices = std::accumulate(s.recorded.begin(), s.recorded.end(), 0.0);
+  if (!s.recorded.empty()) {
+    if (s.recorded.size() != static_cast<size_t>(s.experts)) {
+      return invalid("the recorded gate has " + std::to_string(s.recorded.size()) + " experts, and job.experts is " +
+                     text(s.experts) + "; accepted: the same number");
+    }
+    for (size_t e = 0; e < s.recorded.size(); ++e) {
+      if (!(s.recorded[e] >= 0) || !(choices > 0))
+        return invalid("the recorded gate has counts below 0, or none above");
+      if (s.recorded[e] * static_cast<double>(s.top_k) <= choices * (1 + 1e-9)) continue;
+      return invalid("the recorded gate's expert " + std::to_string(e) + " has " + figure_text(s.recorded[e], 9) +
+                     " of " + figure_text(choices, 9) + " choices, more than every token's one of " + text(s.top_k) +
+                     "; accepted: the job.top_k of the recorded model");
+    }
+  }
 
   const Rng rng(s.seed, stream_of("gate"));
   uint64_t draw = 0;
@@ -34,7 +50,12 @@ Result<GateHits> draw_gate(const GateSpec& s) {
   std::iota(rank.begin(), rank.end(), size_t{0});
   for (size_t i = rank.size(); i > 1; --i) std::swap(rank[i - 1], rank[rng.below(draw++, i)]);
   for (size_t e = 0; e < rank.size(); ++e) {
-    const double log_weight = -s.skew * std::log(static_cast<double>(rank[e] + 1));
+    double log_weight = -s.skew * std::log(static_cast<double>(rank[e] + 1));
+    if (!s.recorded.empty()) {
+      constexpr double kSurely = 1 - 1e-9;
+      const double share = s.recorded[e] * static_cast<double>(s.top_k) / choices;
+      log_weight = std::log(-std::log1p(-std::min(share, kSurely)));
+    }
     popularity[e] = log_weight;
     node_weight[e / static_cast<size_t>(per_node)] += std::exp(log_weight);
   }
@@ -44,6 +65,7 @@ Result<GateHits> draw_gate(const GateSpec& s) {
   hits.gpu.assign(static_cast<size_t>(num_gpus), 0);
   hits.copies.assign(static_cast<size_t>(num_gpus), 0);
   std::vector<std::pair<double, int64_t>> nodes(hits.node.size()), experts;
+  std::vector<int64_t> tokens_of(popularity.size(), 0);
   std::vector<int64_t> last_on_node(hits.node.size(), -1), last_on_gpu(hits.gpu.size(), -1);
   for (int64_t token = 0; token < kGateTokens; ++token) {
     for (size_t n = 0; n < nodes.size(); ++n) {
@@ -63,6 +85,7 @@ Result<GateHits> draw_gate(const GateSpec& s) {
       const int64_t e = experts[static_cast<size_t>(k)].second;
       const auto node = static_cast<size_t>(e / per_node), gpu = static_cast<size_t>(e / per_gpu);
       hits.copies[gpu] += 1;
+      ++tokens_of[static_cast<size_t>(e)];
       if (std::exchange(last_on_gpu[gpu], token) != token) hits.gpu[gpu] += 1;
       if (std::exchange(last_on_node[node], token) != token) hits.node[node] += 1;
     }
@@ -70,11 +93,13 @@ Result<GateHits> draw_gate(const GateSpec& s) {
   for (auto* means : {&hits.node, &hits.gpu, &hits.copies}) {
     for (double& mean : *means) mean /= kGateTokens;
     // All alike in expectation: the draws only differ by chance.
-    if (s.skew == 0) {
+    if (s.skew == 0 && s.recorded.empty()) {
       const double sum = std::accumulate(means->begin(), means->end(), 0.0);
       std::fill(means->begin(), means->end(), sum / static_cast<double>(means->size()));
     }
   }
+  hits.busiest = static_cast<double>(*std::max_element(tokens_of.begin(), tokens_of.end())) *
+                 static_cast<double>(s.experts) / static_cast<double>(kGateTokens * s.top_k);
   hits.nodes = std::accumulate(hits.node.begin(), hits.node.end(), 0.0);
   hits.gpus = std::accumulate(hits.gpu.begin(), hits.gpu.end(), 0.0);
   return hits;

@@ -2,16 +2,23 @@
 
 #include <array>
 
+#include "sim/recorded_gate.h"
+
 namespace fathom {
 
 Result<Cluster> cluster_of(const Scenario& scenario) {
   const auto& n = scenario.network;
   if (n.gpus == 0) return invalid("network.gpus is missing: how many GPUs the cluster has, as network.gpus = 2048");
   ClusterSpec s;
-  s.kind = n.fabric == "ft2"    ? TreeKind::kFt2
-           : n.fabric == "ft3"  ? TreeKind::kFt3
-           : n.fabric == "mrft" ? TreeKind::kMrft
-                                : TreeKind::kMpft;
+  s.kind = n.fabric == "ft2"         ? FabricKind::kFt2
+           : n.fabric == "ft3"       ? FabricKind::kFt3
+           : n.fabric == "mrft"      ? FabricKind::kMrft
+           : n.fabric == "slimfly"   ? FabricKind::kSlimFly
+           : n.fabric == "dragonfly" ? FabricKind::kDragonfly
+                                     : FabricKind::kMpft;
+  s.slim_fly_q = static_cast<int>(n.slim_fly_q);
+  s.gpus_per_switch = static_cast<int>(n.gpus_per_switch);
+  s.dragonfly_groups = static_cast<int>(n.dragonfly_groups);
   s.gpus = n.gpus;
   s.gpus_per_node = static_cast<int>(n.gpus_per_node);
   s.planes = static_cast<int>(n.planes);
@@ -49,6 +56,19 @@ Result<Job> job_of(const JobSettings& settings, std::string_view name) {
   if (settings.window > 0 && (job.op != JobOp::kAllToAll || name != "job")) {
     return invalid(std::string(name) + ".window is " + std::to_string(settings.window) +
                    "; accepted: with job.op = \"all-to-all\" only");
+  }
+  if (!settings.gate_file.empty()) {
+    if (!is_expert(job.op)) {
+      return invalid(std::string(name) + ".gate_file is given for " + std::string(name) + ".op = \"" + settings.op +
+                     "\"; accepted: with dispatch and combine");
+    }
+    if (settings.skew > 0) {
+      return invalid(std::string(name) + ".gate_file and " + std::string(name) +
+                     ".skew both say how popular experts are; accepted: one of them");
+    }
+    auto gate = read_gate(settings.gate_file, settings.gate_layer);
+    if (!gate) return gate.error();
+    job.recorded = std::move(gate->tokens);
   }
   job.bytes = settings.bytes;
   job.ranks = settings.ranks;

@@ -18,6 +18,8 @@ struct JobSettings {
   double weight = 1, alpha_us = 0;
   int64_t tokens = 4096, experts = 256, top_k = 8, max_nodes = 4, seed = 1;
   double skew = 0;
+  std::string gate_file;
+  int64_t gate_layer = -1;
   bool direct = false;
   int64_t from = 0, to = 1;
 
@@ -45,6 +47,10 @@ struct JobSettings {
     v(name + ".max_nodes", max_nodes, "nodes of a token at most", between(1, 65536));
     v(name + ".skew", skew, "popularity of experts: rank^-skew; 0: all alike", between(0, 10));
     v(name + ".seed", seed, "of the popularity and of the draws", between(0, 1e18));
+    v(name + ".gate_file", gate_file,
+      "dispatch, combine: how often each expert was chosen, instead of skew: what GET /api/stats of fathom serve "
+      "answered");
+    v(name + ".gate_layer", gate_layer, "of that file; -1: the one with the busiest expert", between(-1, 1 << 20));
     v(name + ".direct", direct, "one copy per expert, GPU to GPU (low-latency kernels), not one per node");
     v(name + ".from", from, "send: the GPU", between(0, 1 << 24));
     v(name + ".to", to, "send: to this GPU", between(0, 1 << 24));
@@ -55,6 +61,7 @@ struct Scenario {
   struct NetworkSettings {
     std::string fabric = "mpft", routing = "adaptive", latency = "none";
     int64_t gpus = 0, gpus_per_node = 8, planes = 8, radix = 64, seed = 1;
+    int64_t slim_fly_q = 0, gpus_per_switch = 0, dragonfly_groups = 0;
     double nic_gbps = 40, nvlink_gbps = 160, port_gbps = 50;
     bool pxn = true;
   } network;
@@ -66,16 +73,24 @@ struct Scenario {
 
   template <class V>
   void fields(V& v) {
-    v("network.fabric", network.fabric, "trees of two and three layers, multi-plane and multi-rail",
-      one_of({"ft2", "ft3", "mpft", "mrft"}));
+    v("network.fabric", network.fabric,
+      "trees of two and three layers, multi-plane and multi-rail; Slim Fly, Dragonfly",
+      one_of({"ft2", "ft3", "mpft", "mrft", "slimfly", "dragonfly"}));
     v("network.gpus", network.gpus, "of the cluster, a NIC each", between(0, 1 << 20));
     v("network.gpus_per_node", network.gpus_per_node, "that NVLink joins", between(1, 1024));
     v("network.planes", network.planes, "of mpft; rails of mrft", between(1, 8));
     v("network.radix", network.radix, "ports of a switch", between(4, 1024));
+    v("network.slim_fly_q", network.slim_fly_q,
+      "slimfly: a prime power, 2 q^2 switches; 0: the smallest that holds the GPUs", between(0, 512));
+    v("network.gpus_per_switch", network.gpus_per_switch,
+      "slimfly, dragonfly; 0: half of a switch's links to others, and (radix + 1) / 4", between(0, 1024));
+    v("network.dragonfly_groups", network.dragonfly_groups,
+      "dragonfly: groups of 2 gpus_per_switch switches; 0: as many as the GPUs need", between(0, 1 << 20));
     v("network.nic_gbps", network.nic_gbps, "a NIC as measured, one direction, GB/s", between(0, 1e9));
     v("network.nvlink_gbps", network.nvlink_gbps, "NVLink of a GPU as measured, one direction, GB/s", between(0, 1e9));
     v("network.port_gbps", network.port_gbps, "a port between switches, GB/s", between(0, 1e9));
-    v("network.routing", network.routing, "how switches choose among uplinks", one_of({"adaptive", "static", "ecmp"}));
+    v("network.routing", network.routing, "how switches choose among uplinks, or minimal ways",
+      one_of({"adaptive", "static", "ecmp"}));
     v("network.seed", network.seed, "of ECMP's hash", between(0, 1e18));
     v("network.pxn", network.pxn, "messages change to the target's rail over NVLink in the sender's node");
     v("network.latency", network.latency, "of a step: table 5 of arXiv 2505.09343, or none",
@@ -84,7 +99,10 @@ struct Scenario {
     also.fields(v, "also");
     v("fail.plane", fail.plane, "a plane that is dead; -1: none", between(-1, 7));
     v("fail.nic", fail.nic, "a NIC of node 0 that is dead; -1: none", between(-1, 1023));
-    v("fail.uplinks", fail.uplinks, "uplinks, and downlinks, that the first leaf has lost", between(0, 1024));
+    v("fail.uplinks", fail.uplinks,
+      "uplinks, and downlinks, that the first leaf has lost; slimfly, dragonfly: links of the first switch, to other "
+      "groups",
+      between(0, 1024));
     v("fail.spread", fail.spread, "traffic of the dead goes over all other NICs of a node, or else over the next");
   }
 };
@@ -92,7 +110,8 @@ struct Scenario {
 /// Errors: network.gpus is 0; what Cluster::make refuses.
 Result<Cluster> cluster_of(const Scenario& scenario);
 
-/// Errors: no bytes (named by `name`: "job" or "also").
+/// Reads the gate file, if one is given. Errors: no bytes (named by `name`: "job" or "also"); a gate file for what has
+/// no experts, or beside a skew; what read_gate refuses.
 Result<Job> job_of(const JobSettings& settings, std::string_view name);
 
 }  // namespace fathom

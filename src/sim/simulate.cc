@@ -36,8 +36,9 @@ Status run_part(const Traffic& traffic, bool is_symmetric, size_t num_jobs, Flow
   }
   totals.num_flows += traffic.num_flows;
   ++totals.num_parts;
-  // Under the cluster's own symmetry the classes are few already. The bound needs no fewer.
-  const bool is_merged = !is_symmetric && engine != FlowEngine::kBound;
+  // Under the cluster's own symmetry the classes mostly are few already. The bound needs no fewer.
+  constexpr int kFew = 1000;
+  const bool is_merged = (!is_symmetric || traffic.network.num_classes() > kFew) && engine != FlowEngine::kBound;
   Quotient quotient;
   if (is_merged) quotient = merge_alike(traffic.network);
   const FlowNetwork& network = is_merged ? quotient.network : traffic.network;
@@ -73,7 +74,8 @@ Result<Totals> run_jobs(const Cluster& cluster, const std::vector<Job>& jobs, in
   Totals totals;
   totals.seconds.assign(jobs.size(), 0);
   const bool is_symmetric =
-      std::all_of(jobs.begin(), jobs.end(), [&](const Job& job) { return is_uniform(cluster, job); });
+      std::all_of(jobs.begin(), jobs.end(), [&](const Job& job) { return is_uniform(cluster, job); }) &&
+      !(cluster.graph() && window > 0);  // which nodes are near by number is not what a graph's symmetry keeps
   const Symmetry symmetry = is_symmetric ? cluster.symmetry() : cluster.none_alike();
   const int64_t distances = ranks_of(cluster, jobs[0]) / cluster.spec().gpus_per_node - 1;
   if (window == 0 || window >= distances) {
@@ -162,6 +164,13 @@ JobAnswer answer(const Cluster& cluster, const Job& job, const JobSettings& sett
       const std::string drawn = "mean over " + std::to_string(kGateTokens) + " drawn tokens";
       a.figures.push_back({"nodes per token", hits->nodes, "", drawn, "sim/gate"});
       a.figures.push_back({"GPUs per token", hits->gpus, "", drawn, "sim/gate"});
+      if (!job.recorded.empty()) {
+        const double most = *std::max_element(job.recorded.begin(), job.recorded.end());
+        const double sum = std::accumulate(job.recorded.begin(), job.recorded.end(), 0.0);
+        a.figures.push_back({"busiest expert, recorded", most / sum * static_cast<double>(job.experts), "",
+                             "its tokens / those of the mean expert", settings.gate_file});
+        a.figures.push_back({"busiest expert, drawn", hits->busiest, "", drawn, "sim/gate"});
+      }
       a.figures.push_back({"logical bandwidth", static_cast<double>(job.tokens) * job.bytes * copies / a.seconds / 1e9,
                            "GB/s",
                            job.direct ? "tokens * top_k * bytes / time" : "tokens * nodes per token * bytes / time",
@@ -184,11 +193,14 @@ std::string words(const Cluster& cluster, const Scenario& scenario) {
   const ClusterSpec& s = cluster.spec();
   std::string text = scenario.network.fabric + ", " + figure_text(static_cast<double>(s.gpus)) + " GPUs in nodes of " +
                      std::to_string(s.gpus_per_node);
-  if (s.planes > 1) text += (s.kind == TreeKind::kMrft ? ", rails " : ", planes ") + std::to_string(s.planes);
+  if (s.planes > 1) text += (s.kind == FabricKind::kMrft ? ", rails " : ", planes ") + std::to_string(s.planes);
+  if (cluster.graph()) text += " on " + figure_text(cluster.graph()->num_switches()) + " switches";
   text += ", " + scenario.network.routing + " routing" + (s.pxn ? ", PXN" : ", no PXN");
   if (s.dead_plane >= 0) text += ", plane " + std::to_string(s.dead_plane) + " dead";
   if (s.dead_nic >= 0) text += ", NIC " + std::to_string(s.dead_nic) + " of node 0 dead";
-  if (s.lost_uplinks > 0) text += ", " + std::to_string(s.lost_uplinks) + " uplinks of a leaf lost";
+  if (s.lost_uplinks > 0)
+    text += ", " + std::to_string(s.lost_uplinks) +
+            (cluster.graph() ? " links of a switch lost" : " uplinks of a leaf lost");
   return text;
 }
 

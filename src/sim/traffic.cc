@@ -29,6 +29,7 @@ class TrafficBuilder {
     units_ = count(symmetry.unit);
     planes_ = count(symmetry.plane);
     pods_ = count(symmetry.pod);
+    hops_ = count(symmetry.hop);
   }
 
   /// `members` flows of `bytes` each, alike to the one from GPU a of node u to GPU b of node v.
@@ -48,9 +49,9 @@ class TrafficBuilder {
       return add(job, j, u, a, v, a, bytes, members);
     if (!(bytes > 0)) return;
     for (int q = 0; q < j.queue_pairs; ++q) {
-      scratch_.clear();
-      cluster_.fabric(u, a, v, a, static_cast<uint64_t>(q), scratch_);
-      add_class(job, j, scratch_, bytes / j.queue_pairs, members / j.queue_pairs, members);
+      for (const Way& way : cluster_.fabric(u, a, v, a, static_cast<uint64_t>(q))) {
+        add_class(job, j, way.links, bytes * way.share / j.queue_pairs, members * way.share / j.queue_pairs, members);
+      }
     }
   }
 
@@ -84,6 +85,12 @@ class TrafficBuilder {
         break;
       case LinkKind::kPodUp:
       case LinkKind::kPodDown: colour(symmetry_.pod, pods_, group.place); break;
+      case LinkKind::kLocal:
+      case LinkKind::kGlobal:
+        group.place = group.place * cluster_.graph()->ports() + group.lane;
+        group.lane = 0;
+        colour(symmetry_.hop, hops_, group.place);
+        break;
       default: colour(symmetry_.node, nodes_, group.place); colour(symmetry_.gpu, gpus_, group.lane);
     }
     const auto [at, is_new] = ids_by_group_.try_emplace(group, traffic_.network.num_links());
@@ -97,11 +104,10 @@ class TrafficBuilder {
 
   const Cluster& cluster_;
   const Symmetry& symmetry_;
-  std::vector<double> nodes_, gpus_, units_, planes_, pods_;
+  std::vector<double> nodes_, gpus_, units_, planes_, pods_, hops_;
   Traffic traffic_;
   std::map<ClusterLink, int> ids_by_group_;
   std::vector<int> ids_;
-  std::vector<ClusterLink> scratch_;
 };
 
 /// Pairs of things that are alike: how many there are, and one of them.
@@ -110,9 +116,51 @@ struct Alike {
   int64_t u = 0, v = 0;
 };
 
+/// The ordered pairs of nodes of a graph whose switches are filled alike, by the colours of what lies between them.
+std::vector<Alike> graph_pairs(const Cluster& cluster, const Symmetry& s) {
+  const SwitchGraph& graph = *cluster.graph();
+  const int64_t on_switch = cluster.num_nodes() / graph.num_switches();
+  std::vector<double> sizes(static_cast<size_t>(num_colours(s.node)), 0);
+  for (int32_t colour : s.node) ++sizes[static_cast<size_t>(colour)];
+  std::vector<char> is_seen(sizes.size(), 0);
+  std::map<std::vector<int32_t>, Alike> by_key;
+  for (int from = 0; from < graph.num_switches(); ++from) {
+    const int64_t u = from * on_switch;
+    const int32_t colour = s.node[static_cast<size_t>(u)];
+    if (std::exchange(is_seen[static_cast<size_t>(colour)], 1)) continue;
+    const auto add = [&](std::vector<int32_t> key, double count, int64_t v) {
+      if (count == 0) return;
+      key.insert(key.end(), {colour, s.node[static_cast<size_t>(v)]});
+      Alike& alike = by_key[std::move(key)];
+      if (alike.count == 0) alike.u = u, alike.v = v;
+      alike.count += sizes[static_cast<size_t>(colour)] * count;
+    };
+    add({-1}, 1, u);
+    if (on_switch > 1) add({-2}, static_cast<double>(on_switch - 1), u + 1);
+    for (int to = 0; to < graph.num_switches(); ++to) {
+      if (to == from) continue;
+      std::vector<Route> routes = graph.routes(from, to);
+      for (Route& route : routes) {
+        for (int32_t& hop : route) hop = s.hop[static_cast<size_t>(hop)];
+      }
+      std::sort(routes.begin(), routes.end());
+      std::vector<int32_t> key;
+      for (const Route& route : routes) {
+        key.push_back(-3);
+        key.insert(key.end(), route.begin(), route.end());
+      }
+      add(std::move(key), static_cast<double>(on_switch), to * on_switch);
+    }
+  }
+  std::vector<Alike> pairs;
+  for (const auto& [key, alike] : by_key) pairs.push_back(alike);
+  return pairs;
+}
+
 /// The ordered pairs of nodes of one group that a job joins, by what distinguishes them under the symmetry.
 std::vector<Alike> node_pairs(const Cluster& cluster, int64_t group_nodes, const Symmetry& s, const Distances& d) {
   const int64_t colours = num_colours(s.node), nodes = cluster.num_nodes();
+  if (cluster.graph() && colours < nodes) return graph_pairs(cluster, s);
   std::vector<Alike> by_key(static_cast<size_t>(colours * colours * 4));
   std::vector<int64_t> unit_of(static_cast<size_t>(nodes)), pod_of(unit_of.size());
   for (int64_t u = 0; u < nodes; ++u) {
@@ -225,6 +273,23 @@ void add_rings(TrafficBuilder& out, int id, const Job& job, const Cluster& clust
   }
 }
 
+/// What would make the flows of this cluster alike that are not.
+std::string way_out(const Cluster& cluster, const Distances& distances) {
+  const ClusterSpec& s = cluster.spec();
+  if (!cluster.graph()) return "adaptive routing of a uniform load";
+  if (distances.to > 0) return "a uniform load without a window";
+  if (s.dead_nic >= 0 || s.lost_uplinks > 0) return "nothing broken";
+  if (s.gpus_per_switch % s.gpus_per_node != 0) {
+    return "whole nodes on every switch (network.gpus_per_switch = " + text(s.gpus_per_switch) +
+           ", network.gpus_per_node = " + text(s.gpus_per_node) + ")";
+  }
+  if (!cluster.is_evenly_filled()) {
+    return "all switches full (network.gpus = " + text(int64_t{cluster.graph()->num_switches()} * s.gpus_per_switch) +
+           ")";
+  }
+  return "adaptive routing of a uniform load over all GPUs";
+}
+
 Status check_job(const Cluster& cluster, const Job& job) {
   const int gpus_per_node = cluster.spec().gpus_per_node;
   const int64_t gpus = cluster.spec().gpus, ranks = ranks_of(cluster, job);
@@ -292,16 +357,18 @@ GateSpec gate_of(const Cluster& cluster, const Job& job) {
           .nodes = ranks_of(cluster, job) / cluster.spec().gpus_per_node,
           .gpus_per_node = cluster.spec().gpus_per_node,
           .skew = job.skew,
-          .seed = job.seed};
+          .seed = job.seed,
+          .recorded = job.recorded};
 }
 
 bool is_uniform(const Cluster& cluster, const Job& job) {
-  if (is_ring(job.op) || job.op == JobOp::kSend || job.skew > 0) return false;
+  if (is_ring(job.op) || job.op == JobOp::kSend || job.skew > 0 || !job.recorded.empty()) return false;
+  if (cluster.graph() && !cluster.is_evenly_filled()) return false;
   const int64_t ranks = ranks_of(cluster, job);
   if (ranks == cluster.spec().gpus) return true;
   // Smaller groups: whole units, or several to a unit; the same for pods. Failures distinguish the first group.
   const ClusterSpec& s = cluster.spec();
-  if (s.dead_plane >= 0 || s.dead_nic >= 0 || s.lost_uplinks > 0) return false;
+  if (s.dead_plane >= 0 || s.dead_nic >= 0 || s.lost_uplinks > 0 || cluster.graph()) return false;
   const int64_t nodes = std::max<int64_t>(ranks / s.gpus_per_node, 1);
   const auto is_even = [&](int64_t part) { return nodes % part == 0 || part % nodes == 0; };
   return is_even(cluster.nodes_per_unit()) &&
@@ -318,8 +385,8 @@ Result<Traffic> make_traffic(const Cluster& cluster, std::span<const Job> jobs, 
     for (const Job& job : jobs) is_all_pairs = is_all_pairs || (!is_ring(job.op) && job.op != JobOp::kSend);
     if (is_all_pairs) {
       return invalid(text(cluster.num_nodes()) + " nodes, none alike, are too many for an all-to-all; accepted: " +
-                     text(static_cast<int64_t>(std::sqrt(4.0 * kMostFlowClasses))) +
-                     " at most, or adaptive routing of a uniform load");
+                     text(static_cast<int64_t>(std::sqrt(4.0 * kMostFlowClasses))) + " at most, or " +
+                     way_out(cluster, distances));
     }
   }
   for (size_t i = 0; i < jobs.size(); ++i) {
@@ -346,8 +413,8 @@ Result<Traffic> make_traffic(const Cluster& cluster, std::span<const Job> jobs, 
       }
     }
     if (out.is_full()) {
-      return invalid("more than " + text(kMostFlowClasses) +
-                     " flows that are not alike; accepted: fewer GPUs, or adaptive routing of a uniform load");
+      return invalid("more than " + text(kMostFlowClasses) + " flows that are not alike; accepted: fewer GPUs, or " +
+                     way_out(cluster, distances));
     }
   }
   return out.take();

@@ -26,8 +26,9 @@ struct Job {
   double weight = 1;        // of its virtual lane: of each of its flows against a flow of weight 1
   int64_t tokens = 4096;    // of a GPU: dispatch, combine
   int64_t experts = 256, top_k = 8, max_nodes = 4;
-  double skew = 0;      // of the experts' popularity
-  uint64_t seed = 1;    // of it
+  double skew = 0;                    // of the experts' popularity
+  std::vector<double> recorded = {};  // [expert] choices, instead
+  uint64_t seed = 1;                  // of it
   bool direct = false;  // one copy per expert from GPU to GPU, as low-latency kernels do; else one per node, forwarded
   int64_t from = 0, to = 0;  // send
 };

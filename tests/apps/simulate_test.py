@@ -45,7 +45,11 @@ class Simulate(CommandLineCase):
                 ([directory / "absent.toml"], "absent.toml"),
                 ([SCENARIOS / "all-to-all-128.toml", "--set", "network.gpus=100"], "100 GPUs", "96 or 104"),
                 ([SCENARIOS / "all-to-all-128.toml", "--set", "network.nic_gbps=nan"], "network.nic_gbps"),
-                ([SCENARIOS / "all-to-all-128.toml", "--engine", "ns3"], "ns3")):
+                ([SCENARIOS / "all-to-all-128.toml", "--engine", "ns3"], "ns3"),
+                ([SCENARIOS / "slim-fly-27.toml", "--set", "network.slim_fly_q=28"], "q = 27", "or q = 25"),
+                ([SCENARIOS / "slim-fly-27.toml", "--set", "network.gpus=23320"], "network.gpus = 23328"),
+                ([SCENARIOS / "dragonfly-72.toml", "--set", "network.dragonfly_groups=10"], "2 to 9"),
+                ([SCENARIOS / "dispatch-64.toml", "--set", "job.gate_file=absent.json"], "absent.json")):
             with self.subTest(arguments=arguments):
                 done = support.run("simulate", *arguments)
                 self.assert_refused(done, *needles)

@@ -37,14 +37,14 @@ TEST(Routing, WithoutPxnPlanesForwardAtTheEndAndRailsCrossTheSpine) {
   EXPECT_EQ(path(planes, planes.ways(0, 1, 2, 3)[0]),
             "NIC out of node 0, GPU 1 | NIC in of node 2, GPU 1 | NVLink out of node 2, GPU 1 | "
             "NVLink in of node 2, GPU 3");
-  const Cluster rails = make({.kind = TreeKind::kMrft, .gpus = 2048, .pxn = false});
+  const Cluster rails = make({.kind = FabricKind::kMrft, .gpus = 2048, .pxn = false});
   EXPECT_EQ(path(rails, rails.ways(0, 1, 2, 3)[0]),
             "NIC out of node 0, GPU 1 | leaf uplinks of leaf 0, plane 1 | leaf downlinks of leaf 0, plane 3 | "
             "NIC in of node 2, GPU 3");
 }
 
 TEST(Routing, SwitchesOnTheWay) {
-  const Cluster tree = make({.kind = TreeKind::kFt3, .gpus = 4096});
+  const Cluster tree = make({.kind = FabricKind::kFt3, .gpus = 4096});
   // Leaves of 4 nodes, pods of 128.
   EXPECT_EQ(num_switches(tree.ways(0, 0, 0, 1)[0]), 0);
   EXPECT_EQ(num_switches(tree.ways(0, 0, 3, 1)[0]), 1);
@@ -76,7 +76,7 @@ TEST(Routing, ADeadPlaneIsPassedOnTheOthersOrOnTheNext) {
 
 TEST(Routing, ADeadNicChangesBothEndsOnlyBetweenPlanesWithoutALink) {
   const Cluster planes = make({.gpus = 128, .dead_nic = 2, .spread = false});
-  const Cluster rails = make({.kind = TreeKind::kMrft, .gpus = 128, .dead_nic = 2, .spread = false});
+  const Cluster rails = make({.kind = FabricKind::kMrft, .gpus = 128, .dead_nic = 2, .spread = false});
   EXPECT_EQ(path(planes, planes.ways(0, 2, 1, 2)[0]),
             "NVLink out of node 0, GPU 2 | NVLink in of node 0, GPU 3 | NIC out of node 0, GPU 3 | "
             "NIC in of node 1, GPU 3 | NVLink out of node 1, GPU 3 | NVLink in of node 1, GPU 2");
@@ -92,8 +92,7 @@ TEST(Routing, EcmpComesDownFromTheSpineThatItWentUpTo) {
   const Cluster c = make({.gpus = 2048, .routing = Routing::kEcmp});  // 8 leaves and 4 spines a plane
   std::set<int> ups, downs;
   for (int64_t v = 32; v < 64; ++v) {
-    std::vector<ClusterLink> links;
-    c.fabric(0, 0, v, 0, 0, links);
+    const std::vector<ClusterLink> links = c.fabric(0, 0, v, 0)[0].links;
     ASSERT_EQ(links.size(), 4u);
     EXPECT_EQ(links[1].port % 4, links[2].port % 4);
     ups.insert(links[1].port);
@@ -102,9 +101,8 @@ TEST(Routing, EcmpComesDownFromTheSpineThatItWentUpTo) {
   EXPECT_GT(ups.size(), 12u);  // 32 draws of 32 ports
   EXPECT_GT(downs.size(), 12u);
   const auto port = [&](uint64_t seed, uint64_t pair) {
-    std::vector<ClusterLink> links;
-    make({.gpus = 2048, .routing = Routing::kEcmp, .seed = seed}).fabric(0, 0, 40, 0, pair, links);
-    return links[1].port;
+    const Cluster seeded = make({.gpus = 2048, .routing = Routing::kEcmp, .seed = seed});
+    return seeded.fabric(0, 0, 40, 0, pair)[0].links[1].port;
   };
   std::set<int> seeds, pairs;
   for (uint64_t i = 0; i < 8; ++i) seeds.insert(port(i, 0)), pairs.insert(port(1, i));
@@ -117,10 +115,77 @@ TEST(Routing, StaticHasNoConflictForAShift) {
   const Cluster c = make({.gpus = 512, .routing = Routing::kStatic});
   std::set<ClusterLink> used;
   for (int64_t u = 0; u < 64; ++u) {
-    std::vector<ClusterLink> links;
-    c.fabric(u, 0, (u + 32) % 64, 0, 0, links);
-    for (const ClusterLink& link : links) EXPECT_TRUE(used.insert(link).second) << c.name(link);
+    const Way way = c.fabric(u, 0, (u + 32) % 64, 0)[0];
+    for (const ClusterLink& link : way.links) EXPECT_TRUE(used.insert(link).second) << c.name(link);
   }
+}
+
+// Three layers: up and down over the same upper switch of a pod, and up and down over the same core.
+TEST(Routing, ThreeLayersByPort) {
+  // Ports 8: leaves of 4 NICs, pods of 4 leaves and 4 upper switches, 8 pods; here 5, so 10 cores.
+  ClusterSpec spec{.kind = FabricKind::kFt3, .gpus = 80, .gpus_per_node = 1, .radix = 8, .routing = Routing::kEcmp};
+  const Cluster hashed = make(spec);
+  std::set<int> ups, uppers, cores;
+  for (int64_t v = 16; v < 80; ++v) {
+    const auto links = hashed.fabric(3, 0, v, 0)[0].links;
+    ASSERT_EQ(links.size(), 6u);
+    EXPECT_EQ(links[1].port, links[2].lane);
+    EXPECT_EQ(links[2].lane, links[3].lane);
+    EXPECT_EQ(links[3].lane, links[4].port);
+    EXPECT_EQ(links[2].port % 3, links[3].port % 3);  // 5 pods' 20 cables of one upper switch need 3 cores of 8 ports
+    uppers.insert(links[2].lane);
+    ups.insert(links[2].port);
+    cores.insert(links[3].port);
+    for (size_t i = 1; i < 5; ++i) EXPECT_EQ(hashed.gbps(links[i]), 50);
+  }
+  EXPECT_EQ(uppers.size(), 4u);
+  EXPECT_EQ(ups.size(), 4u);
+  EXPECT_EQ(cores.size(), 4u);
+  EXPECT_EQ(path(hashed, hashed.ways(0, 0, 5, 0)[0]).find("pod"), std::string::npos);
+  spec.routing = Routing::kStatic;
+  const Cluster fixed = make(spec);
+  for (int64_t shift : {4, 16, 20, 64}) {  // whole leaves: no two messages meet
+    std::set<ClusterLink> used;
+    for (int64_t u = 0; u < 80; ++u) {
+      const Way way = fixed.fabric(u, 0, (u + shift) % 80, 0)[0];
+      for (const ClusterLink& link : way.links) {
+        EXPECT_TRUE(used.insert(link).second) << fixed.name(link) << " shift " << shift;
+      }
+    }
+  }
+  EXPECT_EQ(
+      path(fixed, fixed.fabric(0, 0, 21, 0)[0]),
+      "NIC out of node 0, GPU 0 | leaf uplinks of leaf 0, port 1 | pod uplinks of pod 0, upper switch 1, port 1 | "
+      "pod downlinks of pod 1, upper switch 1, port 1 | leaf downlinks of leaf 5, port 1 | NIC in of node 21, GPU 0");
+}
+
+TEST(Routing, GraphsOfSwitches) {
+  const Cluster fly = make({.kind = FabricKind::kSlimFly, .gpus = 200, .gpus_per_node = 4, .slim_fly_q = 5});
+  EXPECT_EQ(fly.graph()->num_switches(), 50);
+  EXPECT_EQ(fly.spec().gpus_per_switch, 4);
+  EXPECT_EQ(num_switches(fly.ways(0, 0, 0, 1)[0]), 0);
+  for (int64_t v = 1; v < 50; ++v) {
+    double shares = 0;
+    for (const Way& way : fly.ways(0, 1, v, 2)) {
+      shares += way.share;
+      EXPECT_GE(num_switches(way), 2);
+      EXPECT_LE(num_switches(way), 3);
+    }
+    EXPECT_NEAR(shares, 1, 1e-12);
+  }
+  EXPECT_TRUE(fly.is_evenly_filled());
+  const Symmetry alike = fly.symmetry();
+  EXPECT_EQ(std::set(alike.node.begin(), alike.node.end()).size(), 2u);
+  // The smallest that holds them.
+  EXPECT_EQ(make({.kind = FabricKind::kSlimFly, .gpus = 24000}).spec().slim_fly_q, 27);
+  const Cluster dragonfly = make({.kind = FabricKind::kDragonfly, .gpus = 261632, .dragonfly_groups = 511});
+  EXPECT_EQ(dragonfly.graph()->num_switches(), 511 * 32);
+  EXPECT_TRUE(dragonfly.is_evenly_filled());
+  EXPECT_EQ(path(dragonfly, dragonfly.fabric(0, 0, 5, 0)[0]),
+            "NIC out of node 0, GPU 0 | local link of switch 0 to 2 | NIC in of node 5, GPU 0");
+  const Cluster fixed =
+      make({.kind = FabricKind::kSlimFly, .gpus = 200, .gpus_per_node = 4, .routing = Routing::kStatic});
+  for (int64_t v = 1; v < 50; ++v) EXPECT_EQ(fixed.ways(0, 1, v, 2).size(), 1u);
 }
 
 TEST(Routing, SymmetryMergesWhatIsEquallyFull) {
@@ -148,7 +213,7 @@ TEST(Routing, RefusesWhatCannotBeBuilt) {
             "a leaf has 32 ports down and a node 3 NICs on it; whole nodes must fit (more planes, or another radix)");
   EXPECT_EQ(error({.gpus = 128, .nic_gbps = std::numeric_limits<double>::quiet_NaN()}),
             "nic_gbps is nan; accepted: more than 0, below 1e9");
-  EXPECT_EQ(error({.kind = TreeKind::kFt2, .gpus = 128, .dead_plane = 0}),
+  EXPECT_EQ(error({.kind = FabricKind::kFt2, .gpus = 128, .dead_plane = 0}),
             "plane 0 cannot fail: the fabric has 1; accepted: one of 2 or more planes of mpft, or rails of mrft");
   EXPECT_EQ(error({.gpus = 128, .dead_nic = 8}), "NIC 8 cannot fail: a node has 8; accepted: one of 2 or more");
   EXPECT_EQ(error({.gpus = 2048, .lost_uplinks = 32}), "32 uplinks lost of a leaf's 32; accepted: 0 to 31");
@@ -156,8 +221,20 @@ TEST(Routing, RefusesWhatCannotBeBuilt) {
             "uplinks cannot be lost: 256 GPUs need one leaf a plane, without uplinks");
   EXPECT_EQ(error({.gpus = 2048, .routing = Routing::kEcmp, .lost_uplinks = 1}),
             "lost uplinks are simulated under adaptive routing only");
-  EXPECT_EQ(error({.kind = TreeKind::kFt3, .gpus = 4096, .routing = Routing::kEcmp}),
-            "ft3 is simulated under adaptive routing only; accepted with static or ecmp: ft2, mpft, mrft");
+  EXPECT_NE(error({.kind = FabricKind::kSlimFly, .gpus = 1000, .slim_fly_q = 28}).find("q = 27 (30618 endpoints"),
+            std::string::npos);
+  EXPECT_EQ(error({.kind = FabricKind::kSlimFly, .gpus = 32000}),
+            "Slim Fly: 32000 endpoints; accepted: 1 to 30618 with 64 ports");
+  EXPECT_EQ(error({.kind = FabricKind::kSlimFly, .gpus = 8, .radix = 6}),
+            "Slim Fly: none fits switches of 6 ports; the smallest (q = 3) needs 5 and those of its endpoints");
+  EXPECT_EQ(error({.kind = FabricKind::kSlimFly, .gpus = 208, .slim_fly_q = 5}),
+            "Slim Fly of 50 switches: 208 endpoints; accepted: 1 to 200");
+  EXPECT_EQ(error({.kind = FabricKind::kDragonfly, .gpus = 300000}),
+            "Dragonfly of 16416 switches: 300000 endpoints; accepted: 1 to 262656");
+  EXPECT_EQ(error({.kind = FabricKind::kDragonfly, .gpus = 64, .gpus_per_switch = 17}),
+            "Dragonfly: 17 endpoints a switch need 67 ports, more than 64; accepted: 1 to 16");
+  EXPECT_EQ(error({.kind = FabricKind::kDragonfly, .gpus = 64, .dead_plane = 0}),
+            "plane 0 cannot fail: the fabric has 1; accepted: one of 2 or more planes of mpft, or rails of mrft");
 }
 
 }  // namespace

@@ -100,8 +100,13 @@ TEST(Answers, FabricsWithCountsAndPrices) {
   EXPECT_EQ(value({*g}, "switches"), 96);
   EXPECT_EQ(value({*g}, "links leaf-spine"), 2048);
   EXPECT_NEAR(value({*g}, "price per endpoint"), 4400, 10);
-  const auto own = plan_fabric(settings({"fabric.kind=ft2", "fabric.link_dollars=100"}));
-  EXPECT_EQ(value({*own}, "price"), 0.2048);
+  std::vector<std::string> own = {"fabric.kind=ft2", "fabric.link_dollars=100"};
+  EXPECT_EQ(plan_fabric(settings(own)).error().text,
+            "fabric.switch_port_dollars is missing: other prices are given; 0 makes it free");
+  own.insert(own.end(), {"fabric.switch_port_dollars=0", "fabric.endpoint_dollars=0"});
+  EXPECT_EQ(value({*plan_fabric(settings(own))}, "price"), 0.2048);
+  own.back() = "fabric.endpoint_dollars=-0.5";
+  EXPECT_EQ(plan_fabric(settings(own)).error().text, "fabric.endpoint_dollars is -0.5; accepted: 0 or more");
   EXPECT_EQ(plan_fabric(settings({"fabric.kind=slimfly", "fabric.q=28"}))
                 .error()
                 .text.rfind("Slim Fly: q = 28 = 2 * 2 * 7, ", 0),

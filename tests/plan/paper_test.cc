@@ -36,13 +36,17 @@ std::set<std::string> moved(const std::function<void(PaperInput&)>& change) {
 
 TEST(Paper, EveryFigureIsWithinItsTolerance) {
   const Figures all = figures();
-  EXPECT_GE(all.size(), 75u);
+  EXPECT_GE(all.size(), 94u);
   for (const PaperFigure& f : all) {
     EXPECT_TRUE(f.holds()) << f.where << ", " << f.ours.name << ": published " << f.published << ", ours "
                            << f.ours.value << ", " << 100 * f.difference() << " %";
     EXPECT_FALSE(f.ours.formula.empty()) << f.ours.name;
     EXPECT_FALSE(f.ours.source.empty()) << f.ours.name;
-    EXPECT_LE(f.tolerance, 0.06) << f.ours.name;
+    // network-planning.md, 7: 5 to 6 % for what DeepEP measured, 2 % for times, 0.8 % for prices.
+    EXPECT_LE(f.tolerance, f.where == "DeepEP" ? 0.06 : f.where == "figure 7" ? 0.05 : 0.02) << f.ours.name;
+    if (f.ours.name.find(" cost") != std::string::npos) {
+      EXPECT_LE(f.tolerance, 0.008) << f.ours.name;
+    }
   }
 }
 
@@ -69,7 +73,7 @@ TEST(Paper, InputsMoveWhatDependsOnThem) {
   }
   EXPECT_EQ(moved([](PaperInput& in) { in.nic_gbps = 100; }),
             (Names{"one micro-batch, 400G InfiniBand", "one layer, 400G InfiniBand", "TPOT, 400G InfiniBand",
-                   "tokens per second, 400G InfiniBand"}));
+                   "tokens per second, 400G InfiniBand", "dispatch alone of one micro-batch, 400G InfiniBand"}));
   EXPECT_EQ(moved([](PaperInput& in) { in.planes = 4; }),
             (Names{"MPFT endpoints", "MPFT switches", "MPFT links", "MPFT cost"}));  // not the cost per endpoint
   const Names radix = moved([](PaperInput& in) { in.radix = 128; });

@@ -170,7 +170,7 @@ TEST(PlanReport, FabricsOfAllKindsEndAtTheirFullSize) {
     EXPECT_GT(chart.series[i].x.size(), 2u) << chart.series[i].name;
   }
   PlanSettings dear = s;
-  dear.fabric.link_dollars = 1e6;
+  dear.fabric.switch_port_dollars = dear.fabric.link_dollars = dear.fabric.endpoint_dollars = 1e6;
   const auto dearer = plan_report("net", {{}, {}, dear}, {});
   ASSERT_TRUE(dearer);
   EXPECT_GT(find<LineChart>(*dearer, chart.title)->series[0].y.back(), chart.series[0].y.back());

@@ -46,6 +46,24 @@ inline std::vector<std::pair<std::string, Scenario>> scenario_cases() {
   s.also.ranks = 32;
   s.job.weight = 3;
   all.emplace_back("overlapping", s);
+  s = all_to_all(200);
+  s.network.fabric = "slimfly";
+  s.network.gpus_per_node = 2;
+  all.emplace_back("Slim Fly", s);
+  s.network.port_gbps = 15;
+  all.emplace_back("Slim Fly with slow links", s);
+  s.job.op = "dispatch";
+  s.job.experts = 200;
+  all.emplace_back("experts on a Slim Fly", s);
+  s = all_to_all(72);
+  s.network.fabric = "dragonfly";
+  s.network.gpus_per_switch = s.network.gpus_per_node = 2;
+  all.emplace_back("Dragonfly", s);
+  s.network.port_gbps = 20;
+  all.emplace_back("Dragonfly with slow links", s);
+  s.network.gpus = 40;
+  s.network.dragonfly_groups = 5;
+  all.emplace_back("Dragonfly with few groups", s);
   return all;
 }
 

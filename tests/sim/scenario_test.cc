@@ -32,7 +32,7 @@ TEST(Scenario, RefusesUnknownKeysAndNumbersThatAreNone) {
   EXPECT_NE(error({"job.bytes=-1"}).find("job.bytes"), std::string::npos);
   EXPECT_NE(error({"network.nic_gbps=nan"}).find("network.nic_gbps"), std::string::npos);
   EXPECT_NE(error({"network.gpus=99999999"}).find("network.gpus"), std::string::npos);
-  EXPECT_NE(error({"network.fabric=slimfly"}).find("\"mrft\""), std::string::npos);
+  EXPECT_NE(error({"network.fabric=hypercube"}).find("\"mrft\""), std::string::npos);
   EXPECT_NE(error({"fail.plane=8"}).find("fail.plane"), std::string::npos);
 }
 

@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <string>
 
 #include "scenario_cases.h"
 #include "sim/simulate.h"
@@ -27,6 +29,28 @@ TEST(SimGridEngine, AgreesWithSimGrid) {
   s.network.routing = "ecmp";
   s.network.radix = 8;
   all.emplace_back("ECMP", s);
+  s.network.fabric = "ft3";
+  s.network.gpus = 32;
+  s.network.gpus_per_node = 1;
+  all.emplace_back("three layers, ECMP", s);
+  s = all_to_all(96);
+  s.network.fabric = "slimfly";  // q = 4
+  s.network.gpus_per_node = 3;
+  s.network.port_gbps = 15;
+  s.fail.uplinks = 2;
+  all.emplace_back("links lost on a Slim Fly", s);
+  s = all_to_all(40);
+  s.network.fabric = "dragonfly";
+  s.network.gpus_per_switch = s.network.gpus_per_node = 2;
+  s.network.port_gbps = 20;
+  s.fail.uplinks = 1;
+  all.emplace_back("links lost on a Dragonfly", s);
+  s.fail.uplinks = 0;
+  s.job.op = "dispatch";
+  s.job.bytes = 7392;
+  s.job.experts = 40;
+  s.job.skew = 0.7;
+  all.emplace_back("skewed on a Dragonfly", s);
   bool is_absent = false;
   for (const auto& [name, scenario] : all) {
     const auto ours = simulate(scenario, FlowEngine::kMaxMin), theirs = simulate(scenario, FlowEngine::kSimGrid);
@@ -65,6 +89,68 @@ TEST(SimGridEngine, SimGridTakesEachFlowByItself) {
   ASSERT_TRUE(theirs.ok()) << theirs.error().text;
   EXPECT_EQ(theirs->ended.size(), 64u * 63);
   EXPECT_NEAR(theirs->seconds / run_flows(each->network)->seconds, 1, 1e-4);
+}
+
+// No two flows merged: max-min, classes and (of one job) the bound on 256 GPUs, and SimGrid beside them on as many as
+// it answers in seconds (its updates are quadratic in the flows). Long.
+TEST(SimGridEngine, EveryFlowByItselfAgrees) {
+  const char* all = std::getenv("FATHOM_ALL");
+  if (all == nullptr || std::string(all) != "1") GTEST_SKIP() << "long; FATHOM_ALL=1 runs it";
+  struct Case {
+    std::string name;
+    Scenario scenario;
+    int64_t simgrid_gpus;
+  };
+  std::vector<Case> cases = {{"uniform", all_to_all(256), 128}};
+  Scenario s = all_to_all(256);
+  s.fail.nic = 5;
+  cases.push_back({"NIC lost", s, 64});
+  s = all_to_all(256);
+  s.network.radix = 8;
+  s.network.port_gbps = 30;
+  s.fail.uplinks = 3;
+  cases.push_back({"uplinks lost", s, 64});
+  s = all_to_all(256);
+  s.job.op = "dispatch";
+  s.job.bytes = 7392;
+  s.job.skew = 0.7;
+  cases.push_back({"skewed", s, 128});
+  s.job.skew = 0;
+  s.also.op = "all-gather";
+  s.also.bytes = 1e9;
+  s.job.weight = 3;
+  cases.push_back({"overlapping", s, 256});
+  for (const auto& [name, scenario, simgrid_gpus] : cases) {
+    std::vector<Job> jobs = {*job_of(scenario.job, "job")};
+    if (scenario.also.op != "none") jobs.push_back(*job_of(scenario.also, "also"));
+    const auto each_of = [&](int64_t gpus) {
+      Scenario sized = scenario;
+      sized.network.gpus = gpus;
+      const auto cluster = cluster_of(sized);
+      return make_traffic(*cluster, jobs, cluster->none_alike());
+    };
+    const auto each = each_of(256), smaller = each_of(simgrid_gpus);
+    ASSERT_TRUE(each.ok() && smaller.ok()) << name;
+    const auto theirs = run_simgrid(smaller->network);
+    if (!theirs && theirs.error().code == ErrorCode::kNotFound) {
+      ASSERT_TRUE(may_be_absent()) << theirs.error().text;
+      GTEST_SKIP() << theirs.error().text;
+    }
+    ASSERT_TRUE(theirs.ok()) << name << ": " << theirs.error().text;
+    const auto ours = run_flows(each->network), beside = run_flows(smaller->network);
+    ASSERT_TRUE(ours.ok() && beside.ok()) << name;
+    for (size_t f = 0; f < beside->ended.size(); ++f) {
+      ASSERT_NEAR(theirs->ended[f] / beside->ended[f], 1, 1e-4) << name << " flow " << f;
+    }
+    const auto classes = simulate(scenario, FlowEngine::kMaxMin);
+    ASSERT_TRUE(classes.ok()) << name;
+    double last = 0;
+    for (const JobAnswer& job : classes->jobs) last = std::max(last, job.seconds);
+    EXPECT_NEAR(last / ours->seconds, 1, 1e-6) << name;
+    if (jobs.size() == 1) {
+      EXPECT_NEAR(simulate(scenario, FlowEngine::kBound)->jobs[0].seconds / ours->seconds, 1, 1e-4) << name;
+    }
+  }
 }
 
 TEST(SimGridEngine, RefusesWhatItWouldRoundAway) {
