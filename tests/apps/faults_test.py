@@ -1,0 +1,392 @@
+"""Every verb that writes, under every fault of a disk: full, over quota, failing, read-only, short writes, SIGTERM, SIGKILL.
+
+One row a verb. A library that is preloaded (tests/faults/inject.cc) counts the calls that change files below the row's
+folder and makes the n-th fail. Whatever happens, each output is the old one or the new one, byte by byte; an error is one
+line that names the file and the way out; only a kill leaves anything aside; and the same command then gives the new
+state. The fast round draws some calls of each row, another draw with FATHOM_SEED; FATHOM_ALL=1 takes every one.
+"""
+
+import dataclasses
+import fnmatch
+import itertools
+import json
+import os
+import pathlib
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import unittest
+
+import support
+from serve_test import server
+from support import CommandLineCase
+
+LIBRARY = pathlib.Path(support.BINARY).resolve().parents[2] / "tests" / "inject_faults.so"
+ALL = os.environ.get("FATHOM_ALL") == "1"
+SEED = int(os.environ.get("FATHOM_SEED") or 9)
+DRAWN_CASES = 9  # of a row in the fast round
+
+TAKES_ROOM = ("open", "write", "pwrite", "writev", "fsync", "fdatasync", "mkdir", "fallocate")
+CHANGES_NAMES = ("open", "mkdir", "rename", "ftruncate")
+EVERY = (*TAKES_ROOM, *CHANGES_NAMES, "close")
+# The fault, the calls that it can meet, and what the error line says besides the file.
+FAULTS = {
+    "enospc": (TAKES_ROOM, ("No space left on device", "; free some space and run it again")),
+    "edquot": (TAKES_ROOM, ("Disk quota exceeded", "; free some space and run it again")),
+    "eio": (EVERY, ("Input/output error", "; the device has failed it")),
+    "erofs": (CHANGES_NAMES, ("Read-only file system", "; name a place that can be written")),
+    "short": (("write", "pwrite", "writev"), None),
+    "term": (EVERY, None),
+    "kill": (EVERY, None),
+}
+
+
+@dataclasses.dataclass
+class Row:
+    """A verb that writes. `work` is its folder, which the faults are limited to; what it reads lies elsewhere."""
+
+    arguments: object  # work -> command line
+    before: object = lambda work: None  # makes what is there before: an older output, a run to go on with
+    stdin: str = ""
+    stdout: str = ""  # standard output goes to this file, which no one can keep whole
+    volatile: tuple = ()  # patterns of files that differ between runs (times); they must still be whole
+    units: tuple = ()  # patterns of directories that are old or new as a whole
+    kept: tuple = ()  # patterns of what an error leaves on purpose, so that the next run goes on
+    refuses_to_repeat: bool = False  # a finished run is not done again: its output exists
+
+
+def synth(work, seed=5):
+    return ("data", "synth", "-o", work / "synth.jsonl", "--documents", 60, "--seed", seed)
+
+
+def tokenizer(work, size=300):
+    return ("tokenizer", "train", support.tiny_data() / "synth.jsonl", "-o", work / "new" / "tokenizer", "--vocab-size", size)
+
+
+def pack(work, fraction="0.1"):
+    data = support.tiny_data()
+    return ("data", "pack", data / "synth.jsonl", "--tokenizer", data / "tokenizer", "-o", work / "train.shard",
+            "--validation", work / "validation.shard", "--validation-fraction", fraction)
+
+
+def train(work, steps):
+    settings = support.work_directory() / f"faults_{steps}.toml"
+    if not settings.exists():
+        settings.write_text(support.TINY_TOML.format(work=support.tiny_data(), run=work, steps=steps, vocab_size=support.TINY_VOCAB))
+    more = ("checkpoint.every=2", "checkpoint.keep=2", "learning_rate.warmup_steps=1")
+    if steps == 6:
+        more = (*more, f"export.directory={work}/model", f"report.path={work}/report.html")
+    return ("train", settings, "-q", "-t", 1, *itertools.chain.from_iterable(("--set", m) for m in more))
+
+
+def quantize(work):
+    return ("quantize", support.tiny_model(), work / "out", "--quant", "int4", "--max-shard-bytes", "60KB", "-t", 1, "--json")
+
+
+def evaluate(work, limit=2):
+    records = support.work_directory() / "faults_gsm8k.jsonl"
+    if not records.exists():
+        records.write_text("".join(json.dumps({"question": f"{i} + {i}?", "answer": f"#### {2 * i}"}) + "\n" for i in range(3)))
+    return ("eval", support.tiny_model(), "--task", "gsm8k", "--file", records, "-t", 1, "-n", 2, "--limit", limit,
+            "-o", work / "answers.jsonl")
+
+
+def pipeline(*outputs, ranks=4):
+    return ("plan", "--set", f"training.pipeline={ranks}", "--set", "training.micro_batches=8", *outputs)
+
+
+def emit(work, gpus=1024):
+    config = support.work_directory() / "faults_config.json"
+    if not config.exists():
+        shutil.copy(support.ROOT / "tests" / "fuzz" / "corpus" / "config" / "deepseek-v3.1.json", config)
+    return ("plan", config, "--hardware", "h800", "--search", "training", "--gpus", gpus, "--set", "search.batch=15360",
+            "--set", "search.utilisation=0.5", "--emit", work / "best.toml")
+
+
+def experts(work, quant="int8"):
+    from max_memory_test import least_memory
+    return ("generate", support.tiny_model(), "-p", "Once", "-n", 2, "--temp", 0, "-c", 128, "--prompt-chunk", 64, "-t", 1,
+            "--quant", quant, "--max-memory", least_memory("--quant", quant), "--expert-dir", work / "new" / "experts")
+
+
+ROWS = {
+    "data synth": Row(synth, lambda work: support.made(*synth(work, 6))),
+    "data pack": Row(pack, lambda work: support.made(*pack(work, "0.2"))),
+    "tokenizer train": Row(tokenizer, lambda work: support.made(*tokenizer(work, 320))),
+    "tokenizer train, first": Row(tokenizer),
+    "train": Row(lambda work: train(work, 6), lambda work: support.made(*train(work, 2)), volatile=("log.jsonl", "report.html"),
+                 units=("checkpoints/step-*", "model"), kept=("checkpoints/step-*",), refuses_to_repeat=True),
+    "quantize": Row(quantize, units=("out",), kept=("out.partial", "out.partial/*"), refuses_to_repeat=True),
+    "eval --output": Row(evaluate, lambda work: support.made(*evaluate(work, 1))),
+    "eval --json": Row(lambda work: (*evaluate(work)[:-2], "--json"), stdout="score.json"),
+    "expert file": Row(experts),
+    "plan --svg --trace": Row(lambda work: pipeline("--svg", work / "pipe.svg", "--trace", work / "trace.json"),
+                              lambda work: support.made(*pipeline("--svg", work / "pipe.svg", "--trace", work / "trace.json", ranks=2))),
+    "plan --report": Row(lambda work: pipeline("--report", work / "plan.html"),
+                         lambda work: support.made(*pipeline("--report", work / "plan.html", ranks=2))),
+    "plan --emit": Row(emit, lambda work: support.made(*emit(work, 512))),
+    "plan --json": Row(lambda work: pipeline("--json"), stdout="plan.json"),
+    "chat /save": Row(lambda work: ("chat", support.tiny_model(), "-t", 1, "-n", 2), lambda work: (work / "talk.json").write_text("{}"),
+                      stdin="/system Be brief.\n/save {work}/talk.json\n"),
+    "reference": Row(lambda work: ("reference", work / "share"), lambda work: support.made("reference", work / "share")),
+}
+
+
+def listing(work):
+    """Relative paths of files -> hash of their bytes."""
+    return {str(pathlib.Path(path).relative_to(work)): found for path, found in support.listing(work).items() if found != "directory"}
+
+
+def matches(path, patterns):
+    return any(fnmatch.fnmatch(path, pattern) for pattern in patterns)
+
+
+def aside(path):
+    """What a killed run may leave beside its outputs: the names say that it is nothing finished."""
+    return any(part.endswith((".partial", ".replaced", ".lock")) for part in pathlib.PurePath(path).parts)
+
+
+class Case:
+    """A row in its folder: the old state, the new state, and the calls between them."""
+
+    def __init__(self, name, row):
+        self.row, self.root = row, support.fresh_directory("faults")
+        self.work, self.old, self.log = self.root / "work", self.root / "old", self.root / "calls"
+        self.work.mkdir()
+        row.before(self.work)
+        shutil.copytree(self.work, self.old)
+        self.before = listing(self.work)
+        done = self.run()
+        if done.returncode:
+            raise AssertionError(f"{name} ended with {done.returncode}: {done.stderr}")
+        self.after = listing(self.work)
+        self.calls = [line.split(" ", 1) for line in self.log.read_text().splitlines()]
+
+    def reset(self):
+        shutil.rmtree(self.work)
+        shutil.copytree(self.old, self.work)
+
+    def run(self, at=0, fault="", injects=True):
+        self.log.unlink(missing_ok=True)
+        env = support.environment()
+        if injects:
+            env |= {"LD_PRELOAD": str(LIBRARY), "INJECT_UNDER": str(self.work), "INJECT_LOG": str(self.log),
+                    "INJECT_AT": str(at), "INJECT_FAULT": fault}
+        out = open(self.work / self.row.stdout, "wb") if self.row.stdout else subprocess.PIPE
+        try:
+            return subprocess.run([support.BINARY, *map(str, self.row.arguments(self.work))], stdout=out, stderr=subprocess.PIPE,
+                                  input=self.row.stdin.format(work=self.work), env=env, text=True, timeout=support.TIMEOUT_S)
+        finally:
+            if self.row.stdout:
+                out.close()
+
+    def cases(self):
+        """(fault, n) of every call that is not like the one before and the one behind it."""
+        def repeats(i):
+            return 0 < i < len(self.calls) - 1 and self.calls[i - 1] == self.calls[i] == self.calls[i + 1]
+
+        distinct = [i for i in range(len(self.calls)) if not repeats(i)]
+        return [(fault, i + 1) for fault, (met, _) in FAULTS.items() for i in distinct if self.calls[i][0] in met]
+
+
+@unittest.skipUnless(LIBRARY.exists(), f"{LIBRARY.name} is not built")
+class Matrix(CommandLineCase):
+    def check_state(self, case, killed, failed):
+        """Everything below the folder is old or new; whole units; nothing aside unless killed."""
+        row, found = case.row, listing(case.work)
+        for path, digest in found.items():
+            if row.stdout and path == row.stdout or matches(path, row.volatile) and path in (case.before | case.after):
+                continue
+            if (killed and aside(path)) or (failed and matches(path, row.kept)):
+                continue
+            self.assertIn(path, case.before | case.after, "a file that belongs to no finished run")
+            self.assertIn(digest, (case.before.get(path), case.after.get(path)), f"{path} is neither old nor new")
+        for path in case.before:
+            if path not in found:
+                self.assertNotIn(path, case.after, "an old file is gone")
+        for pattern in row.units:
+            units = {parts for path in case.after for parts in ancestors(path) if fnmatch.fnmatch(parts, pattern)}
+            for unit in units:
+                there = {p for p in found if p.startswith(unit + "/") and not (killed and aside(p))}
+                wanted = {p for p in case.after if p.startswith(unit + "/")}
+                self.assertIn(there - {f"{unit}/resume.txt"} if killed else there, (set(), wanted), f"{unit} is not whole")
+        for path in case.work.glob("**/log.jsonl"):
+            for line in path.read_text().splitlines()[: None if not killed else -1]:
+                json.loads(line)
+
+    def check_case(self, case, fault, at):
+        row, (name, path) = case.row, case.calls[at - 1]
+        case.reset()
+        done = case.run(at, fault)
+        said = FAULTS[fault][1]
+        if fault == "short":
+            self.assertEqual((done.returncode, listing_without(case, row)), (0, new_without(case, row)), done.stderr)
+            return
+        killed = fault == "kill"
+        if killed:
+            self.assertEqual(done.returncode, -signal.SIGKILL)
+        elif fault == "term":
+            if done.returncode:  # a short run may end well before it looks
+                self.assertGreater(done.returncode, 0, "SIGTERM ends a run in order")
+                self.check_error_line(done.stderr)
+        else:
+            self.assertEqual(done.returncode, 2, f"stdout {done.stdout!r}, stderr {done.stderr!r}")
+            self.check_error_line(done.stderr, *([] if row.stdout else said))
+            known = [str(case.work)] if not row.stdout else ["standard output"]
+            self.check_error_line(done.stderr, *known)
+        self.check_state(case, killed, done.returncode != 0)
+        again = case.run(injects=False)
+        if row.refuses_to_repeat and again.returncode == 2 and "exists" in again.stderr:
+            self.assertIn(str(case.work), again.stderr)
+        else:
+            self.assertEqual(again.returncode, 0, f"the next run: {again.stderr}")
+        self.assertEqual(listing_without(case, row), new_without(case, row), "the next run gives the new state")
+
+    def check_row(self, name):
+        case = Case(name, ROWS[name])
+        self.assertGreater(len(case.calls), 2, "the row writes")
+        cases = case.cases()
+        if not ALL:
+            cases = random.Random(f"{SEED} {name}").sample(cases, min(DRAWN_CASES, len(cases)))
+        for fault, at in cases:
+            with self.subTest(row=name, fault=fault, at=at, call=" ".join(case.calls[at - 1])):
+                self.check_case(case, fault, at)
+
+
+@unittest.skipUnless(LIBRARY.exists(), f"{LIBRARY.name} is not built")
+class ServedPrefixes(CommandLineCase):
+    """serve writes its prefix cache at its end: what cannot be saved is told, ends nothing, and leaves the older file."""
+
+    def serve(self, directory, at=0, fault="", text="fox"):
+        env = support.environment(LD_PRELOAD=LIBRARY, INJECT_UNDER=directory, INJECT_AT=at, INJECT_FAULT=fault,
+                                  INJECT_LOG=directory.parent / "calls")
+        (directory.parent / "calls").unlink(missing_ok=True)
+        with server("--prefix-cache-dir", directory, env=env) as running:
+            status, _, body = running.ask("POST", "/v1/completions", {"prompt": f"Once upon a time a {text}. " * 12, "max_tokens": 2})
+            self.assertEqual(status, 200, body)
+            self.assertNotIn("discarded", "\n".join(running.lines))
+            return running.end()
+
+    def test_every_call_of_the_save(self):
+        work = support.fresh_directory("prefixes")
+        directory, old = work / "cache", work / "old"
+        directory.mkdir()
+        self.assertEqual(self.serve(directory)[0], 0)
+        shutil.copytree(directory, old)
+        self.assertEqual(self.serve(directory, text="hedgehog")[0], 0)
+        calls = [line.split(" ", 1)[0] for line in (work / "calls").read_text().splitlines()]
+        cases = [(fault, i + 1) for i, call in enumerate(calls) for fault in ("enospc", "eio", "erofs", "kill") if call in FAULTS[fault][0]]
+        if not ALL:
+            cases = random.Random(f"{SEED} serve").sample(cases, min(5, len(cases)))
+        for fault, at in cases:
+            with self.subTest(fault=fault, at=at, call=calls[at - 1]):
+                shutil.rmtree(directory)
+                shutil.copytree(old, directory)
+                code, out, err = self.serve(directory, at, fault, "hedgehog")
+                saved = (directory / "prefix-cache.bin").read_bytes() != (old / "prefix-cache.bin").read_bytes()
+                if fault == "kill":
+                    self.assertEqual(code, -signal.SIGKILL)
+                else:
+                    self.assertEqual((code, err), (0, ""))
+                    self.assertRegex(out, r"prefix cache not saved: cannot .*prefix-cache|prefix cache not saved: cannot sync .*cache")
+                    self.assertIn(FAULTS[fault][1][1], out)
+                    self.assertEqual([p.name for p in directory.iterdir()], ["prefix-cache.bin"])
+                if saved:
+                    self.assertIn(calls[at - 1], ("rename", "fsync"), "only what comes behind the renaming leaves the new file")
+                code, out, err = self.serve(directory, text="hedgehog")
+                self.assertEqual((code, err), (0, ""))
+                self.assertIn("prefix cache saved", out)
+                self.assertEqual([p.name for p in directory.iterdir()], ["prefix-cache.bin"])
+
+
+class RealDisks(CommandLineCase):
+    """The same faults as a kernel makes them: a file system that is full, one that is read-only, a limit, permissions."""
+
+    ROWS = ("data synth", "data pack", "tokenizer train, first", "quantize", "plan --report", "plan --json")
+
+    def run_in(self, row, work, wrap=(), **options):
+        out = open(work / row.stdout, "wb") if row.stdout else subprocess.PIPE
+        done = subprocess.run([*wrap, support.BINARY, *map(str, row.arguments(work))], stdout=out, stderr=subprocess.PIPE, text=True,
+                              stdin=subprocess.DEVNULL, env=support.environment(), timeout=support.TIMEOUT_S, **options)
+        if row.stdout:
+            out.close()
+        return done
+
+    def mounted(self, directory, options, then=""):
+        """The command in a mount namespace of its own, where `directory` is a file system of its own."""
+        if not shutil.which("unshare"):
+            self.skipTest("no unshare here")
+        script = f'mount -t tmpfs -o {options} full "$0" && {then or "true"} && exec "$@"'
+        command = ["unshare", "--mount", "sh", "-c", script, str(directory)]
+        if subprocess.run([*command, "true"], capture_output=True).returncode:
+            self.skipTest("no small file system can be mounted here")
+        return command
+
+    def test_a_full_file_system(self):
+        for name in self.ROWS[:-1]:
+            work = support.fresh_directory("full")
+            # What is left is looked at inside, where the file system is.
+            look = self.mounted(work, "size=4k") + ["sh", "-c", '"$@"; code=$?; find "$0" -type f -size +0 >&2; exit $code', str(work)]
+            with self.subTest(row=name):
+                done = self.run_in(ROWS[name], work, look)
+                self.assertEqual(done.returncode, 2, done.stderr)
+                self.check_error_line(done.stderr, str(work), "No space left on device; free some space")
+
+    def test_a_read_only_file_system(self):
+        for name in self.ROWS[:-1]:
+            work = support.fresh_directory("read_only")
+            with self.subTest(row=name):
+                done = self.run_in(ROWS[name], work, self.mounted(work, "size=1m,ro"))
+                self.assertEqual(done.returncode, 2, done.stderr)
+                self.check_error_line(done.stderr, str(work), "Read-only file system; name a place that can be written")
+
+    def test_a_limit_of_a_files_size(self):
+        for name in self.ROWS:
+            work = support.fresh_directory("limit")
+            row = ROWS[name]
+            with self.subTest(row=name):
+                done = self.run_in(row, work, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)))
+                self.assertEqual(done.returncode, 2, done.stderr)
+                self.check_error_line(done.stderr, "standard output" if row.stdout else str(work), "File too large; raise the limit")
+                self.assertEqual([p for p in listing(work) if p != row.stdout], [])
+
+    def test_a_directory_of_somebody_else(self):
+        if os.geteuid() == 0:
+            self.skipTest("root may write everywhere")
+        for name in self.ROWS[:-1]:
+            work = support.fresh_directory("denied")
+            work.chmod(0o555)
+            with self.subTest(row=name):
+                done = self.run_in(ROWS[name], work)
+                self.assertEqual(done.returncode, 2, done.stderr)
+                self.check_error_line(done.stderr, str(work), "Permission denied; give this user access")
+            work.chmod(0o755)
+
+
+def ancestors(path):
+    return {str(parent) for parent in pathlib.PurePath(path).parents} - {"."}
+
+
+def listing_without(case, row):
+    return {path: digest for path, digest in listing(case.work).items() if not matches(path, row.volatile)}
+
+
+def new_without(case, row):
+    return {path: digest for path, digest in case.after.items() if not matches(path, row.volatile)}
+
+
+def add_row_test(name):
+    def test(self):
+        self.check_row(name)
+
+    method = "test_" + "".join(c if c.isalnum() else "_" for c in name)
+    setattr(Matrix, method, test)
+
+
+for row_name in ROWS:
+    add_row_test(row_name)
+
+if __name__ == "__main__":
+    unittest.main()
