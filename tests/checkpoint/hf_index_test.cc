@@ -234,7 +234,7 @@ TEST(CheckpointWriter, GoesOnBehindCompleteShardsOfTheSameIdentity) {
 }
 
 TEST(CheckpointWriter, ClearsWhatAKilledWriterLeft) {
-  const TemporaryDirectory dir;
+  const TempDir dir;
   const Path target = dir.path() / "out", partial = dir.path() / "out.partial";
   const auto write = [&] {
     auto writer = CheckpointWriter::create(target, kDecls);
