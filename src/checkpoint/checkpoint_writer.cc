@@ -155,7 +155,8 @@ Status CheckpointWriter::check_target(const Path& model_dir, bool overwrite) {
                    std::string(kSingleFileName) + "); it is left alone");
   }
   const Path partial = with_suffix(target, ".partial"), replaced = with_suffix(target, ".replaced");
-  if (is_there(partial) && !is_partial_of_ours(partial)) {
+  const bool is_free = !is_there(partial) || is_partial_of_ours(partial) || (overwrite && holds_only_files(partial));
+  if (!is_free) {
     return invalid(partial.string() + " is in the way and not of an interrupted run; remove it");
   }
   if (!is_there(replaced)) return {};
@@ -184,13 +185,13 @@ Status CheckpointWriter::take_partial(const std::string& identity) {
   const Path resume_file = partial_ / kResumeFile;
   const auto begun = read_file(resume_file, kMaxIdentityBytes);
   if (!begun && begun.error().code != ErrorCode::kNotFound) return begun.error();
-  if (begun && *begun != identity) {
+  if (begun && *begun != identity && !overwrite_) {
     return invalid(partial_.string() +
                    " was begun by a run with another source or other settings; finish that one, or remove it");
   }
   lock_.emplace(std::move(**lock));
   keeps_shards_ = !identity.empty();
-  if (!begun) {
+  if (!begun || overwrite_) {
     if (auto s = remove_files_beside_lock(partial_); !s) return s;
     return identity.empty() ? Status() : write_file(resume_file, identity);
   }

@@ -36,8 +36,9 @@ class CheckpointWriter {
   static Result<CheckpointWriter> create(const Path& model_dir, std::vector<TensorDecl> tensors,
                                          const CheckpointWriterOptions& options = {});
   /// Whether create() would find a place to write; nothing is made. Errors: the target exists and overwrite
-  /// is off, or it is something that is not a checkpoint directory; NAME.partial is none of this writer's;
-  /// NAME.replaced exists and NAME does not (a crash in between: it is the only good copy).
+  /// is off, or it is something that is not a checkpoint directory; NAME.partial is none of this writer's and overwrite
+  /// is off, or holds directories; NAME.replaced exists and NAME does not (a crash in between: it is the only good
+  /// copy).
   static Status check_target(const Path& model_dir, bool overwrite = false);
   CheckpointWriter(CheckpointWriter&& other) noexcept;
   CheckpointWriter& operator=(CheckpointWriter&&) = delete;

@@ -3,7 +3,8 @@
 One row a verb. A library that is preloaded (tests/faults/inject.cc) counts the calls that change files below the row's
 folder and makes the n-th fail. Whatever happens, each output is the old one or the new one, byte by byte; an error is one
 line that names the file and the way out; only a kill leaves anything aside; and the same command then gives the new
-state. The fast round draws some calls of each row, another draw with FATHOM_SEED; FATHOM_ALL=1 takes every one.
+state. The fast round draws some calls of each row, another draw with FATHOM_SEED; FATHOM_ALL=1 takes
+all that are not alike.
 """
 
 import dataclasses
@@ -180,12 +181,13 @@ class Case:
         return done
 
     def cases(self):
-        """(fault, n) of every call that is not like the one before and the one behind it."""
-        def repeats(i):
-            return 0 < i < len(self.calls) - 1 and self.calls[i - 1] == self.calls[i] == self.calls[i + 1]
-
-        distinct = [i for i in range(len(self.calls)) if not repeats(i)]
-        return [(fault, i + 1) for fault, (met, _) in FAULTS.items() for i in distinct if self.calls[i][0] in met]
+        """(fault, n): of calls that are alike (the name, the directory, the kind of file) the first, one in between, the last."""
+        alike = {}
+        for i, (name, path) in enumerate(self.calls):
+            place = pathlib.PurePath(path)
+            alike.setdefault((name, place.parent, tuple(place.suffixes)), []).append(i)
+        picked = sorted({i for group in alike.values() for i in (group[0], group[len(group) // 2], group[-1])})
+        return [(fault, i + 1) for fault, (met, _) in FAULTS.items() for i in picked if self.calls[i][0] in met]
 
 
 @unittest.skipUnless(LIBRARY.exists(), f"{LIBRARY.name} is not built")

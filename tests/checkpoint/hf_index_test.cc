@@ -281,7 +281,7 @@ TEST(CheckpointWriter, ReplacesOnlyOldCheckpointsAndOnlyWhenAsked) {
   };
   EXPECT_EQ(save(false), "saved");
   dir.write("out/stale.txt", "old");
-  EXPECT_EQ(save(false), "/out exists; choose another directory or ask to overwrite");
+  EXPECT_EQ(save(false), "/out exists; remove it or name another directory");
   EXPECT_EQ(save(true), "saved");
   EXPECT_FALSE(std::filesystem::exists(target / "stale.txt"));
   EXPECT_FALSE(std::filesystem::exists(dir.path() / "out.replaced"));
@@ -295,7 +295,7 @@ TEST(CheckpointWriter, ReplacesOnlyOldCheckpointsAndOnlyWhenAsked) {
   std::filesystem::remove_all(target);
 
   dir.write("out.partial/model.safetensors.partial", "torn");
-  EXPECT_NE(save(false).find("/out.partial exists"), std::string::npos);
+  EXPECT_NE(save(false).find("/out.partial is in the way"), std::string::npos);
   EXPECT_EQ(save(true), "saved");
   std::filesystem::remove_all(target);
   dir.write("out.replaced/config.json", "{}");
