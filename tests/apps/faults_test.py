@@ -241,9 +241,32 @@ class Matrix(CommandLineCase):
             self.assertEqual(again.returncode, 0, f"the next run: {again.stderr}")
         self.assertEqual(listing_without(case, row), new_without(case, row), "the next run gives the new state")
 
+    def check_durable(self, case):
+        """What the run left is on the disk when it ends: bytes before the name, then the directory that has the name."""
+        synced, unsynced = set(), set()
+        for name, path in case.calls:
+            parent = str(pathlib.PurePath(path).parent)
+            if name == "fsync":
+                synced.add(path)
+                unsynced = {p for p in unsynced if str(pathlib.PurePath(p).parent) != path}
+            elif name == "write":
+                synced.discard(path)
+            elif name == "rename":
+                self.assertIn(f"{path}.partial", synced, "renamed before its bytes are on the disk")
+                unsynced.add(path)
+            elif name == "mkdir" and not path.endswith(".partial"):
+                unsynced.add(path)
+            elif name == "open" and path.endswith(".jsonl") and str(pathlib.Path(path).relative_to(case.work)) not in case.before:
+                unsynced.add(path)
+        self.assertEqual(unsynced, set(), "a power cut may take the name away")
+
+    def test_a_first_run_survives_a_power_cut(self):
+        self.check_durable(Case("train, first", Row(lambda work: train(work, 2))))
+
     def check_row(self, name):
         case = Case(name, ROWS[name])
         self.assertGreater(len(case.calls), 2, "the row writes")
+        self.check_durable(case)
         cases = case.cases()
         if not ALL:
             cases = random.Random(f"{SEED} {name}").sample(cases, min(DRAWN_CASES, len(cases)))

@@ -146,6 +146,14 @@ TEST_F(ConfigFile, RefusesWhatIsNotTomlWithItsLine) {
   EXPECT_EQ(missing.error().code, ErrorCode::kNotFound);
 }
 
+// The fuzzer's find: the library called these unreachable, which UndefinedBehaviorSanitizer saw and a release did not.
+TEST_F(ConfigFile, RefusesLettersOfEveryBlockWhereAKeyIsExpected) {
+  for (const char* letter : {"\u00e9", "\u0416", "\u2e80", "\u3001", "\ufedf", "\ufefe"}) {
+    EXPECT_NE(error_of(std::string(letter) + " = 1\n").find("not valid TOML"), std::string::npos) << letter;
+    EXPECT_NE(error_of("threads = 1 " + std::string(letter) + "\n").find("not valid TOML"), std::string::npos) << letter;
+  }
+}
+
 TEST_F(ConfigFile, RefusesDeepNestingInsteadOfRecursing) {
   std::string dotted = "a", arrays;
   for (int i = 0; i < 100'000; ++i) dotted += ".a";

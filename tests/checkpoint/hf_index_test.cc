@@ -247,18 +247,18 @@ TEST(CheckpointWriter, ClearsWhatAKilledWriterLeft) {
   std::filesystem::create_directory(partial);
   ASSERT_TRUE(write_file(partial / "fathom.lock", ""));
   ASSERT_TRUE(write_file(partial / "model.safetensors", "half"));
-  ASSERT_TRUE(write_file(partial / "config.json", "of another attempt"));
+  ASSERT_TRUE(write_file(partial / "notes.json", "of another attempt"));
   {
     const auto lock = FileLock::try_acquire(partial / "fathom.lock");
     ASSERT_TRUE(lock && *lock);
     const Status second = write();
     ASSERT_FALSE(second);
     EXPECT_NE(second.error().text.find("another run is writing"), std::string::npos) << second.error().text;
-    EXPECT_TRUE(std::filesystem::exists(partial / "config.json"));
+    EXPECT_TRUE(std::filesystem::exists(partial / "notes.json"));
   }
   EXPECT_TRUE(write());
   EXPECT_FALSE(std::filesystem::exists(partial));
-  EXPECT_FALSE(std::filesystem::exists(target / "config.json"));
+  EXPECT_FALSE(std::filesystem::exists(target / "notes.json"));
   ASSERT_TRUE(write_file(target / "fathom.lock", ""));  // killed right after the renaming
   EXPECT_FALSE(write()) << "it exists";
   EXPECT_FALSE(std::filesystem::exists(target / "fathom.lock"));

@@ -37,8 +37,8 @@ const char* setting(const char* name) {
 
 bool is_below(const std::string& path) {
   static const std::string under = setting("INJECT_UNDER");
-  return !under.empty() && path.size() > under.size() && path.compare(0, under.size(), under) == 0 &&
-         path[under.size()] == '/';
+  return !under.empty() && path.compare(0, under.size(), under) == 0 &&
+         (path.size() == under.size() || path[under.size()] == '/');
 }
 
 std::string path_of(int fd) {

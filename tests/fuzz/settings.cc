@@ -11,18 +11,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   ConfigSources sources{.file = file.path()};
   if (const std::string_view variable = fuzz::cut(rest); !variable.empty()) sources.environment.emplace_back(variable);
   if (!rest.empty()) sources.overrides.emplace_back(rest);
-  const auto config = load_config<TrainConfig>(sources);
+  const auto config = load_train_config(sources);
   if (!config) {
-    const std::string& text = config.error().text;
-    check(text.starts_with(file.path().string()) || text.starts_with("environment ") || text.starts_with("flag "),
-          "an error names its source");
+    check(!config.error().text.empty(), "refused settings have a reason");
     return 0;
   }
-  (void)config->validate().ok();
-  (void)config->model_config().ok();
+  if (config->validate()) (void)config->model_config().ok();
   const std::string written = to_toml(*config);
   const fuzz::MemoryFile again_file(written);
-  const auto again = load_config<TrainConfig>({.file = again_file.path()});
+  const auto again = load_train_config({.file = again_file.path()});
   check(again.ok(), "written settings can be read");
   check(to_toml(*again) == written, "settings survive a round trip");
   return 0;
