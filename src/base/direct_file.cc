@@ -8,9 +8,8 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "base/file_error.h"
-
 #include "base/check.h"
+#include "base/file_error.h"
 
 namespace fathom {
 namespace {

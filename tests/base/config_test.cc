@@ -150,7 +150,8 @@ TEST_F(ConfigFile, RefusesWhatIsNotTomlWithItsLine) {
 TEST_F(ConfigFile, RefusesLettersOfEveryBlockWhereAKeyIsExpected) {
   for (const char* letter : {"\u00e9", "\u0416", "\u2e80", "\u3001", "\ufedf", "\ufefe"}) {
     EXPECT_NE(error_of(std::string(letter) + " = 1\n").find("not valid TOML"), std::string::npos) << letter;
-    EXPECT_NE(error_of("threads = 1 " + std::string(letter) + "\n").find("not valid TOML"), std::string::npos) << letter;
+    EXPECT_NE(error_of("threads = 1 " + std::string(letter) + "\n").find("not valid TOML"), std::string::npos)
+        << letter;
   }
 }
 
