@@ -230,7 +230,7 @@ class Matrix(CommandLineCase):
             if done.returncode:  # a short run may end well before it looks
                 self.assertGreater(done.returncode, 0, "SIGTERM ends a run in order")
                 self.check_error_line(done.stderr)
-        elif done.returncode or not (name == "close" and path.endswith(NOTHING_LOST)):
+        elif done.returncode or not (name == "close" and path.removesuffix(" (deleted)").endswith(NOTHING_LOST)):
             self.assertEqual(done.returncode, 2, f"stdout {done.stdout!r}, stderr {done.stderr!r}")
             self.check_error_line(done.stderr, str(case.work), *said)
         self.check_state(case, killed, done.returncode != 0)
@@ -239,7 +239,10 @@ class Matrix(CommandLineCase):
             self.assertIn(str(case.work), again.stderr)
         else:
             self.assertEqual(again.returncode, 0, f"the next run: {again.stderr}")
-        self.assertEqual(listing_without(case, row), new_without(case, row), "the next run gives the new state")
+        # An older snapshot that an error kept from being deleted goes with the next one that is saved.
+        found = {path: digest for path, digest in listing_without(case, row).items()
+                 if path in case.after or not (path in case.before and matches(path, row.kept))}
+        self.assertEqual(found, new_without(case, row), "the next run gives the new state")
 
     def check_durable(self, case):
         """What the run left is on the disk when it ends: bytes before the name, then the directory that has the name."""
