@@ -286,9 +286,13 @@ std::optional<Value> parse_text(const ConfigField& field, std::string_view text)
   return parse_list(field, text);
 }
 
+std::string toml_text(const ConfigField& field);
+
 Status apply_text(const ConfigField& field, const std::string& where, std::string_view text) {
   auto value = parse_text(field, text);
   if (!value || !store(field, std::move(*value))) return refused(where, field, "\"" + std::string(text) + "\"");
+  // What is written beside a run must be read back, and TOML is UTF-8 whatever a command line or a file name is.
+  if (!toml::parse("value = " + toml_text(field))) return invalid(where + ": " + field.key + " is not UTF-8");
   return {};
 }
 

@@ -155,6 +155,12 @@ TEST_F(ConfigFile, RefusesLettersOfEveryBlockWhereAKeyIsExpected) {
   }
 }
 
+// The fuzzer's find: such a value was taken, and the effective file that was written with it could not be read.
+TEST_F(ConfigFile, RefusesTextThatIsNotUtf8) {
+  EXPECT_NE(error_of("", {}, {"name=caf\xe9"}).find("name is not UTF-8"), std::string::npos);
+  EXPECT_EQ(error_of("", {}, {"name=caf\xc3\xa9"}), "accepted");
+}
+
 TEST_F(ConfigFile, RefusesDeepNestingInsteadOfRecursing) {
   std::string dotted = "a", arrays;
   for (int i = 0; i < 100'000; ++i) dotted += ".a";
