@@ -21,13 +21,20 @@ Status write_files(std::span<const FileText> files) {
 }
 
 Status make_directories(const Path& path) {
+  std::vector<Path> missing;  // the innermost first
   std::error_code code;
-  if (path.empty() || std::filesystem::is_directory(path, code)) return {};
-  const Path parent = path.has_filename() ? path.parent_path() : path.parent_path().parent_path();
-  if (auto s = make_directories(parent); !s) return s;
-  std::filesystem::create_directory(path, code);
-  if (code) return file_error("create the directory", path, code.value());
-  return sync_directory(parent.empty() ? Path(".") : parent);
+  for (Path at = path.lexically_normal(); !at.empty() && !std::filesystem::is_directory(at, code);) {
+    if (at.has_filename()) missing.push_back(at);  // not the end of "a/"
+    const Path above = at.parent_path();
+    if (above == at) break;
+    at = above;
+  }
+  for (auto at = missing.rbegin(); at != missing.rend(); ++at) {
+    std::filesystem::create_directory(*at, code);
+    if (code) return file_error("create the directory", path, code.value());
+    if (auto s = sync_directory(at->has_parent_path() ? at->parent_path() : Path(".")); !s) return s;
+  }
+  return {};
 }
 
 }  // namespace fathom
