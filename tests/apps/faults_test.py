@@ -55,6 +55,7 @@ class Row:
     volatile: tuple = ()  # patterns of files that differ between runs (times); they must still be whole
     units: tuple = ()  # patterns of directories that are old or new as a whole
     kept: tuple = ()  # patterns of what an error leaves on purpose, so that the next run goes on
+    older: tuple = ()  # patterns of what the next run may leave too: older states, whole ones
     refuses_to_repeat: bool = False  # a finished run is not done again: its output exists
 
 
@@ -118,7 +119,7 @@ ROWS = {
     "tokenizer train": Row(tokenizer, lambda work: support.made(*tokenizer(work, 320))),
     "tokenizer train, first": Row(tokenizer),
     "train": Row(lambda work: train(work, 6), lambda work: support.made(*train(work, 2)), volatile=("log.jsonl", "report.html"),
-                 units=("checkpoints/step-*", "model"), kept=("checkpoints/step-*",), refuses_to_repeat=True),
+                 units=("checkpoints/step-*", "model"), kept=("checkpoints/step-*",), older=("checkpoints/step-*",), refuses_to_repeat=True),
     "quantize": Row(quantize, units=("out",), kept=("out.partial", "out.partial/*"), refuses_to_repeat=True),
     "eval --output": Row(evaluate, lambda work: support.made(*evaluate(work, 1))),
     "expert file": Row(experts, told=("preparing experts, once: ", "experts: ")),
@@ -243,9 +244,9 @@ class Matrix(CommandLineCase):
             self.assertIn(str(case.work), again.stderr)
         else:
             self.assertEqual(again.returncode, 0, f"the next run: {again.stderr}")
-        # An older snapshot that an error kept from being deleted goes with the next one that is saved.
+        # An older snapshot that a fault kept from being deleted goes with the next one that is saved.
         found = {path: digest for path, digest in listing_without(case, row).items()
-                 if path in case.after or not (path in case.before and matches(path, row.kept))}
+                 if path in case.after or aside(path) or not matches(path, row.older)}
         self.assertEqual(found, new_without(case, row), "the next run gives the new state")
 
     def check_durable(self, case):
