@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -19,6 +20,7 @@
 #include "apps/serve_flags.h"
 #include "apps/settings.h"
 #include "apps/verbs.h"
+#include "base/file_error.h"
 
 namespace fathom::apps {
 namespace {
@@ -140,8 +142,12 @@ class CommandLine {
   /// 0, unless what was printed could not be written.
   static int end_of_output() {
     std::cout.flush();  // CLI11 prints the help with it
+    errno = 0;
     const bool lost = std::fflush(stdout) != 0 || std::ferror(stdout) != 0 || !std::cout;
-    return lost ? report_error(io_error("cannot write to standard output")) : 0;
+    if (!lost) return 0;
+    if (errno != 0) return report_error(file_error("write to", "standard output", errno));
+    return report_error(
+        io_error("cannot write to standard output: a part of it is lost; is there room where it goes?"));
   }
 
   /// A verb with its options; `work` does it.

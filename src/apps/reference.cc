@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "apps/parse_errors.h"
+#include "base/file_set.h"
 
 namespace fathom::apps {
 namespace {
@@ -268,17 +269,14 @@ Status write_reference(const CLI::App& program, std::string_view version, const 
   const Path man = directory / "man" / "man1", bash = directory / "bash-completion" / "completions",
              zsh = directory / "zsh" / "site-functions";
   for (const Path& path : {man, bash, zsh}) {
-    std::error_code error;
-    std::filesystem::create_directories(path, error);
-    if (error) return io_error("cannot make " + path.string() + ": " + error.message());
+    if (auto s = make_directories(path); !s) return s;
   }
-  if (auto s = write_file(bash / "fathom", bash_completion(program)); !s) return s;
-  if (auto s = write_file(zsh / "_fathom", zsh_completion(program)); !s) return s;
-  Status status;
+  std::vector<FileText> files = {{bash / "fathom", bash_completion(program)},
+                                 {zsh / "_fathom", zsh_completion(program)}};
   visit(program, [&](const CLI::App& app) {
-    if (status) status = write_file(man / (page_name(app) + ".1"), man_page(app, version));
+    files.push_back({man / (page_name(app) + ".1"), man_page(app, version)});
   });
-  return status;
+  return write_files(files);
 }
 
 }  // namespace fathom::apps

@@ -11,6 +11,8 @@
 #include <system_error>
 #include <utility>
 
+#include "base/file_set.h"
+
 namespace fathom::apps {
 namespace {
 
@@ -33,9 +35,7 @@ std::string holder_of(int descriptor) {
 
 Result<PrefixDirectory> PrefixDirectory::open(const std::string& directory) {
   const std::string name = "--prefix-cache-dir: " + directory;
-  std::error_code failed;
-  std::filesystem::create_directories(directory, failed);
-  if (failed) return io_error(name + ": " + failed.message());
+  if (auto s = make_directories(directory); !s) return Error{s.error().code, "--prefix-cache-dir: " + s.error().text};
   // Now, and not when everything is lost that was to be kept.
   if (::access(directory.c_str(), W_OK | X_OK) != 0) {
     return io_error(name + " cannot be written: " + std::generic_category().message(errno) +

@@ -7,6 +7,7 @@
 #include "apps/console.h"
 #include "apps/verbs.h"
 #include "base/file.h"
+#include "base/file_set.h"
 #include "checkpoint/hf_hub.h"
 #include "text/bpe_trainer.h"
 #include "text/tokenizer_json.h"
@@ -90,16 +91,15 @@ Status tokenizer_train(const TokenizerTrainOptions& options) {
   const auto spec = trainer->train(progress);
   if (!spec) return spec.error();
   progress.finish();
-  std::error_code error;
   const Path directory = options.output;
-  std::filesystem::create_directories(directory, error);
-  if (error) return io_error("cannot create " + directory.string() + ": " + error.message());
+  if (auto s = make_directories(directory); !s) return s;
   Json config = Json::object();
   config.set("tokenizer_class", "PreTrainedTokenizerFast").set("add_bos_token", true).set("add_eos_token", false);
   config.set("bos_token", kSpecialTokens[0]).set("eos_token", kSpecialTokens[1]).set("pad_token", kSpecialTokens[2]);
   config.set("clean_up_tokenization_spaces", false).set("chat_template", kChatTemplate);
-  if (auto s = write_file(directory / "tokenizer.json", to_tokenizer_json(*spec)); !s) return s;
-  if (auto s = write_file(directory / "tokenizer_config.json", config.dump(2) + "\n"); !s) return s;
+  const FileText files[] = {{directory / "tokenizer.json", to_tokenizer_json(*spec)},
+                            {directory / "tokenizer_config.json", config.dump(2) + "\n"}};
+  if (auto s = write_files(files); !s) return s;
   std::printf("%zu tokens (%zu merges) -> %s\n", spec->vocab.size(), spec->merges.size(),
               (directory / "tokenizer.json").c_str());
   return {};

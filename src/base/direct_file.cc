@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "base/file_error.h"
 
 namespace fathom {
 namespace {
@@ -33,12 +34,7 @@ std::string at_offset(const Path& path, int64_t offset) { return path.string() +
 Result<std::unique_ptr<DirectFile>> DirectFile::open(const Path& path) {
   // O_NONBLOCK: a named pipe in the place of the file must not be waited for.
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) {
-    const int code = errno;
-    Error error = io_error("cannot open " + path.string() + ": " + std::strerror(code));
-    if (code == ENOENT) error.code = ErrorCode::kNotFound;
-    return error;
-  }
+  if (fd < 0) return file_error("open", path, errno);
   struct stat info {};
   if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
     ::close(fd);

@@ -7,17 +7,11 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
+
+#include "base/file_error.h"
 
 namespace fathom {
 namespace {
-
-Error system_error(const char* what, const Path& path) {
-  const int code = errno;
-  Error error = io_error(std::string("cannot ") + what + " " + path.string() + ": " + std::strerror(code));
-  if (code == ENOENT) error.code = ErrorCode::kNotFound;
-  return error;
-}
 
 struct FileDescriptor {
   int fd;
@@ -31,7 +25,7 @@ int open_to_read(const Path& path) { return ::open(path.c_str(), O_RDONLY | O_CL
 
 Result<int64_t> regular_size(int fd, const Path& path) {
   struct stat info {};
-  if (::fstat(fd, &info) != 0) return system_error("stat", path);
+  if (::fstat(fd, &info) != 0) return file_error("stat", path, errno);
   if (!S_ISREG(info.st_mode)) return io_error(path.string() + " is not a regular file");
   return int64_t{info.st_size};
 }
@@ -40,7 +34,7 @@ Result<int64_t> regular_size(int fd, const Path& path) {
 
 Result<std::string> read_file(const Path& path, int64_t max_bytes) {
   const FileDescriptor file{open_to_read(path)};
-  if (file.fd < 0) return system_error("open", path);
+  if (file.fd < 0) return file_error("open", path, errno);
   const auto size = regular_size(file.fd, path);
   if (!size) return size.error();
   if (*size > max_bytes) {
@@ -52,7 +46,7 @@ Result<std::string> read_file(const Path& path, int64_t max_bytes) {
   while (done < text.size()) {
     const ssize_t got = ::read(file.fd, text.data() + done, text.size() - done);
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return system_error("read", path);
+    if (got < 0) return file_error("read", path, errno);
     if (got == 0) break;  // truncated meanwhile: return what there is
     done += static_cast<size_t>(got);
   }
@@ -62,7 +56,7 @@ Result<std::string> read_file(const Path& path, int64_t max_bytes) {
 
 Result<MappedFile> MappedFile::open(const Path& path) {
   const FileDescriptor file{open_to_read(path)};
-  if (file.fd < 0) return system_error("open", path);
+  if (file.fd < 0) return file_error("open", path, errno);
   const auto size = regular_size(file.fd, path);
   if (!size) return size.error();
   MappedFile out;
@@ -70,7 +64,7 @@ Result<MappedFile> MappedFile::open(const Path& path) {
   out.size_ = static_cast<size_t>(*size);
   if (out.size_ == 0) return out;
   void* data = ::mmap(nullptr, out.size_, PROT_READ, MAP_PRIVATE, file.fd, 0);
-  if (data == MAP_FAILED) return system_error("map", path);
+  if (data == MAP_FAILED) return file_error("map", path, errno);
   out.data_ =
       std::shared_ptr<const void>(data, [size = out.size_](const void* p) { ::munmap(const_cast<void*>(p), size); });
   return out;
@@ -96,7 +90,7 @@ Result<AtomicFile> AtomicFile::create(const Path& wanted, Links links) {
   Path partial = path;
   partial += ".partial";
   const int fd = ::open(partial.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
-  if (fd < 0) return system_error("create", partial);
+  if (fd < 0) return file_error("create", partial, errno);
   return AtomicFile(std::move(path), std::move(partial), fd);
 }
 
@@ -114,12 +108,7 @@ Status AtomicFile::write(const void* data, size_t size) {
   while (size > 0) {
     const ssize_t put = ::write(fd_, at, size);
     if (put < 0 && errno == EINTR) continue;
-    if (put < 0) {
-      const bool is_full = errno == ENOSPC || errno == EDQUOT;
-      Error error = system_error("write", partial_);
-      if (is_full) error.text += "; free some space and run it again";
-      return error;
-    }
+    if (put < 0) return file_error("write", partial_, errno);
     at += put;
     size -= static_cast<size_t>(put);
   }
@@ -127,10 +116,10 @@ Status AtomicFile::write(const void* data, size_t size) {
 }
 
 Status AtomicFile::commit() {
-  if (::fsync(fd_) != 0) return system_error("sync", partial_);
-  const int fd = std::exchange(fd_, -1);
-  if (::close(fd) != 0 || ::rename(partial_.c_str(), path_.c_str()) != 0) {
-    Error error = system_error("rename to", path_);
+  if (::fsync(fd_) != 0) return file_error("sync", partial_, errno);
+  const bool closed = ::close(std::exchange(fd_, -1)) == 0;
+  if (!closed || ::rename(partial_.c_str(), path_.c_str()) != 0) {
+    Error error = closed ? file_error("rename to", path_, errno) : file_error("close", partial_, errno);
     ::unlink(partial_.c_str());
     return error;
   }
@@ -139,15 +128,15 @@ Status AtomicFile::commit() {
 
 Result<std::optional<FileLock>> FileLock::try_acquire(const Path& path) {
   const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  if (fd < 0) return system_error("create", path);
+  if (fd < 0) return file_error("create", path, errno);
   FileLock lock(fd);
   if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
     if (errno == EWOULDBLOCK) return std::optional<FileLock>();
-    return system_error("lock", path);
+    return file_error("lock", path, errno);
   }
   struct stat held {
   }, named{};
-  if (::fstat(fd, &held) != 0) return system_error("stat", path);
+  if (::fstat(fd, &held) != 0) return file_error("stat", path, errno);
   const bool is_same = ::stat(path.c_str(), &named) == 0 && held.st_ino == named.st_ino && held.st_dev == named.st_dev;
   return is_same ? std::optional<FileLock>(std::move(lock)) : std::nullopt;
 }
@@ -165,8 +154,8 @@ Status write_file(const Path& path, std::string_view text) {
 
 Status sync_directory(const Path& path) {
   const FileDescriptor dir{::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-  if (dir.fd < 0) return system_error("open", path);
-  if (::fsync(dir.fd) != 0) return system_error("sync", path);
+  if (dir.fd < 0) return file_error("open", path, errno);
+  if (::fsync(dir.fd) != 0) return file_error("sync", path, errno);
   return {};
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "base/file_error.h"
 #include "base/json.h"
 #include "checkpoint/hf_index.h"
 
@@ -11,14 +12,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// In the partial directory of a writing that can be resumed: its identity and its lock.
+// In the partial directory: its lock and, of a writing that can be resumed, its identity.
 constexpr std::string_view kResumeFile = "resume.txt";
-constexpr std::string_view kLockFile = "lock";
+constexpr std::string_view kLockFile = "fathom.lock";
 constexpr int64_t kMaxIdentityBytes = int64_t{64} << 20;
-
-Error file_error(const std::string& what, const Path& path, const std::error_code& code) {
-  return io_error("cannot " + what + " " + path.string() + ": " + code.message());
-}
 
 Path with_suffix(const Path& path, const char* suffix) {
   Path out = path;
@@ -51,21 +48,7 @@ bool is_replaceable(const Path& path) {
           fs::exists(path / kSingleFileName, code) || fs::exists(path / kIndexFileName, code));
 }
 
-// Removes what an interrupted save left under a name that only this writer uses.
-Status clear_leftover(const Path& path, bool overwrite) {
-  if (!is_there(path)) return {};
-  if (!overwrite) {
-    return invalid(path.string() +
-                   " exists: another save is running, or one was interrupted; remove it or ask to overwrite");
-  }
-  if (!holds_only_files(path)) return invalid(path.string() + " is in the way and not a checkpoint; remove it");
-  std::error_code code;
-  fs::remove_all(path, code);
-  if (code) return file_error("remove", path, code);
-  return {};
-}
-
-// Whether a directory holds nothing but what begins a writing that can be resumed.
+// Whether a directory holds nothing but what begins a writing.
 bool is_just_begun(const Path& path) {
   std::error_code code;
   for (fs::directory_iterator it(path, code), end; !code && it != end; it.increment(code)) {
@@ -73,6 +56,42 @@ bool is_just_begun(const Path& path) {
     if (name != kLockFile && name != std::string(kResumeFile) + ".partial") return false;
   }
   return !code;
+}
+
+// Whether `path` is what this writer makes of a NAME.partial: nothing else may be taken over or deleted.
+bool is_partial_of_ours(const Path& path) {
+  std::error_code ignored;  // absent and unreadable are the same here: opening says why
+  return holds_only_files(path) && (fs::exists(path / kLockFile, ignored) || is_just_begun(path));
+}
+
+// Removes the files of a directory but its lock, which somebody holds.
+Status remove_files_beside_lock(const Path& directory) {
+  std::error_code code;
+  std::vector<Path> files;
+  for (fs::directory_iterator it(directory, code), end; !code && it != end; it.increment(code)) {
+    if (it->path().filename() != kLockFile) files.push_back(it->path());
+  }
+  if (code) return file_error("list", directory, code.value());
+  for (const Path& file : files) {
+    fs::remove(file, code);
+    if (code) return file_error("remove", file, code.value());
+  }
+  return {};
+}
+
+// A writer that was killed after the directory had its name left files of its own in the complete checkpoint.
+void finish_interrupted_commit(const Path& target) {
+  std::error_code ignored;  // they harm nobody
+  if (!holds_only_files(target) || !fs::exists(target / kLockFile, ignored)) return;
+  const auto lock = FileLock::try_acquire(target / kLockFile);
+  if (!lock || !*lock) return;  // one that is about to remove them
+  for (const std::string_view name : {kResumeFile, kLockFile}) fs::remove(target / name, ignored);
+}
+
+// NAME without a slash at its end.
+Path normal_target(const Path& model_dir) {
+  Path target = model_dir.lexically_normal();
+  return target.has_filename() ? target : target.parent_path();
 }
 
 bool same_declarations(const std::vector<TensorDecl>& declared, const std::vector<StoredTensor>& stored) {
@@ -98,67 +117,83 @@ std::vector<CheckpointWriter::Shard> CheckpointWriter::cut_into_shards(std::vect
 
 Result<CheckpointWriter> CheckpointWriter::create(const Path& model_dir, std::vector<TensorDecl> tensors,
                                                   const CheckpointWriterOptions& options) {
-  Path target = model_dir.lexically_normal();
-  if (!target.has_filename()) target = target.parent_path();  // "out/"
-  if (!target.has_filename() || target.filename() == "." || target.filename() == "..") {
-    return invalid("cannot write a checkpoint to " + in_quotes(model_dir.string()) + "; name a new directory");
-  }
+  const Path target = normal_target(model_dir);
+  if (auto s = check_target(model_dir, options.overwrite); !s) return s.error();
   if (options.max_shard_bytes < 1) {
     return invalid("max_shard_bytes " + std::to_string(options.max_shard_bytes) + " must be positive");
   }
-  const bool exists = is_there(target);
-  if (exists && !options.overwrite) {
-    return invalid(target.string() + " exists; choose another directory or ask to overwrite");
-  }
-  if (exists && !is_replaceable(target)) {
-    return invalid(target.string() + " exists and is not a checkpoint directory (files only, with a config.json or " +
-                   std::string(kSingleFileName) + "); it is left alone");
-  }
   if (auto s = check_declarations(tensors, target.string()); !s) return s.error();
-  Path partial = with_suffix(target, ".partial");
-  const bool resumes = !options.resume_identity.empty();
-  check(!resumes || !options.overwrite, "a writing that can be resumed replaces nothing");
-  if (!resumes) {
-    if (auto s = clear_leftover(partial, options.overwrite); !s) return s.error();
-  }
+  check(options.resume_identity.empty() || !options.overwrite, "a writing that can be resumed replaces nothing");
   const Path replaced = with_suffix(target, ".replaced");
-  if (!exists && is_there(replaced)) {
-    return invalid(replaced.string() + " is the older checkpoint of an interrupted save; rename it to " +
-                   target.string() + " or remove it");
+  if (is_there(replaced)) {  // beside a complete target: what an interrupted save did not come to delete
+    std::error_code code;
+    fs::remove_all(replaced, code);
+    if (code) return file_error("remove", replaced, code.value());
   }
-  if (auto s = clear_leftover(replaced, options.overwrite); !s) return s.error();
-  std::error_code code;
-  if ((!fs::create_directory(partial, code) && !resumes) || code) return file_error("create", partial, code);
-  CheckpointWriter out(std::move(target), std::move(partial),
+  CheckpointWriter out(target, with_suffix(target, ".partial"),
                        cut_into_shards(std::move(tensors), options.max_shard_bytes), options.overwrite);
-  if (resumes) {
-    if (auto s = out.resume(options.resume_identity); !s) {
-      out.partial_.clear();  // it may be somebody else's
-      return s.error();
-    }
+  if (auto s = out.take_partial(options.resume_identity); !s) {
+    if (!out.lock_) out.partial_.clear();  // it may be somebody else's
+    return s.error();
   }
   if (auto s = out.finish_shard(); !s) return s.error();
   return out;
 }
 
-// Takes the partial directory: locks it, and counts the shards that are complete in it.
-Status CheckpointWriter::resume(const std::string& identity) {
-  if (!holds_only_files(partial_)) return invalid(partial_.string() + " is in the way and not a checkpoint; remove it");
-  const Path resume_file = partial_ / std::string(kResumeFile);
-  std::error_code ignored;  // absent and unreadable are the same here: reading says why
-  if (!fs::exists(resume_file, ignored) && !is_just_begun(partial_)) {
-    return invalid(partial_.string() + " is not of an interrupted run that can be resumed; remove it");
+Status CheckpointWriter::check_target(const Path& model_dir, bool overwrite) {
+  const Path target = normal_target(model_dir);
+  if (!target.has_filename() || target.filename() == "." || target.filename() == "..") {
+    return invalid("cannot write a checkpoint to " + in_quotes(model_dir.string()) + "; name a new directory");
   }
-  auto lock = FileLock::try_acquire(partial_ / std::string(kLockFile));
-  if (!lock) return lock.error();
+  const bool exists = is_there(target);
+  if (exists && !overwrite) {
+    finish_interrupted_commit(target);
+    return invalid(target.string() + " exists; remove it or name another directory");
+  }
+  if (exists && !is_replaceable(target)) {
+    return invalid(target.string() + " exists and is not a checkpoint directory (files only, with a config.json or " +
+                   std::string(kSingleFileName) + "); it is left alone");
+  }
+  const Path partial = with_suffix(target, ".partial"), replaced = with_suffix(target, ".replaced");
+  const bool is_free = !is_there(partial) || is_partial_of_ours(partial) || (overwrite && holds_only_files(partial));
+  if (!is_free) {
+    return invalid(partial.string() + " is in the way and not of an interrupted run; remove it");
+  }
+  if (!is_there(replaced)) return {};
+  if (!exists) {
+    return invalid(replaced.string() + " is the older checkpoint of an interrupted save; rename it to " +
+                   target.string() + " or remove it");
+  }
+  if (!holds_only_files(replaced)) {
+    return invalid(replaced.string() + " is in the way and not a checkpoint; remove it");
+  }
+  return {};
+}
+
+// Makes the partial directory ours, or takes over one that an interrupted run left: locks it, and counts the shards of
+// the same identity that are complete in it. What else was there is removed.
+Status CheckpointWriter::take_partial(const std::string& identity) {
+  std::error_code code;
+  fs::create_directory(partial_, code);
+  if (code) return file_error("create", partial_, code.value());
+  auto lock = FileLock::try_acquire(partial_ / kLockFile);
+  if (!lock) {
+    fs::remove(partial_, code);  // only if it is empty
+    return lock.error();
+  }
   if (!*lock) return invalid("another run is writing " + target_.string() + "; wait for it or stop it");
-  lock_.emplace(std::move(**lock));
+  const Path resume_file = partial_ / kResumeFile;
   const auto begun = read_file(resume_file, kMaxIdentityBytes);
   if (!begun && begun.error().code != ErrorCode::kNotFound) return begun.error();
-  if (!begun) return write_file(resume_file, identity);
-  if (*begun != identity) {
+  if (begun && *begun != identity && !overwrite_) {
     return invalid(partial_.string() +
                    " was begun by a run with another source or other settings; finish that one, or remove it");
+  }
+  lock_.emplace(std::move(**lock));
+  keeps_shards_ = !identity.empty();
+  if (!begun || overwrite_) {
+    if (auto s = remove_files_beside_lock(partial_); !s) return s;
+    return identity.empty() ? Status() : write_file(resume_file, identity);
   }
   for (; shard_ < shards_.size(); ++shard_) {
     const auto file = SafetensorsFile::open(partial_ / shard_name(shard_));
@@ -173,6 +208,7 @@ CheckpointWriter::CheckpointWriter(CheckpointWriter&& other) noexcept
       partial_(std::exchange(other.partial_, Path())),
       shards_(std::move(other.shards_)),
       overwrite_(other.overwrite_),
+      keeps_shards_(other.keeps_shards_),
       lock_(std::move(other.lock_)),
       num_resumed_(other.num_resumed_),
       shard_(other.shard_),
@@ -183,8 +219,8 @@ CheckpointWriter::CheckpointWriter(CheckpointWriter&& other) noexcept
 CheckpointWriter::~CheckpointWriter() {
   if (partial_.empty()) return;
   file_.reset();
-  if (lock_ && shard_ > 0) return;  // complete shards stay for the next run
-  std::error_code ignored;          // nobody to tell; the next save names what is left
+  if (keeps_shards_ && shard_ > 0) return;  // complete shards stay for the next run
+  std::error_code ignored;                  // nobody to tell; the next save names what is left
   fs::remove_all(partial_, ignored);
 }
 
@@ -264,26 +300,24 @@ Status CheckpointWriter::commit() {
       return invalid(target_.string() + " appeared while its checkpoint was written; it is left alone");
     }
     fs::rename(target_, replaced, code);
-    if (code) return file_error("rename", target_, code);
+    if (code) return file_error("rename", target_, code.value());
   }
   fs::rename(partial_, target_, code);
   if (code) {
-    const Error error = file_error("rename to", target_, code);
+    const Error error = file_error("rename to", target_, code.value());
     std::error_code ignored;  // the first error is the one to report
     if (exists) fs::rename(replaced, target_, ignored);
     return error;
   }
   partial_.clear();
-  if (lock_) {  // after the renaming: until then the directory can be resumed
-    for (std::string_view name : {kResumeFile, kLockFile}) {
-      fs::remove(target_ / std::string(name), code);
-      if (code) return file_error("remove", target_ / std::string(name), code);
-    }
+  for (const std::string_view name : {kResumeFile, kLockFile}) {  // until here an interrupted run is known by them
+    fs::remove(target_ / name, code);
+    if (code) return file_error("remove", target_ / name, code.value());
   }
   if (auto s = sync_directory(target_.has_parent_path() ? target_.parent_path() : Path(".")); !s) return s;
   if (exists) {
     fs::remove_all(replaced, code);
-    if (code) return file_error("remove", replaced, code);
+    if (code) return file_error("remove", replaced, code.value());
   }
   return {};
 }

@@ -25,18 +25,21 @@ struct CheckpointWriterOptions {
 
 /// Everything goes to NAME.partial beside the target; commit() syncs it and renames it to NAME. Destroyed without a
 /// commit it leaves nothing behind; with resume_identity it leaves the shards that are complete, and the next writer of
-/// the same identity goes on behind them. Such a writer holds a lock in NAME.partial, so that there is only one. When
-/// an existing directory is replaced, it is moved to NAME.replaced first and deleted last: a crash in between leaves
-/// one complete directory under each of the two other names.
+/// the same identity goes on behind them. It holds a lock in NAME.partial, so that there is only one writer, and what a
+/// killed one left there is known as such and removed by the next. When an existing directory is replaced, it is moved
+/// to NAME.replaced first and deleted last: a crash in between leaves one complete directory under each of the two
+/// other names.
 class CheckpointWriter {
  public:
   /// Tensors are laid out in the given order. Errors: a bad declaration (check_declarations); max_shard_bytes
-  /// below 1; the target exists and overwrite is off, or it is something that is not a checkpoint directory;
-  /// NAME.partial exists (left by a crash, or in use) and overwrite is off; NAME.replaced exists and NAME does not (a
-  /// crash in between: it is the only good copy). With resume_identity: the target exists; NAME.partial is not of this
-  /// identity, or another writer is at it.
+  /// below 1; those of check_target; another writer is at NAME.partial; with resume_identity, another one has begun it.
   static Result<CheckpointWriter> create(const Path& model_dir, std::vector<TensorDecl> tensors,
                                          const CheckpointWriterOptions& options = {});
+  /// Whether create() would find a place to write; nothing is made. Errors: the target exists and overwrite
+  /// is off, or it is something that is not a checkpoint directory; NAME.partial is none of this writer's and overwrite
+  /// is off, or holds directories; NAME.replaced exists and NAME does not (a crash in between: it is the only good
+  /// copy).
+  static Status check_target(const Path& model_dir, bool overwrite = false);
   CheckpointWriter(CheckpointWriter&& other) noexcept;
   CheckpointWriter& operator=(CheckpointWriter&&) = delete;
   ~CheckpointWriter();
@@ -63,7 +66,7 @@ class CheckpointWriter {
   CheckpointWriter(Path target, Path partial, std::vector<Shard> shards, bool overwrite)
       : target_(std::move(target)), partial_(std::move(partial)), shards_(std::move(shards)), overwrite_(overwrite) {}
   Status finish_shard();
-  Status resume(const std::string& identity);
+  Status take_partial(const std::string& identity);
   Status write_index() const;
   std::string shard_name(size_t shard) const;
 
@@ -71,7 +74,8 @@ class CheckpointWriter {
   Path partial_;  // empty once moved from or committed
   std::vector<Shard> shards_;
   bool overwrite_ = false;
-  std::optional<FileLock> lock_;  // of a writing that can be resumed
+  bool keeps_shards_ = false;  // it can be resumed
+  std::optional<FileLock> lock_;
   size_t num_resumed_ = 0;
   size_t shard_ = 0;           // the shard being written
   size_t tensor_ = 0;          // in that shard

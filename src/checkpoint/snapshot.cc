@@ -9,6 +9,8 @@
 #include <system_error>
 
 #include "base/check.h"
+#include "base/file_error.h"
+#include "base/file_set.h"
 
 namespace fathom {
 namespace {
@@ -23,10 +25,6 @@ constexpr std::string_view kPartial = ".partial";    // being written
 constexpr std::string_view kReplaced = ".replaced";  // good, about to be deleted because its step was written again
 constexpr int64_t kMaxManifestBytes = int64_t{64} << 20;
 constexpr size_t kMaxFolders = 1 << 16;
-
-Error file_error(const std::string& what, const Path& path, const std::error_code& code) {
-  return io_error("cannot " + what + " " + path.string() + ": " + code.message());
-}
 
 std::string hex_hash(const void* data, size_t size) {
   char text[17];
@@ -82,7 +80,7 @@ Result<Listing> list(const Path& directory) {
       return invalid(directory.string() + " has more than " + std::to_string(kMaxFolders) + " snapshots; remove some");
     }
   }
-  if (code) return file_error("list", directory, code);
+  if (code) return file_error("list", directory, code.value());
   std::sort(out.folders.begin(), out.folders.end(), [](const Folder& a, const Folder& b) {
     return a.step != b.step ? a.step > b.step : a.is_replaced < b.is_replaced;
   });
@@ -150,7 +148,7 @@ Status write_folder(const Path& folder, int64_t step, const Json& state, std::sp
 Status remove_folder(const Path& path) {
   std::error_code code;
   fs::remove_all(path, code);
-  if (code) return file_error("remove", path, code);
+  if (code) return file_error("remove", path, code.value());
   return {};
 }
 
@@ -163,11 +161,11 @@ Status publish(const Path& partial, const Path& target) {
   if (exists) {
     if (auto s = remove_folder(replaced); !s) return s;
     fs::rename(target, replaced, code);
-    if (code) return file_error("rename", target, code);
+    if (code) return file_error("rename", target, code.value());
   }
   fs::rename(partial, target, code);
   if (code) {
-    const Error error = file_error("rename to", target, code);
+    const Error error = file_error("rename to", target, code.value());
     std::error_code ignored;  // the first error is the one to report
     if (exists) fs::rename(replaced, target, ignored);
     return error;
@@ -218,9 +216,7 @@ Result<Snapshot> open_folder(const Folder& folder) {
 Status save_snapshot(const Path& directory, int64_t step, const Json& state, std::span<const SnapshotTensor> tensors,
                      int64_t keep) {
   check(step >= 0 && keep >= 1, "a snapshot has a step and at least one is kept");
-  std::error_code code;
-  fs::create_directories(directory, code);
-  if (code) return file_error("create", directory, code);
+  if (auto s = make_directories(directory); !s) return s;
   const auto before = list(directory);
   if (!before) return before.error();
   for (const Path& path : before->partials) {
@@ -229,7 +225,8 @@ Status save_snapshot(const Path& directory, int64_t step, const Json& state, std
   const Path target = directory / folder_name(step);
   Path partial = target;
   partial += kPartial;
-  if (!fs::create_directory(partial, code) || code) return file_error("create", partial, code);
+  std::error_code code;
+  if (!fs::create_directory(partial, code) || code) return file_error("create", partial, code.value());
   FolderGuard guard(partial);
   if (auto s = write_folder(partial, step, state, tensors); !s) return s;
   if (auto s = publish(partial, target); !s) return s;

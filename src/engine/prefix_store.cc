@@ -32,9 +32,9 @@ struct Header {
 static_assert(sizeof(Header) == 40, "a header has no padding");
 
 std::string hex(uint64_t value) {
-  std::string text(kHexDigits, '0');
-  for (size_t i = 0; i < kHexDigits; ++i, value >>= 4) text[kHexDigits - 1 - i] = "0123456789abcdef"[value & 15];
-  return text;
+  std::array<char, kHexDigits> text;
+  for (size_t i = kHexDigits; i > 0; --i, value >>= 4) text[i - 1] = "0123456789abcdef"[value & 15];
+  return {text.data(), text.size()};
 }
 
 /// Whether a name is one of ours, IDENTITY-HASH and then `suffix`.

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "base/file_set.h"
 #include "base/machine.h"
 #include "base/rng.h"
 #include "model/prepare_weights.h"
@@ -227,9 +228,7 @@ Status write_records(const Plan& plan, const QuantPolicy& policy, Kernels& kerne
 
 Status make_file(const Plan& plan, const QuantPolicy& policy, Kernels& kernels, Progress& progress) {
   const Path directory = plan.file.path.parent_path();
-  std::error_code failed;
-  std::filesystem::create_directories(directory, failed);
-  if (failed) return io_error("cannot create " + directory.string() + ": " + failed.message());
+  if (auto s = make_directories(directory); !s) return s;
   Path lock_path = plan.file.path;
   lock_path += ".lock";
   for (;;) {

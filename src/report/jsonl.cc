@@ -7,20 +7,13 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <utility>
 
 #include "base/check.h"
+#include "base/file_error.h"
 
 namespace fathom {
 namespace {
-
-Error system_error(const char* what, const Path& path) {
-  const int code = errno;
-  Error error = io_error(std::string("cannot ") + what + " " + path.string() + ": " + std::strerror(code));
-  if (code == ENOENT) error.code = ErrorCode::kNotFound;
-  return error;
-}
 
 // The length of the log without a torn last line: the offset after the last line feed.
 Result<int64_t> whole_size(int fd, int64_t size, const Path& path) {
@@ -28,7 +21,7 @@ Result<int64_t> whole_size(int fd, int64_t size, const Path& path) {
   for (int64_t end = size; end > 0;) {
     const int64_t begin = std::max<int64_t>(0, end - static_cast<int64_t>(sizeof(block)));
     const ssize_t got = ::pread(fd, block, static_cast<size_t>(end - begin), begin);
-    if (got != end - begin) return system_error("read", path);
+    if (got != end - begin) return file_error("read", path, errno);
     for (int64_t i = end - begin; i > 0; --i) {
       if (block[i - 1] == '\n') return begin + i;
     }
@@ -40,27 +33,33 @@ Result<int64_t> whole_size(int fd, int64_t size, const Path& path) {
 // Cuts off a torn last line of a file that is a log. Anything else is left alone: it was named by mistake.
 Result<int64_t> repair(int fd, const Path& path) {
   struct stat info {};
-  if (::fstat(fd, &info) != 0) return system_error("stat", path);
+  if (::fstat(fd, &info) != 0) return file_error("stat", path, errno);
   if (!S_ISREG(info.st_mode)) return io_error(path.string() + " is not a regular file");
   if (info.st_size == 0) return int64_t{0};
   char first = 0;
-  if (::pread(fd, &first, 1, 0) != 1) return system_error("read", path);
+  if (::pread(fd, &first, 1, 0) != 1) return file_error("read", path, errno);
   if (first != '{')
     return invalid(path.string() + " is not a JSONL log: it does not start with \"{\"; name another file");
   const auto whole = whole_size(fd, info.st_size, path);
-  if (whole && *whole < info.st_size && ::ftruncate(fd, *whole) != 0) return system_error("truncate", path);
+  if (whole && *whole < info.st_size && ::ftruncate(fd, *whole) != 0) return file_error("truncate", path, errno);
   return whole;
 }
 
 }  // namespace
 
 Result<JsonlWriter> JsonlWriter::open(const Path& path) {
-  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-  if (fd < 0) return system_error("open", path);
+  constexpr int kFlags = O_RDWR | O_APPEND | O_CLOEXEC;
+  int fd = ::open(path.c_str(), kFlags);
+  const bool is_new = fd < 0 && errno == ENOENT;
+  if (is_new) fd = ::open(path.c_str(), kFlags | O_CREAT, 0644);
+  if (fd < 0) return file_error("open", path, errno);
   JsonlWriter writer(path, fd, 0);  // closes fd on every way out
+  if (is_new) {                     // or sync() would keep the lines of a file without a name
+    if (auto s = sync_directory(path.has_parent_path() ? path.parent_path() : Path(".")); !s) return s.error();
+  }
   if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
     if (errno == EWOULDBLOCK) return invalid(path.string() + " is being written by another process; name another file");
-    return system_error("lock", path);
+    return file_error("lock", path, errno);
   }
   const auto size = repair(fd, path);
   if (!size) return size.error();
@@ -82,7 +81,7 @@ Status JsonlWriter::write(const Json& record) {
     const ssize_t put = ::write(fd_, line.data() + done, line.size() - done);
     if (put < 0 && errno == EINTR) continue;
     if (put < 0) {
-      Error error = system_error("write", path_);
+      Error error = file_error("write", path_, errno);
       if (::ftruncate(fd_, size_) != 0) error.text += " (and the torn line could not be cut off)";
       return error;
     }
@@ -93,7 +92,7 @@ Status JsonlWriter::write(const Json& record) {
 }
 
 Status JsonlWriter::sync() {
-  if (::fsync(fd_) != 0) return system_error("sync", path_);
+  if (::fsync(fd_) != 0) return file_error("sync", path_, errno);
   return {};
 }
 

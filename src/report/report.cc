@@ -3,6 +3,7 @@
 #include <set>
 #include <type_traits>
 
+#include "base/file_set.h"
 #include "report/page.h"
 
 namespace fathom {
@@ -116,17 +117,9 @@ Status write_report(const Report& report, const Path& path) {
                    "\"; its name must end in .html (JSON and CSV are written beside it)");
   }
   const Path stem = Path(path).replace_extension();
-  std::vector<AtomicFile> opened;
-  for (const ReportFile& file : report_files(report)) {
-    auto out = AtomicFile::create(Path(stem) += file.name);
-    if (!out) return out.error();
-    if (auto s = out->write(file.text); !s) return s;
-    opened.push_back(*std::move(out));
-  }
-  for (AtomicFile& file : opened) {
-    if (auto s = file.commit(); !s) return s;
-  }
-  return {};
+  std::vector<FileText> files;
+  for (ReportFile& file : report_files(report)) files.push_back({Path(stem) += file.name, std::move(file.text)});
+  return write_files(files);
 }
 
 }  // namespace fathom

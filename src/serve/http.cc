@@ -51,8 +51,7 @@ class Connection final : public Exchange, public std::enable_shared_from_this<Co
   void drain();
   void close();
   bool is_late() const { return is_late_; }
-  /// Before the drain a connection without a request yet counts as one that came later: its request, perhaps on the
-  /// way, is answered, and nobody waits for it.
+  /// One without a request yet counts as one that came later: what may be on the way is answered, nobody waits for it.
   void become_late_if_unused() { is_late_ = is_late_ || (idle_ && !is_used_); }
 
   const HttpRequest& request() const override { return request_; }
@@ -567,10 +566,8 @@ void Server::end_drain() {
 void Server::drain() {
   asio::post(context_, [this] {
     if (std::exchange(draining_, true)) return;
-    for (Connection* connection : connections_) {
-      connection->become_late_if_unused();
-      num_to_drain_ += !connection->is_late();
-    }
+    for (Connection* connection : connections_) connection->become_late_if_unused();
+    num_to_drain_ = std::ranges::count_if(connections_, [](const Connection* c) { return !c->is_late(); });
     if (num_to_drain_ == 0) return end_drain();
     for (Connection* connection : std::set<Connection*>(connections_)) connection->drain();
   });

@@ -9,7 +9,9 @@
 #include <numbers>
 
 #include "base/check.h"
+#include "base/file_set.h"
 #include "base/machine.h"
+#include "checkpoint/checkpoint_writer.h"
 #include "model/router.h"
 #include "train/export.h"
 #include "train/guard.h"
@@ -138,13 +140,8 @@ Status Trainer::check_outputs() const {
   }
   if (config_.export_directory.empty()) return {};
   if (const auto format = export_format_from(config_.export_format); !format) return format.error();
-  for (const char* suffix : {"", ".partial", ".replaced"}) {  // the last two: what an export that was killed leaves
-    Path path = config_.export_directory;
-    path += suffix;
-    std::error_code ignored;  // unreadable counts as there
-    if (std::filesystem::symlink_status(path, ignored).type() != std::filesystem::file_type::not_found) {
-      return invalid("export.directory: " + path.string() + " exists; remove it or name another directory");
-    }
+  if (auto s = CheckpointWriter::check_target(config_.export_directory); !s) {
+    return Error{s.error().code, "export.directory: " + s.error().text};
   }
   if (config_.tokenizer_directory.empty()) return {};
   const auto tokenizer = MappedFile::open(config_.tokenizer_directory / "tokenizer.json");
@@ -319,9 +316,7 @@ Status Trainer::open_log() {
 
 /// The effective settings lie beside the snapshots that they made.
 Status Trainer::write_settings() const {
-  std::error_code code;
-  std::filesystem::create_directories(config_.checkpoint_directory, code);
-  if (code) return io_error("cannot create " + config_.checkpoint_directory.string() + ": " + code.message());
+  if (auto s = make_directories(config_.checkpoint_directory); !s) return s;
   return write_file(config_.checkpoint_directory / "settings.toml", to_toml(config_));
 }
 

@@ -146,6 +146,21 @@ TEST_F(ConfigFile, RefusesWhatIsNotTomlWithItsLine) {
   EXPECT_EQ(missing.error().code, ErrorCode::kNotFound);
 }
 
+// The fuzzer's find: the library called these unreachable, which UndefinedBehaviorSanitizer saw and a release did not.
+TEST_F(ConfigFile, RefusesLettersOfEveryBlockWhereAKeyIsExpected) {
+  for (const char* letter : {"\u00e9", "\u0416", "\u2e80", "\u3001", "\ufedf", "\ufefe"}) {
+    EXPECT_NE(error_of(std::string(letter) + " = 1\n").find("not valid TOML"), std::string::npos) << letter;
+    EXPECT_NE(error_of("threads = 1 " + std::string(letter) + "\n").find("not valid TOML"), std::string::npos)
+        << letter;
+  }
+}
+
+// The fuzzer's find: such a value was taken, and the effective file that was written with it could not be read.
+TEST_F(ConfigFile, RefusesTextThatIsNotUtf8) {
+  EXPECT_NE(error_of("", {}, {"data.shards=caf\xe9"}).find("data.shards is not UTF-8"), std::string::npos);
+  EXPECT_EQ(error_of("", {}, {"data.shards=caf\xc3\xa9"}), "no error");
+}
+
 TEST_F(ConfigFile, RefusesDeepNestingInsteadOfRecursing) {
   std::string dotted = "a", arrays;
   for (int i = 0; i < 100'000; ++i) dotted += ".a";

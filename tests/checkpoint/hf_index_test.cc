@@ -233,6 +233,42 @@ TEST(CheckpointWriter, GoesOnBehindCompleteShardsOfTheSameIdentity) {
   EXPECT_FALSE(CheckpointWriter::create(target, kDecls, options)) << "it exists";
 }
 
+TEST(CheckpointWriter, ClearsWhatAKilledWriterLeft) {
+  const TempDir dir;
+  const Path target = dir.path() / "out", partial = dir.path() / "out.partial";
+  const auto write = [&] {
+    auto writer = CheckpointWriter::create(target, kDecls);
+    const Status written = writer ? write_all(*writer) : Status(writer.error());
+    return written ? writer->commit() : written;
+  };
+  std::filesystem::create_directory(partial);  // killed before it had the lock
+  EXPECT_TRUE(write());
+  std::filesystem::remove_all(target);
+  std::filesystem::create_directory(partial);
+  ASSERT_TRUE(write_file(partial / "fathom.lock", ""));
+  ASSERT_TRUE(write_file(partial / "model.safetensors", "half"));
+  ASSERT_TRUE(write_file(partial / "notes.json", "of another attempt"));
+  {
+    const auto lock = FileLock::try_acquire(partial / "fathom.lock");
+    ASSERT_TRUE(lock && *lock);
+    const Status second = write();
+    ASSERT_FALSE(second);
+    EXPECT_NE(second.error().text.find("another run is writing"), std::string::npos) << second.error().text;
+    EXPECT_TRUE(std::filesystem::exists(partial / "notes.json"));
+  }
+  EXPECT_TRUE(write());
+  EXPECT_FALSE(std::filesystem::exists(partial));
+  EXPECT_FALSE(std::filesystem::exists(target / "notes.json"));
+  ASSERT_TRUE(write_file(target / "fathom.lock", ""));  // killed right after the renaming
+  EXPECT_FALSE(write()) << "it exists";
+  EXPECT_FALSE(std::filesystem::exists(target / "fathom.lock"));
+  std::filesystem::remove_all(target);
+  std::filesystem::create_directory(partial);
+  ASSERT_TRUE(write_file(partial / "model.safetensors", "somebody's"));  // without the lock it is none of ours
+  EXPECT_FALSE(write());
+  EXPECT_TRUE(std::filesystem::exists(partial / "model.safetensors"));
+}
+
 TEST(CheckpointWriter, ReplacesOnlyOldCheckpointsAndOnlyWhenAsked) {
   const TempDir dir;
   const Path target = dir.path() / "out";
@@ -245,7 +281,7 @@ TEST(CheckpointWriter, ReplacesOnlyOldCheckpointsAndOnlyWhenAsked) {
   };
   EXPECT_EQ(save(false), "saved");
   dir.write("out/stale.txt", "old");
-  EXPECT_EQ(save(false), "/out exists; choose another directory or ask to overwrite");
+  EXPECT_EQ(save(false), "/out exists; remove it or name another directory");
   EXPECT_EQ(save(true), "saved");
   EXPECT_FALSE(std::filesystem::exists(target / "stale.txt"));
   EXPECT_FALSE(std::filesystem::exists(dir.path() / "out.replaced"));
@@ -259,7 +295,7 @@ TEST(CheckpointWriter, ReplacesOnlyOldCheckpointsAndOnlyWhenAsked) {
   std::filesystem::remove_all(target);
 
   dir.write("out.partial/model.safetensors.partial", "torn");
-  EXPECT_NE(save(false).find("/out.partial exists"), std::string::npos);
+  EXPECT_NE(save(false).find("/out.partial is in the way"), std::string::npos);
   EXPECT_EQ(save(true), "saved");
   std::filesystem::remove_all(target);
   dir.write("out.replaced/config.json", "{}");

@@ -260,7 +260,7 @@ TEST_F(QuantizeCheckpoint, RefusesASecondWriter) {
   StopsAfter stops(40);
   ASSERT_FALSE(quantize("int4", 3000, stops));
   {
-    const auto lock = FileLock::try_acquire(partial() / "lock");
+    const auto lock = FileLock::try_acquire(partial() / "fathom.lock");
     ASSERT_TRUE(lock && *lock);
     expect_error(quantize("int4", 3000), "another run is writing");
   }

@@ -250,8 +250,9 @@ TEST(Trainer, RefusesSettingsThatDoNotFitTheWorld) {
   for (const char* left_over : {"model.partial", "model.replaced"}) {
     config.export_directory = dir.path() / "model";
     std::filesystem::create_directory(dir.path() / left_over);
-    EXPECT_NE(create_error(config).find(std::string(left_over) + " exists"), std::string::npos) << create_error(config);
-    std::filesystem::remove(dir.path() / left_over);
+    ASSERT_TRUE(write_file(dir.path() / left_over / "notes.txt", "mine"));
+    EXPECT_NE(create_error(config).find(std::string(left_over) + " is "), std::string::npos) << create_error(config);
+    std::filesystem::remove_all(dir.path() / left_over);
   }
   EXPECT_EQ(create_error(config), "");
   config = good;
