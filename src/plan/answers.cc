@@ -12,6 +12,8 @@
 #include "plan/footprint.h"
 #include "plan/goodput.h"
 #include "plan/limits.h"
+#include "plan/search.h"
+#include "plan/serving_search.h"
 
 namespace fathom {
 namespace {
@@ -271,6 +273,42 @@ Result<FigureGroup> plan_failures(const PlanSettings& settings) {
                        f.interval_min > 0 ? "as given" : "the best, near sqrt(2 * checkpoint * time between stops)",
                        "Young 1974, Daly 2006"},
                       {"goodput", 100 * result->share, "%", "t / (M exp(r / M) (exp((t + c) / M) - 1))", "Daly 2006"}}};
+}
+
+Result<std::vector<FigureGroup>> answer(const PlanCase& c) {
+  const PlanSettings& s = c.settings;
+  std::vector<FigureGroup> groups;
+  if (c.model) {
+    const CountedModel model(*c.model);
+    auto of_model = plan_model(model, c.hardware, s);
+    if (!of_model) return of_model.error();
+    groups = *std::move(of_model);
+    if (s.search.kind == "training") {
+      const auto found = search_training(model, c.hardware, s);
+      if (!found) return found.error();
+      groups.push_back(summary(*found, s));
+    } else if (s.search.kind == "serving") {
+      const auto found = search_serving(model, c.hardware, s);
+      if (!found) return found.error();
+      groups.push_back(summary(*found, c.hardware, s));
+    }
+  } else if (s.training.pipeline > 0 || s.serving.gpus > 0 || s.search.kind != "none") {
+    return invalid("MODEL is missing: the settings of training, serving and search are of a model");
+  }
+  if (s.fabric.kind != "none") {
+    auto fabric = plan_fabric(s);
+    if (!fabric) return fabric.error();
+    groups.push_back(*std::move(fabric));
+  }
+  if (s.failures.gpu_mtbf_h > 0) {
+    auto failures = plan_failures(s);
+    if (!failures) return failures.error();
+    groups.push_back(*std::move(failures));
+  }
+  if (groups.empty()) {
+    return invalid("nothing to plan: give a MODEL, --timeline, --paper, or --set fabric.kind or failures.gpu_mtbf_h");
+  }
+  return groups;
 }
 
 Result<Timeline> plan_timeline(const PlanSettings& settings) {

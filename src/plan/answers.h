@@ -3,6 +3,7 @@
 // place.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,7 @@
 #include "base/result.h"
 #include "cluster/hardware.h"
 #include "cluster/price.h"
+#include "model/config.h"
 #include "parallel/schedule.h"
 #include "plan/decode.h"
 #include "plan/settings.h"
@@ -38,6 +40,17 @@ PriceTable fabric_prices(const PlanSettings& settings);
 /// The share of time that a job keeps working under the settings' failures (gpu_mtbf_h is not 0). Errors: gpus is 0,
 /// what goodput refuses.
 Result<FigureGroup> plan_failures(const PlanSettings& settings);
+
+/// All that an answer depends on. Without a model only fabric and failures are answered.
+struct PlanCase {
+  std::optional<ModelConfig> model;
+  Hardware hardware;
+  PlanSettings settings;
+};
+
+/// Every group that the case's settings ask for: plan_model, the summary of a search, plan_fabric, plan_failures.
+/// Errors: theirs; training or serving without a model; nothing is asked.
+Result<std::vector<FigureGroup>> answer(const PlanCase& plan_case);
 
 /// The pipeline of the settings, timed (training.pipeline is not 0).
 struct Timeline {

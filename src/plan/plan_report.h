@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "base/figure.h"
-#include "plan/what_if.h"
+#include "plan/answers.h"
 #include "report/report.h"
 
 namespace fathom {
