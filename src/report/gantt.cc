@@ -81,7 +81,8 @@ std::string to_svg(const Gantt& given, int64_t max_bars) {
     const double x = x_of(bar.start), width = x_of(bar.end) - x;
     const double y = frame.top + kRow * static_cast<double>(bar.row);
     out +=
-        "<g>" + hover_element(bar.name + ": " + hover_number(bar.start) + " to " + hover_number(bar.end)) +
+        "<g>" +
+        hover_element(bar.name + ": " + hover_number(bar.start) + " to " + hover_number(bar.end), gantt.origin) +
         rect_element("fc-edge fc-p" + std::to_string(bar.kind) + (bar.faded ? " fc-faded" : ""), x, y, width, kRow - 3,
                      " data-row=\"" + std::to_string(bar.row) + "\" data-start=\"" + exact_text(bar.start) +
                          "\" data-end=\"" + exact_text(bar.end) + "\"");

@@ -31,8 +31,8 @@ struct Gantt {
 /// at the same moment. The title says what was left out.
 Gantt first_bars(const Gantt& gantt, int64_t max_bars);
 
-/// Each bar says its name, start and end on hover and carries data-row, data-start and data-end; where nobody does
-/// anything the row is grey. The width grows with the bars, from 720 to 4,100. Draws first_bars(gantt, max_bars).
+/// Each bar says its name, start, end and origin on hover and carries data-row, data-start and data-end; where nobody
+/// does anything the row is grey. The width grows with the bars, from 720 to 4,100. Draws first_bars(gantt, max_bars).
 std::string to_svg(const Gantt& gantt, int64_t max_bars = 20000);
 
 /// {"kind": "gantt", "title", "time_label", "rows": [], "kinds": [], "bars": {"row": [], "kind": [], "start": [],

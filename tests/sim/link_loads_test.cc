@@ -54,6 +54,8 @@ TEST(LinkLoads, EveryLinkHasTheBytesOfItsMessages) {
   scenarios.push_back(s);
   s.job.window = 0;
   s.network.fabric = "ft3";
+  s.network.gpus = 64;
+  s.network.gpus_per_node = 4;
   scenarios.push_back(s);
   for (const Scenario& scenario : scenarios) {
     const auto cluster = cluster_of(scenario);
