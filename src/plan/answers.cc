@@ -267,12 +267,34 @@ Result<FigureGroup> plan_failures(const PlanSettings& settings) {
   const FailureModel model{f.gpu_mtbf_h / f.gpus, f.checkpoint_min, f.restart_min};
   const auto result = goodput(model, f.interval_min);
   if (!result) return result.error();
-  return FigureGroup{"failures",
-                     {{"time between stops", model.mtbf_h, "h", "gpu_mtbf_h / gpus", kGiven},
-                      {"work between checkpoints", result->interval_min, "min",
-                       f.interval_min > 0 ? "as given" : "the best, near sqrt(2 * checkpoint * time between stops)",
-                       "Young 1974, Daly 2006"},
-                      {"goodput", 100 * result->share, "%", "t / (M exp(r / M) (exp((t + c) / M) - 1))", "Daly 2006"}}};
+  const double checkpoints = result->share * model.checkpoint_min / result->interval_min;
+  const double restarts = -std::expm1(-model.restart_min / (model.mtbf_h * 60));
+  FigureGroup g{"failures",
+                {{"time between stops", model.mtbf_h, "h", "gpu_mtbf_h / gpus", kGiven},
+                 {"work between checkpoints", result->interval_min, "min",
+                  f.interval_min > 0 ? "as given" : "the best, near sqrt(2 * checkpoint * time between stops)",
+                  "Young 1974, Daly 2006"},
+                 {"goodput", 100 * result->share, "%", "t / (M exp(r / M) (exp((t + c) / M) - 1))", "Daly 2006"},
+                 {"of the rest: checkpoints", 100 * checkpoints, "%", "goodput * c / t", "Daly 2006"},
+                 {"of the rest: restarts", 100 * restarts, "%", "1 - exp(-r / M), restarts that a stop ends included",
+                  "Daly 2006"},
+                 {"of the rest: work lost", 100 * std::max(0.0, 1 - result->share - checkpoints - restarts), "%",
+                  "100 % - goodput - checkpoints - restarts", "Daly 2006"}}};
+  if (const auto run = plan_failure_run(settings)) {
+    g.figures.push_back({"goodput of a drawn run", 100 * run->share(), "%",
+                         "kept work / time up to stop " + std::to_string(f.stops) + ", gaps -M ln(1 - u)",
+                         "drawn with failures.seed " + std::to_string(f.seed)});
+  }
+  return g;
+}
+
+Result<FailureRun> plan_failure_run(const PlanSettings& settings) {
+  const auto& f = settings.failures;
+  if (f.gpus == 0) return invalid("failures.gpus is missing: the GPUs of the job");
+  const FailureModel model{f.gpu_mtbf_h / f.gpus, f.checkpoint_min, f.restart_min};
+  const auto planned = goodput(model, f.interval_min);
+  if (!planned) return planned.error();
+  return draw_failures(model, planned->interval_min, f.stops, static_cast<uint64_t>(f.seed));
 }
 
 Result<std::vector<FigureGroup>> answer(const PlanCase& c) {
