@@ -29,6 +29,6 @@ struct LinkLoads {
 /// ports of a leaf together, and where messages have their port also the fullest of them; pod uplinks and downlinks;
 /// NICs by place in the node and node, of more than `most_nodes` nodes the fullest NIC by plane and leaf. What is dead
 /// has no value. Kinds of links that carry nothing have no picture.
-std::vector<HeatMap> load_maps(const Cluster& cluster, const LinkLoads& loads, int64_t most_nodes = 512);
+std::vector<HeatMap> load_maps(const Cluster& cluster, const LinkLoads& loads, int64_t most_nodes = 128);
 
 }  // namespace fathom

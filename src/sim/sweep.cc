@@ -71,8 +71,17 @@ std::string bandwidth_name(const Sweep& sweep, size_t job) {
   return name;
 }
 
+/// What most of the first job's time goes to: a kind of link, or what comes before the bytes.
 std::string limit_of(const SweepPoint& point) {
-  return point.answer.links.empty() ? "none" : point.answer.links.front().name;
+  const JobAnswer& job = point.answer.jobs.front();
+  const auto us = [&](const char* name) {
+    const Figure* found = find(job, name);
+    return found ? found->value : 0;
+  };
+  const double on_links = us("of it bytes on links"), latency = us("of it latency"), software = us("of it software");
+  if (latency > on_links && latency >= software) return "latency";
+  if (software > on_links) return "software";
+  return point.answer.links.empty() ? "none" : point.answer.links.front().kind;
 }
 
 /// One of the two figures that are drawn.

@@ -42,7 +42,8 @@ std::string text_of(const Sweep& sweep, const SweepPoint& point);
 /// overrides set too; what load_config and simulate refuse, with the point that they refuse.
 Result<Sweep> run_sweep(const ConfigSources& base, std::vector<SweepKey> keys, FlowEngine engine);
 
-/// A row a point: values, then of each job time, bandwidth and what is broken costs, and the link that limits.
+/// A row a point: values, then of each job time, bandwidth and what is broken costs, and what most of the first job's
+/// time goes to.
 /// `is_exact`: numbers as they are, for a file; otherwise five digits.
 Table to_table(const Sweep& sweep, bool is_exact);
 

@@ -81,6 +81,8 @@ TEST(Sweep, EveryPointIsTheAnswerOfItsScenario) {
   }
   // Latency is what small messages wait for.
   EXPECT_LT(charts[0]->series[0].y[0], 0.2 * charts[0]->series[0].y[2]);
+  EXPECT_EQ(charts[0]->series[0].labels,
+            (std::vector<std::string>{"limit: latency", "limit: NIC out", "limit: NIC out"}));
 }
 
 TEST(Sweep, LinesGoToTheRightWhateverTheOrderOfValues) {
@@ -162,7 +164,7 @@ TEST(Sweep, RefusesWhatMakesNoSense) {
     return sweep.ok() ? "accepted" : sweep.error().text;
   };
   EXPECT_NE(refused(base(), "network.gpu=64").find("unknown key \"network.gpu\""), std::string::npos);
-  EXPECT_NE(refused(without_gpus(), "network.gpus=64,many").find("network.gpus = many"), std::string::npos);
+  EXPECT_NE(refused(without_gpus(), "network.gpus=64,many").find("network.gpus = \"many\""), std::string::npos);
   EXPECT_NE(refused(without_gpus(), "network.nic_gbps=40,nan").find("network.nic_gbps"), std::string::npos);
   EXPECT_EQ(refused(base(), "job.bytes=1e5").rfind("job.bytes is in --set and in --sweep", 0), 0u);
   EXPECT_EQ(refused(without_gpus(), "network.gpus=64,100").rfind("--sweep network.gpus=100: 100 GPUs", 0), 0u);
