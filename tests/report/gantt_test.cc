@@ -36,7 +36,7 @@ Gantt many(size_t num_rows, int num_bars) {
 
 TEST(Gantt, HasABarPerThingAnAxisAndItsUnit) {
   const std::string svg = to_svg(two_rows());
-  EXPECT_NE(svg.find("<title>F&lt;0&gt;: 1 to 2</title>"), std::string::npos);
+  EXPECT_NE(svg.find("<title>F&lt;0&gt;: 1 to 2\nlists in order\nsimulated</title>"), std::string::npos);
   EXPECT_NE(svg.find("data-row=\"1\" data-start=\"2\" data-end=\"4.5\""), std::string::npos);
   EXPECT_NE(svg.find("fc-p1 fc-faded"), std::string::npos);
   EXPECT_NE(svg.find(">time (ms)</text>"), std::string::npos);
