@@ -85,7 +85,8 @@ Report::Section links_section(const Simulation& answer) {
           {std::move(chart), std::move(grid)}};
 }
 
-Report::Section failure_section(const Simulation& answer) {
+Report::Section failure_section(const Scenario& scenario, const Simulation& answer) {
+  const bool has_dead = scenario.fail.plane >= 0 || scenario.fail.nic >= 0;
   Grid grid{.title = "With and without what is broken", .row_label = "job", .columns = {}, .rows = {}};
   for (size_t j = 0; j < answer.jobs.size(); ++j) {
     const JobAnswer& job = answer.jobs[j];
@@ -101,7 +102,8 @@ Report::Section failure_section(const Simulation& answer) {
     }
     grid.rows.push_back(std::move(row));
   }
-  return {"What is broken", answer.cluster + ". Grey cells below are dead links.", {std::move(grid)}};
+  return {
+      "What is broken", answer.cluster + (has_dead ? ". Grey cells below are dead links." : "."), {std::move(grid)}};
 }
 
 }  // namespace
@@ -118,7 +120,7 @@ Result<Report> simulate_report(std::string title, const Scenario& scenario, cons
   figures.blocks.push_back(FigureGroup{"work", answer.work});
   report.sections.push_back(std::move(figures));
   report.sections.push_back(links_section(answer));
-  if (find(answer.jobs.front(), kHealthy)) report.sections.push_back(failure_section(answer));
+  if (find(answer.jobs.front(), kHealthy)) report.sections.push_back(failure_section(scenario, answer));
   Report::Section loads{
       "Load of the links", "The share of the time that a link would need at its full rate for what it carried.", {}};
   for (HeatMap& map : load_maps(*cluster, answer.loads)) loads.blocks.push_back(std::move(map));

@@ -152,7 +152,7 @@ std::string title_of(const Sweep& sweep, const Drawn& drawn, size_t key) {
 LineChart line_chart(const Sweep& sweep, const Drawn& drawn, size_t key, const std::vector<double>& xs) {
   std::vector<size_t> order(xs.size());
   for (size_t i = 0; i < order.size(); ++i) order[i] = i;
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return xs[a] < xs[b]; });
+  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return std::pair(xs[a], a) < std::pair(xs[b], b); });
   const double low = xs[order.front()], high = xs[order.back()];
   LineChart chart{.title = title_of(sweep, drawn, key),
                   .x_label = axis_label(sweep.keys[key].key),

@@ -23,7 +23,7 @@ TEST(FailureRun, TendsToTheExpectedGoodput) {
   constexpr int64_t kStretches = 40'000;
   for (const FailureModel& m : {kLlama, FailureModel{0.5, 2, 5}, FailureModel{1, 0, 30}}) {
     const double expected = goodput(m, 12)->share;
-    for (const uint64_t seed : {1, 2}) {
+    for (const uint64_t seed : {uint64_t{1}, uint64_t{2}}) {
       EXPECT_NEAR(drawn(m, 12, kStretches, seed).share(), expected, 5 * 1.5 * (1 - expected) / std::sqrt(kStretches));
     }
   }
