@@ -126,7 +126,8 @@ Gantt to_gantt(const FailureRun& run, int64_t max_bars) {
                      figure_text(run.model.mtbf_h) + " h, " + figure_text(run.interval_min) +
                      " min of work between checkpoints of " + figure_text(run.model.checkpoint_min) +
                      " min, restarts of " + figure_text(run.model.restart_min) + " min",
-                 "drawn with seed " + std::to_string(run.seed)}};
+                 "drawn with seed " + std::to_string(run.seed)},
+      .idle = ""};
   double num_bars = 0;
   size_t shown = 0;
   for (const FailureStretch& s : run.stretches) {

@@ -392,7 +392,7 @@ LineChart goodput_over_time(const FailureRun& run, double expected) {
                   .y_label = "goodput (%)",
                   .log_y = false,
                   .series = {},
-                  .log_x = false,
+                  .log_x = true,
                   .origin = {"kept work / time, after each stop and its restart; " + of,
                              "drawn with seed " + std::to_string(run.seed)}};
   Series drawn{.name = "drawn", .x = {}, .y = {}, .labels = {}};

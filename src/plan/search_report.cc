@@ -182,12 +182,14 @@ Report::Section search_section(const ServingSearch& search, const PlanSettings& 
         p);
   }
   for (auto& [limit, series] : by_limit) chart.series.push_back(std::move(series));
-  Series front{.name = "front", .x = {}, .y = {}, .labels = {}, .points_only = true}, best = front;
+  constexpr size_t kMostDots = 64;  // that a line shows
+  Series front{.name = "front", .x = {}, .y = {}, .labels = {}, .points_only = search.front.size() > kMostDots};
+  Series best{.name = "the best", .x = {}, .y = {}, .labels = {}, .points_only = true};
   for (const DecodePoint& p : search.front) add(front, p);
   add(best, search.best);
-  best.name = settings.search.max_tpot_ms > 0
-                  ? "the best within " + figure_text(settings.search.max_tpot_ms) + " ms a token"
-                  : "the best";
+  if (settings.search.max_tpot_ms > 0) {
+    best.name += " within " + figure_text(settings.search.max_tpot_ms) + " ms a token";
+  }
   chart.series.push_back(std::move(front));
   chart.series.push_back(std::move(best));
 

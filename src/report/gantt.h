@@ -25,6 +25,7 @@ struct Gantt {
   std::vector<std::string> kinds;  // "F forward", at most 8
   std::vector<Bar> bars;
   Origin origin = {};
+  std::string idle = "idle";  // what a row is where it has no bar, for the legend; empty: not there
 };
 
 /// The bars that end among the first `max_bars`, and rows likewise (1,024 at most): time is cut, so that every row ends

@@ -53,7 +53,7 @@ TEST(FailureRun, IsTheSameForTheSameSeed) {
 
 TEST(FailureRun, ItsGanttIsItsParts) {
   const FailureRun run = drawn(kLlama, 13, 5);
-  const Gantt gantt = to_gantt(run);
+  const Gantt gantt = to_gantt(run, 1200);
   double minutes[4] = {};
   double end = 0;
   for (const Gantt::Bar& bar : gantt.bars) {

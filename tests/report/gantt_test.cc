@@ -42,6 +42,13 @@ TEST(Gantt, HasABarPerThingAnAxisAndItsUnit) {
   EXPECT_NE(svg.find(">time (ms)</text>"), std::string::npos);
   EXPECT_NE(svg.find(">rank &quot;1&quot;</text>"), std::string::npos);
   EXPECT_EQ(svg.find("F<0>"), std::string::npos);
+  EXPECT_NE(svg.find(">idle</text>"), std::string::npos);
+  Gantt named = two_rows();
+  named.idle = "";
+  EXPECT_EQ(to_svg(named).find(">idle</text>"), std::string::npos);
+  // A border would hide what is thinner than itself.
+  named.bars.push_back({0, 1, 1000, 2000, "long"});
+  EXPECT_NE(to_svg(named).find("<rect class=\"fc-p0\""), std::string::npos);
 }
 
 TEST(Gantt, ALongRunEndsAtItsLimitAndSaysSo) {
