@@ -223,7 +223,7 @@ std::vector<Column> columns_of(const Sweep& sweep, size_t job) {
   const std::string name = bandwidth_name(sweep, job);
   std::vector<Column> out = {
       {"time", "us", {time.formula, time.source}, [](const JobAnswer& j) { return j.seconds * 1e6; }},
-      {"of it bytes on links", "us", {"of the last flow's end", kFluid}, [](const JobAnswer& j) {
+      {"bytes on links", "us", {"from the first byte to the last", kFluid}, [](const JobAnswer& j) {
          return or_none(find(j, "of it bytes on links"));
        }}};
   out.push_back({name,

@@ -124,8 +124,8 @@ TEST(Sweep, WordsAreBarsAndManyLinesAMap) {
 TEST(Sweep, TablesHaveEveryPointAndJob) {
   const Sweep sweep = run(base({"also.op=all-to-all", "also.bytes=2e6"}), {"fail.plane=-1,3"});
   const Table shown = to_table(sweep, false), exact = to_table(sweep, true);
-  const std::vector<std::string> header = {"fail.plane", "job: time us", "job: of it bytes on links us",
-                                           "job: busbw GB/s", "job: against healthy %"};
+  const std::vector<std::string> header = {"fail.plane", "job: time us", "job: bytes on links us", "job: busbw GB/s",
+                                           "job: against healthy %"};
   ASSERT_EQ(shown.header.size(), 10u);
   EXPECT_TRUE(std::equal(header.begin(), header.end(), shown.header.begin()));
   EXPECT_EQ(shown.header[5], "also: time us");
