@@ -38,17 +38,17 @@ HeatMap filled(std::string title, std::string row_label, int64_t rows, std::stri
 class Maps {
  public:
   Maps(const Cluster& cluster, const LinkLoads& loads) : cluster_(cluster), loads_(loads), spec_(cluster.spec()) {
-    plane_word_ = spec_.kind == TreeKind::kMrft ? "rail" : "plane";
+    using Kind = decltype(spec_.kind);
+    plane_word_ = spec_.kind == Kind::kMrft ? "rail" : "plane";
   }
 
   std::vector<HeatMap> all(int64_t most_nodes) {
     for (const LinkKind kind : {LinkKind::kLeafUp, LinkKind::kLeafDown}) add_leaf(kind);
     if (carries(LinkKind::kPodUp)) {
-      maps_.push_back(filled("Pod links: all of a pod", "0 up, 1 down", 2, "pod",
-                             static_cast<int64_t>(loads_.symmetry.pod.size()), "bytes / (ports * rate * time)",
-                             [&](int32_t row, int32_t pod) {
-                               return percent({row == 0 ? LinkKind::kPodUp : LinkKind::kPodDown, pod, 0, -1});
-                             }));
+      maps_.push_back(filled(
+          "Pod links: all of a pod", "0 up, 1 down", 2, "pod", static_cast<int64_t>(loads_.symmetry.pod.size()),
+          "bytes / (ports * rate * time)",
+          [&](int32_t row, int32_t pod) { return of_pod(row == 0 ? LinkKind::kPodUp : LinkKind::kPodDown, pod); }));
     }
     for (const LinkKind kind : {LinkKind::kNicOut, LinkKind::kNicIn}) add_nic(kind, most_nodes);
     return std::move(maps_);
@@ -62,6 +62,18 @@ class Maps {
 
   double percent(const ClusterLink& link) const {
     return 100 * loads_.bytes(link) / (cluster_.gbps(link) * 1e9 * loads_.seconds);
+  }
+
+  /// All links of a pod together, whether they are one group or one a port.
+  double of_pod(LinkKind kind, int32_t pod) const {
+    const std::vector<int32_t>& colours = loads_.symmetry.pod;
+    const int32_t colour = colours[static_cast<size_t>(pod)];
+    double bytes = 0;
+    for (const auto& [key, load] : loads_.by_group) {
+      if (key.kind == kind && key.place == colour) bytes += load.bytes * load.group.count;
+    }
+    const auto alike = static_cast<double>(std::count(colours.begin(), colours.end(), colour));
+    return 100 * bytes / (alike * cluster_.gbps({kind, pod, 0, -1}) * 1e9 * loads_.seconds);
   }
 
   bool is_dead(int64_t node, int gpu) const {

@@ -135,6 +135,26 @@ TEST(LinkLoads, ManyNodesAreShownByTheFullestOfALeaf) {
   }
 }
 
+TEST(LinkLoads, PodsAreShownUpAndDown) {
+  Scenario s = all_to_all(40);  // the last pod has half its nodes
+  s.network.fabric = "ft3";
+  s.network.gpus_per_node = 4;
+  s.network.radix = 8;
+  const Simulation answer = run(s);
+  const auto maps = load_maps(*cluster_of(s), answer.loads);
+  const HeatMap* pods = find(maps, "Pod links: all of a pod");
+  ASSERT_NE(pods, nullptr);
+  ASSERT_EQ(pods->values.size(), 2u);
+  ASSERT_EQ(pods->values[0].size(), 3u);
+  const double to_others[] = {16 * 24.0, 16 * 24.0, 8 * 32.0};  // messages
+  for (size_t pod = 0; pod < 3; ++pod) {
+    const double bytes = to_others[pod] * s.job.bytes / 40;
+    for (size_t way = 0; way < 2; ++way) {
+      EXPECT_NEAR(pods->values[way][pod], 100 * bytes / (16 * 50e9 * answer.loads.seconds), 1e-6);
+    }
+  }
+}
+
 TEST(LinkLoads, PortsAreShownTogetherAndTheFullest) {
   Scenario s = all_to_all(32);
   s.network.radix = 4;
