@@ -42,7 +42,7 @@ Result<FailureRun> draw_failures(const FailureModel& model, double interval_min,
 
 /// The first stretches as rows of kept work, checkpoints, lost work and restarts over hours; as many as `max_bars` bars
 /// show, one at least. A stretch with more intervals than that is one bar of each sort.
-Gantt to_gantt(const FailureRun& run, int64_t max_bars = 240);
+Gantt to_gantt(const FailureRun& run, int64_t max_bars = 120);
 
 /// The first stretches, as many as fit, as `lines` lines of `columns` characters, each line with the hour that it
 /// begins at: "=" kept work, "c" checkpoint, "x" lost work, "r" restart, whichever takes most of a character's time,
