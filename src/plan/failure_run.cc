@@ -138,9 +138,7 @@ Gantt to_gantt(const FailureRun& run, int64_t max_bars) {
     });
     ++shown;
   }
-  const std::string all = std::to_string(run.stretches.size());
-  out.title = "A drawn run up to its " + (shown == 1 ? std::string("first stop") : "stop " + std::to_string(shown)) +
-              (shown < run.stretches.size() ? " of " + all : "");
+  out.origin.source += ", up to stop " + std::to_string(shown) + " of " + std::to_string(run.stretches.size());
   return out;
 }
 
