@@ -339,7 +339,9 @@ class CommandLine {
         app_, "simulate", "how long jobs take on a cluster's network, and which links limit them", simulate,
         "fathom simulate examples/scenarios/all-to-all-16384.toml\n"
         "  fathom simulate examples/scenarios/plane-dead.toml --set fail.spread=false\n"
-        "  fathom simulate examples/scenarios/all-to-all-16384.toml --engine bound --json");
+        "  fathom simulate examples/scenarios/all-to-all-16384.toml --engine bound --json\n"
+        "  fathom simulate examples/scenarios/message-size.toml --sweep job.bytes=1e5,1e6,1e7,1e8"
+        " --report sizes.html");
     app->add_option("SCENARIO", o->scenario, "TOML file: network, job, also, fail")->required();
     app->add_option("--set", o->overrides, "override a setting: network.gpus=2048; may be given several times")
         ->expected(1)
@@ -351,7 +353,15 @@ class CommandLine {
         ->capture_default_str();
     app->add_flag("--check", o->check,
                   "a second engine must agree within 0.01 %: SimGrid with maxmin, maxmin with any other");
-    app->add_flag("--json", o->json, "everything as JSON");
+    CLI::Option* sweep =
+        app->add_option("--sweep", o->sweep,
+                        "run at each of some values of a setting: job.bytes=1e6,1e7; a second --sweep crosses both")
+            ->expected(1)
+            ->take_all();
+    app->add_option("--report", o->report,
+                    "write a page with the answers and drawings of them to this file (.html); JSON and CSV beside it");
+    CLI::Option* json = app->add_flag("--json", o->json, "everything as JSON");
+    app->add_flag("--csv", o->csv, "the table of --sweep as CSV")->needs(sweep)->excludes(json);
   }
 
   void add_quantize() {

@@ -312,7 +312,7 @@ void add_plan_flags(CLI::App& app, PlanOptions& options) {
       ->excludes(paper);
   app.add_flag("--json", options.json, "everything as JSON, with the source of every number");
   app.get_option("--emit")->excludes("--what-if");
-  app.get_option("--report")->excludes("--what-if")->excludes(search);
+  app.get_option("--report")->excludes("--what-if");
   for (const char* flag : {"MODEL", "--hardware", "--config", "--set", "--search", "--what-if"}) {
     app.get_option(flag)->excludes(paper);
   }

@@ -13,6 +13,7 @@
 #include "plan/paper.h"
 #include "plan/plan_report.h"
 #include "plan/search.h"
+#include "plan/search_report.h"
 #include "plan/serving_search.h"
 #include "plan/what_if.h"
 #include "report/bench_lines.h"
@@ -153,6 +154,18 @@ Status emit(const PlanSettings& best, const PlanOptions& options) {
   return write_file(options.emit, head + to_toml(best));
 }
 
+/// The page of a search: what it found, and its best layout as if that had been asked for.
+Status report_search(const PlanCase& c, const PlanOptions& options, FigureGroup found, Report::Section section,
+                     const PlanSettings& best) {
+  const PlanCase of_best{c.model, c.hardware, best};
+  auto groups = answer(of_best);
+  if (!groups) return groups.error();
+  section.blocks.insert(section.blocks.begin(), std::move(found));
+  const auto page = plan_report(report_title(options, c.settings), of_best, *groups, std::move(section), "time (s)");
+  if (!page) return page.error();
+  return write_report(*page, options.report);
+}
+
 Status show_search(const PlanCase& c, const PlanOptions& options) {
   const CountedModel model(*c.model);
   const PlanSettings& s = c.settings;
@@ -160,6 +173,7 @@ Status show_search(const PlanCase& c, const PlanOptions& options) {
   Json json;
   std::vector<std::vector<std::string>> rows;
   PlanSettings best;
+  std::optional<Report::Section> section;
   if (s.search.kind == "training") {
     const auto found = search_training(model, c.hardware, s);
     if (!found) return found.error();
@@ -167,6 +181,7 @@ Status show_search(const PlanCase& c, const PlanOptions& options) {
     json = to_json(*found, s.search.rows);
     rows = table(*found, s.search.rows);
     best = chosen(s, found->layouts.front());
+    section = search_section(*found, c.hardware, s);
   } else {
     const auto found = search_serving(model, c.hardware, s);
     if (!found) return found.error();
@@ -174,8 +189,12 @@ Status show_search(const PlanCase& c, const PlanOptions& options) {
     json = to_json(*found);
     rows = table(*found, s.search.rows);
     best = chosen(s, found->best);
+    section = search_section(*found, s);
   }
   if (auto written = emit(best, options); !written) return written;
+  if (!options.report.empty()) {
+    if (auto drawn = report_search(c, options, groups[0], *std::move(section), best); !drawn) return drawn;
+  }
   if (options.json) {
     std::printf("%s\n", json.set("summary", to_json(groups)).dump(2).c_str());
     return {};
@@ -223,11 +242,17 @@ Status show_what_if(const PlanCase& before, const PlanOptions& options) {
   return {};
 }
 
-Status show(const std::vector<FigureGroup>& groups, const PlanOptions& options) {
+Status show(const std::vector<FigureGroup>& groups, const PlanOptions& options, const PlanSettings& settings) {
   if (options.json) {
     std::printf("%s\n", to_json(groups).dump(2).c_str());
-  } else {
-    print_groups(groups);
+    return {};
+  }
+  print_groups(groups);
+  if (settings.failures.gpu_mtbf_h == 0) return {};
+  if (const auto run = plan_failure_run(settings)) {
+    std::printf(
+        "%s\n%s  = kept work, c checkpoint, ! stop, x work lost, r restart; whichever takes most of a character\n",
+        styled("the drawn run's first stops", "1").c_str(), to_text(*run).c_str());
   }
   return {};
 }
@@ -255,7 +280,7 @@ Status show_this_machine(const PlanSettings& settings, const PlanOptions& option
   }
   const auto groups = plan_this_machine(options.model, settings);
   if (!groups) return groups.error();
-  return show(*groups, options);
+  return show(*groups, options, {});
 }
 
 }  // namespace
@@ -264,10 +289,11 @@ Status plan(const PlanOptions& options) {
   if (options.paper) return print_paper(options.json);
   const auto settings = load_config<PlanSettings>({.file = options.config, .overrides = overrides_of(options)});
   if (!settings) return settings.error();
-  if (!options.report.empty() && (settings->search.kind != "none" || options.hardware == "this")) {
-    return invalid(
-        "--report draws one layout on a preset, as h800: write the best of a search with --emit, and give it "
-        "with --config");
+  if (!options.report.empty() && options.hardware == "this") {
+    return invalid("--report draws layouts on a preset, as h800; --hardware this is about the machine at hand");
+  }
+  if (!options.report.empty()) {  // before a search is made
+    if (auto writable = check_report_path(options.report); !writable) return writable;
   }
   if (options.timeline || !options.svg.empty() || !options.trace.empty()) {
     if (auto s = show_timeline(*settings, options); !s || (options.model.empty() && options.report.empty())) return s;
@@ -286,7 +312,7 @@ Status plan(const PlanOptions& options) {
   if (plan_case.model && settings->search.kind != "none") return show_search(plan_case, options);
   const auto groups = options.report.empty() ? answer(plan_case) : report(plan_case, options);
   if (!groups) return groups.error();
-  return groups->empty() ? Status() : show(*groups, options);
+  return groups->empty() ? Status() : show(*groups, options, *settings);
 }
 
 }  // namespace fathom::apps

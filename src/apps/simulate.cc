@@ -1,4 +1,5 @@
-// fathom simulate: a scenario's jobs on a cluster's links: time, bandwidth, and the links that limit.
+// fathom simulate: a scenario's jobs on a cluster's links: time, bandwidth, and the links that limit; at one point, or
+// at each of some values of its settings.
 #include "sim/simulate.h"
 
 #include <cmath>
@@ -7,6 +8,9 @@
 
 #include "apps/console.h"
 #include "apps/verbs.h"
+#include "report/bench_lines.h"
+#include "sim/simulate_report.h"
+#include "sim/sweep.h"
 
 namespace fathom::apps {
 namespace {
@@ -33,41 +37,60 @@ void print(const Simulation& s) {
   print_figures("work", s.work);
 }
 
-}  // namespace
+/// A second engine's answer to the same question.
+struct Check {
+  FlowEngine engine = FlowEngine::kMaxMin;
+  double difference = 0;  // the largest of a job's time, as a share
+};
 
-Status simulate(const SimulateOptions& options) {
+Result<Check> check_with_another(const Scenario& scenario, const Simulation& answer) {
+  Check check{answer.engine == FlowEngine::kMaxMin ? FlowEngine::kSimGrid : FlowEngine::kMaxMin};
+  const auto second = fathom::simulate(scenario, check.engine);
+  if (!second) return second.error();
+  for (size_t j = 0; j < answer.jobs.size(); ++j) {
+    const double difference = answer.jobs[j].seconds / second->jobs[j].seconds - 1;
+    if (std::abs(difference) > std::abs(check.difference)) check.difference = difference;
+  }
+  return check;
+}
+
+/// What is wrong with a check; empty where the engines agree.
+std::string difference_text(const Simulation& answer, const Check& check) {
   constexpr double kAgree = 1e-4;
-  // Nothing is written that an interrupt could leave half done.
-  std::signal(SIGINT, SIG_DFL);
-  std::signal(SIGTERM, SIG_DFL);
-  const auto scenario = load_config<Scenario>(
-      {.file = options.scenario, .environment = process_environment(), .overrides = options.overrides});
+  if (std::abs(check.difference) <= kAgree) return "";
+  return "engines " + engine_name(answer.engine) + " and " + engine_name(check.engine) + " differ by " +
+         figure_text(100 * check.difference) + " %; accepted: 0.01 %" +
+         (answer.engine == FlowEngine::kBound ? " (a bound need not be reached)" : "");
+}
+
+Json to_json(const Check& check) {
+  return Json::object().set("engine", engine_name(check.engine)).set("difference", check.difference);
+}
+
+std::string title_of(const SimulateOptions& options) {
+  return "Simulation: " + Path(options.scenario).filename().string();
+}
+
+Status simulate_one(const SimulateOptions& options, const ConfigSources& sources, FlowEngine engine) {
+  const auto scenario = load_config<Scenario>(sources);
   if (!scenario) return scenario.error();
-  const auto engine = parse_engine(options.engine);
-  if (!engine) return engine.error();
-  const auto answer = fathom::simulate(*scenario, *engine);
+  const auto answer = fathom::simulate(*scenario, engine);
   if (!answer) return answer.error();
   Json json = to_json(*answer);
   std::string differs;
   if (options.check) {
-    const FlowEngine other = answer->engine == FlowEngine::kMaxMin ? FlowEngine::kSimGrid : FlowEngine::kMaxMin;
-    const auto second = fathom::simulate(*scenario, other);
-    if (!second) return second.error();
-    Json check = Json::object();
-    check.set("engine", engine_name(other));
-    double worst = 0;
-    for (size_t j = 0; j < answer->jobs.size(); ++j) {
-      const double difference = answer->jobs[j].seconds / second->jobs[j].seconds - 1;
-      if (std::abs(difference) > std::abs(worst)) worst = difference;
+    const auto check = check_with_another(*scenario, *answer);
+    if (!check) return check.error();
+    json.set("check", to_json(*check));
+    differs = difference_text(*answer, *check);
+    if (differs.empty() && !options.json) {
+      std::printf("engine %s agrees within 0.01 %%\n", engine_name(check->engine).c_str());
     }
-    json.set("check", check.set("difference", worst));
-    if (std::abs(worst) > kAgree) {
-      differs = "engines " + engine_name(answer->engine) + " and " + engine_name(other) + " differ by " +
-                figure_text(100 * worst) + " %; accepted: 0.01 %" +
-                (answer->engine == FlowEngine::kBound ? " (a bound need not be reached)" : "");
-    } else if (!options.json) {
-      std::printf("engine %s agrees within 0.01 %%\n", engine_name(other).c_str());
-    }
+  }
+  if (!options.report.empty()) {
+    const auto page = simulate_report(title_of(options), *scenario, *answer);
+    if (!page) return page.error();
+    if (auto written = write_report(*page, options.report); !written) return written;
   }
   if (options.json) {
     std::printf("%s\n", json.dump(2).c_str());
@@ -76,6 +99,54 @@ Status simulate(const SimulateOptions& options) {
   }
   if (!differs.empty()) return corrupt(differs);
   return {};
+}
+
+Status simulate_sweep(const SimulateOptions& options, const ConfigSources& sources, FlowEngine engine) {
+  auto keys = parse_sweep(options.sweep);
+  if (!keys) return keys.error();
+  const auto sweep = run_sweep(sources, *std::move(keys), engine);
+  if (!sweep) return sweep.error();
+  if (options.check) {
+    for (const SweepPoint& point : sweep->points) {
+      const auto check = check_with_another(point.scenario, point.answer);
+      if (!check) return check.error();
+      const std::string differs = difference_text(point.answer, *check);
+      if (!differs.empty()) return corrupt("--sweep " + text_of(*sweep, point) + ": " + differs);
+    }
+    if (!options.json && !options.csv) {
+      std::printf("a second engine agrees within 0.01 %% at all %zu points\n", sweep->points.size());
+    }
+  }
+  if (!options.report.empty()) {
+    if (auto written = write_report(sweep_report(title_of(options), *sweep), options.report); !written) return written;
+  }
+  if (options.json) {
+    std::printf("%s\n", to_json(*sweep).dump(2).c_str());
+  } else if (options.csv) {
+    std::printf("%s", to_csv(to_table(*sweep, true)).c_str());
+  } else {
+    const Table table = to_table(*sweep, false);
+    std::vector<std::vector<std::string>> rows = {table.header};
+    rows.insert(rows.end(), table.rows.begin(), table.rows.end());
+    std::printf("%s", aligned(rows, 0).c_str());
+  }
+  return {};
+}
+
+}  // namespace
+
+Status simulate(const SimulateOptions& options) {
+  // What is written appears whole or not at all, so an interrupt may end the program at once.
+  std::signal(SIGINT, SIG_DFL);
+  std::signal(SIGTERM, SIG_DFL);
+  const ConfigSources sources{
+      .file = options.scenario, .environment = process_environment(), .overrides = options.overrides};
+  const auto engine = parse_engine(options.engine);
+  if (!engine) return engine.error();
+  if (!options.report.empty()) {  // before minutes are spent
+    if (auto writable = check_report_path(options.report); !writable) return writable;
+  }
+  return options.sweep.empty() ? simulate_one(options, sources, *engine) : simulate_sweep(options, sources, *engine);
 }
 
 }  // namespace fathom::apps

@@ -83,9 +83,12 @@ Status plan(const PlanOptions& options);
 struct SimulateOptions {
   std::string scenario;                // TOML
   std::vector<std::string> overrides;  // of its settings
+  std::vector<std::string> sweep;      // "job.bytes=1e6,1e9": at each of these values
   std::string engine = "auto";
   bool check = false;  // a second engine must agree
+  std::string report;  // and a page with drawings in this file
   bool json = false;
+  bool csv = false;  // of a sweep
 };
 Status simulate(const SimulateOptions& options);
 

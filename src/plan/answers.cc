@@ -12,6 +12,8 @@
 #include "plan/footprint.h"
 #include "plan/goodput.h"
 #include "plan/limits.h"
+#include "plan/search.h"
+#include "plan/serving_search.h"
 
 namespace fathom {
 namespace {
@@ -285,12 +287,70 @@ Result<FigureGroup> plan_failures(const PlanSettings& settings) {
   const FailureModel model{f.gpu_mtbf_h / f.gpus, f.checkpoint_min, f.restart_min};
   const auto result = goodput(model, f.interval_min);
   if (!result) return result.error();
-  return FigureGroup{"failures",
-                     {{"time between stops", model.mtbf_h, "h", "gpu_mtbf_h / gpus", kGiven},
-                      {"work between checkpoints", result->interval_min, "min",
-                       f.interval_min > 0 ? "as given" : "the best, near sqrt(2 * checkpoint * time between stops)",
-                       "Young 1974, Daly 2006"},
-                      {"goodput", 100 * result->share, "%", "t / (M exp(r / M) (exp((t + c) / M) - 1))", "Daly 2006"}}};
+  const double checkpoints = result->share * model.checkpoint_min / result->interval_min;
+  const double restarts = -std::expm1(-model.restart_min / (model.mtbf_h * 60));
+  FigureGroup g{"failures",
+                {{"time between stops", model.mtbf_h, "h", "gpu_mtbf_h / gpus", kGiven},
+                 {"work between checkpoints", result->interval_min, "min",
+                  f.interval_min > 0 ? "as given" : "the best, near sqrt(2 * checkpoint * time between stops)",
+                  "Young 1974, Daly 2006"},
+                 {"goodput", 100 * result->share, "%", "t / (M exp(r / M) (exp((t + c) / M) - 1))", "Daly 2006"},
+                 {"of the rest: checkpoints", 100 * checkpoints, "%", "goodput * c / t", "Daly 2006"},
+                 {"of the rest: restarts", 100 * restarts, "%", "1 - exp(-r / M), restarts that a stop ends included",
+                  "Daly 2006"},
+                 {"of the rest: work lost", 100 * std::max(0.0, 1 - result->share - checkpoints - restarts), "%",
+                  "100 % - goodput - checkpoints - restarts", "Daly 2006"}}};
+  if (const auto run = plan_failure_run(settings)) {
+    g.figures.push_back({"goodput of a drawn run", 100 * run->share(), "%",
+                         "kept work / time up to stop " + std::to_string(f.stops) + ", gaps -M ln(1 - u)",
+                         "drawn with failures.seed " + std::to_string(f.seed)});
+  }
+  return g;
+}
+
+Result<FailureRun> plan_failure_run(const PlanSettings& settings) {
+  const auto& f = settings.failures;
+  if (f.gpus == 0) return invalid("failures.gpus is missing: the GPUs of the job");
+  const FailureModel model{f.gpu_mtbf_h / f.gpus, f.checkpoint_min, f.restart_min};
+  const auto planned = goodput(model, f.interval_min);
+  if (!planned) return planned.error();
+  return draw_failures(model, planned->interval_min, f.stops, static_cast<uint64_t>(f.seed));
+}
+
+Result<std::vector<FigureGroup>> answer(const PlanCase& c) {
+  const PlanSettings& s = c.settings;
+  std::vector<FigureGroup> groups;
+  if (c.model) {
+    const CountedModel model(*c.model);
+    auto of_model = plan_model(model, c.hardware, s);
+    if (!of_model) return of_model.error();
+    groups = *std::move(of_model);
+    if (s.search.kind == "training") {
+      const auto found = search_training(model, c.hardware, s);
+      if (!found) return found.error();
+      groups.push_back(summary(*found, s));
+    } else if (s.search.kind == "serving") {
+      const auto found = search_serving(model, c.hardware, s);
+      if (!found) return found.error();
+      groups.push_back(summary(*found, c.hardware, s));
+    }
+  } else if (s.training.pipeline > 0 || s.serving.gpus > 0 || s.search.kind != "none") {
+    return invalid("MODEL is missing: the settings of training, serving and search are of a model");
+  }
+  if (s.fabric.kind != "none") {
+    auto fabric = plan_fabric(s);
+    if (!fabric) return fabric.error();
+    groups.push_back(*std::move(fabric));
+  }
+  if (s.failures.gpu_mtbf_h > 0) {
+    auto failures = plan_failures(s);
+    if (!failures) return failures.error();
+    groups.push_back(*std::move(failures));
+  }
+  if (groups.empty()) {
+    return invalid("nothing to plan: give a MODEL, --timeline, --paper, or --set fabric.kind or failures.gpu_mtbf_h");
+  }
+  return groups;
 }
 
 Result<Timeline> plan_timeline(const PlanSettings& settings) {

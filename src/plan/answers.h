@@ -3,6 +3,7 @@
 // place.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,8 +11,10 @@
 #include "base/result.h"
 #include "cluster/hardware.h"
 #include "cluster/price.h"
+#include "model/config.h"
 #include "parallel/schedule.h"
 #include "plan/decode.h"
+#include "plan/failure_run.h"
 #include "plan/settings.h"
 #include "sim/pipeline_sim.h"
 
@@ -35,9 +38,25 @@ Result<FigureGroup> plan_fabric(const PlanSettings& settings);
 /// The settings' prices, or those that fit table 3 of arXiv 2505.09343 where none is given.
 PriceTable fabric_prices(const PlanSettings& settings);
 
-/// The share of time that a job keeps working under the settings' failures (gpu_mtbf_h is not 0). Errors: gpus is 0,
-/// what goodput refuses.
+/// The share of time that a job keeps working under the settings' failures (gpu_mtbf_h is not 0), what the rest goes
+/// to, and the share of a drawn run (plan_failure_run), where one can be drawn. Errors: gpus is 0, what goodput
+/// refuses.
 Result<FigureGroup> plan_failures(const PlanSettings& settings);
+
+/// A run under the settings' failures with failures.stops stops, drawn with failures.seed. Errors: plan_failures';
+/// draw_failures'.
+Result<FailureRun> plan_failure_run(const PlanSettings& settings);
+
+/// All that an answer depends on. Without a model only fabric and failures are answered.
+struct PlanCase {
+  std::optional<ModelConfig> model;
+  Hardware hardware;
+  PlanSettings settings;
+};
+
+/// Every group that the case's settings ask for: plan_model, the summary of a search, plan_fabric, plan_failures.
+/// Errors: theirs; training or serving without a model; nothing is asked.
+Result<std::vector<FigureGroup>> answer(const PlanCase& plan_case);
 
 /// The pipeline of the settings, timed (training.pipeline is not 0).
 struct Timeline {

@@ -12,6 +12,7 @@
 #include "cluster/price.h"
 #include "cluster/slim_fly.h"
 #include "plan/decode.h"
+#include "plan/failure_run.h"
 #include "plan/footprint.h"
 #include "plan/goodput.h"
 #include "sim/pipeline_picture.h"
@@ -275,7 +276,7 @@ Tornado training_sensitivity(const CountedModel& model, const Hardware& h, const
 
 // `model` may be absent: a pipeline needs none.
 Result<Report::Section> training_section(const std::optional<CountedModel>& model, const Hardware& h,
-                                         const PlanSettings& settings) {
+                                         const PlanSettings& settings, const std::string& time_label) {
   const auto& t = settings.training;
   const auto timeline = plan_timeline(settings);
   if (!timeline) return timeline.error();
@@ -285,12 +286,12 @@ Result<Report::Section> training_section(const std::optional<CountedModel>& mode
     if (!memory) return memory.error();
     out.blocks.push_back(*std::move(memory));
   }
-  Gantt gantt = to_gantt(timeline->schedule, timeline->run, "time (unit of training.chunk_times)");
+  Gantt gantt = to_gantt(timeline->schedule, timeline->run, time_label);
   gantt.title = "Pipeline " + gantt.title;
   gantt.origin = {"every rank runs its list in order; an instruction waits for its inputs; F, I, W, F&B take " +
-                      exact_text(t.chunk_times[0]) + ", " + exact_text(t.chunk_times[1]) + ", " +
-                      exact_text(t.chunk_times[2]) + ", " + exact_text(t.chunk_times[3]) + ", a hop " +
-                      exact_text(t.hop),
+                      figure_text(t.chunk_times[0]) + ", " + figure_text(t.chunk_times[1]) + ", " +
+                      figure_text(t.chunk_times[2]) + ", " + figure_text(t.chunk_times[3]) + ", a hop " +
+                      figure_text(t.hop),
                   "simulated"};
   out.blocks.push_back(first_bars(gantt, kMostBars));
   if (model && t.mfu > 0) out.blocks.push_back(training_sensitivity(*model, h, t));
@@ -382,6 +383,33 @@ Result<Report::Section> fabric_section(const PlanSettings& settings) {
 
 // ---- failures ------------------------------------------------------------------------------------------------------
 
+// Kept work over time after each stop of a drawn run, beside the expectation.
+LineChart goodput_over_time(const FailureRun& run, double expected) {
+  const std::string of = "M = " + figure_text(run.model.mtbf_h) + " h between stops, " + figure_text(run.interval_min) +
+                         " min of work between checkpoints";
+  LineChart chart{.title = "Goodput of a drawn run so far",
+                  .x_label = "time (h)",
+                  .y_label = "goodput (%)",
+                  .log_y = false,
+                  .series = {},
+                  .log_x = true,
+                  .origin = {"kept work / time, after each stop and its restart; " + of,
+                             "drawn with seed " + std::to_string(run.seed)}};
+  Series drawn{.name = "drawn", .x = {}, .y = {}, .labels = {}};
+  double kept = 0;
+  for (size_t i = 0; i < run.stretches.size(); ++i) {
+    kept += run.stretches[i].intervals * run.interval_min;
+    const double end = i + 1 < run.stretches.size() ? run.stretches[i + 1].start_min : run.minutes();
+    drawn.x.push_back(end / 60);
+    drawn.y.push_back(100 * kept / end);
+    drawn.labels.push_back("after stop " + std::to_string(i + 1));
+  }
+  Series line{.name = "expected", .x = {drawn.x.front(), drawn.x.back()}, .y = {100 * expected, 100 * expected}};
+  line.origin = {"t / (M exp(r / M) (exp((t + c) / M) - 1))", "Daly 2006"};
+  chart.series = {std::move(drawn), std::move(line)};
+  return chart;
+}
+
 Result<Report::Section> failure_section(const PlanSettings& settings) {
   const auto& f = settings.failures;
   const FailureModel model{f.gpu_mtbf_h / f.gpus, f.checkpoint_min, f.restart_min};
@@ -415,15 +443,21 @@ Result<Report::Section> failure_section(const PlanSettings& settings) {
                           .x = {planned->interval_min},
                           .y = {100 * planned->share},
                           .points_only = true});
-  return Report::Section{
+  Report::Section out{
       "Failures",
       "A job that stops when one of its " + figure_text(f.gpus) + " GPUs does and goes on from the last checkpoint.",
       {std::move(chart)}};
+  const auto run = plan_failure_run(settings);
+  if (!run) return out;  // restarts that hardly ever end: the expectation says it
+  out.blocks.push_back(goodput_over_time(*run, planned->share));
+  out.blocks.push_back(to_gantt(*run));
+  return out;
 }
 
 }  // namespace
 
-Result<Report> plan_report(std::string title, const PlanCase& c, const std::vector<FigureGroup>& groups) {
+Result<Report> plan_report(std::string title, const PlanCase& c, const std::vector<FigureGroup>& groups,
+                           std::optional<Report::Section> found, const std::string& time_label) {
   const PlanSettings& settings = c.settings;
   std::optional<CountedModel> model;
   if (c.model) model.emplace(*c.model);
@@ -433,8 +467,10 @@ Result<Report> plan_report(std::string title, const PlanCase& c, const std::vect
     report.sections.push_back(*std::move(section));
     return {};
   };
+  const bool is_search = found.has_value();
+  if (found) report.sections.push_back(*std::move(found));
   if (!groups.empty()) {
-    Report::Section figures{"Figures", "", {}};
+    Report::Section figures{is_search ? "The best" : "Figures", "", {}};
     for (const FigureGroup& group : groups) figures.blocks.push_back(group);
     report.sections.push_back(std::move(figures));
   }
@@ -442,7 +478,7 @@ Result<Report> plan_report(std::string title, const PlanCase& c, const std::vect
     if (auto s = add(serving_section(*model, c.hardware, settings.serving)); !s) return s.error();
   }
   if (settings.training.pipeline > 0) {
-    if (auto s = add(training_section(model, c.hardware, settings)); !s) return s.error();
+    if (auto s = add(training_section(model, c.hardware, settings, time_label)); !s) return s.error();
   }
   if (settings.fabric.kind != "none") {
     if (auto s = add(fabric_section(settings)); !s) return s.error();

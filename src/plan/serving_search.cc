@@ -149,6 +149,7 @@ Result<ServingSearch> search_serving(const CountedModel& model, const Hardware& 
     most_per_gpu = p.per_gpu();
     out.front.push_back(p);
   }
+  out.points = std::move(points);
   for (const DecodePoint& p : out.front) {  // ever more per GPU: the last one within the limit is the best
     if (s.max_tpot_ms == 0 || p.step.tpot_ms() <= s.max_tpot_ms) out.best = p;
   }

@@ -33,9 +33,10 @@ struct PrefillUnit {
 };
 
 struct ServingSearch {
-  std::vector<DecodePoint> front;  // nothing is better in both; fastest for a user first
-  DecodePoint best;                // most tokens per GPU within search.max_tpot_ms
-  PrefillUnit prefill;             // most tokens per GPU within search.max_ttft_ms
+  std::vector<DecodePoint> points;  // all that fit, as front is sorted
+  std::vector<DecodePoint> front;   // nothing is better in both; fastest for a user first
+  DecodePoint best;                 // most tokens per GPU within search.max_tpot_ms
+  PrefillUnit prefill;              // most tokens per GPU within search.max_ttft_ms
   int64_t num_tried = 0;
   double decode_gpus = 0, prefill_gpus = 0;  // of the load, not rounded to groups; 0: no load given
   double kw = 0, kgco2_per_year = 0;         // of those; 0: not known

@@ -65,6 +65,7 @@ struct PlanSettings {
   struct Failures {
     double gpu_mtbf_h = 0;  // 0: not known
     double gpus = 0, checkpoint_min = 0, restart_min = 0, interval_min = 0;
+    int64_t stops = 100, seed = 1;  // of the drawn run
   } failures;
 
   template <class V>
@@ -147,6 +148,8 @@ struct PlanSettings {
     v("failures.restart_min", failures.restart_min, "minutes from a stop to running again", between(0, 1e6));
     v("failures.interval_min", failures.interval_min, "minutes of work between checkpoints; 0: the best",
       between(0, 1e6));
+    v("failures.stops", failures.stops, "of the run that is drawn", between(1, 10000));
+    v("failures.seed", failures.seed, "of the run that is drawn", between(0, 1e18));
     v("fabric.kind", fabric.kind, "network", one_of({"none", "ft2", "ft3", "mpft", "mrft", "dragonfly", "slimfly"}));
     v("fabric.radix", fabric.radix, "ports of a switch", between(4, 1024));
     v("fabric.planes", fabric.planes, "planes of mpft, rails of mrft", between(1, 8));

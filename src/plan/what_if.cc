@@ -3,9 +3,6 @@
 #include <algorithm>
 #include <functional>
 
-#include "plan/search.h"
-#include "plan/serving_search.h"
-
 namespace fathom {
 namespace {
 
@@ -100,42 +97,6 @@ const Figure* find(const std::vector<FigureGroup>& groups, const std::string& gr
 }
 
 }  // namespace
-
-Result<std::vector<FigureGroup>> answer(const PlanCase& c) {
-  const PlanSettings& s = c.settings;
-  std::vector<FigureGroup> groups;
-  if (c.model) {
-    const CountedModel model(*c.model);
-    auto of_model = plan_model(model, c.hardware, s);
-    if (!of_model) return of_model.error();
-    groups = *std::move(of_model);
-    if (s.search.kind == "training") {
-      const auto found = search_training(model, c.hardware, s);
-      if (!found) return found.error();
-      groups.push_back(summary(*found, s));
-    } else if (s.search.kind == "serving") {
-      const auto found = search_serving(model, c.hardware, s);
-      if (!found) return found.error();
-      groups.push_back(summary(*found, c.hardware, s));
-    }
-  } else if (s.training.pipeline > 0 || s.serving.gpus > 0 || s.search.kind != "none") {
-    return invalid("MODEL is missing: the settings of training, serving and search are of a model");
-  }
-  if (s.fabric.kind != "none") {
-    auto fabric = plan_fabric(s);
-    if (!fabric) return fabric.error();
-    groups.push_back(*std::move(fabric));
-  }
-  if (s.failures.gpu_mtbf_h > 0) {
-    auto failures = plan_failures(s);
-    if (!failures) return failures.error();
-    groups.push_back(*std::move(failures));
-  }
-  if (groups.empty()) {
-    return invalid("nothing to plan: give a MODEL, --timeline, --paper, or --set fabric.kind or failures.gpu_mtbf_h");
-  }
-  return groups;
-}
 
 const std::vector<WhatIf>& what_ifs() {
   static const std::vector<WhatIf> all = [] {

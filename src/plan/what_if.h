@@ -9,23 +9,10 @@
 
 #include "base/json.h"
 #include "base/result.h"
-#include "cluster/hardware.h"
-#include "model/config.h"
 #include "plan/answers.h"
 #include "plan/settings.h"
 
 namespace fathom {
-
-/// All that an answer depends on. Without a model only fabric and failures are answered.
-struct PlanCase {
-  std::optional<ModelConfig> model;
-  Hardware hardware;
-  PlanSettings settings;
-};
-
-/// Every group that the case's settings ask for: plan_model, the summary of a search, plan_fabric, plan_failures.
-/// Errors: theirs; training or serving without a model; nothing is asked.
-Result<std::vector<FigureGroup>> answer(const PlanCase& plan_case);
 
 struct WhatIf {
   const char* name;

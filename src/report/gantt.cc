@@ -59,7 +59,7 @@ std::string to_svg(const Gantt& given, int64_t max_bars) {
   const double drawn = std::clamp(num_bars / num_rows * 30, kDrawingWidth - kRight - left, 4000.0);
   std::vector<LegendEntry> entries;
   for (size_t i = 0; i < gantt.kinds.size(); ++i) entries.push_back({gantt.kinds[i], "fc-p" + std::to_string(i), i});
-  entries.push_back({"idle", "fc-idle", 0});
+  if (!gantt.idle.empty()) entries.push_back({gantt.idle, "fc-idle", 0});
   std::string legend;
   const double top = std::max(add_legend(entries, 16, 46, kDrawingWidth - kRight, legend), kTop);
   const Frame frame{left, top, drawn, kRow * num_rows};
@@ -81,8 +81,10 @@ std::string to_svg(const Gantt& given, int64_t max_bars) {
     const double x = x_of(bar.start), width = x_of(bar.end) - x;
     const double y = frame.top + kRow * static_cast<double>(bar.row);
     out +=
-        "<g>" + hover_element(bar.name + ": " + hover_number(bar.start) + " to " + hover_number(bar.end)) +
-        rect_element("fc-edge fc-p" + std::to_string(bar.kind) + (bar.faded ? " fc-faded" : ""), x, y, width, kRow - 3,
+        "<g>" +
+        hover_element(bar.name + ": " + hover_number(bar.start) + " to " + hover_number(bar.end), gantt.origin) +
+        rect_element((width < 3 ? "fc-p" : "fc-edge fc-p") + std::to_string(bar.kind) + (bar.faded ? " fc-faded" : ""),
+                     x, y, width, kRow - 3,
                      " data-row=\"" + std::to_string(bar.row) + "\" data-start=\"" + exact_text(bar.start) +
                          "\" data-end=\"" + exact_text(bar.end) + "\"");
     if (width > 5.5 * static_cast<double>(bar.name.size())) {

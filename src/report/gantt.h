@@ -25,14 +25,15 @@ struct Gantt {
   std::vector<std::string> kinds;  // "F forward", at most 8
   std::vector<Bar> bars;
   Origin origin = {};
+  std::string idle = "idle";  // what a row is where it has no bar, for the legend; empty: not there
 };
 
 /// The bars that end among the first `max_bars`, and rows likewise (1,024 at most): time is cut, so that every row ends
 /// at the same moment. The title says what was left out.
 Gantt first_bars(const Gantt& gantt, int64_t max_bars);
 
-/// Each bar says its name, start and end on hover and carries data-row, data-start and data-end; where nobody does
-/// anything the row is grey. The width grows with the bars, from 720 to 4,100. Draws first_bars(gantt, max_bars).
+/// Each bar says its name, start, end and origin on hover and carries data-row, data-start and data-end; where nobody
+/// does anything the row is grey. The width grows with the bars, from 720 to 4,100. Draws first_bars(gantt, max_bars).
 std::string to_svg(const Gantt& gantt, int64_t max_bars = 20000);
 
 /// {"kind": "gantt", "title", "time_label", "rows": [], "kinds": [], "bars": {"row": [], "kind": [], "start": [],

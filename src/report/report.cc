@@ -111,11 +111,18 @@ std::vector<ReportFile> report_files(const Report& report) {
   return files;
 }
 
-Status write_report(const Report& report, const Path& path) {
+Status check_report_path(const Path& path) {
   if (path.extension() != ".html") {
     return invalid("a report's page is \"" + path.string() +
                    "\"; its name must end in .html (JSON and CSV are written beside it)");
   }
+  const auto page = AtomicFile::create(path);  // never committed: it goes away
+  if (!page) return page.error();
+  return {};
+}
+
+Status write_report(const Report& report, const Path& path) {
+  if (auto ok = check_report_path(path); !ok) return ok;
   const Path stem = Path(path).replace_extension();
   std::vector<FileText> files;
   for (ReportFile& file : report_files(report)) files.push_back({Path(stem) += file.name, std::move(file.text)});

@@ -46,8 +46,12 @@ struct ReportFile {
 /// All files: the CSV files, named by the titles of their blocks, the JSON, and the page last.
 std::vector<ReportFile> report_files(const Report& report);
 
+/// Whether write_report can write there, for asking before a long computation. Errors: another ending than ".html";
+/// what AtomicFile refuses.
+Status check_report_path(const Path& path);
+
 /// Writes the files beside each other; `path` names the page and ends in ".html". Nothing appears before everything is
-/// written. Errors: another ending; what AtomicFile refuses.
+/// written. Errors: check_report_path's.
 Status write_report(const Report& report, const Path& path);
 
 }  // namespace fathom

@@ -22,8 +22,8 @@ constexpr std::array<std::pair<const char*, FlowEngine>, 4> kEngines{{{"auto", F
 /// What running the jobs once gave.
 struct Totals {
   FlowEngine engine = FlowEngine::kAuto;
-  std::vector<double> seconds;                               // [job]
-  std::map<ClusterLink, std::pair<LinkGroup, double>> load;  // bytes over one link of the group
+  std::vector<double> seconds;  // [job]
+  LinkLoads load;
   double num_flows = 0, num_classes = 0, num_solves = 0, num_parts = 0;
 };
 
@@ -31,8 +31,7 @@ Status run_part(const Traffic& traffic, bool is_symmetric, size_t num_jobs, Flow
   const std::vector<double> loads = traffic.network.loads();
   for (size_t l = 0; l < loads.size(); ++l) {
     const LinkGroup& group = traffic.links[l];
-    auto [at, is_new] = totals.load.try_emplace(group.first, group, 0.0);
-    at->second.second += loads[l] / group.count;
+    totals.load.by_group.try_emplace(group.group, LinkLoad{group, 0}).first->second.bytes += loads[l] / group.count;
   }
   totals.num_flows += traffic.num_flows;
   ++totals.num_parts;
@@ -77,6 +76,7 @@ Result<Totals> run_jobs(const Cluster& cluster, const std::vector<Job>& jobs, in
       std::all_of(jobs.begin(), jobs.end(), [&](const Job& job) { return is_uniform(cluster, job); }) &&
       !(cluster.graph() && window > 0);  // which nodes are near by number is not what a graph's symmetry keeps
   const Symmetry symmetry = is_symmetric ? cluster.symmetry() : cluster.none_alike();
+  totals.load.symmetry = symmetry;
   const int64_t distances = ranks_of(cluster, jobs[0]) / cluster.spec().gpus_per_node - 1;
   if (window == 0 || window >= distances) {
     const auto traffic = make_traffic(cluster, jobs, symmetry);
@@ -233,6 +233,7 @@ Json to_json(const Simulation& simulation) {
   for (const LinkAnswer& link : simulation.links) {
     links.push(Json::object()
                    .set("name", link.name)
+                   .set("kind", link.kind)
                    .set("alike", link.alike)
                    .set("bytes", link.bytes)
                    .set("gbps", link.gbps)
@@ -267,7 +268,7 @@ Result<Simulation> simulate(const Scenario& scenario, FlowEngine engine) {
       return invalid("engine bound knows one job's time only, and also.op is given; accepted: maxmin, simgrid");
     }
   }
-  const auto totals = run_jobs(*cluster, jobs, scenario.job.window, engine);
+  auto totals = run_jobs(*cluster, jobs, scenario.job.window, engine);
   if (!totals) return totals.error();
   std::optional<Totals> healthy;
   const ClusterSpec& spec = cluster->spec();
@@ -294,11 +295,12 @@ Result<Simulation> simulate(const Scenario& scenario, FlowEngine engine) {
         answer(*cluster, jobs[j], *settings[j], scenario, totals->seconds[j], totals->num_parts, healthy_s, how));
   }
   std::array<LinkAnswer, kNumLinkKinds> worst;
-  for (const auto& [link, entry] : totals->load) {
-    const auto& [group, bytes] = entry;
-    LinkAnswer& most = worst[static_cast<size_t>(link.kind)];
-    const double seconds = bytes / (group.gbps * 1e9);
-    if (seconds > most.seconds) most = {cluster->name(link), group.count, bytes, group.gbps, seconds};
+  for (const auto& [key, load] : totals->load.by_group) {
+    const LinkGroup& group = load.group;
+    LinkAnswer& most = worst[static_cast<size_t>(key.kind)];
+    const double seconds = load.bytes / (group.gbps * 1e9);
+    if (seconds <= most.seconds) continue;
+    most = {cluster->name(group.first), group.count, load.bytes, group.gbps, seconds, link_kind_name(key.kind)};
   }
   std::array<size_t, kNumLinkKinds> order{};
   std::iota(order.begin(), order.end(), size_t{0});
@@ -314,6 +316,8 @@ Result<Simulation> simulate(const Scenario& scenario, FlowEngine engine) {
   if (totals->engine == FlowEngine::kMaxMin) {
     result.work.push_back({"solves", totals->num_solves, "", "times that rates were computed", "counted"});
   }
+  result.loads = std::move(totals->load);
+  result.loads.seconds = *std::max_element(totals->seconds.begin(), totals->seconds.end());
   return result;
 }
 

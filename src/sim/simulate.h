@@ -6,6 +6,7 @@
 
 #include "base/figure.h"
 #include "base/json.h"
+#include "sim/link_loads.h"
 #include "sim/scenario.h"
 
 namespace fathom {
@@ -37,6 +38,7 @@ struct LinkAnswer {
   double bytes = 0;    // over one
   double gbps = 0;     // of one
   double seconds = 0;  // bytes / rate
+  std::string kind;    // link_kind_name
 };
 
 struct Simulation {
@@ -45,7 +47,9 @@ struct Simulation {
   std::vector<JobAnswer> jobs;
   std::vector<LinkAnswer> links;  // of each kind that carries something, the most loaded first
   std::vector<Figure> work;       // flows, classes, solves
+  LinkLoads loads;                // of every link
 };
+/// Everything but `loads`, which has a picture (load_maps).
 Json to_json(const Simulation& simulation);
 
 /// Errors: what the scenario's parts are refused for; one engine that cannot answer it (see FlowEngine, run_simgrid).

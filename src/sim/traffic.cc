@@ -97,7 +97,7 @@ class TrafficBuilder {
     if (is_new) {
       const double gbps = cluster_.gbps(link);
       traffic_.network.add_link(cluster_.name(link), gbps * count);
-      traffic_.links.push_back({link, count, gbps});
+      traffic_.links.push_back({link, count, gbps, group});
     }
     return at->second;
   }

@@ -43,7 +43,8 @@ struct Distances {
 struct LinkGroup {
   ClusterLink first;
   double count = 1;
-  double gbps = 0;  // of each
+  double gbps = 0;    // of each
+  ClusterLink group;  // its places as colours of the symmetry: the same for all of them, whichever was seen first
 };
 
 struct Traffic {

@@ -87,6 +87,7 @@ class Plan(CommandLineCase):
         self.assert_success(done)
         self.assertIn("TPOT at least", done.stdout)
         report = json.loads((directory / "v3.json").read_text())
+        support.assert_every_number_has_an_origin(self, report)
         blocks = {block["title"]: block for section in report["sections"] for block in section["blocks"]}
         shown = {figure["name"]: figure["value"] for figure in blocks["serving"]["figures"]}
         tornado = blocks["What moves the bound on TPOT"]
@@ -96,6 +97,49 @@ class Plan(CommandLineCase):
         # A pipeline needs no model.
         self.assert_success(support.run("plan", "--report", directory / "pipe.html", *settings("training.pipeline=4")))
         self.assertIn("Pipeline 1f1b: 4 ranks", (directory / "pipe.html").read_text())
+
+    def test_failures_are_drawn_beside_their_expectation(self):
+        directory = support.fresh_directory("failures")
+        arguments = settings("failures.gpu_mtbf_h=50677", "failures.gpus=16384", "failures.checkpoint_min=0.5",
+                             "failures.restart_min=4")
+        done = support.run("plan", "--report", directory / "page.html", *arguments, *settings("failures.stops=400"))
+        self.assert_success(done)
+        lines = done.stdout.splitlines()
+        at = lines.index("the drawn run's first stops")
+        self.assertRegex(lines[at + 1], r"^ +0 h  [=cxr!]{96}$")
+        self.assertIn("!", "".join(lines[at + 1:at + 5]))
+        report = json.loads((directory / "page.json").read_text())
+        support.assert_every_number_has_an_origin(self, report)
+        blocks = {block["title"]: block for section in report["sections"] for block in section["blocks"]}
+        shown = {figure["name"]: figure["value"] for figure in blocks["failures"]["figures"]}
+        self.assertAlmostEqual(sum(shown[name] for name in shown if name.startswith("of the rest")) + shown["goodput"], 100)
+        self.assertAlmostEqual(shown["goodput"], shown["goodput of a drawn run"], delta=3)
+        drawn = blocks["Goodput of a drawn run so far"]["series"][0]
+        self.assertEqual(len(drawn["y"]), 400)
+        self.assertAlmostEqual(drawn["y"][-1], shown["goodput of a drawn run"])
+        other = self.figures(*arguments, *settings("failures.stops=400", "failures.seed=2"))
+        self.assertNotEqual(other["goodput of a drawn run"]["value"], shown["goodput of a drawn run"])
+
+    def test_a_search_has_a_page(self):
+        directory = support.fresh_directory("search-report")
+        serving = ("serving", "--gpus", "64", *settings("search.max_tpot_ms=50"))
+        front = self.search(*serving, "--report", directory / "serving.html")["pareto"]
+        report = json.loads((directory / "serving.json").read_text())
+        support.assert_every_number_has_an_origin(self, report)
+        blocks = {block["title"]: block for section in report["sections"] for block in section["blocks"]}
+        series = {s["name"]: s for s in blocks["Tokens per GPU against tokens per user, all that fit"]["series"]}
+        self.assertEqual(series["front"]["x"], [point["tokens_per_s_per_user"] for point in front])
+        self.assertEqual(series["front"]["y"], [point["tokens_per_s_per_gpu"] for point in front])
+        self.assertIn("serving", blocks)  # the figures of the best
+        training = ("training", "--gpus", "2048", *settings("search.batch=15360", "search.utilisation=0.52"))
+        layouts = self.search(*training, "--report", directory / "training.html")["layouts"]
+        report = json.loads((directory / "training.json").read_text())
+        support.assert_every_number_has_an_origin(self, report)
+        blocks = {block["title"]: block for section in report["sections"] for block in section["blocks"]}
+        steps = [sum(parts) for parts in zip(*(part["values"] for part in blocks["Step of the fastest layouts"]["parts"]))]
+        self.assertEqual(len(steps), len(layouts))
+        for step, layout in zip(steps, layouts):
+            self.assertAlmostEqual(step, layout["step_s"], places=9)
 
     def search(self, *arguments):
         return self.plan_json(V3, "--hardware", "h800", "--search", *arguments)
@@ -193,8 +237,11 @@ class Plan(CommandLineCase):
                 (["--report", "plan.html"], ["nothing to plan"]),
                 (["--report", "plan.pdf", *settings("training.pipeline=2")], ["plan.pdf", ".html"]),
                 (["--report", "nowhere/plan.html", *settings("training.pipeline=2")], ["nowhere"]),
-                (["--report", "plan.html", *settings("search.kind=training")], ["--emit"]),
-                ([V3, "--hardware", "h800", "--report", "p.html", "--search", "training"], ["--report", "--search"]),
+                (["--report", "plan.html", *settings("search.kind=training")], ["MODEL is missing"]),
+                ([V3, "--hardware", "h800", "--report", "p.html", "--search", "training"], ["search.gpus is missing"]),
+                ([V3, "--hardware", "h800", "--report", "p.pdf", "--search", "serving", "--gpus", "64"], ["p.pdf", ".html"]),
+                (settings("failures.gpu_mtbf_h=1e5", "failures.gpus=8", "failures.checkpoint_min=1", "failures.stops=0"),
+                 ["failures.stops"]),
                 ([V3, "--hardware", "h800", "--report", "p.html", "--what-if", "nic-800g"], ["--report", "--what-if"]),
                 ([V3, "--hardware", "this", "--report", "p.html"], ["--report", "preset"]),
                 (["--paper", V3], ["--paper"]),

@@ -117,6 +117,32 @@ def listing(*directories):
     return found
 
 
+def assert_every_number_has_an_origin(case, report):
+    """Walks the JSON of a report: every number has a formula or a source, its own or that of what it is part of."""
+    num_seen = 0
+
+    def walk(node, where, has_origin):
+        nonlocal num_seen
+        if isinstance(node, dict):
+            has_origin = has_origin or bool(node.get("formula") or node.get("source"))
+            if node.get("kind") == "grid":
+                case.assertTrue(all(column.get("formula") or column.get("source") for column in node["columns"]), where)
+                has_origin = True
+            for key, value in node.items():
+                walk(value, f"{where}.{key}", has_origin)
+        elif isinstance(node, list):
+            for at, value in enumerate(node):
+                walk(value, f"{where}[{at}]", has_origin)
+        elif isinstance(node, (int, float)) and not isinstance(node, bool):
+            num_seen += 1
+            case.assertTrue(has_origin, f"{where} = {node} has neither formula nor source")
+
+    for section in report["sections"]:
+        for block in section["blocks"]:
+            walk(block, block["title"], False)
+    case.assertGreater(num_seen, 20)
+
+
 def read_log(path):
     """The records of a training log that are steps, by step."""
     records = [json.loads(line) for line in pathlib.Path(path).read_text().splitlines()]

@@ -1,5 +1,5 @@
-// Pages of `fathom plan --report` in Debian's chromium, and one with every kind of drawing (report_tests wrote it): they
-// load nothing and need no script, every drawing has axes with units, shows what the JSON beside it says and where the
+// Pages of `fathom plan --report` and `fathom simulate --report` in Debian's chromium, and one with every kind of drawing
+// (report_tests wrote it): they load nothing and need no script, every drawing has axes with units, shows what the JSON beside it says and where the
 // axes say it lies; on a phone, in the dark and on paper.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -15,17 +15,32 @@ const root = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
 const pictures = process.env.FATHOM_PICTURES; // a folder for screenshots
 const sample = process.env.FATHOM_SAMPLE_REPORT; // a page with every kind of drawing
 const folder = mkdtempSync(join(tmpdir(), "fathom-report-"));
-const plan = join(folder, "plan.html");
+/** The pages and the arguments that make them. */
+const v3 = [join(root, "tests", "model", "configs", "deepseek-v3.json"), "--hardware", "h800"];
+const scenario = (name) => join(root, "examples", "scenarios", `${name}.toml`);
+const set = (...settings) => settings.flatMap((setting) => ["--set", setting]);
+const made = {
+  plan: ["plan", ...v3, ...set("serving.gpus=144", "serving.redundant_experts=32", "serving.batch=64", "training.pipeline=8",
+    "training.expert=64", "training.data=64", "training.schedule=dualpipe", "training.micro_batches=20",
+    "training.mfu=0.385", "fabric.kind=mpft", "fabric.endpoints=2048", "failures.gpu_mtbf_h=50677", "failures.gpus=16384",
+    "failures.checkpoint_min=0.5", "failures.restart_min=4")],
+  serving: ["plan", ...v3, "--search", "serving", "--gpus", "512", ...set("search.max_tpot_ms=50")],
+  training: ["plan", ...v3, "--search", "training", "--gpus", "2048", ...set("search.batch=15360", "search.utilisation=0.52",
+    "search.rows=16")],
+  uplinks: ["simulate", scenario("leaf-uplinks-lost")],
+  skewed: ["simulate", scenario("dispatch-64"), ...set("job.skew=0.8", "network.gpus=256", "network.latency=RoCE",
+    "job.alpha_us=20", "also.op=all-to-all", "also.bytes=1e8")],
+  sweep: ["simulate", scenario("message-size"), "--sweep", "job.bytes=1e5,1e6,1e7,1e8,1e9", "--sweep",
+    "network.gpus=32,128,512"],
+  routings: ["simulate", scenario("ring-ecmp"), "--sweep", "network.routing=adaptive,static,ecmp"],
+};
 let browser;
 
 before(async () => {
   if (pictures) mkdirSync(pictures, { recursive: true });
-  const settings = ["serving.gpus=144", "serving.redundant_experts=32", "serving.batch=64", "training.pipeline=8",
-    "training.expert=64", "training.data=64", "training.schedule=dualpipe", "training.micro_batches=20",
-    "training.mfu=0.385", "fabric.kind=mpft", "fabric.endpoints=2048", "failures.gpu_mtbf_h=50677", "failures.gpus=16384",
-    "failures.checkpoint_min=0.5", "failures.restart_min=4"];
-  execFileSync(binary, ["plan", join(root, "tests", "model", "configs", "deepseek-v3.json"), "--hardware", "h800",
-    "--report", plan, ...settings.flatMap((setting) => ["--set", setting])]);
+  for (const [name, command] of Object.entries(made)) {
+    execFileSync(binary, [...command, "--report", join(folder, `${name}.html`)]);
+  }
   browser = await chromium.launch({ executablePath: process.env.FATHOM_CHROMIUM ?? "/usr/bin/chromium",
     args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"] });
 });
@@ -52,7 +67,7 @@ async function visit(path, options, look) {
 }
 
 const picture = async (page, name) => pictures && page.screenshot({ path: join(pictures, `${name}.png`), fullPage: true });
-const pages = () => [["plan", plan], ...(sample ? [["sample", sample]] : [])];
+const pathOf = (name) => (name === "sample" ? sample : join(folder, `${name}.html`));
 const blocksOf = (path) => JSON.parse(readFileSync(path.replace(/html$/, "json"), "utf8")).sections
   .flatMap((section) => section.blocks);
 
@@ -98,6 +113,7 @@ function placed(v, ticks, log, at) {
 }
 const near = (a, b, what) => assert.ok(Math.abs(a - b) < 0.2, `${what}: ${a} and ${b}`);
 const says = (hover, origin, what) => {
+  assert.ok(origin.formula || origin.source, `${what} has no origin`);
   for (const text of [origin.formula, origin.source]) if (text) assert.ok(hover.includes(text), `${what}: ${hover}`);
 };
 
@@ -154,15 +170,16 @@ function compareGantt(found, block) {
     near(bar.x, placed(bar.start, found.xTicks, false, "x"), name[i]);
     near(bar.x + bar.width, placed(bar.end, found.xTicks, false, "x"), name[i]);
     assert.ok(bar.hover.startsWith(`${name[i]}: `), bar.hover);
+    says(bar.hover, block, block.title);
   }
 }
 
 const labelsOf = (block) => ["x_label", "y_label", "row_label", "column_label", "value_label", "time_label"]
   .filter((name) => block[name] && !["figures", "grid"].includes(block.kind)).map((name) => block[name]).sort();
 
-for (const [name] of [["plan"], ["sample"]]) {
+for (const name of [...Object.keys(made), "sample"]) {
   test(`${name}: shows what the JSON says, with axes and units`, { skip: name === "sample" && !sample }, async () => {
-    const path = pages().find(([page]) => page === name)[1], blocks = blocksOf(path);
+    const path = pathOf(name), blocks = blocksOf(path);
     await visit(path, { javaScriptEnabled: true }, async (page) => {
       const found = await shown(page);
       assert.deepEqual(found.map((block) => block.kind), blocks.map((block) => block.kind));
@@ -174,6 +191,7 @@ for (const [name] of [["plan"], ["sample"]]) {
         }
         if (block.kind === "grid") {
           assert.deepEqual(found[i].values, block.rows.flatMap((row) => row.values));
+          found[i].hovers.forEach((hover, at) => says(hover, block.columns[at % block.columns.length], block.title));
           continue;
         }
         assert.equal(found[i].title, block.title);
@@ -196,12 +214,12 @@ for (const [name] of [["plan"], ["sample"]]) {
       }
       await picture(page, `${name}-light`);
     });
-    const files = readdirSync(dirname(path)).filter((file) => file.endsWith(".csv"));
+    const files = readdirSync(dirname(path)).filter((file) => file.startsWith(`${name}-`) && file.endsWith(".csv"));
     assert.ok(files.length >= blocks.length, files.join(" "));
   });
 
   test(`${name}: fits a phone, is dark where the system is, and prints`, { skip: name === "sample" && !sample }, async () => {
-    const path = pages().find(([page]) => page === name)[1];
+    const path = pathOf(name);
     const phone = { viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true, deviceScaleFactor: 2 };
     await visit(path, { ...phone, javaScriptEnabled: true }, async (page) => {
       const width = await page.evaluate(() => document.documentElement.scrollWidth);

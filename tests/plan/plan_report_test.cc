@@ -189,6 +189,27 @@ TEST(PlanReport, GoodputIsHighestAtTheBestInterval) {
   EXPECT_LT(chart.series[1].y[10], chart.series[2].y[10]);
 }
 
+TEST(PlanReport, ADrawnRunStandsBesideItsExpectation) {
+  PlanSettings s;
+  s.failures = {.gpu_mtbf_h = 50677, .gpus = 16384, .checkpoint_min = 0.5, .restart_min = 4};
+  s.failures.stops = 300;
+  const auto report = plan_report("failures", {{}, {}, s}, {});
+  ASSERT_TRUE(report);
+  const FailureRun run = *plan_failure_run(s);
+  const auto& chart = *find<LineChart>(*report, "Goodput of a drawn run so far");
+  ASSERT_EQ(chart.series.size(), 2u);
+  ASSERT_EQ(chart.series[0].x.size(), 300u);
+  EXPECT_DOUBLE_EQ(chart.series[0].y.back(), 100 * run.share());
+  EXPECT_DOUBLE_EQ(chart.series[0].x.back(), run.minutes() / 60);
+  EXPECT_EQ(chart.series[1].y[0], 100 * goodput(run.model, run.interval_min)->share);
+  EXPECT_FALSE(find<Gantt>(*report, to_gantt(run).title)->bars.empty());
+  // Restarts that hardly ever end leave the expectation alone.
+  s.failures.restart_min = 6000;
+  const auto never = plan_report("failures", {{}, {}, s}, {});
+  ASSERT_TRUE(never);
+  EXPECT_EQ(never->sections.back().blocks.size(), 1u);
+}
+
 TEST(PlanReport, RefusesWhatTheAnswersRefuse) {
   PlanSettings s;
   s.training.pipeline = 3;

@@ -36,12 +36,19 @@ Gantt many(size_t num_rows, int num_bars) {
 
 TEST(Gantt, HasABarPerThingAnAxisAndItsUnit) {
   const std::string svg = to_svg(two_rows());
-  EXPECT_NE(svg.find("<title>F&lt;0&gt;: 1 to 2</title>"), std::string::npos);
+  EXPECT_NE(svg.find("<title>F&lt;0&gt;: 1 to 2\nlists in order\nsimulated</title>"), std::string::npos);
   EXPECT_NE(svg.find("data-row=\"1\" data-start=\"2\" data-end=\"4.5\""), std::string::npos);
   EXPECT_NE(svg.find("fc-p1 fc-faded"), std::string::npos);
   EXPECT_NE(svg.find(">time (ms)</text>"), std::string::npos);
   EXPECT_NE(svg.find(">rank &quot;1&quot;</text>"), std::string::npos);
   EXPECT_EQ(svg.find("F<0>"), std::string::npos);
+  EXPECT_NE(svg.find(">idle</text>"), std::string::npos);
+  Gantt named = two_rows();
+  named.idle = "";
+  EXPECT_EQ(to_svg(named).find(">idle</text>"), std::string::npos);
+  // A border would hide what is thinner than itself.
+  named.bars.push_back({0, 1, 1000, 2000, "long"});
+  EXPECT_NE(to_svg(named).find("<rect class=\"fc-p0\""), std::string::npos);
 }
 
 TEST(Gantt, ALongRunEndsAtItsLimitAndSaysSo) {

@@ -93,7 +93,7 @@ Report sample() {
                           {kHostile, 1.5, "ms", kHostile, kHostile}}},
              Grid{"Cost",
                   "network",
-                  {{"endpoints"}, {"price", "M$", {"sum", "table 3"}}},
+                  {{"endpoints", "", {"as built", "settings"}}, {"price", "M$", {"sum", "table 3"}}},
                   {{"FT2", {2048, 9.25}}, {kHostile, {65536, 491}}}}}},
            {"Network", "Lines, points and cells.", {busbw, pareto, heat}},
            {"Time & memory", "", {memory, tornado, failures}}}};

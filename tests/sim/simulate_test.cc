@@ -71,6 +71,18 @@ TEST(Simulate, TheLargestAllToAllIsAFewClasses) {
   EXPECT_EQ(s.links[0].alike, 16384);
 }
 
+// Windows take turns, but the links that limit have carried the bytes of all of them.
+TEST(Simulate, LinksCarryWhatAllWindowsPutOnThem) {
+  Scenario s = all_to_all(128);
+  const Simulation whole = run(s);
+  s.job.window = 4;
+  const Simulation in_windows = run(s);
+  ASSERT_EQ(whole.links.size(), in_windows.links.size());
+  for (size_t i = 0; i < whole.links.size(); ++i) {
+    EXPECT_NEAR(whole.links[i].bytes, in_windows.links[i].bytes, 1e-6 * whole.links[i].bytes) << whole.links[i].name;
+  }
+}
+
 // Question 22, and the asymmetric cases of network-planning 3.2.
 TEST(Simulate, FailuresCostWhatTheOracleSays) {
   const auto lost = [](Scenario s) { return figure(run(s), "bandwidth against healthy"); };
