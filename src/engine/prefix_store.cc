@@ -10,6 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/file_set.h"
+
 namespace fathom {
 namespace {
 
@@ -62,8 +64,8 @@ Result<std::unique_ptr<PrefixStore>> PrefixStore::open(PrefixStoreOptions option
     return invalid(std::to_string(options.max_bytes) + " bytes have no room for a page of this model; give " +
                    std::to_string(least) + " or more");
   }
+  if (auto s = make_directories(directory); !s) return s.error();
   std::error_code failed;
-  std::filesystem::create_directories(directory, failed);
   std::unique_ptr<PrefixStore> store(new PrefixStore(std::move(options), page_bytes));
   const std::lock_guard lock(store->mutex_);
   std::filesystem::directory_iterator entries(directory, failed);

@@ -22,6 +22,15 @@ bool has_fold(std::string_view header) {
   return header.find("\r\n ") != std::string_view::npos || header.find("\r\n\t") != std::string_view::npos;
 }
 
+/// A target as clients of proxies send it, http://host/path (RFC 9112, 3.2.2), without its beginning.
+std::string origin_form(std::string_view target) {
+  const size_t scheme = target.find("://");
+  if (scheme == std::string_view::npos || target.starts_with('/')) return std::string(target);
+  const size_t path = target.find_first_of("/?", scheme + 3);
+  if (path == std::string_view::npos) return "/";
+  return (target[path] == '?' ? "/" : "") + std::string(target.substr(path));
+}
+
 }  // namespace
 
 struct RequestReader::Parser {
@@ -68,7 +77,11 @@ size_t RequestReader::push(std::string_view bytes) {
       problem_ = {400, "a header field goes on in a second line; send it in one"};
     }
     taken += more;
-    if (header_done() && !judged_) judge_header();
+    if (in_header && (header_bytes_ += more) > static_cast<size_t>(limits_.max_header_bytes)) {
+      error = http::error::header_limit;  // the parser's own limit starts anew with every piece
+    } else if (header_done() && !judged_) {
+      judge_header();
+    }
     if (problem_ || error == http::error::need_more) break;
     if (!error) {
       if (more == 0) break;
@@ -108,7 +121,7 @@ void RequestReader::judge_header() {
     problem_ = {400, "an HTTP/1.1 request needs exactly one Host header"};
   }
   request_.method = view(request.method_string());
-  request_.target = view(request.target());
+  request_.target = origin_form(view(request.target()));
   request_.keep_alive = request.keep_alive();
   request_.http_1_0 = old;
   for (const auto& field : request) request_.headers.emplace_back(view(field.name_string()), view(field.value()));

@@ -69,6 +69,7 @@ class RequestReader {
   HttpRequest request_;
   bool begun_ = false;
   bool judged_ = false;
+  size_t header_bytes_ = 0;
 };
 
 /// The reason phrase of a status: "Not Found".

@@ -49,6 +49,17 @@ TEST(RequestReader, ReadsARequestWhateverTheCuts) {
   }
 }
 
+TEST(RequestReader, ReadsTheAbsoluteForm) {
+  const auto target = [](std::string_view written) {
+    const Outcome out = read("GET " + std::string(written) + " HTTP/1.1\r\nHost: h\r\n\r\n", 1000);
+    return out.request ? out.request->target : "";
+  };
+  EXPECT_EQ(target("http://h:80/health?x=1"), "/health?x=1");
+  EXPECT_EQ(target("https://h"), "/");
+  EXPECT_EQ(target("http://h?x=1"), "/?x=1");
+  EXPECT_EQ(target("/a?u=http://h/b"), "/a?u=http://h/b");
+}
+
 TEST(RequestReader, ReadsChunks) {
   const std::string text =
       "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nA;x=y\r\n0123456789\r\n0\r\n\r\n";
@@ -126,6 +137,14 @@ TEST(RequestReader, KeepsItsLimits) {
   std::string many = start;
   for (int i = 0; i < 200; ++i) many += "X: a\r\n";
   EXPECT_EQ(read(many + "\r\n", 50, limits).status, 431);
+  // Just below and just above, in whatever pieces.
+  std::string fields;
+  while (start.size() + fields.size() + 6 + 2 <= 1000) fields += "X: a\r\n";
+  for (const size_t piece : {1, 7, 300, 4000}) {
+    EXPECT_TRUE(read(start + fields + "Content-Length: 0\r\n\r\n", piece, {.max_header_bytes = 1024}).request) << piece;
+    EXPECT_EQ(read(start + fields + fields + "\r\n", piece, limits).status, 431) << piece;
+    EXPECT_EQ(read(start + fields + "X: abcdefg\r\n\r\n", piece, limits).status, 431) << piece;
+  }
   EXPECT_EQ(read(start + "Content-Length: 101\r\n\r\n", 1000, limits).status, 413) << "before any byte of it";
   EXPECT_EQ(
       read(start + "Transfer-Encoding: chunked\r\n\r\n65\r\n" + std::string(101, 'a') + "\r\n0\r\n\r\n", 1000, limits)
