@@ -8,6 +8,7 @@
 
 #include "../effort.h"
 #include "../model/test_models.h"
+#include "../shared_data.h"
 #include "engine/engine.h"
 #include "kernels/registry.h"
 
@@ -132,6 +133,10 @@ class Mixes : public ::testing::TestWithParam<DType> {
       m.speculation = {.kind = kKinds[rng_.below(3)], .num_draft = rng_.between(1, 6), .adaptive = rng_.below(4) == 0};
     }
     Engine engine(*model_, *kernels_, options);
+    // Every fourth one with the pages that those before it left in a directory.
+    if (options.prefix_cache && mix % 4 == 3) {
+      EXPECT_TRUE(engine.open_prefix_store({.directory = directory_.path(), .identity = 1}));
+    }
     const Clock::time_point start{};
     const auto at = [&](int64_t step) { return start + std::chrono::milliseconds(step); };
     bool all_joined = false;
@@ -166,6 +171,7 @@ class Mixes : public ::testing::TestWithParam<DType> {
     const EngineStats stats = engine.stats();
     preemptions_ += stats.preemptions;
     hits_ += stats.prefix_hit_tokens;
+    restored_ += stats.store.read;
     accepted_ += stats.speculation.accepted;
     rejected_ += stats.speculation.proposed - stats.speculation.accepted;
     for (const Member& m : members) {
@@ -190,7 +196,8 @@ class Mixes : public ::testing::TestWithParam<DType> {
   std::vector<std::vector<int32_t>> prefixes_;
   std::vector<Request> requests_;
   std::vector<Got> alone_;
-  int64_t preemptions_ = 0, hits_ = 0, accepted_ = 0, rejected_ = 0;
+  testing::TemporaryDirectory directory_;
+  int64_t preemptions_ = 0, hits_ = 0, restored_ = 0, accepted_ = 0, rejected_ = 0;
 };
 
 TEST_P(Mixes, GiveEveryRequestWhatItGetsAlone) {
@@ -205,6 +212,7 @@ TEST_P(Mixes, GiveEveryRequestWhatItGetsAlone) {
   }
   EXPECT_GT(preemptions_, static_cast<int64_t>(num_mixes) / 4) << "too much room to show anything";
   EXPECT_GT(hits_, static_cast<int64_t>(num_mixes) * 64) << "too little in common to show anything";
+  EXPECT_GT(restored_, static_cast<int64_t>(num_mixes) / 4) << "too few pages from the directory to show anything";
   EXPECT_GT(accepted_, static_cast<int64_t>(num_mixes) / 4) << "a random model seldom guesses right";
   EXPECT_GT(rejected_, static_cast<int64_t>(num_mixes));
 }
