@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <string>
 
+#include "../effort.h"
 #include "scenario_cases.h"
 #include "sim/simulate.h"
 
@@ -52,7 +53,9 @@ TEST(SimGridEngine, AgreesWithSimGrid) {
   s.job.skew = 0.7;
   all.emplace_back("skewed on a Dragonfly", s);
   bool is_absent = false;
-  for (const auto& [name, scenario] : all) {
+  const size_t step = testing::effort() == testing::Effort::kLittle ? 4 : 1;
+  for (size_t i = 0; i < all.size(); i += step) {
+    const auto& [name, scenario] = all[i];
     const auto ours = simulate(scenario, FlowEngine::kMaxMin), theirs = simulate(scenario, FlowEngine::kSimGrid);
     ASSERT_TRUE(ours.ok()) << name << ": " << ours.error().text;
     if (!theirs && theirs.error().code == ErrorCode::kNotFound) {
@@ -94,8 +97,7 @@ TEST(SimGridEngine, SimGridTakesEachFlowByItself) {
 // No two flows merged: max-min, classes and (of one job) the bound on 256 GPUs, and SimGrid beside them on as many as
 // it answers in seconds (its updates are quadratic in the flows). Long.
 TEST(SimGridEngine, EveryFlowByItselfAgrees) {
-  const char* all = std::getenv("FATHOM_ALL");
-  if (all == nullptr || std::string(all) != "1") GTEST_SKIP() << "long; FATHOM_ALL=1 runs it";
+  if (testing::effort() != testing::Effort::kGreat) GTEST_SKIP() << "long; FATHOM_ALL=1 runs it";
   struct Case {
     std::string name;
     Scenario scenario;
