@@ -116,7 +116,7 @@ Gantt to_gantt(const FailureRun& run, int64_t max_bars) {
   const auto bars_of = [](const FailureStretch& s) { return 2 * s.intervals + 2; };
   const bool is_merged = bars_of(run.stretches.front()) > static_cast<double>(max_bars);
   Gantt out{
-      .title = "",
+      .title = "A drawn run and its stops",
       .time_label = "time (h)",
       .rows = {"work kept", "checkpoint", "work lost", "restart"},
       .kinds = {"work kept", "checkpoint", "work lost", "restart"},

@@ -194,6 +194,7 @@ for (const name of [...Object.keys(made), "sample"]) {
           found[i].hovers.forEach((hover, at) => says(hover, block.columns[at % block.columns.length], block.title));
           continue;
         }
+        assert.ok(block.title, `${block.kind} ${i} has a title`);
         assert.equal(found[i].title, block.title);
         assert.deepEqual([...found[i].labels].sort(), labelsOf(block), block.title);
         const units = labelsOf(block).filter((label) => /\(.+\)|\/s|time/.test(label));

@@ -66,6 +66,7 @@ TEST(FailureRun, ItsGanttIsItsParts) {
   EXPECT_NEAR(minutes[1], run.checkpoint_min(), 1e-6);
   EXPECT_NEAR(minutes[2], run.lost_min(), 1e-6);
   EXPECT_NEAR(minutes[3], run.restart_min(), 1e-6);
+  EXPECT_EQ(gantt.title, "A drawn run and its stops");
   EXPECT_EQ(gantt.origin.source, "drawn with seed 1, up to stop 5 of 5");
   const Gantt cut = to_gantt(drawn(kLlama, 13, 500), 200);
   EXPECT_LE(cut.bars.size(), 200u);
