@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/file_error.h"
 #include "base/file_set.h"
 
 namespace fathom {
@@ -19,7 +20,7 @@ constexpr std::array<char, 8> kMagic = {'F', 'A', 'T', 'H', 'P', 'G', 'E', '1'};
 constexpr std::string_view kSuffix = ".page", kPartial = ".page.partial";
 constexpr int64_t kMaxPendingBytes = int64_t{64} << 20;  // a slow disk must not fill the memory
 constexpr size_t kHexDigits = 16;
-constexpr size_t kLeastTokens = 64;
+constexpr int64_t kPageTokens = 64;
 constexpr auto kDepthTime = std::chrono::seconds(10);  // more than it takes to compute a page
 constexpr size_t kMostTokens = size_t{1} << 20;        // of a prefix that is kept; more than any model's context
 
@@ -58,7 +59,7 @@ size_t file_bytes(size_t num_tokens, int64_t page_bytes) {
 
 Result<std::unique_ptr<PrefixStore>> PrefixStore::open(PrefixStoreOptions options, int64_t page_bytes) {
   const Path directory = options.directory;
-  const auto least = static_cast<int64_t>(file_bytes(kLeastTokens, page_bytes));
+  const auto least = static_cast<int64_t>(file_bytes(kPageTokens, page_bytes));
   const auto most = static_cast<int64_t>(file_bytes(kMostTokens, page_bytes));
   if (options.max_bytes < least) {
     return invalid(std::to_string(options.max_bytes) + " bytes have no room for a page of this model; give " +
@@ -85,7 +86,7 @@ Result<std::unique_ptr<PrefixStore>> PrefixStore::open(PrefixStoreOptions option
     const int64_t turn = store->is_own(name) ? 0 : -1;
     store->add(name, {.bytes = bytes, .used = turn, .place = static_cast<int64_t>(used.time_since_epoch().count())});
   }
-  if (failed) return io_error(directory.string() + ": " + failed.message());
+  if (failed) return file_error("list", directory, failed.value());
   std::string complaint;
   store->make_room(0, complaint);
   return complaint.empty() ? Result<std::unique_ptr<PrefixStore>>(std::move(store)) : io_error(complaint);
@@ -154,8 +155,7 @@ void PrefixStore::make_room(int64_t bytes, std::string& complaint) {
     if (!files_.at(name).is_written) continue;
     std::error_code failed;
     std::filesystem::remove(options_.directory / name, failed);
-    if (failed && complaint.empty())
-      complaint = "cannot remove " + (options_.directory / name).string() + ": " + failed.message();
+    if (failed && complaint.empty()) complaint = file_error("remove", options_.directory / name, failed.value()).text;
     if (!failed) erase(name);
   }
 }
@@ -202,7 +202,10 @@ void PrefixStore::save(uint64_t hash, std::span<const int32_t> prefix, const std
     const std::lock_guard lock(mutex_);
     pending_bytes_ += static_cast<int64_t>(size);
     pending_.push_back(std::move(next));
-    add(name, {.bytes = static_cast<int64_t>(size), .used = ++num_uses_, .is_written = false});
+    add(name, {.bytes = static_cast<int64_t>(size),
+               .used = ++num_uses_,
+               .place = 1 - std::ssize(prefix) / kPageTokens,
+               .is_written = false});
   }
   changed_.notify_one();
 }

@@ -281,10 +281,21 @@ Result<FigureGroup> plan_fabric(const PlanSettings& settings) {
   return g;
 }
 
-Result<FigureGroup> plan_failures(const PlanSettings& settings) {
+namespace {
+
+Result<FailureModel> failure_model(const PlanSettings& settings) {
   const auto& f = settings.failures;
   if (f.gpus == 0) return invalid("failures.gpus is missing: the GPUs of the job");
-  const FailureModel model{f.gpu_mtbf_h / f.gpus, f.checkpoint_min, f.restart_min};
+  return FailureModel{f.gpu_mtbf_h / f.gpus, f.checkpoint_min, f.restart_min};
+}
+
+}  // namespace
+
+Result<FigureGroup> plan_failures(const PlanSettings& settings) {
+  const auto& f = settings.failures;
+  const auto given = failure_model(settings);
+  if (!given) return given.error();
+  const FailureModel& model = *given;
   const auto result = goodput(model, f.interval_min);
   if (!result) return result.error();
   const double checkpoints = result->share * model.checkpoint_min / result->interval_min;
@@ -310,11 +321,11 @@ Result<FigureGroup> plan_failures(const PlanSettings& settings) {
 
 Result<FailureRun> plan_failure_run(const PlanSettings& settings) {
   const auto& f = settings.failures;
-  if (f.gpus == 0) return invalid("failures.gpus is missing: the GPUs of the job");
-  const FailureModel model{f.gpu_mtbf_h / f.gpus, f.checkpoint_min, f.restart_min};
-  const auto planned = goodput(model, f.interval_min);
+  const auto model = failure_model(settings);
+  if (!model) return model.error();
+  const auto planned = goodput(*model, f.interval_min);
   if (!planned) return planned.error();
-  return draw_failures(model, planned->interval_min, f.stops, static_cast<uint64_t>(f.seed));
+  return draw_failures(*model, planned->interval_min, f.stops, static_cast<uint64_t>(f.seed));
 }
 
 Result<std::vector<FigureGroup>> answer(const PlanCase& c) {

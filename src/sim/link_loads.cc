@@ -5,6 +5,8 @@
 #include <limits>
 #include <string>
 
+#include "base/check.h"
+
 namespace fathom {
 namespace {
 
@@ -143,6 +145,7 @@ class Maps {
 }  // namespace
 
 double LinkLoads::bytes(const ClusterLink& link) const {
+  check(link.kind != LinkKind::kLocal && link.kind != LinkKind::kGlobal, "cables of a graph are grouped by their hops");
   ClusterLink group = link;
   const auto colour = [](const std::vector<int32_t>& colours, int32_t& place) {
     place = colours[static_cast<size_t>(place)];

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "../find_block.h"
 #include "plan/decode.h"
 #include "plan/footprint.h"
 #include "plan/goodput.h"
@@ -14,18 +15,7 @@
 namespace fathom {
 namespace {
 
-template <class Block>
-const Block* find(const Report& report, const std::string& title) {
-  for (const Report::Section& section : report.sections) {
-    for (const Report::Block& block : section.blocks) {
-      const auto* found = std::get_if<Block>(&block);
-      if (found != nullptr && found->title == title) return found;
-    }
-  }
-  ADD_FAILURE() << "no \"" << title << '"';
-  static const Block kNone{};
-  return &kNone;
-}
+using testing::find;
 
 template <class Block>
 const Block* find(const Report&& report, const std::string& title) = delete;  // what is found would be gone

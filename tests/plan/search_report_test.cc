@@ -5,21 +5,13 @@
 
 #include <algorithm>
 
+#include "../find_block.h"
 #include "plan/paper.h"
 
 namespace fathom {
 namespace {
 
-template <class Block>
-const Block* find(const Report::Section& section, const std::string& title) {
-  for (const Report::Block& block : section.blocks) {
-    const auto* found = std::get_if<Block>(&block);
-    if (found != nullptr && found->title == title) return found;
-  }
-  ADD_FAILURE() << "no \"" << title << '"';
-  static const Block kNone{};
-  return &kNone;
-}
+using testing::find;
 
 const Series* series_of(const LineChart& chart, const std::string& name) {
   const auto at =

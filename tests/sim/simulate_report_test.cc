@@ -3,23 +3,13 @@
 
 #include <gtest/gtest.h>
 
+#include "../find_block.h"
 #include "scenario_cases.h"
 
 namespace fathom {
 namespace {
 
-template <class Block>
-const Block* find(const Report& report, const std::string& title) {
-  for (const Report::Section& section : report.sections) {
-    for (const Report::Block& block : section.blocks) {
-      const auto* found = std::get_if<Block>(&block);
-      if (found != nullptr && found->title == title) return found;
-    }
-  }
-  ADD_FAILURE() << "no \"" << title << '"';
-  static const Block kNone{};
-  return &kNone;
-}
+using testing::find;
 
 struct Page {
   Simulation answer;
