@@ -15,10 +15,8 @@ namespace {
 struct KeyBlock {
   const XElement* k;  // rows
   int64_t k_stride;
-  int64_t keys;     // that exist
-  int64_t k_pairs;  // of the depth
-  uint16_t* v;      // panels, kKeyPanel apart
-  int64_t value;
+  int64_t keys;   // that exist
+  int64_t pairs;  // of the depth
 };
 
 /// Up to 32 queries (or heads), in the lanes, and their state. Column c sees the first `visible` + c keys of a block,
@@ -28,19 +26,12 @@ struct Queries {
   int64_t count;
   float *max, *sum, *out;  // out: rows of out_stride
   int64_t out_stride;
+  XElement* p;     // their probabilities for one block: rows of the second product
+  float* factors;  // what the output before that block is to be multiplied by
 };
 
-/// Scratch of attend(), shared by the blocks of a thread.
-struct Work {
-  float* scores;  // [64 keys, 32 columns], then probabilities
-  XElement* p;    // rows of the second product
-  float* factors;
-};
 constexpr int64_t kProbabilityStride = kKeyBlock;
-constexpr int64_t kProbabilityRows = kColumns + kRowsRead;
-constexpr int64_t kWorkBytes = kKeyBlock * kColumns * 4 +
-                               kProbabilityRows * kProbabilityStride * static_cast<int64_t>(sizeof(XElement)) +
-                               kColumns * 4;
+constexpr int64_t kProbabilities = (kColumns + kRowsRead) * kProbabilityStride;  // of a panel of queries
 
 /// Cuts aligned pieces off a thread's scratch.
 struct Cutter {
@@ -50,10 +41,6 @@ struct Cutter {
     auto* out = reinterpret_cast<T*>(at);
     at += round_up(count * static_cast<int64_t>(sizeof(T)), 64);
     return out;
-  }
-  Work work() {
-    return {take<float>(kKeyBlock * kColumns), take<XElement>(kProbabilityRows * kProbabilityStride),
-            take<float>(kColumns)};
   }
 };
 
@@ -106,42 +93,52 @@ bool all_finite(const float* rows, int64_t stride, int64_t keys, int64_t width) 
   return reduce_add(none) == 0;
 }
 
-/// Makes the values of the keys from `begin` on zero.
-void hide_values(const KeyBlock& block, int64_t begin, int64_t end) {
-  for (int64_t c = 0; c < block.value; c += kColumns) {
+/// The first product and the softmax: probabilities and factors of some queries for a block. scores: [64 keys, 32]
+void weigh_keys(const KeyBlock& block, const Queries& q, int64_t visible, float scale, float* scores,
+                const ReadNext& next = kNothingNext) {
+  multiply_scaled(block.k, block.k_stride, block.keys, q.panel, q.count, block.pairs, next,
+                  {scores, kColumns, nullptr});
+  for (int64_t c = 0; c < q.count; c += kLanes) {
+    softmax_columns(scores + c, block.keys, visible + c, scale, q.max + c, q.sum + c, q.factors + c);
+    fill_probabilities(scores + c, q.p + c * kProbabilityStride, kProbabilityStride);
+  }
+}
+
+/// The second product for columns c .. c + 32 of `width`, whose panel is v: `rows` queries from `row` on.
+void add_values(const Queries& q, int64_t row, int64_t rows, const uint16_t* v, int64_t keys, int64_t c, int64_t width,
+                const ReadNext& next = kNothingNext) {
+  multiply_scaled(q.p + row * kProbabilityStride, kProbabilityStride, rows, v, width - c, pairs_of(keys), next,
+                  {q.out + row * q.out_stride + c, q.out_stride, q.factors + row});
+}
+
+/// Makes the values of the keys from `begin` on zero, in panels kKeyPanel apart.
+void hide_values(uint16_t* panels, int64_t width, int64_t begin, int64_t end) {
+  for (int64_t c = 0; c < width; c += kColumns) {
     for (int64_t s = begin; s < end; ++s) {
-      uint16_t* pair = block.v + c / kColumns * kKeyPanel + s / 2 * 2 * kColumns + s % 2;
+      uint16_t* pair = panels + c / kColumns * kKeyPanel + s / 2 * 2 * kColumns + s % 2;
       for (int64_t n = 0; n < kColumns; ++n) pair[2 * n] = 0;
     }
   }
 }
 
-/// The step of some queries over one block. `hide`: a value is not finite and some query does not see it; times a
-/// probability of 0 it would still be NaN, so such queries are multiplied one by one, the last first, and what each one
-/// does not see becomes 0 (the block is not used for later queries again).
-void attend(const KeyBlock& block, const Queries& q, int64_t visible, bool hide, float scale, const Work& work) {
-  multiply_scaled(block.k, block.k_stride, block.keys, q.panel, q.count, block.k_pairs,
-                  {work.scores, kColumns, nullptr});
-  for (int64_t c = 0; c < q.count; c += kLanes) {
-    softmax_columns(work.scores + c, block.keys, visible + c, scale, q.max + c, q.sum + c, work.factors + c);
-    fill_probabilities(work.scores + c, work.p + c * kProbabilityStride, kProbabilityStride);
-  }
-  const auto multiply = [&](int64_t row, int64_t rows) {
-    for (int64_t c = 0; c < block.value; c += kColumns) {
-      multiply_scaled(work.p + row * kProbabilityStride, kProbabilityStride, rows, block.v + c / kColumns * kKeyPanel,
-                      block.value - c, pairs_of(block.keys),
-                      {q.out + row * q.out_stride + c, q.out_stride, work.factors + row});
+/// The second product of a prompt's queries, all panels. `hide`: a value is not finite and some query does not see it;
+/// times a probability of 0 it would still be NaN, so such queries are multiplied one by one, the last first, and what
+/// each one does not see becomes 0 (the block is not used for later queries again).
+void add_visible_values(const Queries& q, uint16_t* panels, int64_t keys, int64_t width, int64_t visible, bool hide) {
+  const auto add = [&](int64_t row, int64_t rows) {
+    for (int64_t c = 0; c < width; c += kColumns) {
+      add_values(q, row, rows, panels + c / kColumns * kKeyPanel, keys, c, width);
     }
   };
-  if (!hide || visible >= block.keys) {
-    multiply(0, q.count);
+  if (!hide || visible >= keys) {
+    add(0, q.count);
     return;
   }
-  for (int64_t row = q.count - 1, end = block.keys; row >= 0; --row) {
+  for (int64_t row = q.count - 1, end = keys; row >= 0; --row) {
     const int64_t seen = max_of(0, min_of(end, visible + row));
-    hide_values(block, seen, end);
+    hide_values(panels, width, seen, end);
     end = seen;
-    multiply(row, 1);
+    add(row, 1);
   }
 }
 
@@ -169,35 +166,40 @@ int64_t out_stride(int64_t width) { return round_up(width, kColumns) + kLanes; }
 int64_t num_panels(int64_t count) { return (count + kColumns - 1) / kColumns; }
 int64_t panel_elements(int64_t depth) { return round_up(depth, 32) * kColumns; }
 
-/// Bytes of the pieces that both forms need for `columns` queries (or heads): room for the padding of each is included.
-int64_t scratch_bytes(int64_t depth, int64_t value, int64_t columns) {
-  const int64_t padded = round_up(columns, kColumns);
-  return kWorkBytes + num_panels(columns) * panel_elements(depth) * 2 +
-         (kKeyBlock + kRowsRead) * x_stride(depth) * static_cast<int64_t>(sizeof(XElement)) +
-         num_panels(value) * kKeyPanel * 2 + padded * (out_stride(value) + 2) * 4 + kColumns * x_stride(depth) * 4 +
-         16 * 64;
+/// Bytes of the pieces that both forms need for `columns` queries (or heads) with `value_panels` panels of values: room
+/// for the padding of each is included.
+int64_t scratch_bytes(int64_t depth, int64_t value, int64_t columns, int64_t value_panels) {
+  const int64_t panels = num_panels(columns), padded = panels * kColumns;
+  return panels * panel_elements(depth) * 2 +
+         (panels * kProbabilities + (kKeyBlock + kRowsRead) * x_stride(depth)) *
+             static_cast<int64_t>(sizeof(XElement)) +
+         value_panels * kKeyPanel * 2 +
+         (kKeyBlock * kColumns + padded * (out_stride(value) + 3) + kColumns * x_stride(depth)) * 4 + 16 * 64;
 }
 
 /// The pieces of a thread's scratch for `columns` queries (or heads) of `depth` numbers over values of `value`.
 struct Pieces {
-  Work work;
   int64_t columns, panel_stride, row_stride, o_stride;
-  uint16_t* q;  // panels of the queries
-  XElement* k;  // a block's keys
-  uint16_t* v;  // and its values
-  float *o, *m, *l;
+  uint16_t* q;    // panels of the queries
+  XElement* k;    // a block's keys
+  uint16_t* v;    // and its values
+  float* scores;  // [64 keys, 32 columns], then exponentials
+  XElement* p;    // probabilities, panel by panel
+  float *o, *m, *l, *factors;
   float* rows;  // up to 32 rows on their way into a panel
 
-  Pieces(Cutter& cutter, int64_t depth, int64_t value, int64_t count)
+  Pieces(Cutter& cutter, int64_t depth, int64_t value, int64_t count, int64_t value_panels)
       : columns(count), panel_stride(panel_elements(depth)), row_stride(x_stride(depth)), o_stride(out_stride(value)) {
     const int64_t panels = num_panels(count);
-    work = cutter.work();
     q = cutter.take<uint16_t>(panels * panel_stride);
     k = cutter.take<XElement>((kKeyBlock + kRowsRead) * row_stride);
-    v = cutter.take<uint16_t>(num_panels(value) * kKeyPanel);
+    v = cutter.take<uint16_t>(value_panels * kKeyPanel);
+    scores = cutter.take<float>(kKeyBlock * kColumns);
+    p = cutter.take<XElement>(panels * kProbabilities);
     o = cutter.take<float>(panels * kColumns * o_stride);
     m = cutter.take<float>(panels * kColumns);
     l = cutter.take<float>(panels * kColumns);
+    factors = cutter.take<float>(panels * kColumns);
     rows = cutter.take<float>(kColumns * row_stride);
   }
   Queries queries(int64_t i) const {
@@ -206,20 +208,22 @@ struct Pieces {
             m + i * kColumns,
             l + i * kColumns,
             o + i * kColumns * o_stride,
-            o_stride};
+            o_stride,
+            p + i * kProbabilities,
+            factors + i * kColumns};
   }
 };
 
 }  // namespace
 
 int64_t prefill_bf16_scratch_bytes(int64_t nope, int64_t rope, int64_t value) {
-  return scratch_bytes(nope + rope, value, kQueryBlockBf16);
+  return scratch_bytes(nope + rope, value, kQueryBlockBf16, num_panels(value));
 }
 
 void prefill_tile_bf16(const PrefillTask& t, int64_t head, int64_t query_begin, int64_t query_end, void* scratch) {
   const int64_t depth = t.nope + t.rope, queries = query_end - query_begin, panels = num_panels(queries);
   Cutter cutter{static_cast<uint8_t*>(scratch)};
-  const Pieces in(cutter, depth, t.value, queries);
+  const Pieces in(cutter, depth, t.value, queries, num_panels(t.value));
   [[maybe_unused]] const Registers registers(kTileRows);
   for (int64_t i = 0; i < panels; ++i) {
     const Queries panel = in.queries(i);
@@ -252,16 +256,19 @@ void prefill_tile_bf16(const PrefillTask& t, int64_t head, int64_t query_begin, 
         fill_x(in.rows, depth, round_up(depth, 32), row);
       }
     }
-    fill_values(kv + t.nope, t.kv_token, keys, t.value, in.v);
+    for (int64_t c = 0; c < t.value; c += kColumns) {
+      fill_values(kv + t.nope + c, t.kv_token, keys, t.value - c, in.v + c / kColumns * kKeyPanel);
+    }
     // How many keys the tile's first query sees; all of them see the whole block unless it is fewer.
     const int64_t first_visible = t.first_position + query_begin + 1 - begin;
     const bool hide = first_visible < keys && !all_finite(kv + t.nope, t.kv_token, keys, t.value);
-    const KeyBlock block{in.k, in.row_stride, keys, pairs_of(depth), in.v, t.value};
+    const KeyBlock block{in.k, in.row_stride, keys, pairs_of(depth)};
     for (int64_t i = panels - 1; i >= 0; --i) {
       const Queries panel = in.queries(i);
       const int64_t visible = first_visible + i * kColumns;
       if (visible + panel.count - 1 <= 0) break;
-      attend(block, panel, visible, hide, t.scale, in.work);
+      weigh_keys(block, panel, visible, t.scale, in.scores);
+      add_visible_values(panel, in.v, keys, t.value, visible, hide);
     }
   }
   for (int64_t i = 0; i < queries; ++i) {
@@ -274,13 +281,49 @@ void prefill_tile_bf16(const PrefillTask& t, int64_t head, int64_t query_begin, 
 }
 
 int64_t decode_bf16_scratch_bytes(int64_t latent, int64_t rope, int64_t num_heads) {
-  return scratch_bytes(latent + rope, latent, num_heads) + round_up(kKeyBlock * (latent + rope) * 2, 64);
+  return scratch_bytes(latent + rope, latent, num_heads, 1) + round_up(kKeyBlock * (latent + rope) * 2, 64);
 }
+
+namespace {
+
+/// The rows of a page as rows of x.
+template <class T>
+KeyBlock page_keys(const Pieces& in, const T* rows, int64_t keys, int64_t depth) {
+#if FATHOM_BF16 != 0
+  if constexpr (sizeof(T) == sizeof(XElement)) {
+    if (depth % (2 * kPairStep) == 0) return {rows, depth, keys, pairs_of(depth)};  // a page has all its 64 rows
+  }
+#endif
+  for (int64_t s = 0; s < keys; ++s) fill_x(rows + s * depth, depth, round_up(depth, 32), in.k + s * in.row_stride);
+  return {in.k, in.row_stride, keys, pairs_of(depth)};
+}
+
+/// The step of all heads over one page. `next` is asked for meanwhile, evenly: half of it during each product of the
+/// first heads.
+template <class T>
+void attend_page(const DecodeTask& t, const Pieces& in, const T* rows, int64_t keys, const ReadNext& next) {
+  const int64_t depth = t.latent + t.rope, panels = num_panels(t.num_heads);
+  const KeyBlock block = page_keys(in, rows, keys, depth);
+  for (int64_t i = 0; i < panels; ++i) {
+    weigh_keys(block, in.queries(i), keys, t.scale, in.scores, i == 0 ? next.part(0, 1, 2) : kNothingNext);
+  }
+  // 32 columns of the values, two keys interleaved, stay in the first cache for all heads.
+  for (int64_t c = 0; c < t.latent; c += kColumns) {
+    fill_values(rows + c, depth, keys, t.latent - c, in.v);
+    const ReadNext share = next.part(1, 2, 2).part(c, min_of(c + kColumns, t.latent), t.latent);
+    for (int64_t i = 0; i < panels; ++i) {
+      const Queries q = in.queries(i);
+      add_values(q, 0, q.count, in.v, keys, c, t.latent, i == 0 ? share : kNothingNext);
+    }
+  }
+}
+
+}  // namespace
 
 void decode_heads_bf16(const DecodeTask& t, void* scratch) {
   const int64_t depth = t.latent + t.rope, panels = num_panels(t.num_heads);
   Cutter cutter{static_cast<uint8_t*>(scratch)};
-  const Pieces in(cutter, depth, t.latent, t.num_heads);
+  const Pieces in(cutter, depth, t.latent, t.num_heads, 1);
   auto* const decoded = cutter.take<uint16_t>(kKeyBlock * depth);  // an E4M3 page in BF16
   [[maybe_unused]] const Registers registers(kTileRows);
   for (int64_t i = 0; i < panels; ++i) {
@@ -298,31 +341,17 @@ void decode_heads_bf16(const DecodeTask& t, void* scratch) {
                  in.q + i * in.panel_stride);
   }
   for (int64_t begin = t.begin; begin <= t.position; begin += kKeyBlock) {
-    const int64_t keys = min_of(kKeyBlock, t.position + 1 - begin);
-    KeyBlock block{in.k, in.row_stride, keys, pairs_of(depth), in.v, t.latent};
-    const auto read = [&]<class T>(const T* page) {
-      fill_values(page, depth, keys, t.latent, in.v);
-#if FATHOM_BF16 != 0
-      if constexpr (sizeof(T) == sizeof(XElement)) {
-        if (depth % (2 * kPairStep) == 0) {  // a page has all its 64 rows
-          block.k = page;
-          block.k_stride = depth;
-          return;
-        }
-      }
-#endif
-      for (int64_t s = 0; s < keys; ++s) fill_x(page + s * depth, depth, round_up(depth, 32), in.k + s * in.row_stride);
-    };
-    const void* page = t.pages[begin / kKeyBlock];
+    const int64_t keys = min_of(kKeyBlock, t.position + 1 - begin), last = t.position / kKeyBlock;
+    const void *page = t.pages[begin / kKeyBlock], *next = t.pages[min_of(begin / kKeyBlock + 1, last)];
     if (t.stored == Stored::kE4M3) {
-      E4M3Page(page, t.latent, t.rope).to_bf16(keys, decoded);
-      read(static_cast<const uint16_t*>(decoded));
+      const E4M3Page codes(page, t.latent, t.rope);
+      codes.to_bf16(keys, decoded);
+      attend_page(t, in, static_cast<const uint16_t*>(decoded), keys, {next, codes.num_bytes()});
     } else if (t.stored == Stored::kBF16) {
-      read(static_cast<const uint16_t*>(page));
+      attend_page(t, in, static_cast<const uint16_t*>(page), keys, {next, kKeyBlock * depth * 2});
     } else {
-      read(static_cast<const float*>(page));
+      attend_page(t, in, static_cast<const float*>(page), keys, {next, kKeyBlock * depth * 4});
     }
-    for (int64_t i = 0; i < panels; ++i) attend(block, in.queries(i), keys, false, t.scale, in.work);
   }
   for (int64_t h = 0; h < t.num_heads; ++h) {
     if (t.max == nullptr) {

@@ -24,6 +24,19 @@ struct Scaled {
   const float* factors;  // null: y is not read
 };
 
+/// What is read after a product: asked for while it runs, its lines spread over the product's rows.
+struct ReadNext {
+  const uint8_t* at;
+  int64_t bytes;
+
+  ReadNext(const void* memory, int64_t num_bytes) : at(static_cast<const uint8_t*>(memory)), bytes(num_bytes) {}
+  /// Of `count` equal parts those from `begin` to `end`.
+  ReadNext part(int64_t begin, int64_t end, int64_t count) const {
+    return {at + bytes * begin / count, bytes * end / count - bytes * begin / count};
+  }
+};
+static const ReadNext kNothingNext = {nullptr, 0};
+
 #if FATHOM_BF16 != 2
 
 #if FATHOM_BF16 == 0
@@ -66,7 +79,7 @@ static inline void add_products(F32x16 (&sum)[kRows][kVectors], const XElement* 
 
 template <int kRows, int kVectors>
 static inline void multiply_some(const XElement* x, int64_t stride, const uint16_t* panel, int64_t pairs,
-                                 const Scaled& out, int64_t row) {
+                                 const ReadNext& next, const Scaled& out, int64_t row) {
   F32x16 sum[kRows][kVectors];
 #pragma GCC unroll 8
   for (int m = 0; m < kRows; ++m) {
@@ -77,7 +90,11 @@ static inline void multiply_some(const XElement* x, int64_t stride, const uint16
                       : mul(load(out.y + (row + m) * out.stride + v * kLanes), set1(out.factors[row + m]));
     }
   }
-  for (int64_t p = 0; p < pairs; ++p) add_products(sum, x + 2 * p, stride, panel + p * 2 * kColumns);
+  const int64_t step = next.bytes / max_of(pairs, 1);
+  for (int64_t p = 0; p < pairs; ++p) {
+    __builtin_prefetch(next.at + p * step, 0, 2);
+    add_products(sum, x + 2 * p, stride, panel + p * 2 * kColumns);
+  }
 #pragma GCC unroll 8
   for (int m = 0; m < kRows; ++m) {
 #pragma GCC unroll 2
@@ -88,12 +105,13 @@ static inline void multiply_some(const XElement* x, int64_t stride, const uint16
 /// `rows` rows of x by the first 16 or all 32 columns of one panel.
 template <int kVectors>
 static inline void multiply_columns(const XElement* x, int64_t stride, int64_t rows, const uint16_t* panel,
-                                    int64_t pairs, const Scaled& out) {
+                                    int64_t pairs, const ReadNext& next, const Scaled& out) {
   constexpr int kMost = FATHOM_SIMD_BITS == 512 ? 8 : 2;
   int64_t row = 0;
   const auto some = [&]<int kRows>(Count<kRows>) {
     for (; rows - row >= kRows; row += kRows) {
-      multiply_some<kRows, kVectors>(x + row * stride, stride, panel, pairs, out, row);
+      multiply_some<kRows, kVectors>(x + row * stride, stride, panel, pairs, next.part(row, row + kRows, rows), out,
+                                     row);
     }
   };
   some(Count<kMost>{});
@@ -103,11 +121,11 @@ static inline void multiply_columns(const XElement* x, int64_t stride, int64_t r
 }
 
 static inline void multiply_scaled(const XElement* x, int64_t stride, int64_t rows, const uint16_t* panel,
-                                   int64_t columns, int64_t pairs, const Scaled& out) {
+                                   int64_t columns, int64_t pairs, const ReadNext& next, const Scaled& out) {
   if (columns <= kLanes) {
-    multiply_columns<1>(x, stride, rows, panel, pairs, out);
+    multiply_columns<1>(x, stride, rows, panel, pairs, next, out);
   } else {
-    multiply_columns<2>(x, stride, rows, panel, pairs, out);
+    multiply_columns<2>(x, stride, rows, panel, pairs, next, out);
   }
 }
 
@@ -116,7 +134,7 @@ static inline void multiply_scaled(const XElement* x, int64_t stride, int64_t ro
 /// As above, in tiles: 32 rows of x at a time (those beyond `rows` are read and their sums dropped) by 16 or 32
 /// columns.
 static inline void multiply_scaled(const XElement* x, int64_t stride, int64_t rows, const uint16_t* panel,
-                                   int64_t columns, int64_t pairs, const Scaled& out) {
+                                   int64_t columns, int64_t pairs, const ReadNext&, const Scaled& out) {
   alignas(64) float buffer[32 * 32];
   constexpr int64_t kPanelBytes = 2 * kColumns * 2;
   const int64_t row_bytes = stride * 2;
@@ -203,17 +221,17 @@ static inline Bf16x32 zip_rows(const uint16_t* even, const uint16_t* odd, int64_
   return pair_bf16(load_bf16_n(even, n), odd != nullptr ? load_bf16_n(odd, n) : zero());
 }
 
-/// Panels of `width` columns from `keys` rows of a block, kKeyPanel apart; zero beyond both.
+/// A panel of up to 32 columns from `keys` rows of a block; zero beyond both.
 template <class T>
-static inline void fill_values(const T* rows, int64_t stride, int64_t keys, int64_t width, uint16_t* panels) {
+static inline void fill_values(const T* rows, int64_t stride, int64_t keys, int64_t width, uint16_t* panel) {
   for (int64_t s = 0; s < kKeyBlock; s += 2) {
     const T* even = rows + s * stride;
     const T* odd = s + 1 < keys ? even + stride : nullptr;
-    for (int64_t c = 0; c < round_up(width, kColumns); c += kLanes) {
-      uint16_t* out = panels + c / kColumns * kKeyPanel + s * kColumns + c % kColumns * 2;
+    for (int64_t c = 0; c < kColumns; c += kLanes) {
       const int64_t lanes = min_of(kLanes, width - c);
-      store_bf16x32(
-          out, s < keys && lanes > 0 ? zip_rows(even + c, odd != nullptr ? odd + c : nullptr, lanes) : as_bf16(zero()));
+      store_bf16x32(panel + s * kColumns + c * 2, s < keys && lanes > 0
+                                                      ? zip_rows(even + c, odd != nullptr ? odd + c : nullptr, lanes)
+                                                      : as_bf16(zero()));
     }
   }
 }

@@ -42,6 +42,8 @@ struct E4M3Page {
         latent(latent_width),
         rope_width(rope_key_width) {}
 
+  int64_t num_bytes() const { return kKeyBlock * (latent + 2 * rope_width + (latent + 127) / 128); }
+
   template <class Put>
   void each_latent_of(int64_t s, Put put) const {
     each_latent(codes + s * latent, scales_of(s), latent, put);

@@ -186,7 +186,7 @@ struct MergeTask {
 inline constexpr int64_t kKeyBlock = 64;    // keys (absolute positions) per step of the online softmax, = a page
 inline constexpr int64_t kQueryBlock = 64;  // queries handled together
 inline constexpr int64_t kQueryBlockBf16 = 256;
-inline constexpr int64_t kDecodePart = 1024;  // keys of a part of BF16 decoding, between absolute multiples of it
+inline constexpr int64_t kDecodePart = 512;  // keys of a part of BF16 decoding, between absolute multiples of it
 
 /// The numbers of one AdamW step, in the precision in which they are used.
 struct AdamWNumbers {

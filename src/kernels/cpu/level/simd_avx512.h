@@ -157,9 +157,12 @@ static inline Bf16x32 pair_bf16(F32x16 even, F32x16 odd) {
 }
 /// 16 of each row, exactly: lane l holds even[l], odd[l].
 static inline Bf16x32 zip_bf16(const uint16_t* even, const uint16_t* odd) {
-  const __m512i low = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(even)));
-  const __m512i high = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(odd)));
-  return {_mm512_or_si512(low, _mm512_slli_epi32(high, 16))};
+  const __m512i first = _mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(even)));
+  const __m512i second = _mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(odd)));
+  // Lane l: number l of the first row in its low half, of the second (from 32 on) in its high half.
+  const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+  const __m512i index = _mm512_or_si512(lane, _mm512_slli_epi32(_mm512_or_si512(lane, _mm512_set1_epi32(32)), 16));
+  return {_mm512_permutex2var_epi16(first, index, second)};
 }
 /// Both rounded, one after the other.
 static inline Bf16x32 concat_bf16(F32x16 low, F32x16 high) {
