@@ -29,7 +29,7 @@ std::vector<const cpu::Level*> runnable_levels() {
   levels.push_back(&cpu::avx2::level());
   if (!has.avx512f || !has.avx512bw || !has.avx512vl || !has.avx512dq) return levels;
   levels.push_back(&cpu::avx512::level());
-  if (!has.avx512_vnni) return levels;  // the levels below take dot products of bytes for granted
+  if (!has.avx512_vnni || !has.avx512_vbmi) return levels;  // the levels below take them for granted
   if (has.avx512_bf16) {
     // Intel's vdpbf16ps does half the multiplications of its FP32 units in the same time; AMD's does twice as many.
     __builtin_cpu_init();

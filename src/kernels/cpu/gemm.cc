@@ -117,7 +117,7 @@ void CpuKernels::run_products() {
   }
   if (!ups_.empty()) work *= 2;
   if (work == 0) return;
-  int64_t tile_rows = cpu::kTileRows, tile_columns = most_rows <= cpu::kFewRows ? 32 : most_columns;
+  int64_t tile_rows = cpu::kTileRows, tile_columns = most_rows <= cpu::kFewRows ? 64 : most_columns;
   int64_t tiles = 0;
   for (;;) {
     tiles = 0;

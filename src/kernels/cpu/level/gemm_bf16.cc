@@ -64,12 +64,33 @@ const uint8_t* stored_panel(const MatrixRef& w, int64_t n, int64_t k) {
   const int64_t bytes = w.stored == Stored::kBF16 ? 2 : 1;  // of a number; w.stride of them in a column of a panel
   return static_cast<const uint8_t*>(w.data) + (n * w.stride + k * kLanes) * bytes;
 }
-void load_stored_block(const MatrixRef& w, int64_t n, int64_t k, Block& block) {
+#if FATHOM_SIMD_BITS != 512
+struct WidenE4M3 {
+  void operator()(const uint8_t* codes, Bf16x32& first, Bf16x32& second) const {
+    first = bf16_of_e4m3(codes);
+    second = bf16_of_e4m3(codes + 32);
+  }
+};
+#endif
+// Memory is asked for beyond a page, because at pages the hardware stops. Of BF16 one line in four is enough for it to
+// go on, and asking for more takes time; widening E4M3 holds so much back that every line must be asked for.
+constexpr int64_t kAheadBytes = 8192;
+template <bool kIsBf16>
+[[gnu::always_inline]] inline void load_stored_block(const MatrixRef& w, int64_t n, int64_t k, const WidenE4M3& widen,
+                                                     Block& block) {
+  constexpr int64_t kAheadStep = kIsBf16 ? 4 : 2;
   const uint8_t* at = stored_panel(w, n, k);
-  if (w.stored == Stored::kBF16) {
-    for (int64_t j = 0; j < 16; ++j) block[j] = load_bf16x32(reinterpret_cast<const uint16_t*>(at) + j * kPanelPair);
-  } else {
-    for (int64_t j = 0; j < 16; ++j) block[j] = bf16_of_e4m3(at + j * kPanelPair);
+#pragma GCC unroll 8
+  for (int64_t j = 0; j < 16; j += 2) {
+    if (j % kAheadStep == 0) __builtin_prefetch(at + kAheadBytes, 0, 2);
+    if constexpr (kIsBf16) {
+      const auto* pairs = reinterpret_cast<const uint16_t*>(at);
+      block[j] = load_bf16x32(pairs);
+      block[j + 1] = load_bf16x32(pairs + kPanelPair);
+    } else {
+      widen(at, block[j], block[j + 1]);
+    }
+    at += (kIsBf16 ? 4 : 2) * kPanelPair;
   }
 }
 
@@ -77,7 +98,12 @@ void load_stored_block(const MatrixRef& w, int64_t n, int64_t k, Block& block) {
 template <class Body>
 void with_loader(const GemmTile& t, Body body) {
   if (t.w.panels) {
-    body([&t](int64_t n, int64_t, int64_t k, int64_t, Block& block) { load_stored_block(t.w, n, k, block); });
+    const WidenE4M3 widen;
+    const auto with = [&]<bool kIsBf16>() {
+      body([&](int64_t n, int64_t, int64_t k, int64_t, Block & block)
+               __attribute__((always_inline)) { load_stored_block<kIsBf16>(t.w, n, k, widen, block); });
+    };
+    t.w.stored == Stored::kBF16 ? with.template operator()<true>() : with.template operator()<false>();
     return;
   }
   with_row_type(t.w.stored, [&](auto row) {
@@ -124,6 +150,17 @@ void multiply_direct(const XElement* x, Load load, int64_t n, int64_t columns, i
   }
 }
 
+/// The scales of a tile's columns for one block of k: one for every 128 rows of w.
+void fill_scales(const GemmTile& t, int64_t block, float* scales) {
+  const int64_t columns = t.column_end - t.column_begin;
+  for (int64_t n = 0; n < columns;) {
+    const int64_t row = t.w.first_row + t.column_begin + n;
+    const int64_t end = min_of(columns, n + kScaledBlock - row % kScaledBlock);
+    const float scale = scales_of(t.w, t.column_begin + n)[block];
+    for (; n < end; ++n) scales[n] = scale;
+  }
+}
+
 static_assert(sizeof(XElement) == (FATHOM_BF16 == 0 ? 4 : 2), "Level::bf16_element_bytes");
 
 }  // namespace
@@ -151,8 +188,7 @@ void gemm_tile_bf16(const GemmTile& t, void* scratch) {
     for (int64_t k0 = 0; k0 == 0 || k0 < t.depth; k0 += depth_block) {
       const int64_t k1 = min_of(t.depth, k0 + depth_block);
       float scales[kTileColumnsBf16];
-      for (int64_t n = 0; is_scaled && n < columns; ++n)
-        scales[n] = scales_of(t.w, t.column_begin + n)[k0 / kScaledBlock];
+      if (is_scaled) fill_scales(t, k0 / kScaledBlock, scales);
       const auto sums = [&](int64_t n) {
         return Sums{y + n, t.y_stride, columns - n, t.accumulate || k0 > 0, is_scaled ? scales + n : nullptr};
       };

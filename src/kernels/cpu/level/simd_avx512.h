@@ -211,6 +211,46 @@ static inline Bf16x32 look_up(const E4M3Table& table, const uint8_t* codes) {
   const __m512i sign = _mm512_and_si512(_mm512_slli_epi16(code, 8), _mm512_set1_epi16(static_cast<int16_t>(0x8000)));
   return {_mm512_or_si512(_mm512_mask_mov_epi16(low, is_high, high), sign)};
 }
+/// Widens 64 codes at once.
+class WidenE4M3 {
+ public:
+#ifdef __AVX512VBMI__
+  WidenE4M3() {
+    const E4M3Table words = e4m3_table();
+    for (int i = 0; i < 2; ++i) {
+      const __m512i first = words.at[2 * i], second = words.at[2 * i + 1];
+      low_[i] = narrow(first, second);
+      high_[i] = narrow(_mm512_srli_epi16(first, 8), _mm512_srli_epi16(second, 8));
+    }
+  }
+  [[gnu::always_inline]] void operator()(const uint8_t* codes, Bf16x32& first, Bf16x32& second) const {
+    // Unpacking takes eight bytes of each 16 to the first vector and eight to the second.
+    const __m512i order = _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7);
+    const __m512i code = _mm512_permutexvar_epi64(order, _mm512_loadu_si512(codes));
+    const __m512i low = _mm512_permutex2var_epi8(low_[0], code, low_[1]);
+    const __m512i magnitude = _mm512_permutex2var_epi8(high_[0], code, high_[1]);
+    constexpr int kFirstOrBoth = 0xF8;  // a | (b & c)
+    const __m512i high = _mm512_ternarylogic_epi64(magnitude, code, _mm512_set1_epi8(-128), kFirstOrBoth);
+    first = {_mm512_unpacklo_epi8(low, high)};
+    second = {_mm512_unpackhi_epi8(low, high)};
+  }
+
+ private:
+  static __m512i narrow(__m512i first, __m512i second) {
+    const __m512i half = _mm512_castsi256_si512(_mm512_cvtepi16_epi8(first));
+    return _mm512_inserti64x4(half, _mm512_cvtepi16_epi8(second), 1);
+  }
+  __m512i low_[2], high_[2];  // bytes of the BF16 of every magnitude
+#else
+  [[gnu::always_inline]] void operator()(const uint8_t* codes, Bf16x32& first, Bf16x32& second) const {
+    first = look_up(table_, codes);
+    second = look_up(table_, codes + 32);
+  }
+
+ private:
+  E4M3Table table_ = e4m3_table();
+#endif
+};
 /// The first and the second of each pair, widened.
 static inline F32x16 even_of(Bf16x32 a) { return {_mm512_castsi512_ps(_mm512_slli_epi32(a.v, 16))}; }
 static inline F32x16 odd_of(Bf16x32 a) {
