@@ -299,6 +299,34 @@ double Cluster::gbps(const ClusterLink& link) const {
   return 0;
 }
 
+std::pair<const std::vector<int32_t>*, const std::vector<int32_t>*> Symmetry::of(LinkKind kind) const {
+  switch (kind) {
+    case LinkKind::kNvlinkOut:
+    case LinkKind::kNvlinkIn:
+    case LinkKind::kNicOut:
+    case LinkKind::kNicIn: return {&node, &gpu};
+    case LinkKind::kLeafUp:
+    case LinkKind::kLeafDown: return {&unit, &plane};
+    case LinkKind::kPodUp:
+    case LinkKind::kPodDown: return {&pod, nullptr};
+    case LinkKind::kLocal:
+    case LinkKind::kGlobal: return {&hop, nullptr};
+  }
+  return {};
+}
+
+ClusterLink Cluster::group_of(const ClusterLink& link, const Symmetry& symmetry) const {
+  ClusterLink group = link;
+  if (link.kind == LinkKind::kLocal || link.kind == LinkKind::kGlobal) {
+    group.place = link.place * graph_->ports() + link.lane;
+    group.lane = 0;
+  }
+  const auto [places, lanes] = symmetry.of(link.kind);
+  group.place = (*places)[static_cast<size_t>(group.place)];
+  if (lanes) group.lane = (*lanes)[static_cast<size_t>(group.lane)];
+  return group;
+}
+
 std::string link_kind_name(LinkKind kind) {
   constexpr const char* kNames[kNumLinkKinds] = {"NVLink out",   "NVLink in",      "NIC out",     "NIC in",
                                                  "leaf uplinks", "leaf downlinks", "pod uplinks", "pod downlinks",

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -72,6 +73,8 @@ struct Way {
 /// uniform load. Links of alike places have equal loads and may be merged.
 struct Symmetry {
   std::vector<int32_t> node, gpu, unit, plane, pod, hop;
+  /// By which of them places and lanes of a kind of link are alike; none: the lane is what it is.
+  std::pair<const std::vector<int32_t>*, const std::vector<int32_t>*> of(LinkKind kind) const;
 };
 
 class Cluster {
@@ -102,6 +105,9 @@ class Cluster {
   std::vector<Way> fabric(int64_t u, int a, int64_t v, int b, uint64_t queue_pair = 0) const;
 
   double gbps(const ClusterLink& link) const;
+  /// What stands for all links that are alike to this one under `symmetry`: its place and lane as their colours, of a
+  /// graph's cable the colour of the hop as its place.
+  ClusterLink group_of(const ClusterLink& link, const Symmetry& symmetry) const;
   /// "NIC out of node 3, GPU 0".
   std::string name(const ClusterLink& link) const;
 

@@ -44,6 +44,7 @@ Result<SwitchGraph> SwitchGraph::slim_fly(int q) {
   }
   const auto inner = static_cast<int>(joined[0].size());
   SwitchGraph graph(2 * q * q, inner + q);
+  graph.slim_fly_q_ = q;
   const auto id = [q](int side, int x, int y) { return (side * q + x) * q + y; };
   for (int x = 0; x < q; ++x) {
     for (int y = 0; y < q; ++y) {

@@ -33,6 +33,9 @@ class SwitchGraph {
   int ports() const { return ports_; }
   /// Switches of a group; 0: there are no groups.
   int group_size() const { return group_size_; }
+  /// Consecutive switches that are drawn together: a group; of a Slim Fly the q that have side and x in common (the
+  /// sub-groups of Besta and Hoefler: cables inside them, and to all of the other side).
+  int block_size() const { return group_size_ > 0 ? group_size_ : slim_fly_q_; }
   bool is_global(int32_t hop) const { return group_size_ > 0 && hop % ports_ >= group_size_ - 1; }
   int from(int32_t hop) const { return hop / ports_; }
   /// -1: the cable is lost.
@@ -67,7 +70,7 @@ class SwitchGraph {
   std::vector<int32_t> hops_between_groups(int from, int to) const;
   void add_over(int from, int32_t global, int to, const Route& before, std::vector<Route>& routes) const;
 
-  int num_switches_, ports_, group_size_ = 0;
+  int num_switches_, ports_, group_size_ = 0, slim_fly_q_ = 0;
   std::vector<int32_t> to_;
   std::vector<int32_t> switch_colours_, hop_colours_;
   std::vector<std::vector<std::pair<int32_t, int32_t>>> neighbours_;  // [switch]: (switch, hop), sorted; no groups
