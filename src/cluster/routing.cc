@@ -120,6 +120,11 @@ Result<Cluster> Cluster::make(const ClusterSpec& given) {
   if (s.kind == FabricKind::kFt2 || s.kind == FabricKind::kFt3) s.planes = 1;
   if (auto ok = check_nodes(s); !ok) return ok.error();
   if (is_graph(s.kind)) return make_graph(s);
+  if (s.routing == Routing::kValiant) {
+    return invalid(
+        "Valiant's routing goes over a third group or switch, which a tree has not; accepted: slimfly, "
+        "dragonfly, or adaptive, static, ecmp");
+  }
   // A tree of three layers with one pod is one of two.
   const int64_t pod_gpus = int64_t{s.radix} * s.radix / 4;
   if (s.kind == FabricKind::kFt3 && s.radix > 0 && s.gpus <= pod_gpus) s.kind = FabricKind::kFt2;
@@ -164,6 +169,20 @@ std::vector<Way> Cluster::fabric(int64_t u, int a, int64_t v, int b, uint64_t qu
   if (graph_) {
     const auto source = static_cast<int>(switch_of(u, a)), target = static_cast<int>(switch_of(v, b));
     if (source == target) return {{1, {out, in}}};
+    std::vector<Way> ways;
+    const auto add = [&](double share, const Route& route) {
+      Way way{share, {out}};
+      for (int32_t hop : route) {
+        way.links.push_back({graph_->is_global(hop) ? LinkKind::kGlobal : LinkKind::kLocal, graph_->from(hop),
+                             hop % graph_->ports(), -1});
+      }
+      way.links.push_back(in);
+      ways.push_back(std::move(way));
+    };
+    if (spec_.routing == Routing::kValiant) {
+      for (const SharedRoute& route : graph_->valiant_routes(source, target)) add(route.share, route.hops);
+      return ways;
+    }
     std::vector<Route> routes = graph_->routes(source, target);
     if (spec_.routing != Routing::kAdaptive && routes.size() > 1) {
       const auto chosen = spec_.routing == Routing::kStatic ? static_cast<uint64_t>(v * spec_.gpus_per_node + b)
@@ -171,16 +190,7 @@ std::vector<Way> Cluster::fabric(int64_t u, int a, int64_t v, int b, uint64_t qu
       std::swap(routes[0], routes[chosen % routes.size()]);
       routes.resize(1);
     }
-    std::vector<Way> ways;
-    for (const Route& route : routes) {
-      Way way{1 / static_cast<double>(routes.size()), {out}};
-      for (int32_t hop : route) {
-        way.links.push_back({graph_->is_global(hop) ? LinkKind::kGlobal : LinkKind::kLocal, graph_->from(hop),
-                             hop % graph_->ports(), -1});
-      }
-      way.links.push_back(in);
-      ways.push_back(std::move(way));
-    }
+    for (const Route& route : routes) add(1 / static_cast<double>(routes.size()), route);
     return ways;
   }
   std::vector<ClusterLink> links = {out};

@@ -23,7 +23,9 @@ enum class Routing {
               // message takes all its minimal ways evenly
   kStatic,  // uplink and downlink by the destination's place in its leaf, in three layers the pod's by its leaf's place
             // in the pod: without conflict for shifts; the minimal way by the destination
-  kEcmp     // all by a seeded hash of source NIC, destination NIC and queue pair
+  kEcmp,    // all by a seeded hash of source NIC, destination NIC and queue pair
+  kValiant  // graphs of switches only: a message takes all ways over a third group or switch evenly, however the load
+            // lies (SwitchGraph::valiant_routes)
 };
 
 /// A cluster of equal nodes. GPU i of a node has NIC i, on plane i mod planes. Rates of one direction, GB/s.
@@ -81,7 +83,7 @@ class Cluster {
  public:
   /// Errors: what the fabric's own builder refuses; GPUs that nodes do not divide; planes that the GPUs of a node do
   /// not divide; ports that a node's NICs do not divide; rates that are not above 0; a failure that the fabric has no
-  /// place for; lost uplinks of a tree under static or ECMP routing.
+  /// place for; lost uplinks of a tree under static or ECMP routing; Valiant's routing on a tree.
   static Result<Cluster> make(const ClusterSpec& spec);
 
   const ClusterSpec& spec() const { return spec_; }

@@ -26,7 +26,10 @@ Result<Cluster> cluster_of(const Scenario& scenario) {
   s.nic_gbps = n.nic_gbps;
   s.nvlink_gbps = n.nvlink_gbps;
   s.port_gbps = n.port_gbps;
-  s.routing = n.routing == "ecmp" ? Routing::kEcmp : n.routing == "static" ? Routing::kStatic : Routing::kAdaptive;
+  s.routing = n.routing == "ecmp"      ? Routing::kEcmp
+              : n.routing == "static"  ? Routing::kStatic
+              : n.routing == "valiant" ? Routing::kValiant
+                                       : Routing::kAdaptive;
   s.seed = static_cast<uint64_t>(n.seed);
   s.pxn = n.pxn;
   s.dead_plane = static_cast<int>(scenario.fail.plane);

@@ -254,7 +254,7 @@ void add_rings(TrafficBuilder& out, int id, const Job& job, const Cluster& clust
 /// What would make the flows of this cluster alike that are not.
 std::string way_out(const Cluster& cluster, const Distances& distances) {
   const ClusterSpec& s = cluster.spec();
-  if (!cluster.graph()) return "adaptive routing of a uniform load";
+  if (!cluster.graph() || s.routing != Routing::kAdaptive) return "adaptive routing of a uniform load";
   if (distances.to > 0) return "a uniform load without a window";
   if (s.dead_nic >= 0 || s.lost_uplinks > 0) return "nothing broken";
   if (s.gpus_per_switch % s.gpus_per_node != 0) {

@@ -233,6 +233,10 @@ TEST(Routing, RefusesWhatCannotBeBuilt) {
             "Dragonfly of 16416 switches: 300000 endpoints; accepted: 1 to 262656");
   EXPECT_EQ(error({.kind = FabricKind::kDragonfly, .gpus = 64, .gpus_per_switch = 17}),
             "Dragonfly: 17 endpoints a switch need 67 ports, more than 64; accepted: 1 to 16");
+  EXPECT_EQ(
+      error({.gpus = 128, .routing = Routing::kValiant}),
+      "Valiant's routing goes over a third group or switch, which a tree has not; accepted: slimfly, dragonfly, or "
+      "adaptive, static, ecmp");
   EXPECT_EQ(error({.kind = FabricKind::kDragonfly, .gpus = 64, .dead_plane = 0}),
             "plane 0 cannot fail: the fabric has 1; accepted: one of 2 or more planes of mpft, or rails of mrft");
 }

@@ -52,6 +52,22 @@ TEST(SimGridEngine, AgreesWithSimGrid) {
   s.job.experts = 40;
   s.job.skew = 0.7;
   all.emplace_back("skewed on a Dragonfly", s);
+  s = all_to_all(72);
+  s.network.fabric = "dragonfly";
+  s.network.gpus_per_switch = s.network.gpus_per_node = 2;
+  s.network.port_gbps = 30;
+  s.network.routing = "valiant";
+  all.emplace_back("Valiant on a Dragonfly", s);
+  s = all_to_all(54);
+  s.network.fabric = "slimfly";  // q = 3
+  s.network.gpus_per_node = 3;
+  s.network.port_gbps = 20;
+  s.network.routing = "valiant";
+  s.job.op = "dispatch";
+  s.job.bytes = 7392;
+  s.job.experts = 54;
+  s.job.skew = 0.7;
+  all.emplace_back("Valiant, skewed, on a Slim Fly", s);
   bool is_absent = false;
   const size_t step = testing::effort() == testing::Effort::kLittle ? 4 : 1;
   for (size_t i = 0; i < all.size(); i += step) {

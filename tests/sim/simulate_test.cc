@@ -296,6 +296,46 @@ TEST(Simulate, SlimFlyAndDragonfly) {
   EXPECT_LT(figure(run(s), "bandwidth against healthy"), -5);
 }
 
+// Kim et al. 2008, 4.2: every GPU of a group sends to the next group. Minimally that is one cable for the a p = a h of
+// them. Valiant's ways put 2 a h / (g - 2) on each cable but the direct one, and on the fullest local link.
+TEST(Simulate, ValiantTakesTheWorstLoadOfADragonfly) {
+  for (int h : {2, 3}) {
+    const int in_group = 2 * h * h;
+    Scenario s;
+    s.network.fabric = "dragonfly";
+    s.network.gpus = in_group * (in_group + 1);  // g = a h + 1
+    s.network.gpus_per_node = 1;
+    s.network.gpus_per_switch = h;
+    s.network.nic_gbps = s.network.port_gbps = 50;
+    s.job.op = "all-gather";
+    s.job.bytes = 1e9;
+    s.job.ring_stride = in_group;
+    EXPECT_NEAR(busbw(s) / 50, 1.0 / in_group, 1e-9);
+    s.network.routing = "valiant";
+    for (FlowEngine engine : {FlowEngine::kMaxMin, FlowEngine::kBound}) {
+      EXPECT_NEAR(busbw(s, engine) / 50, (in_group - 1) / (2.0 * in_group), 1e-9);
+    }
+    EXPECT_EQ(figure(run(s), "flows"), s.network.gpus * (in_group - 1.0));  // over each third group
+  }
+  // A uniform load it halves: each message crosses two cables between groups instead of one.
+  Scenario s = all_to_all(72);
+  s.network.fabric = "dragonfly";
+  s.network.gpus_per_node = s.network.gpus_per_switch = 2;
+  s.network.port_gbps = 20;
+  const auto most_global = [](const Simulation& answer) {
+    for (const LinkAnswer& link : answer.links) {
+      if (link.kind == "global link") return link.bytes;
+    }
+    return 0.0;
+  };
+  const Simulation minimal = run(s);
+  s.network.routing = "valiant";
+  const Simulation valiant = run(s);
+  EXPECT_NEAR(most_global(valiant) / most_global(minimal), 2, 1e-9);
+  EXPECT_NEAR(busbw(s, FlowEngine::kBound) / busbw(s), 1, 1e-4);
+  EXPECT_LT(minimal.jobs[0].seconds, valiant.jobs[0].seconds);
+}
+
 // Three layers: a ring whose every hop crosses a core.
 TEST(Simulate, ThreeLayersByPort) {
   Scenario s;
