@@ -26,6 +26,8 @@ Result<Fabric> build(const ClusterSpec& s) {
   return invalid("not a tree");
 }
 
+constexpr double kLeastRate = 1e-6;  // GB/s: below, times are no numbers at last
+
 std::string text(int64_t v) { return std::to_string(v); }
 
 /// What nodes and rates must be on any fabric.
@@ -41,8 +43,8 @@ Status check_nodes(const ClusterSpec& s) {
   }
   for (const auto& [name, rate] :
        {std::pair{"nic_gbps", s.nic_gbps}, {"nvlink_gbps", s.nvlink_gbps}, {"port_gbps", s.port_gbps}}) {
-    if (!(rate > 0) || !(rate < 1e9)) {
-      return invalid(std::string(name) + " is " + figure_text(rate) + "; accepted: more than 0, below 1e9");
+    if (!(rate >= kLeastRate) || !(rate < 1e9)) {
+      return invalid(std::string(name) + " is " + figure_text(rate) + "; accepted: 1e-6 or more, below 1e9");
     }
   }
   if (s.dead_nic >= s.gpus_per_node || (s.dead_nic >= 0 && s.gpus_per_node < 2)) {
@@ -132,7 +134,7 @@ Result<Cluster> Cluster::make(const ClusterSpec& given) {
   if (!fabric) return fabric.error();
   if (s.gpus_per_node % s.planes != 0) {
     return invalid("nodes of " + text(s.gpus_per_node) + " GPUs on " + text(s.planes) +
-                   " planes; each plane must have equally many of a node's NICs");
+                   " planes; accepted: divisors of the GPUs of a node, as each plane has equally many of its NICs");
   }
   const int on_leaf = s.gpus_per_node / s.planes, down = s.radix / 2;
   if (down % on_leaf != 0) {
@@ -150,9 +152,11 @@ Result<Cluster> Cluster::make(const ClusterSpec& given) {
                    text(down - 1));
   }
   if (s.lost_uplinks > 0 && (s.routing != Routing::kAdaptive || nodes <= per_unit)) {
-    return invalid(nodes <= per_unit
-                       ? "uplinks cannot be lost: " + text(s.gpus) + " GPUs need one leaf a plane, " + "without uplinks"
-                       : "lost uplinks are simulated under adaptive routing only");
+    return invalid(
+        nodes <= per_unit
+            ? "uplinks cannot be lost: " + text(s.gpus) + " GPUs need one leaf a plane, without uplinks; accepted: " +
+                  text(per_unit * s.gpus_per_node + s.gpus_per_node) + " GPUs or more"
+            : text(s.lost_uplinks) + " uplinks lost under static or ECMP routing; accepted: adaptive routing");
   }
   return Cluster(s, per_unit, s.kind == FabricKind::kFt3 ? pod_gpus / s.gpus_per_node : nodes);
 }

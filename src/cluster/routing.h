@@ -82,7 +82,7 @@ struct Symmetry {
 class Cluster {
  public:
   /// Errors: what the fabric's own builder refuses; GPUs that nodes do not divide; planes that the GPUs of a node do
-  /// not divide; ports that a node's NICs do not divide; rates that are not above 0; a failure that the fabric has no
+  /// not divide; ports that a node's NICs do not divide; rates below 1e-6; a failure that the fabric has no
   /// place for; lost uplinks of a tree under static or ECMP routing; Valiant's routing on a tree.
   static Result<Cluster> make(const ClusterSpec& spec);
 

@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "base/figure.h"
 #include "sim/recorded_gate.h"
 
 namespace fathom {
@@ -55,6 +56,9 @@ Result<Job> job_of(const JobSettings& settings, std::string_view name) {
   if (!is_known) return invalid(std::string(name) + ".op is missing: what the GPUs do, as job.op = \"all-to-all\"");
   if (!(settings.bytes > 0)) {
     return invalid(std::string(name) + ".bytes is missing: how much the " + settings.op + " moves, as 1e9");
+  }
+  if (settings.bytes < 1) {
+    return invalid(std::string(name) + ".bytes is " + figure_text(settings.bytes) + "; accepted: 1 or more");
   }
   if (settings.window > 0 && (job.op != JobOp::kAllToAll || name != "job")) {
     return invalid(std::string(name) + ".window is " + std::to_string(settings.window) +

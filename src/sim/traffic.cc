@@ -299,7 +299,7 @@ Status check_job(const Cluster& cluster, const Job& job) {
     }
     const int64_t group_nodes = ranks / gpus_per_node;
     if (job.ring_stride < 1 || group_nodes % job.ring_stride != 0) {
-      return invalid("rings over every " + text(job.ring_stride) + "th of " + text(group_nodes) +
+      return invalid("rings with a stride of " + text(job.ring_stride) + " over " + text(group_nodes) +
                      " nodes; accepted: a divisor of them");
     }
     if (ring_ranks_of(cluster, job) < 2) return invalid("a ring of one rank moves nothing; accepted: 2 or more");

@@ -378,6 +378,8 @@ TEST(Simulate, RefusesWhatItCannotAnswer) {
   s = all_to_all(128);
   s.job.bytes = 0;
   EXPECT_EQ(error(s), "job.bytes is missing: how much the all-to-all moves, as 1e9");
+  s.job.bytes = 1e-320;
+  EXPECT_EQ(error(s), "job.bytes is 9.9999e-321; accepted: 1 or more");
   s = all_to_all(128);
   s.job.ranks = 48;
   EXPECT_EQ(error(s), "groups of 48 ranks on 128 GPUs; accepted: whole nodes of 8 that divide them");
