@@ -31,7 +31,7 @@ class TrafficBuilder {
   /// `members` flows of `bytes` each, alike to the one from GPU a of node u to GPU b of node v.
   void add(int job, const Job& j, int64_t u, int a, int64_t v, int b, double bytes, double members) {
     if (!(bytes > 0) || !(members > 0)) return;
-    for (int q = 0; q < j.queue_pairs; ++q) {
+    for (int q = 0; q < j.queue_pairs && !is_full(); ++q) {
       for (const Way& way : cluster_.ways(u, a, v, b, static_cast<uint64_t>(q))) {
         add_class(job, j, way.links, bytes * way.share / j.queue_pairs, members * way.share / j.queue_pairs, members);
       }
@@ -44,7 +44,7 @@ class TrafficBuilder {
     if (cluster_.spec().dead_plane >= 0 || cluster_.spec().dead_nic >= 0)
       return add(job, j, u, a, v, a, bytes, members);
     if (!(bytes > 0)) return;
-    for (int q = 0; q < j.queue_pairs; ++q) {
+    for (int q = 0; q < j.queue_pairs && !is_full(); ++q) {
       for (const Way& way : cluster_.fabric(u, a, v, a, static_cast<uint64_t>(q))) {
         add_class(job, j, way.links, bytes * way.share / j.queue_pairs, members * way.share / j.queue_pairs, members);
       }
