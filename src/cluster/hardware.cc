@@ -109,8 +109,8 @@ Status Hardware::set(std::string_view fact, double value) {
       known += (known.empty() ? "" : ", ") + std::string(kFacts[i].name);
       continue;
     }
-    if (!(value > 0) || !(value < 1e9)) {
-      return invalid(std::string(fact) + " is " + figure_text(value) + "; accepted: more than 0, below 1e9");
+    if (!(value >= 1e-6) || !(value < 1e9)) {
+      return invalid(std::string(fact) + " is " + figure_text(value) + "; accepted: 1e-6 or more, below 1e9");
     }
     this->*kFacts[i].member = value;
     facts[i].value = value;

@@ -26,6 +26,8 @@ Result<Fabric> build(const ClusterSpec& s) {
   return invalid("not a tree");
 }
 
+constexpr double kLeastRate = 1e-6;  // GB/s: below, times are no numbers at last
+
 std::string text(int64_t v) { return std::to_string(v); }
 
 /// What nodes and rates must be on any fabric.
@@ -41,8 +43,8 @@ Status check_nodes(const ClusterSpec& s) {
   }
   for (const auto& [name, rate] :
        {std::pair{"nic_gbps", s.nic_gbps}, {"nvlink_gbps", s.nvlink_gbps}, {"port_gbps", s.port_gbps}}) {
-    if (!(rate > 0) || !(rate < 1e9)) {
-      return invalid(std::string(name) + " is " + figure_text(rate) + "; accepted: more than 0, below 1e9");
+    if (!(rate >= kLeastRate) || !(rate < 1e9)) {
+      return invalid(std::string(name) + " is " + figure_text(rate) + "; accepted: 1e-6 or more, below 1e9");
     }
   }
   if (s.dead_nic >= s.gpus_per_node || (s.dead_nic >= 0 && s.gpus_per_node < 2)) {
@@ -120,6 +122,11 @@ Result<Cluster> Cluster::make(const ClusterSpec& given) {
   if (s.kind == FabricKind::kFt2 || s.kind == FabricKind::kFt3) s.planes = 1;
   if (auto ok = check_nodes(s); !ok) return ok.error();
   if (is_graph(s.kind)) return make_graph(s);
+  if (s.routing == Routing::kValiant) {
+    return invalid(
+        "Valiant's routing goes over a third group or switch, which a tree has not; accepted: slimfly, "
+        "dragonfly, or adaptive, static, ecmp");
+  }
   // A tree of three layers with one pod is one of two.
   const int64_t pod_gpus = int64_t{s.radix} * s.radix / 4;
   if (s.kind == FabricKind::kFt3 && s.radix > 0 && s.gpus <= pod_gpus) s.kind = FabricKind::kFt2;
@@ -127,7 +134,7 @@ Result<Cluster> Cluster::make(const ClusterSpec& given) {
   if (!fabric) return fabric.error();
   if (s.gpus_per_node % s.planes != 0) {
     return invalid("nodes of " + text(s.gpus_per_node) + " GPUs on " + text(s.planes) +
-                   " planes; each plane must have equally many of a node's NICs");
+                   " planes; accepted: divisors of the GPUs of a node, as each plane has equally many of its NICs");
   }
   const int on_leaf = s.gpus_per_node / s.planes, down = s.radix / 2;
   if (down % on_leaf != 0) {
@@ -145,9 +152,11 @@ Result<Cluster> Cluster::make(const ClusterSpec& given) {
                    text(down - 1));
   }
   if (s.lost_uplinks > 0 && (s.routing != Routing::kAdaptive || nodes <= per_unit)) {
-    return invalid(nodes <= per_unit
-                       ? "uplinks cannot be lost: " + text(s.gpus) + " GPUs need one leaf a plane, " + "without uplinks"
-                       : "lost uplinks are simulated under adaptive routing only");
+    return invalid(
+        nodes <= per_unit
+            ? "uplinks cannot be lost: " + text(s.gpus) + " GPUs need one leaf a plane, without uplinks; accepted: " +
+                  text(per_unit * s.gpus_per_node + s.gpus_per_node) + " GPUs or more"
+            : text(s.lost_uplinks) + " uplinks lost under static or ECMP routing; accepted: adaptive routing");
   }
   return Cluster(s, per_unit, s.kind == FabricKind::kFt3 ? pod_gpus / s.gpus_per_node : nodes);
 }
@@ -164,6 +173,20 @@ std::vector<Way> Cluster::fabric(int64_t u, int a, int64_t v, int b, uint64_t qu
   if (graph_) {
     const auto source = static_cast<int>(switch_of(u, a)), target = static_cast<int>(switch_of(v, b));
     if (source == target) return {{1, {out, in}}};
+    std::vector<Way> ways;
+    const auto add = [&](double share, const Route& route) {
+      Way way{share, {out}};
+      for (int32_t hop : route) {
+        way.links.push_back({graph_->is_global(hop) ? LinkKind::kGlobal : LinkKind::kLocal, graph_->from(hop),
+                             hop % graph_->ports(), -1});
+      }
+      way.links.push_back(in);
+      ways.push_back(std::move(way));
+    };
+    if (spec_.routing == Routing::kValiant) {
+      for (const SharedRoute& route : graph_->valiant_routes(source, target)) add(route.share, route.hops);
+      return ways;
+    }
     std::vector<Route> routes = graph_->routes(source, target);
     if (spec_.routing != Routing::kAdaptive && routes.size() > 1) {
       const auto chosen = spec_.routing == Routing::kStatic ? static_cast<uint64_t>(v * spec_.gpus_per_node + b)
@@ -171,16 +194,7 @@ std::vector<Way> Cluster::fabric(int64_t u, int a, int64_t v, int b, uint64_t qu
       std::swap(routes[0], routes[chosen % routes.size()]);
       routes.resize(1);
     }
-    std::vector<Way> ways;
-    for (const Route& route : routes) {
-      Way way{1 / static_cast<double>(routes.size()), {out}};
-      for (int32_t hop : route) {
-        way.links.push_back({graph_->is_global(hop) ? LinkKind::kGlobal : LinkKind::kLocal, graph_->from(hop),
-                             hop % graph_->ports(), -1});
-      }
-      way.links.push_back(in);
-      ways.push_back(std::move(way));
-    }
+    for (const Route& route : routes) add(1 / static_cast<double>(routes.size()), route);
     return ways;
   }
   std::vector<ClusterLink> links = {out};
@@ -297,6 +311,34 @@ double Cluster::gbps(const ClusterLink& link) const {
     case LinkKind::kGlobal: return spec_.port_gbps;
   }
   return 0;
+}
+
+std::pair<const std::vector<int32_t>*, const std::vector<int32_t>*> Symmetry::of(LinkKind kind) const {
+  switch (kind) {
+    case LinkKind::kNvlinkOut:
+    case LinkKind::kNvlinkIn:
+    case LinkKind::kNicOut:
+    case LinkKind::kNicIn: return {&node, &gpu};
+    case LinkKind::kLeafUp:
+    case LinkKind::kLeafDown: return {&unit, &plane};
+    case LinkKind::kPodUp:
+    case LinkKind::kPodDown: return {&pod, nullptr};
+    case LinkKind::kLocal:
+    case LinkKind::kGlobal: return {&hop, nullptr};
+  }
+  return {};
+}
+
+ClusterLink Cluster::group_of(const ClusterLink& link, const Symmetry& symmetry) const {
+  ClusterLink group = link;
+  if (link.kind == LinkKind::kLocal || link.kind == LinkKind::kGlobal) {
+    group.place = link.place * graph_->ports() + link.lane;
+    group.lane = 0;
+  }
+  const auto [places, lanes] = symmetry.of(link.kind);
+  group.place = (*places)[static_cast<size_t>(group.place)];
+  if (lanes) group.lane = (*lanes)[static_cast<size_t>(group.lane)];
+  return group;
 }
 
 std::string link_kind_name(LinkKind kind) {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -22,7 +23,9 @@ enum class Routing {
               // message takes all its minimal ways evenly
   kStatic,  // uplink and downlink by the destination's place in its leaf, in three layers the pod's by its leaf's place
             // in the pod: without conflict for shifts; the minimal way by the destination
-  kEcmp     // all by a seeded hash of source NIC, destination NIC and queue pair
+  kEcmp,    // all by a seeded hash of source NIC, destination NIC and queue pair
+  kValiant  // graphs of switches only: a message takes all ways over a third group or switch evenly, however the load
+            // lies (SwitchGraph::valiant_routes)
 };
 
 /// A cluster of equal nodes. GPU i of a node has NIC i, on plane i mod planes. Rates of one direction, GB/s.
@@ -72,13 +75,15 @@ struct Way {
 /// uniform load. Links of alike places have equal loads and may be merged.
 struct Symmetry {
   std::vector<int32_t> node, gpu, unit, plane, pod, hop;
+  /// By which of them places and lanes of a kind of link are alike; none: the lane is what it is.
+  std::pair<const std::vector<int32_t>*, const std::vector<int32_t>*> of(LinkKind kind) const;
 };
 
 class Cluster {
  public:
   /// Errors: what the fabric's own builder refuses; GPUs that nodes do not divide; planes that the GPUs of a node do
-  /// not divide; ports that a node's NICs do not divide; rates that are not above 0; a failure that the fabric has no
-  /// place for; lost uplinks of a tree under static or ECMP routing.
+  /// not divide; ports that a node's NICs do not divide; rates below 1e-6; a failure that the fabric has no
+  /// place for; lost uplinks of a tree under static or ECMP routing; Valiant's routing on a tree.
   static Result<Cluster> make(const ClusterSpec& spec);
 
   const ClusterSpec& spec() const { return spec_; }
@@ -102,6 +107,9 @@ class Cluster {
   std::vector<Way> fabric(int64_t u, int a, int64_t v, int b, uint64_t queue_pair = 0) const;
 
   double gbps(const ClusterLink& link) const;
+  /// What stands for all links that are alike to this one under `symmetry`: its place and lane as their colours, of a
+  /// graph's cable the colour of the hop as its place.
+  ClusterLink group_of(const ClusterLink& link, const Symmetry& symmetry) const;
   /// "NIC out of node 3, GPU 0".
   std::string name(const ClusterLink& link) const;
 

@@ -44,6 +44,7 @@ Result<SwitchGraph> SwitchGraph::slim_fly(int q) {
   }
   const auto inner = static_cast<int>(joined[0].size());
   SwitchGraph graph(2 * q * q, inner + q);
+  graph.slim_fly_q_ = q;
   const auto id = [q](int side, int x, int y) { return (side * q + x) * q + y; };
   for (int x = 0; x < q; ++x) {
     for (int y = 0; y < q; ++y) {
@@ -208,6 +209,17 @@ void SwitchGraph::add_over(int from, int32_t global, int to, const Route& before
   routes.push_back(std::move(route));
 }
 
+std::vector<Route> SwitchGraph::routes_over_group(int from, int third, int to) const {
+  std::vector<Route> routes;
+  const auto seconds = hops_between_groups(third, to / group_size_);
+  for (int32_t first : hops_between_groups(from / group_size_, third)) {
+    std::vector<Route> before;
+    add_over(from, first, this->to(first), {}, before);
+    for (int32_t second : seconds) add_over(this->to(first), second, to, before[0], routes);
+  }
+  return routes;
+}
+
 std::vector<Route> SwitchGraph::routes(int from, int to) const {
   std::vector<Route> routes;
   if (group_size_ == 0) {
@@ -223,14 +235,39 @@ std::vector<Route> SwitchGraph::routes(int from, int to) const {
   if (!routes.empty()) return routes;
   for (int third = 0; third < num_switches_ / group_size_; ++third) {
     if (third == here || third == there) continue;
-    const auto seconds = hops_between_groups(third, there);
-    for (int32_t first : hops_between_groups(here, third)) {
-      std::vector<Route> before;
-      add_over(from, first, this->to(first), {}, before);
-      for (int32_t second : seconds) add_over(this->to(first), second, to, before[0], routes);
-    }
+    for (Route& route : routes_over_group(from, third, to)) routes.push_back(std::move(route));
   }
   return routes;
+}
+
+std::vector<SharedRoute> SwitchGraph::valiant_routes(int from, int to) const {
+  std::vector<std::vector<Route>> by_third;  // the ways over each, of equal shares
+  if (group_size_ > 0) {
+    const int here = from / group_size_, there = to / group_size_;
+    for (int third = 0; here != there && third < num_switches_ / group_size_; ++third) {
+      if (third != here && third != there) by_third.push_back(routes_over_group(from, third, to));
+    }
+  } else {
+    for (int third = 0; third < num_switches_; ++third) {
+      if (third == from || third == to) continue;
+      const auto firsts = routes(from, third), seconds = routes(third, to);
+      auto& over = by_third.emplace_back();
+      for (const Route& first : firsts) {
+        for (const Route& second : seconds) {
+          over.push_back(first);
+          over.back().insert(over.back().end(), second.begin(), second.end());
+        }
+      }
+    }
+  }
+  std::erase_if(by_third, [](const std::vector<Route>& over) { return over.empty(); });
+  if (by_third.empty()) by_third.push_back(routes(from, to));
+  std::vector<SharedRoute> all;
+  for (std::vector<Route>& over : by_third) {
+    const double share = 1 / static_cast<double>(by_third.size() * over.size());
+    for (Route& route : over) all.push_back({share, std::move(route)});
+  }
+  return all;
 }
 
 }  // namespace fathom

@@ -14,6 +14,12 @@ namespace fathom {
 /// cables to other switches only.
 using Route = std::vector<int32_t>;
 
+/// A route and the share of the bytes that takes it.
+struct SharedRoute {
+  double share = 1;
+  Route hops;
+};
+
 /// Of a graph: 12 bytes each, 24 in a Slim Fly.
 inline constexpr int64_t kMostHops = 4'000'000;
 
@@ -33,6 +39,9 @@ class SwitchGraph {
   int ports() const { return ports_; }
   /// Switches of a group; 0: there are no groups.
   int group_size() const { return group_size_; }
+  /// Consecutive switches that are drawn together: a group; of a Slim Fly the q that have side and x in common (the
+  /// sub-groups of Besta and Hoefler: cables inside them, and to all of the other side).
+  int block_size() const { return group_size_ > 0 ? group_size_ : slim_fly_q_; }
   bool is_global(int32_t hop) const { return group_size_ > 0 && hop % ports_ >= group_size_ - 1; }
   int from(int32_t hop) const { return hop / ports_; }
   /// -1: the cable is lost.
@@ -47,6 +56,12 @@ class SwitchGraph {
   /// group the cable between them; to another group over each of the cables that join the two groups, with a hop before
   /// and after it where needed; over each third group where all of those are lost.
   std::vector<Route> routes(int from, int to) const;
+
+  /// Valiant's ways between two different switches, all of their shares together 1: minimally to one drawn at random,
+  /// and from there minimally on. Dragonfly (Kim et al., 4.2): a third group is drawn, in which the way enters and
+  /// leaves where its global cables end; in one group, or without a third that both reach, routes(). Slim Fly (Besta
+  /// and Hoefler, 4.2): a third switch is drawn.
+  std::vector<SharedRoute> valiant_routes(int from, int to) const;
 
   /// Numbers that are equal for switches, and hops, that automorphisms of the whole network map on each other (or, in
   /// the largest dragonfly, that no traffic between all can tell apart). Meaningless after lose().
@@ -66,8 +81,9 @@ class SwitchGraph {
   void add_shortest(int from, int to, int length, Route& so_far, std::vector<Route>& routes) const;
   std::vector<int32_t> hops_between_groups(int from, int to) const;
   void add_over(int from, int32_t global, int to, const Route& before, std::vector<Route>& routes) const;
+  std::vector<Route> routes_over_group(int from, int third, int to) const;
 
-  int num_switches_, ports_, group_size_ = 0;
+  int num_switches_, ports_, group_size_ = 0, slim_fly_q_ = 0;
   std::vector<int32_t> to_;
   std::vector<int32_t> switch_colours_, hop_colours_;
   std::vector<std::vector<std::pair<int32_t, int32_t>>> neighbours_;  // [switch]: (switch, hop), sorted; no groups

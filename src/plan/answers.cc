@@ -47,6 +47,12 @@ FigureGroup model_group(const CountedModel& model, const PlanSettings& settings)
             "V3 report, eq. 1 to 11, absorbed"}}};
 }
 
+/// What is divided by: below, the answer is no number at last.
+constexpr double kLeast = 1e-6;
+Error too_small(const std::string& key, double value) {
+  return invalid(key + " is " + figure_text(value) + "; accepted: 1e-6 or more, or 0: not known");
+}
+
 Result<FigureGroup> training_group(const CountedModel& model, const Hardware& h, const PlanSettings& settings) {
   const ModelConfig& c = model.config;
   const auto& t = settings.training;
@@ -88,6 +94,7 @@ Result<FigureGroup> training_group(const CountedModel& model, const Hardware& h,
   add("bubble", 100 * idle / timeline->run.makespan, "%",
       "idle share of the rank that waits most, with chunk_times and hop", "simulated");
   if (t.mfu > 0) {
+    if (t.mfu < kLeast) return too_small("training.mfu", t.mfu);
     const double rate =
         t.mfu * gpus * h.bf16_tflops * 1e12 / training_flops(model.parameters, c, t.sequence_tokens).causal();
     add("tokens per day", rate * 86400 / 1e9, "B", "MFU * GPUs * BF16 peak / FLOPs per token", kGiven);
@@ -162,6 +169,7 @@ Result<FigureGroup> serving_group(const CountedModel& model, const Hardware& h, 
         "GPU-hour / tokens per second and GPU", kGiven);
   }
   if (s.host_gbps > 0) {
+    if (s.host_gbps < kLeast) return too_small("serving.host_gbps", s.host_gbps);
     add("a sequence back from the host's pool", step->sequence_bytes / (s.host_gbps * 1e6), "ms",
         "KV per token * context / host_gbps", kGiven);
   }

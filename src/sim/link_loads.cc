@@ -5,8 +5,6 @@
 #include <limits>
 #include <string>
 
-#include "base/check.h"
-
 namespace fathom {
 namespace {
 
@@ -52,6 +50,7 @@ class Maps {
           "bytes / (ports * rate * time)",
           [&](int32_t row, int32_t pod) { return of_pod(row == 0 ? LinkKind::kPodUp : LinkKind::kPodDown, pod); }));
     }
+    if (const SwitchGraph* graph = cluster_.graph()) add_cables(*graph);
     for (const LinkKind kind : {LinkKind::kNicOut, LinkKind::kNicIn}) add_nic(kind, most_nodes);
     return std::move(maps_);
   }
@@ -63,7 +62,7 @@ class Maps {
   }
 
   double percent(const ClusterLink& link) const {
-    return 100 * loads_.bytes(link) / (cluster_.gbps(link) * 1e9 * loads_.seconds);
+    return 100 * loads_.bytes(cluster_, link) / (cluster_.gbps(link) * 1e9 * loads_.seconds);
   }
 
   /// All links of a pod together, whether they are one group or one a port.
@@ -108,6 +107,30 @@ class Maps {
                            }));
   }
 
+  /// Fullest cables, from each group to each (its own: inside it), and out of each switch.
+  void add_cables(const SwitchGraph& graph) {
+    if (!carries(LinkKind::kLocal) && !carries(LinkKind::kGlobal)) return;
+    const int size = graph.block_size(), blocks = graph.num_switches() / size;
+    const std::string formula = "the most of bytes / (rate * time) of these cables";
+    HeatMap between = filled("Cables between groups: the fullest", "from group", blocks, "to group", blocks, formula,
+                             [](int32_t, int32_t) { return kNone; });
+    HeatMap out = filled("Cables out of a switch: the fullest", "switch of the group", size, "group", blocks, formula,
+                         [](int32_t, int32_t) { return kNone; });
+    between.origin.source = out.origin.source = "the flows that the engine ran; grey: no cable, or lost";
+    for (int32_t hop = 0; hop < graph.num_switches() * graph.ports(); ++hop) {
+      if (graph.to(hop) < 0) continue;
+      const int from = graph.from(hop);
+      const double one =
+          percent({graph.is_global(hop) ? LinkKind::kGlobal : LinkKind::kLocal, from, hop % graph.ports(), -1});
+      for (double* most : {&between.values[static_cast<size_t>(from / size)][static_cast<size_t>(graph.to(hop) / size)],
+                           &out.values[static_cast<size_t>(from % size)][static_cast<size_t>(from / size)]}) {
+        if (!(*most >= one)) *most = one;
+      }
+    }
+    maps_.push_back(std::move(between));
+    maps_.push_back(std::move(out));
+  }
+
   void add_nic(LinkKind kind, int64_t most_nodes) {
     if (!carries(kind)) return;
     const std::string what = kind == LinkKind::kNicOut ? "NICs out" : "NICs in";
@@ -118,9 +141,26 @@ class Maps {
                              }));
       return;
     }
+    const std::string formula = "the most of bytes / (rate * time) of the NICs below ";
+    if (const SwitchGraph* graph = cluster_.graph()) {
+      const int size = graph->block_size(), blocks = graph->num_switches() / size;
+      HeatMap map = filled(what + ": the fullest of a switch", "switch of the group", size, "group", blocks,
+                           formula + "a switch", [](int32_t, int32_t) { return kNone; });
+      for (int64_t node = 0; node < cluster_.num_nodes(); ++node) {
+        for (int gpu = 0; gpu < spec_.gpus_per_node; ++gpu) {
+          if (is_dead(node, gpu)) continue;
+          const int64_t at = cluster_.switch_of(node, gpu);
+          double& most = map.values[static_cast<size_t>(at % size)][static_cast<size_t>(at / size)];
+          const double one = percent({kind, static_cast<int32_t>(node), gpu, -1});
+          if (!(most >= one)) most = one;
+        }
+      }
+      map.origin.source = "the flows that the engine ran; grey: no NIC, or dead";
+      maps_.push_back(std::move(map));
+      return;
+    }
     maps_.push_back(filled(what + ": the fullest of a leaf", plane_word_, spec_.planes, "leaf", cluster_.num_units(),
-                           "the most of bytes / (rate * time) of the NICs below a leaf",
-                           [&](int32_t plane, int32_t leaf) {
+                           formula + "a leaf", [&](int32_t plane, int32_t leaf) {
                              double most = kNone;
                              const int64_t first = leaf * cluster_.nodes_per_unit();
                              const int64_t end = std::min(first + cluster_.nodes_per_unit(), cluster_.num_nodes());
@@ -144,23 +184,8 @@ class Maps {
 
 }  // namespace
 
-double LinkLoads::bytes(const ClusterLink& link) const {
-  check(link.kind != LinkKind::kLocal && link.kind != LinkKind::kGlobal, "cables of a graph are grouped by their hops");
-  ClusterLink group = link;
-  const auto colour = [](const std::vector<int32_t>& colours, int32_t& place) {
-    place = colours[static_cast<size_t>(place)];
-  };
-  switch (link.kind) {
-    case LinkKind::kLeafUp:
-    case LinkKind::kLeafDown:
-      colour(symmetry.unit, group.place);
-      colour(symmetry.plane, group.lane);
-      break;
-    case LinkKind::kPodUp:
-    case LinkKind::kPodDown: colour(symmetry.pod, group.place); break;
-    default: colour(symmetry.node, group.place); colour(symmetry.gpu, group.lane);
-  }
-  const auto at = by_group.find(group);
+double LinkLoads::bytes(const Cluster& cluster, const ClusterLink& link) const {
+  const auto at = by_group.find(cluster.group_of(link, symmetry));
   return at == by_group.end() ? 0 : at->second.bytes;
 }
 

@@ -1,4 +1,4 @@
-// LinkLoads: what a run put on every link of a cluster, and pictures of it by plane and leaf.
+// LinkLoads: what a run put on every link of a cluster, and pictures of it by plane and leaf, or group and switch.
 #pragma once
 
 #include <map>
@@ -21,14 +21,15 @@ struct LinkLoads {
   std::map<ClusterLink, LinkLoad> by_group;  // by LinkGroup::group
   double seconds = 0;                        // from the first byte to the last, windows one after the other
 
-  /// Bytes over one link of a fat tree; 0 where nothing crosses it.
-  double bytes(const ClusterLink& link) const;
+  /// Bytes over one link of the cluster that the run was of; 0 where nothing crosses it.
+  double bytes(const Cluster& cluster, const ClusterLink& link) const;
 };
 
 /// How full links were, in percent: bytes over (rate * seconds). Leaf uplinks and downlinks by plane and leaf: all
-/// ports of a leaf together, and where messages have their port also the fullest of them; pod uplinks and downlinks;
-/// NICs by place in the node and node, of more than `most_nodes` nodes the fullest NIC by plane and leaf. What is dead
-/// has no value. Kinds of links that carry nothing have no picture.
+/// ports of a leaf together, and where messages have their port also the fullest of them; pod uplinks and downlinks.
+/// Cables of a graph: the fullest from each group to each, and out of each switch; the groups of a Slim Fly are its
+/// SwitchGraph::block_size. NICs by place in the node and node, of more than `most_nodes` nodes the fullest NIC by
+/// plane and leaf, or by switch. What is dead has no value. Kinds of links that carry nothing have no picture.
 std::vector<HeatMap> load_maps(const Cluster& cluster, const LinkLoads& loads, int64_t most_nodes = 128);
 
 }  // namespace fathom

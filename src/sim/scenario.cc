@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "base/figure.h"
 #include "sim/recorded_gate.h"
 
 namespace fathom {
@@ -26,7 +27,10 @@ Result<Cluster> cluster_of(const Scenario& scenario) {
   s.nic_gbps = n.nic_gbps;
   s.nvlink_gbps = n.nvlink_gbps;
   s.port_gbps = n.port_gbps;
-  s.routing = n.routing == "ecmp" ? Routing::kEcmp : n.routing == "static" ? Routing::kStatic : Routing::kAdaptive;
+  s.routing = n.routing == "ecmp"      ? Routing::kEcmp
+              : n.routing == "static"  ? Routing::kStatic
+              : n.routing == "valiant" ? Routing::kValiant
+                                       : Routing::kAdaptive;
   s.seed = static_cast<uint64_t>(n.seed);
   s.pxn = n.pxn;
   s.dead_plane = static_cast<int>(scenario.fail.plane);
@@ -52,6 +56,9 @@ Result<Job> job_of(const JobSettings& settings, std::string_view name) {
   if (!is_known) return invalid(std::string(name) + ".op is missing: what the GPUs do, as job.op = \"all-to-all\"");
   if (!(settings.bytes > 0)) {
     return invalid(std::string(name) + ".bytes is missing: how much the " + settings.op + " moves, as 1e9");
+  }
+  if (settings.bytes < 1) {
+    return invalid(std::string(name) + ".bytes is " + figure_text(settings.bytes) + "; accepted: 1 or more");
   }
   if (settings.window > 0 && (job.op != JobOp::kAllToAll || name != "job")) {
     return invalid(std::string(name) + ".window is " + std::to_string(settings.window) +

@@ -89,8 +89,9 @@ struct Scenario {
     v("network.nic_gbps", network.nic_gbps, "a NIC as measured, one direction, GB/s", between(0, 1e9));
     v("network.nvlink_gbps", network.nvlink_gbps, "NVLink of a GPU as measured, one direction, GB/s", between(0, 1e9));
     v("network.port_gbps", network.port_gbps, "a port between switches, GB/s", between(0, 1e9));
-    v("network.routing", network.routing, "how switches choose among uplinks, or minimal ways",
-      one_of({"adaptive", "static", "ecmp"}));
+    v("network.routing", network.routing,
+      "how switches choose among uplinks, or minimal ways; valiant: slimfly, dragonfly over a third switch or group",
+      one_of({"adaptive", "static", "ecmp", "valiant"}));
     v("network.seed", network.seed, "of ECMP's hash", between(0, 1e18));
     v("network.pxn", network.pxn, "messages change to the target's rail over NVLink in the sender's node");
     v("network.latency", network.latency, "of a step: table 5 of arXiv 2505.09343, or none",
@@ -110,7 +111,7 @@ struct Scenario {
 /// Errors: network.gpus is 0; what Cluster::make refuses.
 Result<Cluster> cluster_of(const Scenario& scenario);
 
-/// Reads the gate file, if one is given. Errors: no bytes (named by `name`: "job" or "also"); a gate file for what has
+/// Reads the gate file, if one is given. Errors: no bytes, or less than one (named by `name`: "job" or "also"); a gate file for what has
 /// no experts, or beside a skew; what read_gate refuses.
 Result<Job> job_of(const JobSettings& settings, std::string_view name);
 

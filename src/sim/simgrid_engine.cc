@@ -19,7 +19,8 @@
 // What was learnt about SimGrid 3.32 and is relied on here:
 // - Weights: it shares a link in inverse proportion to the latency of a flow's route. So every number of members has a
 //   link of its own that limits nobody, with the latency 1 / members; network/latency-factor makes the time of that
-//   latency vanish again (a factor of exactly 0 would take the weight with it).
+//   latency vanish again (a factor of exactly 0 would take the weight with it). That link is SHARED: of a FATPIPE it
+//   looks through all flows whenever it has the rate of one, quadratic in them (256 GPUs: minutes, not seconds).
 // - The default lazy update gives such weighted flows rates above capacity: network/optim:Full.
 // - TCP-gamma bounds rates by the window over the latency, crosstraffic and bandwidth-factor take some percent: off.
 // - Comm::sendto searches one list of all communications; mailboxes do not.
@@ -95,8 +96,8 @@ std::string platform(const FlowNetwork& n, int hosts) {
     const auto [at, is_new] = weights.try_emplace(n.members(c), static_cast<int>(weights.size()));
     if (!is_new) continue;
     std::snprintf(line, sizeof line,
-                  "<link id=\"w%d\" bandwidth=\"1e30Bps\" latency=\"%.17gs\" sharing_policy=\"FATPIPE\"/>\n",
-                  at->second, 1 / n.members(c));
+                  "<link id=\"w%d\" bandwidth=\"1e30Bps\" latency=\"%.17gs\" sharing_policy=\"SHARED\"/>\n", at->second,
+                  1 / n.members(c));
     xml += line;
   }
   for (int c = 0; c < n.num_classes(); ++c) {

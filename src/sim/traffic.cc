@@ -19,23 +19,19 @@ int64_t num_colours(const std::vector<int32_t>& colours) {
 class TrafficBuilder {
  public:
   TrafficBuilder(const Cluster& cluster, const Symmetry& symmetry) : cluster_(cluster), symmetry_(symmetry) {
-    const auto count = [](const std::vector<int32_t>& colours) {
-      std::vector<double> sizes(static_cast<size_t>(num_colours(colours)), 0);
-      for (int32_t c : colours) ++sizes[static_cast<size_t>(c)];
-      return sizes;
+    const auto sizes = [](const std::vector<int32_t>& colours) {
+      std::vector<int32_t> count(static_cast<size_t>(num_colours(colours)), 0);
+      for (int32_t c : colours) ++count[static_cast<size_t>(c)];
+      return count;
     };
-    nodes_ = count(symmetry.node);
-    gpus_ = count(symmetry.gpu);
-    units_ = count(symmetry.unit);
-    planes_ = count(symmetry.plane);
-    pods_ = count(symmetry.pod);
-    hops_ = count(symmetry.hop);
+    sizes_ = {sizes(symmetry.node),  sizes(symmetry.gpu), sizes(symmetry.unit),
+              sizes(symmetry.plane), sizes(symmetry.pod), sizes(symmetry.hop)};
   }
 
   /// `members` flows of `bytes` each, alike to the one from GPU a of node u to GPU b of node v.
   void add(int job, const Job& j, int64_t u, int a, int64_t v, int b, double bytes, double members) {
     if (!(bytes > 0) || !(members > 0)) return;
-    for (int q = 0; q < j.queue_pairs; ++q) {
+    for (int q = 0; q < j.queue_pairs && !is_full(); ++q) {
       for (const Way& way : cluster_.ways(u, a, v, b, static_cast<uint64_t>(q))) {
         add_class(job, j, way.links, bytes * way.share / j.queue_pairs, members * way.share / j.queue_pairs, members);
       }
@@ -48,7 +44,7 @@ class TrafficBuilder {
     if (cluster_.spec().dead_plane >= 0 || cluster_.spec().dead_nic >= 0)
       return add(job, j, u, a, v, a, bytes, members);
     if (!(bytes > 0)) return;
-    for (int q = 0; q < j.queue_pairs; ++q) {
+    for (int q = 0; q < j.queue_pairs && !is_full(); ++q) {
       for (const Way& way : cluster_.fabric(u, a, v, a, static_cast<uint64_t>(q))) {
         add_class(job, j, way.links, bytes * way.share / j.queue_pairs, members * way.share / j.queue_pairs, members);
       }
@@ -71,30 +67,12 @@ class TrafficBuilder {
   }
 
   int id_of(const ClusterLink& link) {
-    ClusterLink group = link;
-    double count = 1;
-    const auto colour = [&](const std::vector<int32_t>& colours, const std::vector<double>& sizes, int32_t& place) {
-      place = colours[static_cast<size_t>(place)];
-      count *= sizes[static_cast<size_t>(place)];
-    };
-    switch (link.kind) {
-      case LinkKind::kLeafUp:
-      case LinkKind::kLeafDown:
-        colour(symmetry_.unit, units_, group.place);
-        colour(symmetry_.plane, planes_, group.lane);
-        break;
-      case LinkKind::kPodUp:
-      case LinkKind::kPodDown: colour(symmetry_.pod, pods_, group.place); break;
-      case LinkKind::kLocal:
-      case LinkKind::kGlobal:
-        group.place = group.place * cluster_.graph()->ports() + group.lane;
-        group.lane = 0;
-        colour(symmetry_.hop, hops_, group.place);
-        break;
-      default: colour(symmetry_.node, nodes_, group.place); colour(symmetry_.gpu, gpus_, group.lane);
-    }
+    const ClusterLink group = cluster_.group_of(link, symmetry_);
     const auto [at, is_new] = ids_by_group_.try_emplace(group, traffic_.network.num_links());
     if (is_new) {
+      const auto [places, lanes] = sizes_.of(link.kind);
+      double count = (*places)[static_cast<size_t>(group.place)];
+      if (lanes) count *= (*lanes)[static_cast<size_t>(group.lane)];
       const double gbps = cluster_.gbps(link);
       traffic_.network.add_link(cluster_.name(link), gbps * count);
       traffic_.links.push_back({link, count, gbps, group});
@@ -104,7 +82,7 @@ class TrafficBuilder {
 
   const Cluster& cluster_;
   const Symmetry& symmetry_;
-  std::vector<double> nodes_, gpus_, units_, planes_, pods_, hops_;
+  Symmetry sizes_;  // [colour]: how many have it
   Traffic traffic_;
   std::map<ClusterLink, int> ids_by_group_;
   std::vector<int> ids_;
@@ -276,7 +254,7 @@ void add_rings(TrafficBuilder& out, int id, const Job& job, const Cluster& clust
 /// What would make the flows of this cluster alike that are not.
 std::string way_out(const Cluster& cluster, const Distances& distances) {
   const ClusterSpec& s = cluster.spec();
-  if (!cluster.graph()) return "adaptive routing of a uniform load";
+  if (!cluster.graph() || s.routing != Routing::kAdaptive) return "adaptive routing of a uniform load";
   if (distances.to > 0) return "a uniform load without a window";
   if (s.dead_nic >= 0 || s.lost_uplinks > 0) return "nothing broken";
   if (s.gpus_per_switch % s.gpus_per_node != 0) {
@@ -321,7 +299,7 @@ Status check_job(const Cluster& cluster, const Job& job) {
     }
     const int64_t group_nodes = ranks / gpus_per_node;
     if (job.ring_stride < 1 || group_nodes % job.ring_stride != 0) {
-      return invalid("rings over every " + text(job.ring_stride) + "th of " + text(group_nodes) +
+      return invalid("rings with a stride of " + text(job.ring_stride) + " over " + text(group_nodes) +
                      " nodes; accepted: a divisor of them");
     }
     if (ring_ranks_of(cluster, job) < 2) return invalid("a ring of one rank moves nothing; accepted: 2 or more");

@@ -85,12 +85,20 @@ class Simulate(CommandLineCase):
         directory = support.fresh_directory("simulate")
         small = [SCENARIOS / "all-to-all-128.toml"]
         (directory / "typo.toml").write_text("[network]\ngpu = 128\n")
+        (directory / "empty.toml").write_text("")
+        (directory / "huge.toml").write_bytes(b"#" * (2 << 20))
         for arguments, *needles in (
                 ([directory / "typo.toml"], "network.gpu", "network.gpus"),
                 ([directory / "absent.toml"], "absent.toml"),
                 ([SCENARIOS / "all-to-all-128.toml", "--set", "network.gpus=100"], "100 GPUs", "96 or 104"),
                 ([SCENARIOS / "all-to-all-128.toml", "--set", "network.nic_gbps=nan"], "network.nic_gbps"),
+                ([SCENARIOS / "all-to-all-128.toml", "--set", "network.nic_gbps=1e-320"], "nic_gbps", "1e-6"),
+                ([SCENARIOS / "all-to-all-128.toml", "--set", "job.bytes=1e999"], "job.bytes"),
+                ([SCENARIOS / "all-to-all-128.toml", "--set", "network.routing=valiant"], "slimfly, dragonfly"),
                 ([SCENARIOS / "all-to-all-128.toml", "--engine", "ns3"], "ns3"),
+                ([directory / "empty.toml"], "network.gpus is missing"),
+                ([directory], "not a regular file"),
+                ([directory / "huge.toml"], "huge.toml", "1048576"),
                 ([SCENARIOS / "slim-fly-27.toml", "--set", "network.slim_fly_q=28"], "q = 27", "or q = 25"),
                 ([SCENARIOS / "slim-fly-27.toml", "--set", "network.gpus=23320"], "network.gpus = 23328"),
                 ([SCENARIOS / "dragonfly-72.toml", "--set", "network.dragonfly_groups=10"], "2 to 9"),

@@ -32,7 +32,7 @@ TEST(Hardware, AGivenFactReplacesThePresetAndSaysSo) {
   EXPECT_EQ(h.nic_gbps, 100);
   EXPECT_EQ(h.facts[6].value, 100);
   EXPECT_EQ(h.facts[6].source, "given");
-  EXPECT_EQ(h.set("nic_gbps", std::nan("")).error().text, "nic_gbps is nan; accepted: more than 0, below 1e9");
+  EXPECT_EQ(h.set("nic_gbps", std::nan("")).error().text, "nic_gbps is nan; accepted: 1e-6 or more, below 1e9");
   EXPECT_FALSE(h.set("nic_gbps", -1).ok());
   EXPECT_EQ(h.set("nic", 1).error().text.rfind("unknown fact \"nic\" of hardware; known: memory_gb, ", 0), 0u);
 }

@@ -209,18 +209,23 @@ TEST(Routing, RefusesWhatCannotBeBuilt) {
   EXPECT_EQ(error({.gpus = 100}), "100 GPUs in nodes of 8; accepted: whole nodes, as 96 or 104");
   EXPECT_EQ(error({.gpus = 32768}).rfind("MPFT: 32768 endpoints; accepted: 1 to 16384", 0), 0u);
   EXPECT_NE(error({.gpus = 126, .gpus_per_node = 6, .planes = 4}), "");
+  EXPECT_EQ(
+      error({.gpus = 128, .gpus_per_node = 1}),
+      "nodes of 1 GPUs on 8 planes; accepted: divisors of the GPUs of a node, as each plane has equally many of its "
+      "NICs");
   EXPECT_EQ(error({.gpus = 120, .gpus_per_node = 12, .planes = 4, .radix = 64}),
             "a leaf has 32 ports down and a node 3 NICs on it; whole nodes must fit (more planes, or another radix)");
   EXPECT_EQ(error({.gpus = 128, .nic_gbps = std::numeric_limits<double>::quiet_NaN()}),
-            "nic_gbps is nan; accepted: more than 0, below 1e9");
+            "nic_gbps is nan; accepted: 1e-6 or more, below 1e9");
+  EXPECT_EQ(error({.gpus = 128, .nic_gbps = 1e-320}), "nic_gbps is 9.9999e-321; accepted: 1e-6 or more, below 1e9");
   EXPECT_EQ(error({.kind = FabricKind::kFt2, .gpus = 128, .dead_plane = 0}),
             "plane 0 cannot fail: the fabric has 1; accepted: one of 2 or more planes of mpft, or rails of mrft");
   EXPECT_EQ(error({.gpus = 128, .dead_nic = 8}), "NIC 8 cannot fail: a node has 8; accepted: one of 2 or more");
   EXPECT_EQ(error({.gpus = 2048, .lost_uplinks = 32}), "32 uplinks lost of a leaf's 32; accepted: 0 to 31");
   EXPECT_EQ(error({.gpus = 256, .lost_uplinks = 1}),
-            "uplinks cannot be lost: 256 GPUs need one leaf a plane, without uplinks");
+            "uplinks cannot be lost: 256 GPUs need one leaf a plane, without uplinks; accepted: 264 GPUs or more");
   EXPECT_EQ(error({.gpus = 2048, .routing = Routing::kEcmp, .lost_uplinks = 1}),
-            "lost uplinks are simulated under adaptive routing only");
+            "1 uplinks lost under static or ECMP routing; accepted: adaptive routing");
   EXPECT_NE(error({.kind = FabricKind::kSlimFly, .gpus = 1000, .slim_fly_q = 28}).find("q = 27 (30618 endpoints"),
             std::string::npos);
   EXPECT_EQ(error({.kind = FabricKind::kSlimFly, .gpus = 32000}),
@@ -233,6 +238,10 @@ TEST(Routing, RefusesWhatCannotBeBuilt) {
             "Dragonfly of 16416 switches: 300000 endpoints; accepted: 1 to 262656");
   EXPECT_EQ(error({.kind = FabricKind::kDragonfly, .gpus = 64, .gpus_per_switch = 17}),
             "Dragonfly: 17 endpoints a switch need 67 ports, more than 64; accepted: 1 to 16");
+  EXPECT_EQ(
+      error({.gpus = 128, .routing = Routing::kValiant}),
+      "Valiant's routing goes over a third group or switch, which a tree has not; accepted: slimfly, dragonfly, or "
+      "adaptive, static, ecmp");
   EXPECT_EQ(error({.kind = FabricKind::kDragonfly, .gpus = 64, .dead_plane = 0}),
             "plane 0 cannot fail: the fabric has 1; accepted: one of 2 or more planes of mpft, or rails of mrft");
 }

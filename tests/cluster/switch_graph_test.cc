@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <set>
 
@@ -128,6 +129,78 @@ TEST(SwitchGraph, WaysGoAroundLostCables) {
   EXPECT_EQ(dragonfly.num_cables(), 9 * 6 + 9 * 4 - 1);
   EXPECT_EQ(dragonfly.routes(0, other).size(), 7u);  // over each third group
   expect_ways(dragonfly, 5);
+}
+
+/// What every switch puts on every hop when it sends 1 to those of `targets`, by Valiant's ways.
+template <class Targets>
+std::vector<double> valiant_loads(const SwitchGraph& g, const Targets& targets) {
+  std::vector<double> load(static_cast<size_t>(g.num_switches()) * static_cast<size_t>(g.ports()), 0);
+  for (int from = 0; from < g.num_switches(); ++from) {
+    for (int to : targets(from)) {
+      double shares = 0;
+      for (const SharedRoute& route : g.valiant_routes(from, to)) {
+        int at = from;
+        for (int32_t hop : route.hops) {
+          EXPECT_EQ(g.from(hop), at);
+          at = g.to(hop);
+          load[static_cast<size_t>(hop)] += route.share;
+        }
+        EXPECT_EQ(at, to);
+        shares += route.share;
+      }
+      EXPECT_NEAR(shares, 1, 1e-12);
+    }
+  }
+  return load;
+}
+
+// Each of two legs is a uniform load: of a uniform load every cable gets twice what minimal ways put on it.
+TEST(SwitchGraph, ValiantDoublesAUniformLoad) {
+  for (int q : {3, 4, 5}) {
+    const auto g = *SwitchGraph::slim_fly(q);
+    const auto minimal = uniform_loads(g), valiant = valiant_loads(g, [&](int from) {
+                                             std::vector<int> others;
+                                             for (int to = 0; to < g.num_switches(); ++to) {
+                                               if (to != from) others.push_back(to);
+                                             }
+                                             return others;
+                                           });
+    for (size_t hop = 0; hop < minimal.size(); ++hop) ASSERT_NEAR(valiant[hop], 2 * minimal[hop], 1e-9) << hop;
+  }
+  for (const auto& [h, groups] : {std::pair{2, 0}, {3, 0}, {2, 5}, {2, 4}}) {
+    const auto g = *SwitchGraph::dragonfly(h, groups);
+    const auto others_of = [&](int from) {  // in other groups
+      std::vector<int> others;
+      for (int to = 0; to < g.num_switches(); ++to) {
+        if (to / g.group_size() != from / g.group_size()) others.push_back(to);
+      }
+      return others;
+    };
+    const auto minimal = uniform_loads(g), valiant = valiant_loads(g, others_of);
+    for (size_t hop = 0; hop < minimal.size(); ++hop) {
+      if (!g.is_global(static_cast<int32_t>(hop))) continue;
+      ASSERT_NEAR(valiant[hop], 2 * minimal[hop], 1e-9) << hop;
+    }
+  }
+}
+
+// A permutation, by a neighbour's cable: no cable gets more than the two uniform legs put on it. Minimally it gets all.
+TEST(SwitchGraph, ValiantSpreadsWhatOneCableWouldCarry) {
+  const auto g = *SwitchGraph::slim_fly(5);
+  const auto uniform = uniform_loads(g);
+  const auto load = valiant_loads(g, [&](int from) { return std::vector{g.to(from * g.ports())}; });
+  for (size_t hop = 0; hop < load.size(); ++hop) EXPECT_LE(load[hop], 2 * uniform[hop] / 48 * (1 + 1e-9)) << hop;
+  EXPECT_LT(*std::max_element(load.begin(), load.end()), 0.6);
+}
+
+TEST(SwitchGraph, ValiantGoesAroundLostCables) {
+  auto g = *SwitchGraph::dragonfly(2);
+  EXPECT_EQ(g.valiant_routes(0, 4).size(), 7u);  // over each third group
+  EXPECT_EQ(g.valiant_routes(0, 1).size(), 1u);  // in a group: minimally
+  ASSERT_TRUE(g.lose(1).ok());
+  EXPECT_EQ(g.valiant_routes(0, 8).size(), 6u);  // group 1 is not reached from group 0
+  const auto two = *SwitchGraph::dragonfly(2, 2);
+  EXPECT_EQ(two.valiant_routes(0, 4).size(), two.routes(0, 4).size());  // there is no third
 }
 
 TEST(SwitchGraph, RefusesWhatIsNotThere) {

@@ -28,6 +28,7 @@ const made = {
   training: ["plan", ...v3, "--search", "training", "--gpus", "2048", ...set("search.batch=15360", "search.utilisation=0.52",
     "search.rows=16")],
   uplinks: ["simulate", scenario("leaf-uplinks-lost")],
+  dragonfly: ["simulate", scenario("dragonfly-72"), ...set("network.port_gbps=20", "fail.uplinks=1")],
   skewed: ["simulate", scenario("dispatch-64"), ...set("job.skew=0.8", "network.gpus=256", "network.latency=RoCE",
     "job.alpha_us=20", "also.op=all-to-all", "also.bytes=1e8")],
   sweep: ["simulate", scenario("message-size"), "--sweep", "job.bytes=1e5,1e6,1e7,1e8,1e9", "--sweep",

@@ -57,6 +57,20 @@ TEST(LinkLoads, EveryLinkHasTheBytesOfItsMessages) {
   s.network.gpus = 64;
   s.network.gpus_per_node = 4;
   scenarios.push_back(s);
+  s = all_to_all(72);
+  s.network.fabric = "dragonfly";
+  s.network.gpus_per_node = s.network.gpus_per_switch = 2;
+  scenarios.push_back(s);
+  s.fail.uplinks = 1;
+  scenarios.push_back(s);
+  s.network.fabric = "slimfly";  // q = 4
+  s.network.gpus = 90;
+  s.network.gpus_per_switch = 0;
+  scenarios.push_back(s);
+  s.network.gpus = 96;
+  s.network.gpus_per_node = 3;
+  s.fail.uplinks = 0;
+  scenarios.push_back(s);
   for (const Scenario& scenario : scenarios) {
     const auto cluster = cluster_of(scenario);
     ASSERT_TRUE(cluster.ok());
@@ -64,7 +78,7 @@ TEST(LinkLoads, EveryLinkHasTheBytesOfItsMessages) {
     SCOPED_TRACE(answer.cluster);
     double total = 0;
     for (const auto& [link, bytes] : by_hand(*cluster, scenario.job.bytes)) {
-      EXPECT_NEAR(answer.loads.bytes(link), bytes, 1e-9 * bytes) << cluster->name(link);
+      EXPECT_NEAR(answer.loads.bytes(*cluster, link), bytes, 1e-9 * bytes) << cluster->name(link);
       total += bytes;
     }
     double sum = 0;  // and nothing else carries any
@@ -152,6 +166,79 @@ TEST(LinkLoads, PodsAreShownUpAndDown) {
     for (size_t way = 0; way < 2; ++way) {
       EXPECT_NEAR(pods->values[way][pod], 100 * bytes / (16 * 50e9 * answer.loads.seconds), 1e-6);
     }
+  }
+}
+
+/// The fullest cable of each cell, from the messages.
+void expect_cables(const Scenario& s, const Simulation& answer) {
+  const auto cluster = cluster_of(s);
+  const SwitchGraph& graph = *cluster->graph();
+  const auto maps = load_maps(*cluster, answer.loads);
+  const HeatMap *between = find(maps, "Cables between groups: the fullest"),
+                *out = find(maps, "Cables out of a switch: the fullest");
+  ASSERT_TRUE(between != nullptr && out != nullptr);
+  const auto size = static_cast<int>(out->values.size()), blocks = static_cast<int>(between->values.size());
+  ASSERT_EQ(size * blocks, graph.num_switches());
+  ASSERT_EQ(out->values[0].size(), between->values.size());
+  std::map<std::pair<int, int>, double> most_between, most_out;
+  for (const auto& [link, bytes] : by_hand(*cluster, s.job.bytes)) {
+    if (link.kind != LinkKind::kLocal && link.kind != LinkKind::kGlobal) continue;
+    const int to = graph.to(link.place * graph.ports() + link.lane);
+    const double percent = 100 * bytes / (s.network.port_gbps * 1e9 * answer.loads.seconds);
+    double& pair = most_between[{link.place / size, to / size}];
+    double& one = most_out[{link.place % size, link.place / size}];
+    pair = std::max(pair, percent);
+    one = std::max(one, percent);
+  }
+  for (int row = 0; row < blocks; ++row) {
+    for (int column = 0; column < blocks; ++column) {
+      const double shown = between->values[static_cast<size_t>(row)][static_cast<size_t>(column)];
+      const auto at = most_between.find({row, column});
+      if (at == most_between.end()) {
+        EXPECT_TRUE(std::isnan(shown)) << row << " " << column << " " << shown;
+      } else {
+        EXPECT_NEAR(shown, at->second, 1e-6) << row << " " << column;
+      }
+    }
+  }
+  for (int row = 0; row < size; ++row) {
+    for (int column = 0; column < blocks; ++column) {
+      EXPECT_NEAR(out->values[static_cast<size_t>(row)][static_cast<size_t>(column)], (most_out[{row, column}]), 1e-6);
+    }
+  }
+}
+
+TEST(LinkLoads, CablesOfGraphsAreShownByGroupAndSwitch) {
+  Scenario s = all_to_all(72);
+  s.network.fabric = "dragonfly";
+  s.network.gpus_per_node = s.network.gpus_per_switch = 2;
+  s.network.port_gbps = 20;
+  expect_cables(s, run(s));
+  s.fail.uplinks = 1;  // the only cable between groups 0 and 1
+  const Simulation broken = run(s);
+  expect_cables(s, broken);
+  const auto maps = load_maps(*cluster_of(s), broken.loads);
+  EXPECT_TRUE(std::isnan(find(maps, "Cables between groups: the fullest")->values[0][1]));
+  s = all_to_all(96);
+  s.network.fabric = "slimfly";  // q = 4: sides of 4 groups
+  s.network.gpus_per_node = 3;
+  s.network.port_gbps = 15;
+  const Simulation fly = run(s);
+  expect_cables(s, fly);
+  const auto fly_maps = load_maps(*cluster_of(s), fly.loads, 4);
+  const auto& between = find(fly_maps, "Cables between groups: the fullest")->values;
+  double most = 0;
+  for (const auto& line : between) {
+    for (const double v : line) most = std::isnan(v) ? most : std::max(most, v);
+  }
+  EXPECT_NEAR(most, 100, 1e-6);            // that is what limits
+  EXPECT_TRUE(std::isnan(between[0][1]));  // groups of one side have no cables between them
+  EXPECT_FALSE(std::isnan(between[0][4]));
+  const HeatMap* nics = find(fly_maps, "NICs in: the fullest of a switch");
+  ASSERT_NE(nics, nullptr);
+  const double bytes = s.job.bytes * 93 / 96;  // of the other nodes
+  for (const auto& line : nics->values) {
+    for (const double v : line) EXPECT_NEAR(v, 100 * bytes / (40e9 * fly.loads.seconds), 1e-6);
   }
 }
 

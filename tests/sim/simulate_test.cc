@@ -170,15 +170,25 @@ TEST(Simulate, EcmpRingsAreAsSlowAsTheirWorstHop) {
     EXPECT_NEAR(busbw(s), 50, 1e-6) << routing;
   }
   s.network.routing = "ecmp";
-  for (const auto& [queue_pairs, expected] : {std::pair{1, 0.20}, {2, 0.29}, {4, 0.36}, {8, 0.44}}) {
+  for (const auto& [queue_pairs, expected] : {std::pair{1, 0.20}, {2, 0.29}, {4, 0.36}, {8, 0.44}, {16, 0.55}}) {
     s.job.queue_pairs = queue_pairs;
-    std::vector<double> shares;
+    std::vector<double> shares, of_uplinks;
     for (int64_t seed = 0; seed < 21; ++seed) {
       s.network.seed = seed;
-      shares.push_back(busbw(s, FlowEngine::kBound) / 50);
+      const Simulation answer = run(s, FlowEngine::kBound);
+      shares.push_back(figure(answer, "busbw") / 50);
+      double nic = 0, uplink = 0;
+      for (const auto& [key, load] : answer.loads.by_group) {
+        if (key.kind == LinkKind::kNicOut) nic = load.bytes;
+        if (key.kind == LinkKind::kLeafUp) uplink = std::max(uplink, load.bytes);
+      }
+      of_uplinks.push_back(nic / uplink);
     }
     std::sort(shares.begin(), shares.end());
+    std::sort(of_uplinks.begin(), of_uplinks.end());
     // The expected medians are of uplinks alone. Hashed downlinks are a second draw, so it is these or a little less.
+    // Messages on the fullest uplink are a whole number, whose median over 21 draws is known within one.
+    EXPECT_NEAR(queue_pairs / of_uplinks[10], std::round(queue_pairs / expected), 1 + 1e-9) << queue_pairs;
     EXPECT_LE(shares[10], expected + 0.01) << queue_pairs;
     EXPECT_GE(shares[10], expected - 0.05) << queue_pairs;
   }
@@ -296,6 +306,46 @@ TEST(Simulate, SlimFlyAndDragonfly) {
   EXPECT_LT(figure(run(s), "bandwidth against healthy"), -5);
 }
 
+// Kim et al. 2008, 4.2: every GPU of a group sends to the next group. Minimally that is one cable for the a p = a h of
+// them. Valiant's ways put 2 a h / (g - 2) on each cable but the direct one, and on the fullest local link.
+TEST(Simulate, ValiantTakesTheWorstLoadOfADragonfly) {
+  for (int h : {2, 3}) {
+    const int in_group = 2 * h * h;
+    Scenario s;
+    s.network.fabric = "dragonfly";
+    s.network.gpus = in_group * (in_group + 1);  // g = a h + 1
+    s.network.gpus_per_node = 1;
+    s.network.gpus_per_switch = h;
+    s.network.nic_gbps = s.network.port_gbps = 50;
+    s.job.op = "all-gather";
+    s.job.bytes = 1e9;
+    s.job.ring_stride = in_group;
+    EXPECT_NEAR(busbw(s) / 50, 1.0 / in_group, 1e-9);
+    s.network.routing = "valiant";
+    for (FlowEngine engine : {FlowEngine::kMaxMin, FlowEngine::kBound}) {
+      EXPECT_NEAR(busbw(s, engine) / 50, (in_group - 1) / (2.0 * in_group), 1e-9);
+    }
+    EXPECT_EQ(figure(run(s), "flows"), static_cast<double>(s.network.gpus) * (in_group - 1));  // over each third group
+  }
+  // A uniform load it halves: each message crosses two cables between groups instead of one.
+  Scenario s = all_to_all(72);
+  s.network.fabric = "dragonfly";
+  s.network.gpus_per_node = s.network.gpus_per_switch = 2;
+  s.network.port_gbps = 20;
+  const auto most_global = [](const Simulation& answer) {
+    for (const LinkAnswer& link : answer.links) {
+      if (link.kind == "global link") return link.bytes;
+    }
+    return 0.0;
+  };
+  const Simulation minimal = run(s);
+  s.network.routing = "valiant";
+  const Simulation valiant = run(s);
+  EXPECT_NEAR(most_global(valiant) / most_global(minimal), 2, 1e-9);
+  EXPECT_NEAR(busbw(s, FlowEngine::kBound) / busbw(s), 1, 1e-4);
+  EXPECT_LT(minimal.jobs[0].seconds, valiant.jobs[0].seconds);
+}
+
 // Three layers: a ring whose every hop crosses a core.
 TEST(Simulate, ThreeLayersByPort) {
   Scenario s;
@@ -328,6 +378,8 @@ TEST(Simulate, RefusesWhatItCannotAnswer) {
   s = all_to_all(128);
   s.job.bytes = 0;
   EXPECT_EQ(error(s), "job.bytes is missing: how much the all-to-all moves, as 1e9");
+  s.job.bytes = 1e-320;
+  EXPECT_EQ(error(s), "job.bytes is 9.9999e-321; accepted: 1 or more");
   s = all_to_all(128);
   s.job.ranks = 48;
   EXPECT_EQ(error(s), "groups of 48 ranks on 128 GPUs; accepted: whole nodes of 8 that divide them");
