@@ -419,7 +419,11 @@ class CommandLine {
     add_integer<int64_t>(*app, "--sums", o->sums, 0, 10000,
                          "ask this many sums that `data synth` never shows, greedily");
     add_integer<uint64_t>(*app, "-s,--seed", o->seed, 0, UINT64_MAX, "seed of the sums");
-    add_integer<int64_t>(*app, "--window", o->window, 0, kMost, "tokens of context; 0: the model's, 2048 at most");
+    add_integer<int64_t>(*app, "--window,-c,--ctx-size", o->window, 0, kMost,
+                         "tokens of context; 0: the model's, 2048 at most; with --chunks 512");
+    add_integer<int64_t>(*app, "--chunks", o->chunks, -1, kMost,
+                         "perplexity as llama-perplexity measures it, of this many chunks of --window tokens, -1: of "
+                         "all: each alone, BOS first, its second half scored; 0: every token of whole documents");
     CLI::Option* task =
         app->add_option("--task", o->task, "ask the questions of a benchmark: gsm8k, mmlu_stem, humaneval, mbpp")
             ->group("Benchmark");

@@ -88,6 +88,47 @@ class Eval(CommandLineCase):
         self.assertEqual(whole["tokens"], small["tokens"])
         self.assertNotEqual(whole["bits_per_byte"], small["bits_per_byte"])
 
+    def test_chunks_are_those_of_llama_perplexity(self):
+        """Its loop, with each chunk put to the model as a text of its own: eval's other measure says what a token costs."""
+        text, n = "\n".join(self.stories), 16
+        ids = json.loads(support.made("tokenizer", "encode", support.tiny_model(), text, "--json").stdout)
+        bos = json.loads((support.tiny_model() / "config.json").read_text())["bos_token_id"]
+        tokens = [bos, *ids]
+
+        def nats(tokens_after_bos):
+            """-log p of a text's tokens, BOS before them."""
+            words = ",".join(map(str, tokens_after_bos))
+            part = json.loads(support.made("tokenizer", "decode", support.tiny_model(), words, "--json").stdout)
+            again = json.loads(support.made("tokenizer", "encode", support.tiny_model(), part, "--json").stdout)
+            if again != tokens_after_bos or part != part.strip("\n"):
+                return None  # cut out of its surroundings the text has other tokens
+            found = self.evaluate(part)
+            return found["tokens"] * math.log(found["perplexity"])
+
+        expected, compared = 0, 0
+        for chunk in range(6):
+            part = tokens[chunk * n:(chunk + 1) * n][1:]
+            whole, first_half = nats(part), nats(part[:n // 2])
+            if whole is None or first_half is None:
+                break
+            expected, compared = expected + whole - first_half, chunk + 1
+        self.assertGreater(compared, 1)
+        found = self.evaluate(text, "--chunks", compared, "--window", n)
+        self.assertEqual((found["chunks"], found["window"]), (compared, n))
+        self.assertEqual(found["tokens"], compared * (n - n // 2 - 1))
+        self.assertAlmostEqual(found["tokens"] * math.log(found["perplexity"]), expected, delta=1e-3 * expected)
+        everything = self.evaluate(text + "\n", "--chunks=-1", "-c", n)
+        self.assertEqual(everything["chunks"], len(tokens) // n)
+        same = self.evaluate(text, "--chunks", compared, "--window", n, "--kl-against", support.tiny_model())
+        self.assertAlmostEqual(same["perplexity"], found["perplexity"], places=4)
+        self.assertEqual(same["against"]["kl_per_token"], 0)
+        (self.directory / "short.txt").write_text("Once upon a time")
+        self.refused("eval", support.tiny_model(), "--text", self.directory / "short.txt", "--chunks", 1,
+                     needles=["short.txt", "chunk of 512", "--window"])
+        self.refused("eval", support.tiny_model(), "--text", self.directory / "short.txt", "--chunks", 1, "--window", 2,
+                     needles=["--window 2", "3 to 512"])
+        self.refused("eval", support.tiny_model(), "--sums", 1, "--chunks", 1, needles=["--chunks", "--text"])
+
     def test_threads_and_kernels_do_not_change_the_score(self):
         text = self.stories[0]
         expected = self.evaluate(text)["bits_per_byte"]
