@@ -80,16 +80,16 @@ def ranges(numbers):
     return " ".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)
 
 
-def print_table(lines):
+def table(lines):
+    """The lines of the table, the sum of all folders last."""
     folders = collections.defaultdict(lambda: [0, 0])
     for name, of_file in lines.items():
-        folder = folders[name.split("/")[0]]
-        folder[0] += sum(of_file.values())
-        folder[1] += len(of_file)
-    print("| folder | lines | run | |\n|---|---|---|---|")
-    folders["all"] = [sum(f[i] for f in folders.values()) for i in (0, 1)]
-    for name, (run, count) in sorted(folders.items(), key=lambda f: (f[0] == "all", f[0])):
-        print(f"| {name} | {count} | {run} | {100 * run / count:.1f} % |")
+        for folder in (name.split("/")[0], "all"):
+            folders[folder][0] += len(of_file)
+            folders[folder][1] += sum(of_file.values())
+    rows = sorted(folders.items(), key=lambda f: (f[0] == "all", f[0]))
+    return ["| folder | lines | run | |", "|---|---|---|---|",
+            *(f"| {name} | {count} | {run} | {100 * run / count:.1f} % |" for name, (count, run) in rows)]
 
 
 def main():
@@ -101,7 +101,7 @@ def main():
     options = parser.parse_args()
     good = options.report or run_tests(options.jobs, not options.no_command_line)
     lines = read_counts(options.jobs)
-    print_table(lines)
+    print("\n".join(table(lines)))
     if options.lines:
         for name in sorted(n for n in lines if n == options.lines or n.startswith(options.lines.rstrip("/") + "/")):
             if missed := [line for line, was_run in lines[name].items() if not was_run]:
