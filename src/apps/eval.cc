@@ -117,8 +117,9 @@ void print_score(const EvalOptions& options, const TextScore& score) {
     return;
   }
   const std::string window = std::to_string(score.window);
-  const std::string how =
-      score.num_chunks == 0 ? "window " + window : std::to_string(score.num_chunks) + " chunks of " + window;
+  const std::string how = score.num_chunks == 0   ? "window " + window
+                          : score.num_chunks == 1 ? "1 chunk of " + window
+                                                  : std::to_string(score.num_chunks) + " chunks of " + window;
   std::printf("%.4f bits per byte, perplexity %.3f per token (%s bytes, %s tokens, %s, %.0f tokens/s)\n",
               score.bits_per_byte(sum.nats), score.perplexity(), count_text(score.num_bytes).c_str(),
               count_text(sum.num_tokens).c_str(), how.c_str(), score.tokens_per_second());
