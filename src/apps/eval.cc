@@ -144,7 +144,7 @@ Result<Passage> chunked(const Session& session, const EvalOptions& options, std:
   if (text.ends_with('\n')) text.remove_suffix(1);
   auto ids = session.encode_prompt(text);
   if (!ids) return ids.error();
-  Passage out{.text = text, .ids = std::move(*ids)};
+  Passage out{.text = text, .ids = std::move(*ids), .windows = {}};
   const auto length = static_cast<int64_t>(out.ids.size());
   out.windows = chunk_windows(length, window, options.chunks < 0 ? length : options.chunks);
   if (out.windows.empty()) {
