@@ -67,6 +67,11 @@ class CommandLine {
   int run(int argc, char** argv) {
     catch_interrupts();
     std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
+    if (!arguments.empty() && arguments.front() == "help") {
+      arguments.erase(arguments.begin());
+      arguments.emplace_back("--help");
+    }
+    if (auto s = refuse_foreign_letters(arguments); !s) return report_error(s.error());
     if (!arguments.empty() && arguments.front() == "serve") {
       auto ours = in_our_words({arguments.begin() + 1, arguments.end()});
       if (!ours) return report_error(Error{ours.error().code, ours.error().text + "; see fathom serve --help"});
@@ -182,7 +187,7 @@ class CommandLine {
     const auto [app, o] = verb<ChatOptions>(app_, "chat", "talk to a model: a line is a message, /help lists commands",
                                             chat, "fathom chat models/demo --temp 0.7");
     app->add_option("MODEL,-m,--model,--model-path", o->model, kModelHelp)->required();
-    app->add_option("--system", o->system, "system message");
+    app->add_option("--system,--system-prompt", o->system, "system message");
     add_integer<int64_t>(*app, "-n,--max-tokens,--n-predict", o->max_tokens, 0, kMost,
                          "tokens of an answer at most; 0: to the end of the context");
     add_sampling_flags(*app, o->sampling);
@@ -305,7 +310,7 @@ class CommandLine {
     tokens->group("Computing");
     app->add_option("--cache-memory-share,--gpu-memory-utilization,--mem-fraction-static",
                     o->compute.cache_memory_share, "KV cache: share of the available memory at most")
-        ->check(CLI::Range(0.01, 0.95))
+        ->check(within(0.01, 0.95))
         ->capture_default_str()
         ->excludes(tokens)
         ->group("Computing");
@@ -380,7 +385,7 @@ class CommandLine {
     add_optional(*app, "--max-kl", o->max_kl,
                  "choose the smallest formats whose KL to the model in BF16, in nats per token of --calibration, is at "
                  "most this")
-        ->check(CLI::Range(0.0, 1000.0))
+        ->check(within(0, 1000))
         ->group("Choosing formats");
     app->add_option("--calibration", o->calibration,
                     "UTF-8 text that the model is run on: errors count by what their inputs carry")
@@ -415,11 +420,15 @@ class CommandLine {
         verb<EvalOptions>(app_, "eval", "bits per byte and perplexity of a text; answers to sums and benchmarks", eval,
                           "fathom eval models/demo --text README.md");
     app->add_option("MODEL,-m,--model,--model-path", o->model, kModelHelp)->required();
-    app->add_option("--text", o->text, "UTF-8 text; lines \"<|endoftext|>\" separate documents");
+    app->add_option("-f,--text", o->text, "UTF-8 text; lines \"<|endoftext|>\" separate documents");
     add_integer<int64_t>(*app, "--sums", o->sums, 0, 10000,
                          "ask this many sums that `data synth` never shows, greedily");
     add_integer<uint64_t>(*app, "-s,--seed", o->seed, 0, UINT64_MAX, "seed of the sums");
-    add_integer<int64_t>(*app, "--window", o->window, 0, kMost, "tokens of context; 0: the model's, 2048 at most");
+    add_integer<int64_t>(*app, "--window,-c,--ctx-size", o->window, 0, kMost,
+                         "tokens of context; 0: the model's, 2048 at most; with --chunks 512");
+    add_integer<int64_t>(*app, "--chunks", o->chunks, -1, kMost,
+                         "perplexity as llama-perplexity measures it, of this many chunks of --window tokens, -1: of "
+                         "all: each alone, BOS first, its second half scored; 0: every token of whole documents");
     CLI::Option* task =
         app->add_option("--task", o->task, "ask the questions of a benchmark: gsm8k, mmlu_stem, humaneval, mbpp")
             ->group("Benchmark");
@@ -502,7 +511,7 @@ class CommandLine {
       app->add_option("-o,--output", o->output, "training shard")->required();
       app->add_option("--validation", o->validation, "validation shard");
       app->add_option("--validation-fraction", o->validation_fraction, "last part of each file kept for validation")
-          ->check(CLI::Range(0.0, 0.5))
+          ->check(within(0, 0.5))
           ->capture_default_str();
       app->add_flag("--assistant-loss-only", o->assistant_loss_only, "of chats, train on the assistant's words only");
     }
@@ -526,7 +535,7 @@ class CommandLine {
                          "MiB that are read to measure the memory; 0: 1024, or an eighth of what is free");
     CLI::Option* compare = app->add_option("--compare", o->compare, "an earlier --json report to stand beside");
     add_optional(*app, "--fail-below", o->fail_below, "exit with 1 if new/old of any line is less")
-        ->check(CLI::Range(0.0, 1000.0))
+        ->check(within(0, 1000))
         ->needs(compare);
     app->add_flag("--json", o->json, "the result as JSON");
     add_integers(*app, "-t,--threads", o->threads, 0, 1024, "threads; 0: all CPUs")->group("Computing");

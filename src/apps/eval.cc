@@ -1,8 +1,9 @@
 // fathom eval: bits per byte and perplexity of a text, beside another model's; exact answers to sums; the questions of
 // benchmarks (eval_task.cc). Documents (separated by lines "<|endoftext|>") are scored in the windows of
-// model/divergence.
+// model/divergence, or the text as a whole in the chunks of llama-perplexity.
 #include "apps/eval.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -19,11 +20,11 @@
 namespace fathom::apps {
 namespace {
 
-/// Adds -log p of ids[1..] given what is before them and reports the share that is done; false when the user
+/// Adds -log p of the tokens that the windows predict and reports the share that is done; false when the user
 /// interrupts.
-bool score_document(const ScoredModel& scored, std::span<const int32_t> ids, int64_t window, Divergence& sum,
-                    const std::function<bool(double)>& report) {
-  for (const ScoredWindow& w : score_windows(static_cast<int64_t>(ids.size()), window)) {
+bool score_document(const ScoredModel& scored, std::span<const int32_t> ids, std::span<const ScoredWindow> windows,
+                    Divergence& sum, const std::function<bool(double)>& report) {
+  for (const ScoredWindow& w : windows) {
     if (!report(static_cast<double>(w.begin) / static_cast<double>(ids.size()))) return false;
     const ArenaScope scope(scored.run.arena);
     const auto tokens = ids.subspan(static_cast<size_t>(w.begin), static_cast<size_t>(w.end - w.begin));
@@ -84,6 +85,7 @@ struct TextScore {
   Divergence sum;
   int64_t num_bytes = 0;
   int64_t window = 0;
+  int64_t num_chunks = 0;  // 0: whole documents
   std::string_view kv_cache;
   double seconds = 0;
 
@@ -101,6 +103,7 @@ void print_score(const EvalOptions& options, const TextScore& score) {
     json.set("bits_per_byte", score.bits_per_byte(sum.nats)).set("perplexity", score.perplexity());
     json.set("window", score.window).set("tokens_per_second", score.tokens_per_second());
     json.set("kv_cache_dtype", score.kv_cache);
+    if (score.num_chunks > 0) json.set("chunks", score.num_chunks);
     if (has_reference) {
       json.set("against", Json::object()
                               .set("model", options.kl_against)
@@ -113,15 +116,81 @@ void print_score(const EvalOptions& options, const TextScore& score) {
     std::printf("%s\n", json.dump(2).c_str());
     return;
   }
-  std::printf("%.4f bits per byte, perplexity %.3f per token (%s bytes, %s tokens, window %lld, %.0f tokens/s)\n",
+  const std::string window = std::to_string(score.window);
+  const std::string how = score.num_chunks == 0   ? "window " + window
+                          : score.num_chunks == 1 ? "1 chunk of " + window
+                                                  : std::to_string(score.num_chunks) + " chunks of " + window;
+  std::printf("%.4f bits per byte, perplexity %.3f per token (%s bytes, %s tokens, %s, %.0f tokens/s)\n",
               score.bits_per_byte(sum.nats), score.perplexity(), count_text(score.num_bytes).c_str(),
-              count_text(sum.num_tokens).c_str(), static_cast<long long>(score.window), score.tokens_per_second());
+              count_text(sum.num_tokens).c_str(), how.c_str(), score.tokens_per_second());
   if (!has_reference) return;
   std::printf(
       "against %s%s%s: KL %.6f nats per token, same first choice %.2f %%, logits differ by %.4f (relative L2), "
       "%.4f bits per byte\n",
       options.kl_against.c_str(), options.kl_quant.empty() ? "" : " as ", options.kl_quant.c_str(), sum.kl_per_token(),
       100 * sum.top_agreement(), sum.relative_l2(), score.bits_per_byte(sum.reference_nats));
+}
+
+/// A part of a text and how it is scored.
+struct Passage {
+  std::string_view text;
+  std::vector<int32_t> ids;
+  std::vector<ScoredWindow> windows;
+  int64_t num_bytes = 0;  // that the predicted tokens stand for
+};
+
+/// The text as one passage in chunks; llama-perplexity leaves a final newline away.
+Result<Passage> chunked(const Session& session, const EvalOptions& options, std::string_view text, int64_t window) {
+  if (text.ends_with('\n')) text.remove_suffix(1);
+  auto ids = session.encode_prompt(text);
+  if (!ids) return ids.error();
+  Passage out{.text = text, .ids = std::move(*ids), .windows = {}};
+  const auto length = static_cast<int64_t>(out.ids.size());
+  out.windows = chunk_windows(length, window, options.chunks < 0 ? length : options.chunks);
+  if (out.windows.empty()) {
+    return invalid(std::to_string(length) + " tokens are less than a chunk of " + std::to_string(window) +
+                   "; give more text or a smaller --window");
+  }
+  for (const ScoredWindow& w : out.windows) {
+    if (const auto bos = session.model().config.bos_token_id) {
+      out.ids[static_cast<size_t>(w.begin)] = static_cast<int32_t>(*bos);
+    }
+    for (int64_t i = w.first_scored; i < w.end; ++i) {
+      const auto bytes = session.tokenizer().bytes_of(out.ids[static_cast<size_t>(i)]);
+      if (!bytes) return bytes.error();
+      out.num_bytes += static_cast<int64_t>(bytes->size());
+    }
+  }
+  return out;
+}
+
+/// What of the text is scored as one.
+Result<std::vector<Passage>> passages_of(const Session& session, const EvalOptions& options, std::string_view text,
+                                         int64_t window) {
+  std::vector<Passage> out;
+  if (options.chunks != 0) {
+    auto passage = chunked(session, options, text, window);
+    if (!passage) return passage.error();
+    out.push_back(std::move(*passage));
+    return out;
+  }
+  for (std::string_view document : split_documents(text)) {
+    auto ids = session.encode_prompt(document);
+    if (!ids) return ids.error();
+    auto windows = score_windows(static_cast<int64_t>(ids->size()), window);
+    out.push_back({document, std::move(*ids), std::move(windows), static_cast<int64_t>(document.size())});
+  }
+  return out;
+}
+
+Result<int64_t> window_of(const EvalOptions& options, const ModelConfig& config) {
+  const bool in_chunks = options.chunks != 0;
+  const int64_t least = in_chunks ? 3 : 2;
+  const int64_t window =
+      options.window > 0 ? options.window : std::min<int64_t>(in_chunks ? 512 : 2048, config.max_context());
+  if (window >= least && window <= config.max_context()) return window;
+  return invalid("--window " + std::to_string(window) + " is out of range; accepted: " + std::to_string(least) +
+                 " to " + config.max_context_text());
 }
 
 /// `reference`: the model to compare with, or nullptr.
@@ -131,11 +200,8 @@ Status eval_text(Session& session, Session* reference, const EvalOptions& option
   const Model& model = session.model();
   const Model& other = reference == nullptr ? model : reference->model();
   const ModelConfig& shorter = other.config.max_context() < model.config.max_context() ? other.config : model.config;
-  const int64_t window = options.window > 0 ? options.window : std::min<int64_t>(2048, shorter.max_context());
-  if (window < 2 || window > shorter.max_context()) {
-    return invalid("--window " + std::to_string(window) + " is out of range; accepted: 2 to " +
-                   shorter.max_context_text());
-  }
+  const auto window = window_of(options, shorter);
+  if (!window) return window.error();
   if (other.config.vocab_size != model.config.vocab_size) {
     return invalid(options.kl_against + " has a vocabulary of " + std::to_string(other.config.vocab_size) + ", " +
                    options.model + " of " + std::to_string(model.config.vocab_size) +
@@ -150,41 +216,45 @@ Status eval_text(Session& session, Session* reference, const EvalOptions& option
                       .arena = other_arena,
                       .precision = (reference == nullptr ? session : *reference).engine().options().precision};
 
-  const WindowCache cache(session, window), other_cache(reference == nullptr ? session : *reference, window);
+  const WindowCache cache(session, *window), other_cache(reference == nullptr ? session : *reference, *window);
   const ScoredModel scored{run, transformer, cache.pages.layers()};
   const ScoredModel other_scored{other_run, other_transformer, other_cache.pages.layers()};
 
+  const auto passages = passages_of(session, options, *text, *window);
+  if (!passages) return Error{passages.error().code, options.text + ": " + passages.error().text};
+  if (reference != nullptr) {
+    const auto theirs = passages_of(*reference, options, *text, *window);
+    if (!theirs) return Error{theirs.error().code, options.text + ": " + theirs.error().text};
+    if (!std::ranges::equal(*theirs, *passages, {}, &Passage::ids, &Passage::ids)) {
+      return invalid(options.kl_against + " and " + options.model + " split " + options.text +
+                     " into different tokens; models of one tokenizer can be compared");
+    }
+  }
   ConsoleProgress progress(options.compute.is_quiet());
   TextScore score;
-  score.window = window;
+  score.window = *window;
+  score.num_chunks = options.chunks == 0 ? 0 : static_cast<int64_t>(passages->front().windows.size());
   score.kv_cache = kv_cache_name(session.engine().cache_dtype());
   const auto start = std::chrono::steady_clock::now();
-  for (std::string_view document : split_documents(*text)) {
-    const auto ids = session.encode_prompt(document);
-    if (!ids) return Error{ids.error().code, options.text + ": " + ids.error().text};
+  for (const Passage& passage : *passages) {
     const auto report = [&](double share) {
-      const int64_t done = score.num_bytes + static_cast<int64_t>(share * static_cast<double>(document.size()));
+      const int64_t done = score.num_bytes + static_cast<int64_t>(share * static_cast<double>(passage.text.size()));
       progress.update("scoring", done, static_cast<int64_t>(text->size()), "");
       return !interrupted();
     };
     bool finished = false;
     if (reference == nullptr) {
-      finished = score_document(scored, *ids, window, score.sum, report);
+      finished = score_document(scored, passage.ids, passage.windows, score.sum, report);
     } else {
-      const auto other_ids = reference->encode_prompt(document);
-      if (!other_ids) return Error{other_ids.error().code, options.text + ": " + other_ids.error().text};
-      if (*other_ids != *ids) {
-        return invalid(options.kl_against + " and " + options.model + " split " + options.text +
-                       " into different tokens; models of one tokenizer can be compared");
-      }
-      finished = measure_divergence(other_scored, scored, *ids, window, *compute->pool, score.sum, report);
+      finished =
+          measure_divergence(other_scored, scored, passage.ids, passage.windows, *compute->pool, score.sum, report);
     }
     for (Session* one : {&session, reference}) {  // an expert that could not be read leaves numbers that mean nothing
       if (one == nullptr || one->model().experts == nullptr) continue;
       if (auto s = one->model().experts->take_status(); !s) return s;
     }
     if (!finished) return interrupted_error("scoring " + options.text);
-    score.num_bytes += static_cast<int64_t>(document.size());
+    score.num_bytes += passage.num_bytes;
   }
   progress.finish();
   if (score.num_bytes == 0 || score.sum.num_tokens == 0) return invalid(options.text + " holds no text to score");
@@ -200,6 +270,7 @@ Status eval(const EvalOptions& options) {
     return invalid("give one of --text FILE, --sums COUNT and --task NAME; see fathom eval --help");
   }
   if (!options.kl_against.empty() && options.text.empty()) return invalid("--kl-against needs --text FILE");
+  if (options.chunks != 0 && options.text.empty()) return invalid("--chunks needs --text FILE");
   if (!options.kl_quant.empty() && options.kl_against.empty()) return invalid("--kl-quant needs --kl-against MODEL");
   auto session = Session::load(options.model, options.compute);
   if (!session) return session.error();

@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <charconv>
 #include <cmath>
+#include <cstdio>
 #include <cstdlib>
 
 #include "apps/verbs.h"
@@ -63,6 +64,21 @@ CLI::Option* add_integers(CLI::App& app, const std::string& name, std::vector<in
           help)
       ->type_name("INT,...")
       ->default_str(defaults);
+}
+
+CLI::Validator within(double least, double most) {
+  const auto text_of = [](double number) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%.10g", number);
+    return std::string(text);
+  };
+  const std::string range = text_of(least) + " to " + text_of(most);
+  return {[least, most, range](const std::string& text) {
+            double number = 0;
+            const bool good = CLI::detail::lexical_cast(text, number) && number >= least && number <= most;
+            return good ? std::string() : "\"" + text.substr(0, 100) + "\" is not a number from " + range;
+          },
+          range};
 }
 
 CLI::Option* add_optional(CLI::App& app, const std::string& name, std::optional<double>& value,
@@ -136,10 +152,10 @@ void add_log_flag(CLI::App& app, ComputeOptions& options) {
 
 void add_sampling_flags(CLI::App& app, SamplingFlags& flags) {
   add_optional(app, "--temperature,--temp", flags.temperature, "0: always the most probable token")
-      ->check(CLI::Range(0.0, 100.0))
+      ->check(within(0, 100))
       ->group("Sampling");
   add_optional(app, "--top-p", flags.top_p, "keep the smallest set of this probability")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(within(0, 1))
       ->group("Sampling");
   app.add_option_function<std::string>(
          "--top-k", [&flags](const std::string& text) { flags.top_k = integer_of<int64_t>("--top-k", text, 0, kMost); },
@@ -147,10 +163,10 @@ void add_sampling_flags(CLI::App& app, SamplingFlags& flags) {
       ->type_name("INT")
       ->group("Sampling");
   add_optional(app, "--min-p", flags.min_p, "drop what is below this share of the best")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(within(0, 1))
       ->group("Sampling");
-  add_optional(app, "--repetition-penalty", flags.repetition_penalty, "above 1: less repetition")
-      ->check(CLI::Range(0.01, 100.0))
+  add_optional(app, "--repetition-penalty,--repeat-penalty", flags.repetition_penalty, "above 1: less repetition")
+      ->check(within(0.01, 100))
       ->group("Sampling");
   app.add_option_function<std::string>(
          "-s,--seed",
@@ -189,7 +205,7 @@ namespace {
 
 /// A factor above 0.
 CLI::Option* add_factor(CLI::App& app, const std::string& name, double& value, const std::string& help) {
-  return app.add_option(name, value, help)->check(CLI::Range(1e-6, 1e6))->capture_default_str();
+  return app.add_option(name, value, help)->check(within(1e-6, 1e6))->capture_default_str();
 }
 
 }  // namespace
@@ -206,7 +222,7 @@ void add_bench_serve_flags(CLI::App& app, BenchServeOptions& options) {
           ->excludes(url);
   CLI::Option* rate = add_optional(app, "--rate,--request-rate", o->rate,
                                    "Poisson arrivals, requests per second; else --concurrency decides");
-  rate->check(CLI::Range(1e-6, 1e6))->group("Load");
+  rate->check(within(1e-6, 1e6))->group("Load");
   app.add_option_function<std::string>(
          "--concurrency,--max-concurrency",
          [o](const std::string& text) { o->concurrency = integer_of<int64_t>("--concurrency", text, 1, 1 << 20); },
@@ -254,7 +270,7 @@ void add_bench_serve_flags(CLI::App& app, BenchServeOptions& options) {
   request(app.add_option("--endpoint", o->endpoint, "path of the completions")->capture_default_str());
   CLI::Option* compare = app.add_option("--compare", o->compare, "an earlier --json report to stand beside");
   add_optional(app, "--fail-below", o->fail_below, "exit with 1 if new/old output tokens per second is less")
-      ->check(CLI::Range(0.0, 1000.0))
+      ->check(within(0, 1000))
       ->needs(compare);
   app.add_flag("--json", o->json, "the result as JSON");
   add_integer<int64_t>(app, "--max-num-seqs", o->compute.num_sequences, 1, 1 << 20,

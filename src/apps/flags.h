@@ -11,6 +11,7 @@
 namespace CLI {
 class App;
 class Option;
+class Validator;
 }  // namespace CLI
 
 namespace fathom::apps {
@@ -35,6 +36,9 @@ CLI::Option* add_integer(CLI::App& app, const std::string& name, T& value, T lea
 /// Integers with commas between them.
 CLI::Option* add_integers(CLI::App& app, const std::string& name, std::vector<int64_t>& values, int64_t least,
                           int64_t most, const std::string& help);
+
+/// A number of this range, or an error that names it.
+CLI::Validator within(double least, double most);
 
 /// A number whose absence matters: empty unless given.
 CLI::Option* add_optional(CLI::App& app, const std::string& name, std::optional<double>& value,

@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "apps/serve_flags.h"
+
 namespace fathom::apps {
 namespace {
 
@@ -24,11 +26,42 @@ size_t edit_distance(std::string_view a, std::string_view b) {
   return row.back();
 }
 
+/// The verbs of other programs, and what does their work here.
+constexpr std::pair<std::string_view, std::string_view> kForeignVerbs[] = {
+    {"run", "chat, or generate"},
+    {"cli", "chat, or generate"},
+    {"complete", "generate"},
+    {"completion", "generate"},
+    {"perplexity", "eval"},
+    {"ppl", "eval"},
+    {"server", "serve"},
+    {"collect-env", "doctor"},
+    {"version", "--version"},
+    {"show", "inspect"},
+    {"benchmark", "bench"},
+    {"finetune", "train"},
+    {"convert", "quantize, which writes a Hugging Face directory; GGUF files are read as they are"}};
+
+/// "; did you mean chat?", or nothing.
+std::string meant_verb(const CLI::App& app, const std::string& given) {
+  if (app.get_parent() == nullptr) {
+    for (const auto& [theirs, ours] : kForeignVerbs) {
+      if (theirs == given) return "; here it is " + std::string(ours);
+    }
+  }
+  for (const CLI::App* verb : app.get_subcommands([](const CLI::App* v) { return !v->get_group().empty(); })) {
+    if (edit_distance(given, verb->get_name()) <= 2) return "; did you mean " + verb->get_name() + "?";
+  }
+  return "";
+}
+
 /// Of what is left over, the first flag (the value of an unknown flag is left over too), else the first word.
 std::string unexpected(const CLI::App& app, const std::vector<std::string>& rest) {
   const auto flag = std::ranges::find_if(rest, [](const std::string& word) { return word.starts_with("-"); });
   if (flag == rest.end()) return "\"" + rest.front() + "\" is one argument too many for " + full_name(app);
   const std::string given = flag->substr(0, flag->find('='));
+  if (const auto advice = advice_on_foreign_flag(given))
+    return full_name(app) + " has no flag " + given + ": " + *advice;
   std::string nearest;
   size_t least = 3;  // more changes than that make another word
   for (const CLI::Option* option : app.get_options()) {
@@ -66,7 +99,7 @@ std::string parse_error_text(const CLI::App& app, const CLI::ParseError& error) 
     for (const CLI::App* verb : app.get_subcommands(is_shown)) verbs += (verbs.empty() ? "" : ", ") + verb->get_name();
     return (app.get_parent() == nullptr ? "give a verb: " : app.get_name() + " needs a verb: ") + verbs;
   }
-  return full_name(app) + " has no verb or flag \"" + rest.front() + "\"";
+  return full_name(app) + " has no verb or flag \"" + rest.front() + "\"" + meant_verb(app, rest.front());
 }
 
 }  // namespace fathom::apps

@@ -89,7 +89,8 @@ Result<double> Calibration::measure(const Path& source, const QuantPolicy& polic
   const auto total = static_cast<int64_t>(documents.size());
   for (size_t d = 0; d < documents.size(); ++d) {
     progress.update("measuring KL", static_cast<int64_t>(d), total, "");
-    const bool finished = measure_divergence({reference_run, reference}, {run, quantised}, documents[d], window,
+    const auto windows = score_windows(static_cast<int64_t>(documents[d].size()), window);
+    const bool finished = measure_divergence({reference_run, reference}, {run, quantised}, documents[d], windows,
                                              *compute.pool, sum, [](double) { return !interrupted(); });
     if (!finished) return interrupted_error("measuring KL");
   }

@@ -264,4 +264,26 @@ class Translator {
 
 Result<std::vector<std::string>> in_our_words(const std::vector<std::string>& words) { return Translator(words).run(); }
 
+std::optional<std::string> advice_on_foreign_flag(std::string_view flag) {
+  const auto found = std::ranges::find_if(kForeign, [&](const Foreign& f) { return f.name == flag; });
+  if (found == std::end(kForeign)) return std::nullopt;
+  if (found->kind == Kind::kCacheType) return "its name here is --kv-cache-dtype";
+  if (!found->ours.empty()) return "its name here is " + std::string(found->ours);
+  return "it changes nothing here; leave it away";
+}
+
+Status refuse_foreign_letters(const std::vector<std::string>& words) {
+  if (words.empty() || words.front() == "serve") return {};
+  for (const std::string& word : words) {
+    if (word == "--") break;
+    const std::string flag = word.substr(0, word.find('='));
+    if (flag.size() < 3 || flag[0] != '-' || flag[1] == '-') continue;
+    if (const auto advice = advice_on_foreign_flag(flag)) {
+      const std::string verb = "fathom " + words.front();
+      return invalid(verb + " has no flag " + flag + ": " + *advice + "; see " + verb + " --help");
+    }
+  }
+  return {};
+}
+
 }  // namespace fathom::apps

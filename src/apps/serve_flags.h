@@ -2,7 +2,9 @@
 // ours, flags that change nothing here are accepted and told of, and values that cannot be had are refused by name.
 #pragma once
 
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -13,5 +15,13 @@ namespace fathom::apps {
 /// that asks for something this server cannot do, a missing value, a flag of one dash and several letters that nobody
 /// knows (which would otherwise be read as its first letter with a value).
 Result<std::vector<std::string>> in_our_words(const std::vector<std::string>& words);
+
+/// What the flag of another program is to a verb that does not take it: "changes nothing here; leave it away", or the
+/// flag of ours; nothing if nobody knows it. `flag` without a value.
+std::optional<std::string> advice_on_foreign_flag(std::string_view flag);
+
+/// For the other verbs: an error if one of `words`, a verb first, is a flag of others with one dash and several
+/// letters. -ngl would be read as -n with the value "gl".
+Status refuse_foreign_letters(const std::vector<std::string>& words);
 
 }  // namespace fathom::apps

@@ -116,7 +116,8 @@ struct EvalOptions {
   int64_t limit = 0;      // questions at most; 0: all
   int64_t shots = 0;
   int64_t max_tokens = 512;  // of a generated answer
-  int64_t window = 0;        // tokens of context; 0: the model's, 2048 at most
+  int64_t window = 0;        // tokens of context; 0: the model's, 2048 at most; 512 for chunks
+  int64_t chunks = 0;        // llama-perplexity's measure of so many chunks; -1: of all; 0: whole documents
   std::string kl_against;    // a model to compare with
   std::string kl_quant;      // its --quant
   bool json = false;

@@ -84,6 +84,15 @@ std::vector<ScoredWindow> score_windows(int64_t length, int64_t window) {
   return out;
 }
 
+std::vector<ScoredWindow> chunk_windows(int64_t length, int64_t chunk, int64_t most) {
+  check(chunk >= 3, "the second half of a chunk has a token to predict");
+  std::vector<ScoredWindow> out;
+  for (int64_t begin = 0; begin + chunk <= length && static_cast<int64_t>(out.size()) < most; begin += chunk) {
+    out.push_back({begin, begin + chunk, begin + chunk / 2 + 1});
+  }
+  return out;
+}
+
 std::vector<int32_t> targets_of(const ScoredWindow& window, std::span<const int32_t> ids) {
   std::vector<int32_t> targets(static_cast<size_t>(window.end - window.begin), -1);
   for (int64_t i = window.first_scored; i < window.end; ++i) {
@@ -100,10 +109,11 @@ Tensor ScoredModel::forward(std::span<const int32_t> tokens) const {
 }
 
 bool measure_divergence(const ScoredModel& reference, const ScoredModel& model, std::span<const int32_t> ids,
-                        int64_t window, ThreadPool& pool, Divergence& sum, const std::function<bool(double)>& report) {
+                        std::span<const ScoredWindow> windows, ThreadPool& pool, Divergence& sum,
+                        const std::function<bool(double)>& report) {
   const int64_t vocab = model.model.config().vocab_size;
   check(reference.model.config().vocab_size == vocab, "models of one vocabulary are compared");
-  for (const ScoredWindow& w : score_windows(static_cast<int64_t>(ids.size()), window)) {
+  for (const ScoredWindow& w : windows) {
     if (!report(static_cast<double>(w.begin) / static_cast<double>(ids.size()))) return false;
     const ArenaScope scope(model.run.arena), reference_scope(reference.run.arena);
     const int64_t count = w.end - w.begin;

@@ -34,7 +34,7 @@ struct Divergence {
 void compare_logits(Tensor reference, Tensor logits, std::span<const int32_t> targets, ThreadPool& pool,
                     Divergence& sum);
 
-/// How a text longer than the context is scored: tokens [begin, end) are computed, [first_scored, end) are predicted.
+/// A part of a text that is scored: tokens [begin, end) are computed, [first_scored, end) are predicted.
 struct ScoredWindow {
   int64_t begin = 0;
   int64_t end = 0;
@@ -44,6 +44,10 @@ struct ScoredWindow {
 /// half a window back and score their second half, so that every token is scored once and, but for the first ones, with
 /// at least half a window of context. `window` >= 2.
 std::vector<ScoredWindow> score_windows(int64_t length, int64_t window);
+/// The windows of llama-perplexity: whole chunks of `chunk` tokens one after the other, `most` of them at most, what is
+/// left at the end not scored. Of a chunk the tokens after the first of its second half are predicted, chunk -
+/// chunk / 2 - 1 of them; its first token, which the caller replaces by BOS, is not. `chunk` >= 3.
+std::vector<ScoredWindow> chunk_windows(int64_t length, int64_t chunk, int64_t most);
 /// The token that each position of a window predicts, -1 where it is not scored.
 std::vector<int32_t> targets_of(const ScoredWindow& window, std::span<const int32_t> ids);
 
@@ -59,9 +63,10 @@ struct ScoredModel {
   Tensor forward(std::span<const int32_t> tokens) const;
 };
 
-/// Compares two models of one vocabulary on a document, window by window; `report` gets the share that is done and says
+/// Compares two models of one vocabulary on the windows of a document; `report` gets the share that is done and says
 /// whether to go on. False: it said no.
 bool measure_divergence(const ScoredModel& reference, const ScoredModel& model, std::span<const int32_t> ids,
-                        int64_t window, ThreadPool& pool, Divergence& sum, const std::function<bool(double)>& report);
+                        std::span<const ScoredWindow> windows, ThreadPool& pool, Divergence& sum,
+                        const std::function<bool(double)>& report);
 
 }  // namespace fathom

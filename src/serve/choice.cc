@@ -3,7 +3,7 @@
 namespace fathom::serve {
 namespace {
 
-void append(ChoiceText& out, std::string reasoning, ToolText rest) {
+void append(ChoiceText& out, std::string_view reasoning, ToolText rest) {
   out.reasoning += reasoning;
   out.content += rest.content;
   for (ToolDelta& delta : rest.calls) {
@@ -21,7 +21,7 @@ void append(ChoiceText& out, std::string reasoning, ToolText rest) {
 ChoiceText Choice::split(std::string_view text) {
   ChoiceText out;
   SplitText parts = splitter_.push(text);
-  append(out, std::move(parts.reasoning), calls_.push(parts.content));
+  append(out, parts.reasoning, calls_.push(parts.content));
   return out;
 }
 
@@ -44,9 +44,9 @@ ChoiceText Choice::scan(std::string_view text) {
 ChoiceText Choice::flush() {
   ChoiceText out = scan(decoder_.flush());
   ChoiceText held = split(scanner_.flush());
-  append(out, std::move(held.reasoning), {.content = std::move(held.content), .calls = std::move(held.calls)});
+  append(out, held.reasoning, {.content = std::move(held.content), .calls = std::move(held.calls)});
   SplitText last = splitter_.flush();
-  append(out, std::move(last.reasoning), calls_.push(last.content));
+  append(out, last.reasoning, calls_.push(last.content));
   append(out, {}, calls_.flush());
   return out;
 }

@@ -359,6 +359,7 @@ void Completion::complete() {
   }
   if (error_) return call_->fail(*error_);
   std::vector<ChoiceResult> results;
+  results.reserve(parts_.size());
   for (Part& part : parts_) results.push_back(std::move(part.result));
   call_->respond(200, completion_json(head_, results, usage()));
 }

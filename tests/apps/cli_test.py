@@ -78,6 +78,33 @@ class Refusals(CommandLineCase):
         self.refused("generat", "model", needles=['"generat"', "fathom --help"])
         self.refused("data", "sinth", needles=['"sinth"', "fathom data --help"])
 
+    def test_verbs_that_were_meant_are_named(self):
+        self.refused("chatt", "model", needles=['"chatt"; did you mean chat?'])
+        self.refused("data", "sinth", needles=['"sinth"; did you mean synth?'])
+        for theirs, ours in (("run", "chat"), ("perplexity", "eval"), ("convert", "quantize"), ("version", "--version")):
+            with self.subTest(theirs=theirs):
+                self.refused(theirs, needles=[f'"{theirs}"; here it is {ours}'])
+        self.assertNotIn("here it is", self.refused("data", "run", needles=['"run"']).stderr)
+        self.refused("paint", needles=['"paint"; see'])
+
+    def test_help_is_a_verb_too(self):
+        self.assertEqual(support.made("help").stdout, support.made("--help").stdout)
+        self.assertEqual(support.made("help", "data", "pack").stdout, support.made("data", "pack", "--help").stdout)
+
+    def test_flags_of_other_programs_are_answered(self):
+        """-ngl 99 was "--max-tokens: "gl" is not an integer"."""
+        model = support.tiny_model()
+        nothing = "it changes nothing here; leave it away"
+        for flag, advice in (("-ngl", nothing), ("--n-gpu-layers=99", nothing), ("-fa", nothing), ("--no-mmap", nothing),
+                             ("--mlock", nothing), ("-ub", nothing), ("-ctk", "its name here is --kv-cache-dtype"),
+                             ("-hf", "its name here is --model")):
+            for verb in (("generate", "-p", "hi"), ("chat",), ("eval", "--text", "x.txt")):
+                with self.subTest(flag=flag, verb=verb[0]):
+                    self.refused(verb[0], model, *verb[1:], flag, "99",
+                                 needles=[f"fathom {verb[0]} has no flag {flag.split('=')[0]}: {advice}; see fathom {verb[0]} --help"])
+        for flag in ("-n3", "-p-fa"):  # of our own, with their value
+            self.assertNotIn("has no flag", support.run("generate", model, "-p", "a", flag).stderr)
+
     def test_unknown_flags_are_named(self):
         self.refused("--colour", needles=["--colour"])
         for verb in VERBS:
@@ -118,7 +145,8 @@ class Refusals(CommandLineCase):
                                     ("--kv-cache-dtype", "fp4", "accepted: auto, bf16, fp8"),
                                     ("--precision", "int4", "accepted: f32, bf16, fp8"), ("--stop", "", "--stop"),
                                     ("--context", "513", "512"), ("--temperature", "nan", "temperature"),
-                                    ("--top-p", "0", "top_p")):
+                                    ("--top-p", "0", "top_p"), ("--top-p", "3", '"3" is not a number from 0 to 1'),
+                                    ("--repeat-penalty", "0", "is not a number from 0.01 to 100")):
             with self.subTest(flag=flag, value=value):
                 self.refused("generate", model, "-p", "a", flag, value, needles=[needle])
 

@@ -1,5 +1,6 @@
 """fathom eval: the measure is bits per byte, text of the training data scores better than noise, windows are checked."""
 
+import array
 import json
 import lzma
 import math
@@ -7,6 +8,7 @@ import os
 import pathlib
 import random
 import re
+import shutil
 import subprocess
 import unittest
 
@@ -87,6 +89,67 @@ class Eval(CommandLineCase):
         self.assertEqual((whole["window"], small["window"]), (512, 32))
         self.assertEqual(whole["tokens"], small["tokens"])
         self.assertNotEqual(whole["bits_per_byte"], small["bits_per_byte"])
+
+    def reference(self, model, text, window, *arguments):
+        """tools/reference in float64."""
+        ids = json.loads(support.made("tokenizer", "encode", model, text, "--json").stdout)
+        bos = json.loads((model / "config.json").read_text())["bos_token_id"]
+        (self.directory / "ids.json").write_text(json.dumps([bos, *ids]))
+        done = subprocess.run(["/usr/bin/python3", support.ROOT / "tools/reference/score_text.py", model, self.directory / "ids.json",
+                               str(window), *map(str, arguments)], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return json.loads(done.stdout)
+
+    def test_chunks_are_those_of_llama_perplexity(self):
+        text = "\n".join(self.stories[:6])
+        for window, chunks in ((32, 3), (33, 2)):
+            with self.subTest(window=window):
+                expected = self.reference(support.tiny_model(), text, window, "--chunks", chunks)
+                found = self.evaluate(text, "--chunks", chunks, "--window", window)
+                self.assertEqual((found["chunks"], found["window"]), (chunks, window))
+                self.assertEqual(found["tokens"], chunks * (window - window // 2 - 1))
+                self.assertEqual(found["tokens"], expected["tokens"])
+                self.assertAlmostEqual(math.log(found["perplexity"]), expected["nats"] / expected["tokens"], delta=1e-5)
+        both = self.evaluate(text, "--chunks", chunks, "--window", window, "--kl-against", support.tiny_model())
+        self.assertAlmostEqual(both["perplexity"], found["perplexity"], places=4)
+        self.assertEqual(both["bytes"], found["bytes"])
+        ids = json.loads(support.made("tokenizer", "encode", support.tiny_model(), text, "--json").stdout)
+        every = self.evaluate(text + "\n", "--chunks=-1", "-c", 32)  # a final newline is not read
+        self.assertEqual(every["chunks"], (len(ids) + 1) // 32)
+        scored = [id for begin in range(0, every["chunks"] * 32, 32) for id in [0, *ids][begin + 17:begin + 32]]
+        words = support.made("tokenizer", "decode", support.tiny_model(), ",".join(map(str, scored)), "--json").stdout
+        self.assertEqual(every["bytes"], len(json.loads(words).encode()))
+
+    def test_chunks_that_cannot_be_had_are_refused(self):
+        path = self.directory / "short.txt"
+        path.write_text("Once upon a time")
+        base = ("eval", support.tiny_model(), "--text", path)
+        self.refused(*base, "--chunks", 1, needles=["short.txt", "chunk of 512", "--window"])
+        self.refused(*base, "--chunks", 1, "--window", 2, needles=["--window 2", "3 to the 512"])
+        self.refused("eval", support.tiny_model(), "--sums", 1, "--chunks", 1, needles=["--chunks", "--text"])
+
+    def test_kl_and_first_choices_equal_an_independent_computation(self):
+        """Against the same model with its last norm scaled: other temperatures channel by channel."""
+        other = support.fresh_directory("other_model") / "model"
+        shutil.copytree(support.tiny_model(), other)
+        raw = (other / "model.safetensors").read_bytes()
+        size = int.from_bytes(raw[:8], "little")
+        norm = json.loads(raw[8:8 + size])["model.norm.weight"]
+        self.assertEqual(norm["dtype"], "F32")
+        begin, end = (8 + size + offset for offset in norm["data_offsets"])
+        values = array.array("f", raw[begin:end])
+        for i in range(len(values)):
+            values[i] *= 0.7 + 0.1 * (i % 7)
+        (other / "model.safetensors").write_bytes(raw[:begin] + values.tobytes() + raw[end:])
+        text = "\n".join(self.stories[:4])
+        expected = self.reference(support.tiny_model(), text, 64, "--against", other)
+        found = self.evaluate(text, "--window", 64, "--kl-against", other)
+        self.assertEqual(found["tokens"], expected["tokens"])
+        self.assertGreater(expected["kl_per_token"], 1e-3)
+        self.assertLess(expected["top1_agreement"], 1)
+        self.assertAlmostEqual(found["against"]["kl_per_token"], expected["kl_per_token"], delta=1e-5)
+        # Where FP32 cannot tell the two likeliest apart, either may be first.
+        self.assertAlmostEqual(found["against"]["top1_agreement"], expected["top1_agreement"], delta=1.5 / expected["tokens"])
 
     def test_threads_and_kernels_do_not_change_the_score(self):
         text = self.stories[0]
@@ -199,13 +262,7 @@ class Eval(CommandLineCase):
             self.skipTest("models/demo or shared data text/ is absent")
         chunk = lzma.open(text).read(2500).decode()
         (self.directory / "wikitext.txt").write_text(chunk)
-        ids = json.loads(support.made("tokenizer", "encode", demo, chunk, "--json").stdout)
-        bos = json.loads((demo / "config.json").read_text())["bos_token_id"]
-        (self.directory / "ids.json").write_text(json.dumps([bos, *ids]))
-        reference = subprocess.run(["/usr/bin/python3", support.ROOT / "tools/reference/score_text.py", demo,
-                                    self.directory / "ids.json", "256"], capture_output=True, text=True)
-        self.assertEqual(reference.returncode, 0, reference.stderr)
-        reference = json.loads(reference.stdout)
+        reference = self.reference(demo, chunk, 256)
         self.assertGreaterEqual(len(reference["nats_of_windows"]), 3)
         done = support.run("eval", demo, "--text", self.directory / "wikitext.txt", "--window", 256, "--precision", "f32", "--json")
         self.assert_success(done)

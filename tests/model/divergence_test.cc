@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 
 #include "kernels/registry.h"
@@ -73,6 +74,21 @@ TEST(ScoreWindows, ScoreEveryTokenOnceWithHalfAWindowBefore) {
   EXPECT_EQ(targets_of({.begin = 1, .end = 5, .first_scored = 3}, ids), (std::vector<int32_t>{-1, 13, 14, -1}));
 }
 
+TEST(ChunkWindows, AreWholeAndPredictTheirSecondHalves) {
+  // As llama-perplexity counts: of a chunk of n tokens the logits n / 2 to n - 2 are read, n - n / 2 - 1 of them.
+  const auto is = [](const std::vector<ScoredWindow>& found, const std::vector<std::array<int64_t, 3>>& wanted) {
+    ASSERT_EQ(found.size(), wanted.size());
+    for (size_t i = 0; i < wanted.size(); ++i) {
+      EXPECT_EQ((std::array{found[i].begin, found[i].end, found[i].first_scored}), wanted[i]);
+    }
+  };
+  is(chunk_windows(1023, 512, 100), {{0, 512, 257}});
+  is(chunk_windows(1024, 512, 100), {{0, 512, 257}, {512, 1024, 769}});
+  is(chunk_windows(20, 5, 2), {{0, 5, 3}, {5, 10, 8}});
+  is(chunk_windows(3, 3, 1), {{0, 3, 2}});
+  is(chunk_windows(2, 3, 1), {});
+}
+
 TEST(MeasureDivergence, OfAModelAndItselfIsNothingAndOfAnotherTheSameForAnyThreads) {
   const ModelConfig config = testing::awkward_config();
   const auto one = testing::random_model(config, 5), other = testing::random_model(config, 6);
@@ -84,7 +100,8 @@ TEST(MeasureDivergence, OfAModelAndItselfIsNothingAndOfAnotherTheSameForAnyThrea
     const fathom::Run run{.k = **kernels, .arena = arena};
     const Transformer a(reference.config, reference.weights), b(one->config, one->weights);
     Divergence sum;
-    EXPECT_TRUE(measure_divergence({run, a}, {run, b}, ids, window, pool, sum, [](double) { return true; }));
+    const auto windows = score_windows(static_cast<int64_t>(ids.size()), window);
+    EXPECT_TRUE(measure_divergence({run, a}, {run, b}, ids, windows, pool, sum, [](double) { return true; }));
     return sum;
   };
   const Divergence same = measure(*one, 2, 32);
