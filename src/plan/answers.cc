@@ -104,6 +104,42 @@ Result<FigureGroup> training_group(const CountedModel& model, const Hardware& h,
   return g;
 }
 
+// The exchange's bound, and the same as the paper counts it and with latencies.
+void add_network(const CountedModel& model, const Hardware& h, const PlanSettings::Serving& s, const DecodeStep& step,
+                 FigureGroup& g) {
+  const ModelConfig& c = model.config;
+  const TokenCopies copies = token_copies(c, h, s);
+  const std::string received = s.in_network ? "distinct GPUs a token" : "top-k";
+  g.figures.push_back({"step bound by network", step.network_ms, "ms",
+                       "2 * layers with experts * (" + figure_text(bytes_on_wire(s.dispatch)) + " B + " +
+                           figure_text(bytes_on_wire(s.combine)) +
+                           " B) * batch / 2 * hidden * copies that a GPU receives (" +
+                           (step.is_in_node ? figure_text(copies.nvlink, 4) + " of " + received + " over NVLink"
+                                            : figure_text(copies.nic, 4) + " of " + received + " over the NIC") +
+                           ") / rate",
+                       "arXiv 2505.09343, section 2.3.2, less copies that stay where they are"});
+  const bool drafts = s.mtp_acceptance > 0;
+  const double rate = step.is_in_node ? h.scale_up_effective_gbps : h.nic_effective_gbps;
+  const NetworkTpot counted = network_tpot({.bandwidth_gbps = rate,
+                                            .tokens = as_double(s.batch) / 2 * (drafts ? 2 : 1),
+                                            .experts = as_double(c.num_experts_per_tok),
+                                            .hidden = as_double(c.hidden_size),
+                                            .layers = as_double(model.moe_layers()) + (drafts ? 1 : 0),
+                                            .dispatch_bytes = s.dispatch == "fp8" ? 1 : bytes_on_wire(s.dispatch),
+                                            .combine_bytes = s.combine == "fp8" ? 1 : bytes_on_wire(s.combine)});
+  g.figures.push_back({"the same as the paper counts it", counted.tpot_ms, "ms",
+                       "every one of top-k copies crosses the link, FP8 without scales, no latency: no bound",
+                       "arXiv 2505.09343, section 2.3.2"});
+  if (step.is_in_node) return;
+  PlanSettings::Serving slow = s;
+  slow.dispatch_us = std::max(s.dispatch_us, fit_dispatch().alpha_us);
+  slow.combine_us = std::max(s.combine_us, fit_combine().alpha_us);
+  g.figures.push_back({"the same with DeepEP's latencies", decode_step(model, h, slow)->network_ms, "ms",
+                       "the bound with " + figure_text(slow.dispatch_us, 3) + " us a dispatch and " +
+                           figure_text(slow.combine_us, 3) + " us a combine",
+                       "latencies fitted to DeepEP V1, docs/legacy.md: H800, 400G InfiniBand"});
+}
+
 Result<FigureGroup> serving_group(const CountedModel& model, const Hardware& h, const PlanSettings& settings) {
   const ModelConfig& c = model.config;
   const auto& s = settings.serving;
@@ -132,24 +168,15 @@ Result<FigureGroup> serving_group(const CountedModel& model, const Hardware& h, 
   }
   add("sequences that fit", step->sequences_that_fit(), "",
       "(memory - weights - buffers) / (KV per token * context), nothing else in memory", h.facts[0].source);
-  add("step bound by memory", step->memory_ms, "ms", "(weights + batch * context * KV per token) / HBM bandwidth",
+  add("weights read in a step", step->read_bytes / 1e9, "GB",
+      "P (1 - (1 - top-k / P)^tokens of the group) / GPUs of P = experts + replicas a layer, a row of the embedding a "
+      "token, the rest whole; the gate chooses evenly",
+      kConfig);
+  add("step bound by memory", step->memory_ms, "ms", "(weights read + batch * context * KV per token) / HBM bandwidth",
       h.facts[1].source);
   add("step bound by compute", step->compute_ms, "ms", "batch * FLOPs per generated token / FP8 peak",
       h.facts[3].source);
-  if (step->network_ms > 0) {
-    add("step bound by network", step->network_ms, "ms",
-        "2 * layers with experts * (" + figure_text(bytes_of_format(s.dispatch)) + " B + " +
-            figure_text(bytes_of_format(s.combine)) + " B) * batch / 2 * " + (s.in_network ? "1" : "top-k") +
-            " * hidden / rate of " + std::string(step->is_in_node ? "NVLink" : "the NIC"),
-        "arXiv 2505.09343, section 2.3.2");
-    if (!step->is_in_node && h.nic_gbps == kDeepEpLineGbps) {
-      add("the same with DeepEP's latencies",
-          low_latency_tpot_ms(as_double(s.batch) / 2, as_double(c.num_experts_per_tok), as_double(c.hidden_size),
-                              as_double(s.gpus), as_double(model.moe_layers())),
-          "ms", "2 * layers with experts * (34.6 us + dispatch / 46.3 GB/s + 5.7 us + combine / 39.9 GB/s)",
-          "fitted to DeepEP V1, docs/legacy.md: H800, 400G InfiniBand");
-    }
-  }
+  if (step->network_ms > 0) add_network(model, h, s, *step, g);
   if (s.mtp_acceptance > 0) {
     add("tokens per step and sequence", step->tokens_per_sequence, "", "1 + mtp_acceptance, one draft", kGiven);
   }

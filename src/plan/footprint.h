@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -34,6 +35,14 @@ struct LayerElements {
   double head = 0;  // and the final norm
 };
 LayerElements count_elements(const ModelConfig& config);
+
+/// Bytes of one number on a wire, scales included: "fp8" and "logfmt8" 1 + 4 / 128 (DeepEP: an FP32 scale, or two BF16
+/// limits, per 128 numbers), "logfmt10" 10 / 8 + 4 / 128, "bf16" 2. arXiv 2505.09343, section 2.3.2 counts FP8 as 1.
+double bytes_on_wire(std::string_view format);
+
+/// Bytes of one weight of a matrix: "fp4" 4.25 bits (OCP MX); "fp8" 1: its scale per block of 128 * 128, 0.02 %, is
+/// left out, as in the published sizes.
+double bytes_of_weight(std::string_view format);
 
 /// Bytes of KV cache per token: 2 * kv_heads * head_dim * layers * bytes_per_number.
 int64_t kv_cache_bytes_per_token(const DenseShape& shape, int64_t bytes_per_number = 2);
@@ -135,5 +144,12 @@ std::vector<int64_t> layers_of_stages(int64_t layers, int64_t stages);
 Result<double> serving_weight_bytes(const ModelConfig& config, const LayerElements& elements, int64_t ranks,
                                     int64_t redundant_experts, double bytes_per_weight = 1, bool with_mtp = false);
 Result<double> serving_weight_bytes(const ModelConfig& config, int64_t ranks, int64_t redundant_experts);
+
+/// Of those, what a step must read at least: of the rank's experts those that `group_tokens` of the whole group hit in
+/// expectation (expected_experts of the n_routed_experts + redundant_experts, all equally likely), of the embedding the
+/// rows of the rank's own `rank_tokens`, the rest whole and once. Errors: as serving_weight_bytes.
+Result<double> serving_read_bytes(const ModelConfig& config, const LayerElements& elements, int64_t ranks,
+                                  int64_t redundant_experts, double bytes_per_weight, bool with_mtp,
+                                  double group_tokens, double rank_tokens);
 
 }  // namespace fathom

@@ -85,7 +85,8 @@ Status time_layout(const Run& run, const Schedule& schedule, const StageCosts& c
   const double per_byte =
       exchange_cost(run.gate, r.layout.expert, h.gpus_per_node, h.nic_effective_gbps, h.scale_up_effective_gbps)
           .seconds_per_byte;
-  const double exchange = costs.moe_layers * tokens * hidden * (1 + 4.0 / 128 + 2) * per_byte;
+  const double exchange =
+      costs.moe_layers * tokens * hidden * (bytes_on_wire("fp8") + bytes_on_wire("bf16")) * per_byte;
   r.times.forward = forward + exchange;
   r.times.backward_input = input + exchange;
   r.times.backward_weight = weight;

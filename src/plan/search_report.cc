@@ -103,7 +103,7 @@ struct Bound {
   const char* formula;
 };
 constexpr Bound kBounds[] = {
-    {"memory", &DecodeStep::memory_ms, "(weights + batch * context * KV per token) / HBM bandwidth"},
+    {"memory", &DecodeStep::memory_ms, "(weights read + batch * context * KV per token) / HBM bandwidth"},
     {"compute", &DecodeStep::compute_ms, "batch * FLOPs per generated token / FP8 peak"},
     {"network", &DecodeStep::network_ms, "2 * layers with experts * dispatch and combine of half the batch / network"}};
 

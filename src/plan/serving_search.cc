@@ -49,11 +49,11 @@ Result<PrefillUnit> best_prefill(const CountedModel& model, const Hardware& h, c
   for (int64_t gpus : sizes) {
     const int64_t replicas = replicas_for(c, gpus);
     const auto weights =
-        serving_weight_bytes(c, model.elements, gpus, replicas, bytes_of_format(settings.serving.weights));
+        serving_weight_bytes(c, model.elements, gpus, replicas, bytes_of_weight(settings.serving.weights));
     if (!weights) return weights.error();
     if (*weights + serving_kv_bytes(c, settings.serving) * s.isl > h.memory_gb * 1e9 * s.memory_share) continue;
     const double exchange =
-        as_double(model.moe_layers() * c.hidden_size) * (1 + 4.0 / 128 + 2) *
+        as_double(model.moe_layers() * c.hidden_size) * (bytes_on_wire("fp8") + bytes_on_wire("bf16")) *
         exchange_cost(gate_of(c), gpus, h.gpus_per_node, h.nic_effective_gbps, h.scale_up_effective_gbps)
             .seconds_per_byte;
     const double per_token = std::max(compute, exchange), ttft_ms = s.isl * per_token * 1e3;

@@ -104,7 +104,7 @@ struct PlanSettings {
     v("serving.combine", serving.combine, "numbers sent back by experts",
       one_of({"bf16", "fp8", "logfmt10", "logfmt8"}));
     v("serving.in_network", serving.in_network,
-      "switches copy a token to its experts and add what comes back: it passes a NIC once each way");
+      "switches copy a token to its GPUs and add what comes back: a GPU sends it once and receives one sum");
     v("serving.dispatch_us", serving.dispatch_us, "fixed latency of one dispatch, us", between(0, 1e6));
     v("serving.combine_us", serving.combine_us, "fixed latency of one combine, us", between(0, 1e6));
     v("serving.mtp_acceptance", serving.mtp_acceptance, "of one drafted token per step; 0: no drafts", between(0, 1));
