@@ -178,9 +178,12 @@ class Plan(CommandLineCase):
             self.assertLess(b["tokens_per_s_per_user"], a["tokens_per_s_per_user"])
             self.assertGreater(b["tokens_per_s_per_gpu"], a["tokens_per_s_per_gpu"])
         names = {figure["name"]: figure["value"] for figure in found["summary"]["serving layouts"]}
-        self.assertAlmostEqual(names["nodes for the load"],
-                               names["decode nodes for the load"] + names["prefill nodes for the load"])
-        self.assertAlmostEqual(names["power of the site"], names["nodes for the load"] * 8 * 0.7 * 1.3)
+        gpus = names["GPUs for the load"]
+        self.assertEqual(gpus, names["decode groups for the load"] * names["GPUs of a decode group"]
+                         + names["prefill groups for the load"] * names["GPUs of a prefill group"])
+        self.assertEqual(names["nodes for the load"], -(-gpus // 8))
+        self.assertAlmostEqual(names["power of the site"], gpus * 0.7 * 1.3)
+        self.assertAlmostEqual(names["price of a day"], gpus * 24 * 2)
         self.refused("plan", V3, "--hardware", "h800", "--search", "serving", "--gpus", "2048", "--max-kw", "1", *load,
                      needles=["search.max_kw 1"])
 
