@@ -83,10 +83,9 @@ Result<FigureGroup> training_group(const CountedModel& model, const Hardware& h,
       "FP8 dispatch and BF16 combine of the V3 report, 3.3.3");
   add("memory of the rank", bytes->total() / 1e9, "GB", "their sum", recipe);
   add("memory of the GPU", h.memory_gb, "GB", "", h.facts[0].source);
-  double idle = 0;
-  for (int rank = 0; rank < timeline->schedule.num_ranks(); ++rank) idle = std::max(idle, timeline->run.idle(rank));
-  add("bubble", 100 * idle / timeline->run.makespan, "%",
-      "idle share of the rank that waits most, with chunk_times and hop", "simulated");
+  add("time of the pipeline", timeline->run.makespan, "", "in the unit of chunk_times, with hop and stage_scale",
+      "simulated");
+  add("bubble", 100 * bubble_of(timeline->run), "%", kBubbleFormula, "simulated");
   if (t.mfu > 0) {
     const double rate =
         t.mfu * gpus * h.bf16_tflops * 1e12 / training_flops(model.parameters, c, t.sequence_tokens).causal();
@@ -391,6 +390,12 @@ Result<std::vector<FigureGroup>> answer(const PlanCase& c) {
   return groups;
 }
 
+double bubble_of(const PipelineRun& run) {
+  double idle = 0;
+  for (size_t rank = 0; rank < run.busy.size(); ++rank) idle = std::max(idle, run.idle(static_cast<int>(rank)));
+  return idle / run.makespan;
+}
+
 Result<Timeline> plan_timeline(const PlanSettings& settings) {
   const auto& t = settings.training;
   if (t.pipeline < 1) return invalid("training.pipeline is missing: the number of pipeline ranks");
@@ -403,6 +408,12 @@ Result<Timeline> plan_timeline(const PlanSettings& settings) {
   PipelineCosts costs;
   costs.times = {t.chunk_times[0], t.chunk_times[1], t.chunk_times[2], t.chunk_times[3]};
   costs.hop = t.hop;
+  costs.stage_scale = t.stage_scale;
+  const int64_t scales = static_cast<int64_t>(t.stage_scale.size());
+  if (scales > 0 && scales != schedule->num_stages) {
+    return invalid("training.stage_scale has " + std::to_string(scales) + " numbers; " + t.schedule + " on " +
+                   std::to_string(t.pipeline) + " ranks has " + std::to_string(schedule->num_stages) + " stages");
+  }
   auto run = simulate_pipeline(*schedule, costs);
   if (!run) return run.error();
   if (!(run->makespan > 0)) return invalid("training.chunk_times are all 0: nothing takes time");

@@ -166,6 +166,7 @@ class Plan(CommandLineCase):
         found = self.figures(V3, "--hardware", "h800", "--config", file)
         self.assertEqual(found["GPUs"]["value"], best["gpus"])
         self.assertAlmostEqual(found["memory of the rank"]["value"], best["memory_gb"], places=6)
+        self.assertAlmostEqual(found["time of the pipeline"]["value"] / (best["step_s"] - best["reduce_s"]), 1, places=4)
         timeline = support.run("plan", "--timeline", "--config", file)
         self.assert_success(timeline)
 

@@ -140,6 +140,14 @@ TEST(Answers, Timelines) {
             "training.chunk_times has 2 numbers; it must have 4: F, input gradient, W, overlapped F&B");
   EXPECT_EQ(plan_timeline(settings({"training.pipeline=2", "training.chunk_times=0,0,0,0"})).error().text,
             "training.chunk_times are all 0: nothing takes time");
+  // 1F1B of two ranks, the second twice as slow: it is never idle but before its first micro-batch and after its last.
+  const auto slow =
+      plan_timeline(settings({"training.pipeline=2", "training.micro_batches=4", "training.stage_scale=1,2"}));
+  ASSERT_TRUE(slow.ok());
+  EXPECT_EQ(slow->run.makespan, 4 * 6 + 1 + 2);
+  EXPECT_NEAR(bubble_of(slow->run), 1 - 12 / 27.0, 1e-12);
+  EXPECT_EQ(plan_timeline(settings({"training.pipeline=2", "training.stage_scale=1,2,3"})).error().text,
+            "training.stage_scale has 3 numbers; 1f1b on 2 ranks has 2 stages");
   EXPECT_EQ(plan_timeline({}).error().text, "training.pipeline is missing: the number of pipeline ranks");
 }
 
