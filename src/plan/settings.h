@@ -22,7 +22,7 @@ struct PlanSettings {
     std::string schedule = "1f1b";
     std::vector<double> chunk_times = {1, 1, 1, 3};  // F, I, W, F&B
     double hop = 0;
-    std::vector<double> stage_scale;  // empty: all alike
+    std::vector<double> stage_scale = {};  // empty: all alike
     double mfu = 0;                   // 0: not known
     double tokens = 0;                // 0: not known
     double gpu_hour_dollars = 0;
