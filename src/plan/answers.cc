@@ -37,7 +37,8 @@ FigureGroup model_group(const CountedModel& model, const PlanSettings& settings)
            {"KV cache per token", as_double(kv_cache_bytes_per_token(c)), "B",
             "(kv_lora_rank + qk_rope_head_dim) * layers * 2", kPaper},
            {"training FLOPs per token, causal", flops.causal() / 1e9, "GFLOP",
-            "6 * active + 3 * layers * heads * " + tokens + " * (qk_head_dim + v_head_dim)",
+            "6 * active + 3 * layers * heads * " + tokens +
+                " * (qk_head_dim + v_head_dim); without the MTP module, as published",
             std::string(kPaper) + ", table 2"},
            {"training FLOPs per token, full", flops.full() / 1e9, "GFLOP",
             "the same with attention twice: no mask used", kPaper},
@@ -69,6 +70,9 @@ Result<FigureGroup> training_group(const CountedModel& model, const Hardware& h,
   };
   const std::string recipe = "V3 report, 3.2.3 and 3.3.3";
   add("GPUs", gpus, "", "pipeline * data", kGiven);
+  add("GPUs at least", as_double(least_gpus(t.pipeline, 1, 1, t.expert, 1)), "",
+      "pipeline * max(tensor * context, expert * expert tensor), the three not given here 1: data = expert",
+      "not the product of all");
   add("tokens per step", step_tokens, "", "data * micro-batches * sequences * tokens", kGiven);
   add("weights", bytes->weights / 1e9, "GB",
       "2 B per parameter on the rank that needs most, rank " + std::to_string(bytes->rank), recipe);
@@ -76,12 +80,19 @@ Result<FigureGroup> training_group(const CountedModel& model, const Hardware& h,
   add("optimizer", bytes->optimizer / 1e9, "GB", "(4 + 4) B per parameter over the ranks that share it", recipe);
   add("activations", bytes->activations / 1e9, "GB",
       std::to_string(max_live(timeline->schedule, static_cast<int>(bytes->rank))) +
-          " live micro-batches * saved bytes per token (an estimate, without allocator slack)",
+          " live micro-batches * saved bytes per token (an estimate, without allocator slack); with the head also 4 B "
+          "* "
+          "tokens * vocab of logits",
       recipe);
   add("communication buffers", bytes->buffers / 1e9, "GB",
       "experts: 2 * tokens * top-k * hidden * (1 + 4 / 128 + 2) B; pipeline: 4 * tokens * hidden * 2 B; balanced load",
       "FP8 dispatch and BF16 combine of the V3 report, 3.3.3");
   add("memory of the rank", bytes->total() / 1e9, "GB", "their sum", recipe);
+  if (bytes->total() > h.memory_gb * 1e9) {
+    return invalid("training: rank " + std::to_string(bytes->rank) + " needs " + figure_text(bytes->total() / 1e9, 4) +
+                   " GB, more than the " + figure_text(h.memory_gb, 4) + " GB of " + h.name +
+                   "; spread it with more training.pipeline, expert or data, or --search training");
+  }
   add("memory of the GPU", h.memory_gb, "GB", "", h.facts[0].source);
   add("time of the pipeline", timeline->run.makespan, "", "in the unit of chunk_times, with hop and stage_scale",
       "simulated");
@@ -312,6 +323,14 @@ namespace {
 Result<FailureModel> failure_model(const PlanSettings& settings) {
   const auto& f = settings.failures;
   if (f.gpus == 0) return invalid("failures.gpus is missing: the GPUs of the job");
+  // By the names that the user gave: what goodput refuses is a quotient.
+  if (f.gpu_mtbf_h / f.gpus == 0 || f.gpu_mtbf_h / f.gpus > 1e9) {
+    return invalid("failures.gpu_mtbf_h / failures.gpus is " + figure_text(f.gpu_mtbf_h / f.gpus) +
+                   " h between stops of the job; accepted: more than 0 to 1e9");
+  }
+  if (f.checkpoint_min == 0 && f.interval_min == 0) {
+    return invalid("failures.checkpoint_min is 0, so the best interval is none; give it, or failures.interval_min");
+  }
   return FailureModel{f.gpu_mtbf_h / f.gpus, f.checkpoint_min, f.restart_min};
 }
 

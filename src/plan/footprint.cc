@@ -108,6 +108,8 @@ double saved_bytes_per_token(const ModelConfig& c, int64_t layer) {
   return attention + 2 * hidden + 4 * as_double(c.n_routed_experts) + routed + shared;
 }
 
+double logit_bytes(const ModelConfig& c, double tokens) { return 4 * tokens * as_double(c.vocab_size); }
+
 double training_buffer_bytes(const ModelConfig& c, const TrainingLayout& layout) {
   const double token = as_double(layout.micro_batch_tokens) * as_double(c.hidden_size);
   const bool exchanges = layout.expert > 1 && c.n_routed_experts > 0;
@@ -187,6 +189,7 @@ Result<std::vector<RankBytes>> training_bytes_by_rank(const ModelConfig& c, cons
     Stage held;
     double saved = 0;
     int num_held = 0;
+    bool has_head = false;
     for (int stream = 0; stream < schedule.num_streams(); ++stream) {
       for (int64_t stage = 0; stage < stages; ++stage) {
         if (schedule.rank_of[static_cast<size_t>(stream)][static_cast<size_t>(stage)] != rank) continue;
@@ -194,6 +197,7 @@ Result<std::vector<RankBytes>> training_bytes_by_rank(const ModelConfig& c, cons
         held.other += parts[static_cast<size_t>(stage)].other;
         saved += parts[static_cast<size_t>(stage)].saved;
         ++num_held;
+        has_head = has_head || stage == stages - 1;
       }
     }
     RankBytes bytes;
@@ -201,9 +205,11 @@ Result<std::vector<RankBytes>> training_bytes_by_rank(const ModelConfig& c, cons
     bytes.weights = precision.weight * (held.expert + held.other);
     bytes.gradients = precision.gradient * (held.expert + held.other);
     bytes.optimizer = (precision.master + precision.moments) *
-                      (held.expert / as_double(layout.data / layout.expert) + held.other / as_double(layout.data));
+                      (held.expert / as_double(layout.data / layout.expert) + held.other / as_double(layout.data)) /
+                      as_double(schedule.num_streams());
     // A live activation is of one of the stages that the rank holds; they are alive in equal parts, or nearly.
     bytes.activations = saved / num_held * max_live(schedule, rank) * as_double(layout.micro_batch_tokens);
+    if (has_head) bytes.activations += logit_bytes(c, as_double(layout.micro_batch_tokens));
     bytes.expert_share = held.expert / (held.expert + held.other);
     bytes.buffers = training_buffer_bytes(c, layout);
     out.push_back(bytes);

@@ -90,7 +90,7 @@ struct RankBytes {
   double weights = 0;
   double gradients = 0;
   double optimizer = 0;     // masters and moments, sharded over the ranks that hold the same parameters (ZeRO-1)
-  double activations = 0;   // of as many micro-batches as the schedule keeps alive
+  double activations = 0;   // of as many micro-batches as the schedule keeps alive, and logit_bytes with the head
   double buffers = 0;       // of communication, training_buffer_bytes
   double expert_share = 0;  // of the parameters: those of routed experts
   double total() const { return weights + gradients + optimizer + activations + buffers; }
@@ -102,6 +102,11 @@ struct RankBytes {
 /// the input of every expert the token goes to and what its SwiGLU takes. An estimate: allocator slack and scales are
 /// not in it.
 double saved_bytes_per_token(const ModelConfig& config, int64_t layer);
+
+/// The logits of one micro-batch in FP32: 4 B * tokens * vocab. They live from a loss to its gradient, which the last
+/// stage computes at once, of the head and of MTP modules one after another (both at once, the published V3 layout
+/// would not fit into the 80 GB that it ran on).
+double logit_bytes(const ModelConfig& config, double tokens);
 
 /// Whether the layout divides: sizes below 1 or above 2^20, expert that does not divide data or the experts (the
 /// nearest that do are named).
@@ -120,8 +125,9 @@ double low_latency_buffer_bytes(double tokens, double experts, double hidden);
 
 /// Every pipeline rank, in order. Layers are split into contiguous stages as evenly as they go, the first stages have
 /// one more; the embedding is on the first, head and MTP modules on the last. Experts are spread over `expert` ranks
-/// evenly. `elements` are the model's, `schedule` is the one that the layout names. Errors: what check_layout refuses,
-/// more stages than layers.
+/// evenly. Each stream of the schedule has its own copy of every stage (DualPipe: two), and the optimizer is sharded
+/// over all copies. `elements` are the model's, `schedule` is the one that the layout names. Errors: what check_layout
+/// refuses, more stages than layers.
 Result<std::vector<RankBytes>> training_bytes_by_rank(const ModelConfig& config, const LayerElements& elements,
                                                       const Schedule& schedule, const TrainingLayout& layout,
                                                       const TrainingPrecision& precision = {});

@@ -51,6 +51,8 @@ struct TrainingSearch {
 
 /// Layouts of `search.gpus`: pipeline up to the layers, data = GPUs / pipeline, expert that divides data and experts,
 /// micro-batches of search.sequences that divide search.batch, all four schedules. Models:
+/// - the MTP module lies in memory on the last stage, but is in no time and no FLOPs: the published 250 GFLOP leave it
+///   out, and so do stage times (about one layer more on the last stage);
 /// - computation: forward FLOPs of training_flops / 3, input gradients of the matrices the same and of attention twice,
 ///   weight gradients of the matrices the same; stages by layers_of_stages, the head on the last;
 /// - exchange: exchange_cost, FP8 with scales there and BF16 back, as much in backward; hidden only in F&B pairs, up to

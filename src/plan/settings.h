@@ -23,8 +23,8 @@ struct PlanSettings {
     std::vector<double> chunk_times = {1, 1, 1, 3};  // F, I, W, F&B
     double hop = 0;
     std::vector<double> stage_scale = {};  // empty: all alike
-    double mfu = 0;                   // 0: not known
-    double tokens = 0;                // 0: not known
+    double mfu = 0;                        // 0: not known
+    double tokens = 0;                     // 0: not known
     double gpu_hour_dollars = 0;
   } training;
   struct Serving {

@@ -170,6 +170,32 @@ class Plan(CommandLineCase):
         timeline = support.run("plan", "--timeline", "--config", file)
         self.assert_success(timeline)
 
+    def test_every_example_answers_its_question(self):
+        model = [V3, "--hardware", "h800"]
+        # Of the publications, but the last: that of its own groups.
+        known = {"fabric": ([], {"switches": (96, 0), "price per endpoint": (4390, 0.008)}),
+                 "decode": (model, {"the same as the paper counts it": (14.76 * 58 / 61 * 8 / 9 * 7168 / 7000 * 50 / 40, 0.001),
+                                    "weights per GPU": (24.08, 0.001)}),
+                 "training": (model, {"GPU-hours": (2.664e6, 0.003), "time of the pipeline": (19.926 - 0.29, 0.02),
+                                      "GPUs at least": (1024, 0), "step": (19.926, 0.005)}),
+                 "failures": ([], {"goodput": (91, 0.011), "time between stops": (54 * 24 / 419, 0.001)}),
+                 "service": (model, {"TPOT": (0, None)})}
+        files = {path.stem: path for path in (support.ROOT / "examples" / "plan").glob("*.toml")}
+        self.assertEqual(sorted(files), sorted(known))
+        for name, (arguments, figures) in known.items():
+            command = ["plan", *arguments, "--config", files[name], "--json"]
+            with self.subTest(example=name):
+                done = support.run(*command)
+                self.assert_success(done)
+                found = json.loads(done.stdout)
+                groups = found["summary"] if "summary" in found else found
+                values = {figure["name"]: figure["value"] for group in groups.values() for figure in group}
+                for figure, (value, relative) in figures.items():
+                    if relative is None:
+                        self.assertLessEqual(values[figure], 50)
+                    else:
+                        self.assertAlmostEqual(values[figure], value, delta=relative * value)
+
     def test_serving_has_a_front_and_nodes_for_a_load(self):
         load = settings("search.qps=200", "search.isl=4000", "search.osl=1000", "search.utilisation=0.5",
                         "search.max_tpot_ms=50", "serving.gpu_hour_dollars=2", "energy.pue=1.3")

@@ -47,6 +47,7 @@ const std::vector<std::string> kV3Run = {
 TEST(Answers, TheV3RunTakesItsPublishedTimeAndPrice) {
   const auto groups = answers(settings(kV3Run));
   EXPECT_EQ(value(groups, "GPUs"), 2048);
+  EXPECT_EQ(value(groups, "GPUs at least"), 1024);
   EXPECT_EQ(value(groups, "tokens per step"), 15360.0 * 4096);
   EXPECT_NEAR(value(groups, "step"), 19.93, 0.05);
   EXPECT_NEAR(value(groups, "days"), 54.25, 0.2);
@@ -128,7 +129,7 @@ TEST(Answers, FailuresOfAJob) {
   EXPECT_EQ(plan_failures(settings({"failures.gpu_mtbf_h=1"})).error().text,
             "failures.gpus is missing: the GPUs of the job");
   EXPECT_EQ(plan_failures(settings({"failures.gpu_mtbf_h=1", "failures.gpus=1"})).error().text,
-            "goodput: checkpoint_min is 0, so the best interval is none; give interval_min");
+            "failures.checkpoint_min is 0, so the best interval is none; give it, or failures.interval_min");
 }
 
 TEST(Answers, Timelines) {
@@ -162,6 +163,12 @@ TEST(Answers, RefusesWhatDoesNotFit) {
       0u);
   EXPECT_EQ(refusal({"serving.gpus=64", "serving.batch=1000"})
                 .rfind("serving: 1000 sequences of 4096 tokens do not fit beside the weights; at most ", 0),
+            0u);
+  EXPECT_EQ(refusal({"training.pipeline=1"}).rfind("training: rank 0 needs ", 0), 0u);
+  EXPECT_NE(refusal({"training.pipeline=1"}).find(" GB, more than the 80 GB of h800; "), std::string::npos);
+  EXPECT_EQ(plan_failures(settings({"failures.gpu_mtbf_h=1e12", "failures.gpus=1", "failures.checkpoint_min=1"}))
+                .error()
+                .text.rfind("failures.gpu_mtbf_h / failures.gpus is ", 0),
             0u);
   EXPECT_EQ(refusal({"serving.gpus=100"}),
             "serving: 256 routed experts do not spread evenly over 100 ranks; possible with 44 redundant experts");
