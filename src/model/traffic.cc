@@ -38,17 +38,17 @@ ModelTraffic traffic_of(const Model& model) {
   return out;
 }
 
-double expected_experts(int64_t num_experts, int64_t num_chosen, int64_t num_tokens) {
+double expected_experts(int64_t num_experts, int64_t num_chosen, double num_tokens) {
   if (num_experts == 0) return 0;
   const auto experts = static_cast<double>(num_experts);
-  return experts * (1 - std::pow(1 - static_cast<double>(num_chosen) / experts, static_cast<double>(num_tokens)));
+  return experts * (1 - std::pow(1 - static_cast<double>(num_chosen) / experts, num_tokens));
 }
 
 double decode_step_bytes(const ModelTraffic& traffic, int64_t batch, double depth, int64_t cache_token_bytes) {
   double bytes = static_cast<double>(traffic.step_bytes);
   if (traffic.n_routed_experts > 0) {
     bytes += static_cast<double>(traffic.routed_expert_bytes) *
-             expected_experts(traffic.n_routed_experts, traffic.num_experts_per_tok, batch) /
+             expected_experts(traffic.n_routed_experts, traffic.num_experts_per_tok, static_cast<double>(batch)) /
              static_cast<double>(traffic.n_routed_experts);
   }
   const double per_sequence =

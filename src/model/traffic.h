@@ -28,7 +28,7 @@ ModelTraffic traffic_of(const Model& model);
 /// How many of `num_experts` experts `num_tokens` tokens of `num_chosen` choices each touch on average, if every choice
 /// of a token were equally likely and tokens independent: E (1 - (1 - K / E)^T). Exact for one token; an overestimate
 /// where the router has favourites.
-double expected_experts(int64_t num_experts, int64_t num_chosen, int64_t num_tokens);
+double expected_experts(int64_t num_experts, int64_t num_chosen, double num_tokens);
 
 /// Bytes that one decode step of `batch` sequences must read, each with `depth` tokens in a cache of
 /// `cache_token_bytes` each (kv_cache_bytes_per_token): the weights once (of the routed experts those of

@@ -37,7 +37,8 @@ FigureGroup model_group(const CountedModel& model, const PlanSettings& settings)
            {"KV cache per token", as_double(kv_cache_bytes_per_token(c)), "B",
             "(kv_lora_rank + qk_rope_head_dim) * layers * 2", kPaper},
            {"training FLOPs per token, causal", flops.causal() / 1e9, "GFLOP",
-            "6 * active + 3 * layers * heads * " + tokens + " * (qk_head_dim + v_head_dim)",
+            "6 * active + 3 * layers * heads * " + tokens +
+                " * (qk_head_dim + v_head_dim); without the MTP module, as published",
             std::string(kPaper) + ", table 2"},
            {"training FLOPs per token, full", flops.full() / 1e9, "GFLOP",
             "the same with attention twice: no mask used", kPaper},
@@ -75,6 +76,9 @@ Result<FigureGroup> training_group(const CountedModel& model, const Hardware& h,
   };
   const std::string recipe = "V3 report, 3.2.3 and 3.3.3";
   add("GPUs", gpus, "", "pipeline * data", kGiven);
+  add("GPUs at least", as_double(least_gpus(t.pipeline, 1, 1, t.expert, 1)), "",
+      "pipeline * max(tensor * context, expert * expert tensor), the three not given here 1: data = expert",
+      "not the product of all");
   add("tokens per step", step_tokens, "", "data * micro-batches * sequences * tokens", kGiven);
   add("weights", bytes->weights / 1e9, "GB",
       "2 B per parameter on the rank that needs most, rank " + std::to_string(bytes->rank), recipe);
@@ -82,17 +86,23 @@ Result<FigureGroup> training_group(const CountedModel& model, const Hardware& h,
   add("optimizer", bytes->optimizer / 1e9, "GB", "(4 + 4) B per parameter over the ranks that share it", recipe);
   add("activations", bytes->activations / 1e9, "GB",
       std::to_string(max_live(timeline->schedule, static_cast<int>(bytes->rank))) +
-          " live micro-batches * saved bytes per token (an estimate, without allocator slack)",
+          " live micro-batches * saved bytes per token (an estimate, without allocator slack); with the head also 4 B "
+          "* "
+          "tokens * vocab of logits",
       recipe);
   add("communication buffers", bytes->buffers / 1e9, "GB",
       "experts: 2 * tokens * top-k * hidden * (1 + 4 / 128 + 2) B; pipeline: 4 * tokens * hidden * 2 B; balanced load",
       "FP8 dispatch and BF16 combine of the V3 report, 3.3.3");
   add("memory of the rank", bytes->total() / 1e9, "GB", "their sum", recipe);
+  if (bytes->total() > h.memory_gb * 1e9) {
+    return invalid("training: rank " + std::to_string(bytes->rank) + " needs " + figure_text(bytes->total() / 1e9, 4) +
+                   " GB, more than the " + figure_text(h.memory_gb, 4) + " GB of " + h.name +
+                   "; spread it with more training.pipeline, expert or data, or --search training");
+  }
   add("memory of the GPU", h.memory_gb, "GB", "", h.facts[0].source);
-  double idle = 0;
-  for (int rank = 0; rank < timeline->schedule.num_ranks(); ++rank) idle = std::max(idle, timeline->run.idle(rank));
-  add("bubble", 100 * idle / timeline->run.makespan, "%",
-      "idle share of the rank that waits most, with chunk_times and hop", "simulated");
+  add("time of the pipeline", timeline->run.makespan, "", "in the unit of chunk_times, with hop and stage_scale",
+      "simulated");
+  add("bubble", 100 * bubble_of(timeline->run), "%", kBubbleFormula, "simulated");
   if (t.mfu > 0) {
     if (t.mfu < kLeast) return too_small("training.mfu", t.mfu);
     const double rate =
@@ -109,6 +119,42 @@ Result<FigureGroup> training_group(const CountedModel& model, const Hardware& h,
     }
   }
   return g;
+}
+
+// The exchange's bound, and the same as the paper counts it and with latencies.
+void add_network(const CountedModel& model, const Hardware& h, const PlanSettings::Serving& s, const DecodeStep& step,
+                 FigureGroup& g) {
+  const ModelConfig& c = model.config;
+  const TokenCopies copies = token_copies(c, h, s);
+  const std::string received = s.in_network ? "distinct GPUs a token" : "top-k";
+  g.figures.push_back({"step bound by network", step.network_ms, "ms",
+                       "2 * layers with experts * (" + figure_text(bytes_on_wire(s.dispatch)) + " B + " +
+                           figure_text(bytes_on_wire(s.combine)) +
+                           " B) * batch / 2 * hidden * copies that a GPU receives (" +
+                           (step.is_in_node ? figure_text(copies.nvlink, 4) + " of " + received + " over NVLink"
+                                            : figure_text(copies.nic, 4) + " of " + received + " over the NIC") +
+                           ") / rate",
+                       "arXiv 2505.09343, section 2.3.2, less copies that stay where they are"});
+  const bool drafts = s.mtp_acceptance > 0;
+  const double rate = step.is_in_node ? h.scale_up_effective_gbps : h.nic_effective_gbps;
+  const NetworkTpot counted = network_tpot({.bandwidth_gbps = rate,
+                                            .tokens = as_double(s.batch) / 2 * (drafts ? 2 : 1),
+                                            .experts = as_double(c.num_experts_per_tok),
+                                            .hidden = as_double(c.hidden_size),
+                                            .layers = as_double(model.moe_layers()) + (drafts ? 1 : 0),
+                                            .dispatch_bytes = s.dispatch == "fp8" ? 1 : bytes_on_wire(s.dispatch),
+                                            .combine_bytes = s.combine == "fp8" ? 1 : bytes_on_wire(s.combine)});
+  g.figures.push_back({"the same as the paper counts it", counted.tpot_ms, "ms",
+                       "every one of top-k copies crosses the link, FP8 without scales, no latency: no bound",
+                       "arXiv 2505.09343, section 2.3.2"});
+  if (step.is_in_node) return;
+  PlanSettings::Serving slow = s;
+  slow.dispatch_us = std::max(s.dispatch_us, fit_dispatch().alpha_us);
+  slow.combine_us = std::max(s.combine_us, fit_combine().alpha_us);
+  g.figures.push_back({"the same with DeepEP's latencies", decode_step(model, h, slow)->network_ms, "ms",
+                       "the bound with " + figure_text(slow.dispatch_us, 3) + " us a dispatch and " +
+                           figure_text(slow.combine_us, 3) + " us a combine",
+                       "latencies fitted to DeepEP V1, docs/legacy.md: H800, 400G InfiniBand"});
 }
 
 Result<FigureGroup> serving_group(const CountedModel& model, const Hardware& h, const PlanSettings& settings) {
@@ -139,24 +185,15 @@ Result<FigureGroup> serving_group(const CountedModel& model, const Hardware& h, 
   }
   add("sequences that fit", step->sequences_that_fit(), "",
       "(memory - weights - buffers) / (KV per token * context), nothing else in memory", h.facts[0].source);
-  add("step bound by memory", step->memory_ms, "ms", "(weights + batch * context * KV per token) / HBM bandwidth",
+  add("weights read in a step", step->read_bytes / 1e9, "GB",
+      "P (1 - (1 - top-k / P)^tokens of the group) / GPUs of P = experts + replicas a layer, a row of the embedding a "
+      "token, the rest whole; the gate chooses evenly",
+      kConfig);
+  add("step bound by memory", step->memory_ms, "ms", "(weights read + batch * context * KV per token) / HBM bandwidth",
       h.facts[1].source);
   add("step bound by compute", step->compute_ms, "ms", "batch * FLOPs per generated token / FP8 peak",
       h.facts[3].source);
-  if (step->network_ms > 0) {
-    add("step bound by network", step->network_ms, "ms",
-        "2 * layers with experts * (" + figure_text(bytes_of_format(s.dispatch)) + " B + " +
-            figure_text(bytes_of_format(s.combine)) + " B) * batch / 2 * " + (s.in_network ? "1" : "top-k") +
-            " * hidden / rate of " + std::string(step->is_in_node ? "NVLink" : "the NIC"),
-        "arXiv 2505.09343, section 2.3.2");
-    if (!step->is_in_node && h.nic_gbps == kDeepEpLineGbps) {
-      add("the same with DeepEP's latencies",
-          low_latency_tpot_ms(as_double(s.batch) / 2, as_double(c.num_experts_per_tok), as_double(c.hidden_size),
-                              as_double(s.gpus), as_double(model.moe_layers())),
-          "ms", "2 * layers with experts * (34.6 us + dispatch / 46.3 GB/s + 5.7 us + combine / 39.9 GB/s)",
-          "fitted to DeepEP V1, docs/legacy.md: H800, 400G InfiniBand");
-    }
-  }
+  if (step->network_ms > 0) add_network(model, h, s, *step, g);
   if (s.mtp_acceptance > 0) {
     add("tokens per step and sequence", step->tokens_per_sequence, "", "1 + mtp_acceptance, one draft", kGiven);
   }
@@ -294,6 +331,14 @@ namespace {
 Result<FailureModel> failure_model(const PlanSettings& settings) {
   const auto& f = settings.failures;
   if (f.gpus == 0) return invalid("failures.gpus is missing: the GPUs of the job");
+  // By the names that the user gave: what goodput refuses is a quotient.
+  if (f.gpu_mtbf_h / f.gpus == 0 || f.gpu_mtbf_h / f.gpus > 1e9) {
+    return invalid("failures.gpu_mtbf_h / failures.gpus is " + figure_text(f.gpu_mtbf_h / f.gpus) +
+                   " h between stops of the job; accepted: more than 0 to 1e9");
+  }
+  if (f.checkpoint_min == 0 && f.interval_min == 0) {
+    return invalid("failures.checkpoint_min is 0, so the best interval is none; give it, or failures.interval_min");
+  }
   return FailureModel{f.gpu_mtbf_h / f.gpus, f.checkpoint_min, f.restart_min};
 }
 
@@ -372,6 +417,12 @@ Result<std::vector<FigureGroup>> answer(const PlanCase& c) {
   return groups;
 }
 
+double bubble_of(const PipelineRun& run) {
+  double idle = 0;
+  for (size_t rank = 0; rank < run.busy.size(); ++rank) idle = std::max(idle, run.idle(static_cast<int>(rank)));
+  return idle / run.makespan;
+}
+
 Result<Timeline> plan_timeline(const PlanSettings& settings) {
   const auto& t = settings.training;
   if (t.pipeline < 1) return invalid("training.pipeline is missing: the number of pipeline ranks");
@@ -384,6 +435,12 @@ Result<Timeline> plan_timeline(const PlanSettings& settings) {
   PipelineCosts costs;
   costs.times = {t.chunk_times[0], t.chunk_times[1], t.chunk_times[2], t.chunk_times[3]};
   costs.hop = t.hop;
+  costs.stage_scale = t.stage_scale;
+  const int64_t scales = static_cast<int64_t>(t.stage_scale.size());
+  if (scales > 0 && scales != schedule->num_stages) {
+    return invalid("training.stage_scale has " + std::to_string(scales) + " numbers; " + t.schedule + " on " +
+                   std::to_string(t.pipeline) + " ranks has " + std::to_string(schedule->num_stages) + " stages");
+  }
   auto run = simulate_pipeline(*schedule, costs);
   if (!run) return run.error();
   if (!(run->makespan > 0)) return invalid("training.chunk_times are all 0: nothing takes time");

@@ -66,4 +66,8 @@ struct Timeline {
 };
 Result<Timeline> plan_timeline(const PlanSettings& settings);
 
+/// The bubble, wherever plan says the word: idle share of the pipeline's time, of the rank that waits most.
+double bubble_of(const PipelineRun& run);
+inline constexpr const char* kBubbleFormula = "idle share of the pipeline's time, of the rank that waits most";
+
 }  // namespace fathom

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "cluster/topology.h"
+#include "plan/expert_traffic.h"
 
 namespace fathom {
 namespace {
@@ -23,15 +24,6 @@ double state_numbers(const ModelConfig& c) {
 }
 
 }  // namespace
-
-double bytes_of_format(const std::string& format) {
-  constexpr double kLimits = 4.0 / 128;
-  if (format == "fp8") return 1;
-  if (format == "fp4") return 4.25 / 8;
-  if (format == "logfmt8") return 1 + kLimits;
-  if (format == "logfmt10") return 10.0 / 8 + kLimits;
-  return 2;
-}
 
 double serving_kv_bytes(const ModelConfig& c, const PlanSettings::Serving& s) {
   const double latent = as_double(c.kv_lora_rank), rope = as_double(c.qk_rope_head_dim);
@@ -59,21 +51,37 @@ std::string DecodeStep::limit() const {
 
 double DecodeStep::sequences_that_fit() const { return std::max(0.0, std::floor(room_bytes / sequence_bytes)); }
 
+TokenCopies token_copies(const ModelConfig& c, const Hardware& h, const PlanSettings::Serving& s) {
+  const double gpus = as_double(s.gpus), in_node = std::min(gpus, as_double(h.gpus_per_node));
+  const double copies =
+      s.in_network ? spread_of(gate_of(c), s.gpus, h.gpus_per_node).gpus : as_double(c.num_experts_per_tok);
+  return {copies * (1 - in_node / gpus), copies * (in_node - 1) / gpus};
+}
+
 Result<DecodeStep> decode_step(const CountedModel& model, const Hardware& h, const PlanSettings::Serving& s) {
+  return decode_step(model, h, s, as_double(s.batch));
+}
+
+Result<DecodeStep> decode_step(const CountedModel& model, const Hardware& h, const PlanSettings::Serving& s,
+                               double batch) {
   const ModelConfig& c = model.config;
   const bool drafts = s.mtp_acceptance > 0;
   if (drafts && c.num_nextn_predict_layers < 1) {
     return invalid("serving.mtp_acceptance is " + std::to_string(s.mtp_acceptance) +
                    ", but the model has no MTP module (num_nextn_predict_layers); leave it 0");
   }
-  const auto weights =
-      serving_weight_bytes(c, model.elements, s.gpus, s.redundant_experts, bytes_of_format(s.weights), drafts);
+  const double positions = drafts ? 2 : 1, tokens = batch * positions;
+  const double per_weight = bytes_of_weight(s.weights);
+  const auto weights = serving_weight_bytes(c, model.elements, s.gpus, s.redundant_experts, per_weight, drafts);
   if (!weights) return weights.error();
-  const double batch = as_double(s.batch), positions = drafts ? 2 : 1;
+  const auto read = serving_read_bytes(c, model.elements, s.gpus, s.redundant_experts, per_weight, drafts,
+                                       tokens * as_double(s.gpus), tokens);
+  if (!read) return read.error();
   // The module that drafts is one more layer with experts.
   const double more = drafts ? 1 + 1 / as_double(c.num_hidden_layers) : 1;
   DecodeStep out;
   out.weight_bytes = *weights;
+  out.read_bytes = *read;
   out.tokens_per_sequence = 1 + s.mtp_acceptance;
   const bool exchanges = s.gpus > 1 && c.n_routed_experts > 0;
   if (exchanges) {
@@ -83,16 +91,16 @@ Result<DecodeStep> decode_step(const CountedModel& model, const Hardware& h, con
   }
   out.room_bytes = h.memory_gb * 1e9 - out.weight_bytes - out.buffer_bytes;
   out.sequence_bytes = more * serving_kv_bytes(c, s) * as_double(s.context) + linear_state_bytes(c, s);
-  out.memory_ms = (out.weight_bytes + batch * out.sequence_bytes) / (h.memory_gbps * 1e6);
+  out.memory_ms = (out.read_bytes + batch * out.sequence_bytes) / (h.memory_gbps * 1e6);
   out.compute_ms = batch * positions * more * decode_flops(model, s) / (h.fp8_tflops * 1e9);
   out.is_in_node = s.gpus <= h.gpus_per_node;
   if (exchanges) {
-    const double rate = out.is_in_node ? h.scale_up_effective_gbps : h.nic_effective_gbps;
-    const double copies = s.in_network ? 1 : as_double(c.num_experts_per_tok);
-    const double bytes = (bytes_of_format(s.dispatch) + bytes_of_format(s.combine)) * batch / 2 * positions * copies *
-                         as_double(c.hidden_size);
+    const TokenCopies copies = token_copies(c, h, s);
+    const double ms_per_byte =
+        std::max(copies.nic / h.nic_effective_gbps, copies.nvlink / h.scale_up_effective_gbps) / 1e6;
+    const double bytes = (bytes_on_wire(s.dispatch) + bytes_on_wire(s.combine)) * tokens / 2 * as_double(c.hidden_size);
     const double layers = as_double(model.moe_layers()) + (drafts ? 1 : 0);
-    out.network_ms = 2 * layers * (bytes / (rate * 1e6) + (s.dispatch_us + s.combine_us) / 1e3);
+    out.network_ms = 2 * layers * (bytes * ms_per_byte + (s.dispatch_us + s.combine_us) / 1e3);
   }
   return out;
 }

@@ -26,11 +26,6 @@ struct CountedModel {
   int64_t moe_layers() const { return config.num_hidden_layers - config.first_k_dense_replace; }
 };
 
-/// A format of numbers on a wire or in memory: bytes of one, scales of blocks included where the format has them.
-/// "fp8" 1 (as arXiv 2505.09343, section 2.3.2 counts it), "bf16" 2, "logfmt8" 1 + 4 / 128, "logfmt10" 10 / 8 + 4 / 128
-/// (DeepEP: two BF16 limits per 128 numbers), "fp4" 4.25 bits (OCP MX). A name that the settings accept.
-double bytes_of_format(const std::string& format);
-
 /// Bytes of the cache of one token: in "bf16" 2 (kv_lora_rank + qk_rope_head_dim) a layer; in "fp8" kv_lora_rank + 4 B
 /// per 128 of it + 2 qk_rope_head_dim (FlashMLA: 656 B for V3). Layers: those with softmax attention, one in
 /// full_attention_every, rounded up.
@@ -44,8 +39,9 @@ double linear_state_bytes(const ModelConfig& config, const PlanSettings::Serving
 /// sum without overlap.
 struct DecodeStep {
   double weight_bytes = 0, buffer_bytes = 0, sequence_bytes = 0;  // of a GPU; of the cache of one sequence
+  double read_bytes = 0;                                          // of the weights, in a step: serving_read_bytes
   double room_bytes = 0;                                          // memory - weights - buffers; may be negative
-  double memory_ms = 0;                                           // weights once, and the KV cache of every sequence
+  double memory_ms = 0;                                           // read_bytes, and the KV cache of every sequence
   double compute_ms = 0;                                          // FLOPs at the FP8 peak
   double network_ms = 0;           // dispatch and combine of two micro-batches; 0: one device
   bool is_in_node = true;          // the group does not leave NVLink
@@ -60,11 +56,25 @@ struct DecodeStep {
 
 /// With `serving.gpus` devices, each with `serving.batch` sequences of `serving.context` tokens. Network, per layer
 /// with experts and for each of two micro-batches: dispatch_us + combine_us + (dispatch + combine bytes) * batch / 2 *
-/// copies * hidden / rate, copies = top-k, or 1 with in_network; the rate is NVLink's where the group stays in the
-/// node. With MTP (mtp_acceptance > 0) a step carries two positions of each sequence through the layers and the
-/// module's one. Errors: what serving_weight_bytes refuses; acceptance without a module.
+/// hidden * seconds per byte of token_copies over their links, both at work at once. Experts that a step's weights are
+/// read of: serving_read_bytes. With MTP (mtp_acceptance > 0) a step carries two positions of each sequence through the
+/// layers and the module's one. Errors: what serving_weight_bytes refuses; acceptance without a module.
 Result<DecodeStep> decode_step(const CountedModel& model, const Hardware& hardware,
                                const PlanSettings::Serving& serving);
+/// The same with a batch that need be no whole number, for the slope of the bound.
+Result<DecodeStep> decode_step(const CountedModel& model, const Hardware& hardware,
+                               const PlanSettings::Serving& serving, double batch);
+
+/// Copies of one token that a GPU receives over each link when every GPU sends as many tokens as it gets: a copy for
+/// each of top-k experts, spread evenly, of which those to the own node do not cross the NIC and the own GPU's cross
+/// nothing: top-k (1 - n / GPUs) and top-k (n - 1) / GPUs with n GPUs in a node. With in_network a switch multiplies
+/// what is sent, so a GPU sends a token once; it still receives a copy for each of the distinct GPUs of every token
+/// (spread_of), which is never less, and is what the link must carry. Combine is its mirror image: aggregation saves
+/// what comes back, not what leaves. Full-duplex links.
+struct TokenCopies {
+  double nic = 0, nvlink = 0;
+};
+TokenCopies token_copies(const ModelConfig& config, const Hardware& hardware, const PlanSettings::Serving& serving);
 
 /// Why a step's sequences do not fit, as an error that says what would.
 Status check_fits(const DecodeStep& step, const Hardware& hardware, const PlanSettings::Serving& serving);

@@ -71,11 +71,4 @@ double low_latency_bytes(double tokens, double experts, double bytes_per_copy, d
 AlphaBeta fit_dispatch() { return fit(7168 + 56 * 4, &LowLatency::dispatch_us); }
 AlphaBeta fit_combine() { return fit(2 * 7168, &LowLatency::combine_us); }
 
-double low_latency_tpot_ms(double tokens, double experts, double hidden, double ranks, double layers) {
-  const double scaled = hidden * (1 + 4.0 / 128);
-  const double us = fit_dispatch().latency_us(low_latency_bytes(tokens, experts, scaled, ranks)) +
-                    fit_combine().latency_us(low_latency_bytes(tokens, experts, 2 * hidden, ranks));
-  return 2 * layers * us / 1e3;
-}
-
 }  // namespace fathom

@@ -75,8 +75,4 @@ double low_latency_bytes(double tokens, double experts, double bytes_per_copy, d
 AlphaBeta fit_dispatch();  // copies of 7168 B and 56 scales
 AlphaBeta fit_combine();   // copies of 2 * 7168 B
 
-/// Milliseconds per output token by both lines: `layers` times dispatch and combine of two micro-batches of `tokens`,
-/// FP8 with scales there and BF16 back, computation hidden.
-double low_latency_tpot_ms(double tokens, double experts, double hidden, double ranks, double layers);
-
 }  // namespace fathom

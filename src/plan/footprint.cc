@@ -4,6 +4,8 @@
 #include <cmath>
 #include <vector>
 
+#include "model/traffic.h"
+
 namespace fathom {
 namespace {
 
@@ -23,7 +25,43 @@ std::string divisors_near(int64_t n, int64_t wanted) {
   return text;
 }
 
+Status check_experts(const ModelConfig& c, int64_t ranks, int64_t redundant_experts) {
+  const int64_t experts = c.n_routed_experts + redundant_experts;
+  if (ranks < 1 || redundant_experts < 0 || redundant_experts > 1 << 20) {
+    return invalid("serving: " + std::to_string(ranks) + " ranks, " + std::to_string(redundant_experts) +
+                   " redundant experts; accepted: at least 1 rank, 0 to 1048576 experts");
+  }
+  if (experts % ranks != 0) {
+    const int64_t lacking = ranks - experts % ranks;
+    return invalid("serving: " + std::to_string(experts) + " routed experts do not spread evenly over " +
+                   std::to_string(ranks) + " ranks; possible with " + std::to_string(redundant_experts + lacking) +
+                   " redundant experts");
+  }
+  return {};
+}
+
+// Of the routed experts of each layer as many as given, everything else whole; embedding and head in BF16.
+double bytes_of_rank(const ModelConfig& c, const LayerElements& elements, double experts, double embedding,
+                     double bytes_per_weight, bool with_mtp) {
+  double expert = 0, other = 0;
+  const size_t num_layers = with_mtp ? elements.layers.size() : static_cast<size_t>(c.num_hidden_layers);
+  for (size_t layer = 0; layer < num_layers; ++layer) {
+    const LayerElements::Layer& e = elements.layers[layer];
+    if (c.n_routed_experts > 0) expert += e.expert / as_double(c.n_routed_experts) * experts;
+    other += e.other;
+  }
+  return bytes_per_weight * (expert + other) + 2 * (embedding + elements.head);
+}
+
 }  // namespace
+
+double bytes_on_wire(std::string_view format) {
+  constexpr double kScales = 4.0 / 128;
+  if (format == "fp8" || format == "logfmt8") return 1 + kScales;
+  return format == "logfmt10" ? 10.0 / 8 + kScales : 2;
+}
+
+double bytes_of_weight(std::string_view format) { return format == "fp4" ? 4.25 / 8 : 1; }
 
 LayerElements count_elements(const ModelConfig& config) {
   LayerElements out;
@@ -70,10 +108,13 @@ double saved_bytes_per_token(const ModelConfig& c, int64_t layer) {
   return attention + 2 * hidden + 4 * as_double(c.n_routed_experts) + routed + shared;
 }
 
+double logit_bytes(const ModelConfig& c, double tokens) { return 4 * tokens * as_double(c.vocab_size); }
+
 double training_buffer_bytes(const ModelConfig& c, const TrainingLayout& layout) {
   const double token = as_double(layout.micro_batch_tokens) * as_double(c.hidden_size);
   const bool exchanges = layout.expert > 1 && c.n_routed_experts > 0;
-  return (exchanges ? 2 * token * as_double(c.num_experts_per_tok) * (1 + 4.0 / 128 + 2) : 0) +
+  return (exchanges ? 2 * token * as_double(c.num_experts_per_tok) * (bytes_on_wire("fp8") + bytes_on_wire("bf16"))
+                    : 0) +
          (layout.pipeline > 1 ? 4 * 2 * token : 0);
 }
 
@@ -148,6 +189,7 @@ Result<std::vector<RankBytes>> training_bytes_by_rank(const ModelConfig& c, cons
     Stage held;
     double saved = 0;
     int num_held = 0;
+    bool has_head = false;
     for (int stream = 0; stream < schedule.num_streams(); ++stream) {
       for (int64_t stage = 0; stage < stages; ++stage) {
         if (schedule.rank_of[static_cast<size_t>(stream)][static_cast<size_t>(stage)] != rank) continue;
@@ -155,6 +197,7 @@ Result<std::vector<RankBytes>> training_bytes_by_rank(const ModelConfig& c, cons
         held.other += parts[static_cast<size_t>(stage)].other;
         saved += parts[static_cast<size_t>(stage)].saved;
         ++num_held;
+        has_head = has_head || stage == stages - 1;
       }
     }
     RankBytes bytes;
@@ -162,9 +205,11 @@ Result<std::vector<RankBytes>> training_bytes_by_rank(const ModelConfig& c, cons
     bytes.weights = precision.weight * (held.expert + held.other);
     bytes.gradients = precision.gradient * (held.expert + held.other);
     bytes.optimizer = (precision.master + precision.moments) *
-                      (held.expert / as_double(layout.data / layout.expert) + held.other / as_double(layout.data));
+                      (held.expert / as_double(layout.data / layout.expert) + held.other / as_double(layout.data)) /
+                      as_double(schedule.num_streams());
     // A live activation is of one of the stages that the rank holds; they are alive in equal parts, or nearly.
     bytes.activations = saved / num_held * max_live(schedule, rank) * as_double(layout.micro_batch_tokens);
+    if (has_head) bytes.activations += logit_bytes(c, as_double(layout.micro_batch_tokens));
     bytes.expert_share = held.expert / (held.expert + held.other);
     bytes.buffers = training_buffer_bytes(c, layout);
     out.push_back(bytes);
@@ -195,25 +240,20 @@ Result<double> serving_weight_bytes(const ModelConfig& c, int64_t ranks, int64_t
 
 Result<double> serving_weight_bytes(const ModelConfig& c, const LayerElements& elements, int64_t ranks,
                                     int64_t redundant_experts, double bytes_per_weight, bool with_mtp) {
-  const int64_t experts = c.n_routed_experts + redundant_experts;
-  if (ranks < 1 || redundant_experts < 0 || redundant_experts > 1 << 20) {
-    return invalid("serving: " + std::to_string(ranks) + " ranks, " + std::to_string(redundant_experts) +
-                   " redundant experts; accepted: at least 1 rank, 0 to 1048576 experts");
-  }
-  if (experts % ranks != 0) {
-    const int64_t lacking = ranks - experts % ranks;
-    return invalid("serving: " + std::to_string(experts) + " routed experts do not spread evenly over " +
-                   std::to_string(ranks) + " ranks; possible with " + std::to_string(redundant_experts + lacking) +
-                   " redundant experts");
-  }
-  double expert = 0, other = 0;
-  const size_t num_layers = with_mtp ? elements.layers.size() : static_cast<size_t>(c.num_hidden_layers);
-  for (size_t layer = 0; layer < num_layers; ++layer) {
-    const LayerElements::Layer& e = elements.layers[layer];
-    if (c.n_routed_experts > 0) expert += e.expert / as_double(c.n_routed_experts) * as_double(experts / ranks);
-    other += e.other;
-  }
-  return bytes_per_weight * (expert + other) + 2 * (elements.embedding + elements.head);
+  if (auto ok = check_experts(c, ranks, redundant_experts); !ok) return ok.error();
+  const double experts = as_double((c.n_routed_experts + redundant_experts) / ranks);
+  return bytes_of_rank(c, elements, experts, elements.embedding, bytes_per_weight, with_mtp);
+}
+
+Result<double> serving_read_bytes(const ModelConfig& c, const LayerElements& elements, int64_t ranks,
+                                  int64_t redundant_experts, double bytes_per_weight, bool with_mtp,
+                                  double group_tokens, double rank_tokens) {
+  if (auto ok = check_experts(c, ranks, redundant_experts); !ok) return ok.error();
+  const double hit = expected_experts(c.n_routed_experts + redundant_experts, c.num_experts_per_tok, group_tokens);
+  // A tied embedding is the head too, and so read whole.
+  const double rows =
+      c.tie_word_embeddings ? elements.embedding : std::min(elements.embedding, rank_tokens * as_double(c.hidden_size));
+  return bytes_of_rank(c, elements, hit / as_double(ranks), rows, bytes_per_weight, with_mtp);
 }
 
 }  // namespace fathom

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -34,6 +35,14 @@ struct LayerElements {
   double head = 0;  // and the final norm
 };
 LayerElements count_elements(const ModelConfig& config);
+
+/// Bytes of one number on a wire, scales included: "fp8" and "logfmt8" 1 + 4 / 128 (DeepEP: an FP32 scale, or two BF16
+/// limits, per 128 numbers), "logfmt10" 10 / 8 + 4 / 128, "bf16" 2. arXiv 2505.09343, section 2.3.2 counts FP8 as 1.
+double bytes_on_wire(std::string_view format);
+
+/// Bytes of one weight of a matrix: "fp4" 4.25 bits (OCP MX); "fp8" 1: its scale per block of 128 * 128, 0.02 %, is
+/// left out, as in the published sizes.
+double bytes_of_weight(std::string_view format);
 
 /// Bytes of KV cache per token: 2 * kv_heads * head_dim * layers * bytes_per_number.
 int64_t kv_cache_bytes_per_token(const DenseShape& shape, int64_t bytes_per_number = 2);
@@ -81,7 +90,7 @@ struct RankBytes {
   double weights = 0;
   double gradients = 0;
   double optimizer = 0;     // masters and moments, sharded over the ranks that hold the same parameters (ZeRO-1)
-  double activations = 0;   // of as many micro-batches as the schedule keeps alive
+  double activations = 0;   // of as many micro-batches as the schedule keeps alive, and logit_bytes with the head
   double buffers = 0;       // of communication, training_buffer_bytes
   double expert_share = 0;  // of the parameters: those of routed experts
   double total() const { return weights + gradients + optimizer + activations + buffers; }
@@ -93,6 +102,11 @@ struct RankBytes {
 /// the input of every expert the token goes to and what its SwiGLU takes. An estimate: allocator slack and scales are
 /// not in it.
 double saved_bytes_per_token(const ModelConfig& config, int64_t layer);
+
+/// The logits of one micro-batch in FP32: 4 B * tokens * vocab. They live from a loss to its gradient, which the last
+/// stage computes at once, of the head and of MTP modules one after another (both at once, the published V3 layout
+/// would not fit into the 80 GB that it ran on).
+double logit_bytes(const ModelConfig& config, double tokens);
 
 /// Whether the layout divides: sizes below 1 or above 2^20, expert that does not divide data or the experts (the
 /// nearest that do are named).
@@ -111,8 +125,9 @@ double low_latency_buffer_bytes(double tokens, double experts, double hidden);
 
 /// Every pipeline rank, in order. Layers are split into contiguous stages as evenly as they go, the first stages have
 /// one more; the embedding is on the first, head and MTP modules on the last. Experts are spread over `expert` ranks
-/// evenly. `elements` are the model's, `schedule` is the one that the layout names. Errors: what check_layout refuses,
-/// more stages than layers.
+/// evenly. Each stream of the schedule has its own copy of every stage (DualPipe: two), and the optimizer is sharded
+/// over all copies. `elements` are the model's, `schedule` is the one that the layout names. Errors: what check_layout
+/// refuses, more stages than layers.
 Result<std::vector<RankBytes>> training_bytes_by_rank(const ModelConfig& config, const LayerElements& elements,
                                                       const Schedule& schedule, const TrainingLayout& layout,
                                                       const TrainingPrecision& precision = {});
@@ -135,5 +150,12 @@ std::vector<int64_t> layers_of_stages(int64_t layers, int64_t stages);
 Result<double> serving_weight_bytes(const ModelConfig& config, const LayerElements& elements, int64_t ranks,
                                     int64_t redundant_experts, double bytes_per_weight = 1, bool with_mtp = false);
 Result<double> serving_weight_bytes(const ModelConfig& config, int64_t ranks, int64_t redundant_experts);
+
+/// Of those, what a step must read at least: of the rank's experts those that `group_tokens` of the whole group hit in
+/// expectation (expected_experts of the n_routed_experts + redundant_experts, all equally likely), of the embedding the
+/// rows of the rank's own `rank_tokens`, the rest whole and once. Errors: as serving_weight_bytes.
+Result<double> serving_read_bytes(const ModelConfig& config, const LayerElements& elements, int64_t ranks,
+                                  int64_t redundant_experts, double bytes_per_weight, bool with_mtp,
+                                  double group_tokens, double rank_tokens);
 
 }  // namespace fathom

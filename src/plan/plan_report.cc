@@ -40,16 +40,8 @@ struct Decode {
 
   // What decode_step refuses (the group, drafts) does not depend on what is changed here.
   DecodeStep step() const {
-    DecodeStep out = *decode_step(model, hardware, serving);
-    if (batch_factor != 1) {  // every bound is a constant and a part in proportion to the batch
-      PlanSettings::Serving empty = serving;
-      empty.batch = 0;
-      const DecodeStep constant = *decode_step(model, hardware, empty);
-      for (const auto bound : {&DecodeStep::memory_ms, &DecodeStep::compute_ms, &DecodeStep::network_ms}) {
-        out.*bound = constant.*bound + batch_factor * (out.*bound - constant.*bound);
-      }
-    }
-    out.memory_ms += (weight_factor - 1) * out.weight_bytes / (hardware.memory_gbps * 1e6);
+    DecodeStep out = *decode_step(model, hardware, serving, batch_factor * as_double(serving.batch));
+    out.memory_ms += (weight_factor - 1) * out.read_bytes / (hardware.memory_gbps * 1e6);
     return out;
   }
 };
@@ -70,7 +62,7 @@ LineChart bounds_against(const Decode& decode, const char* fact, double value, c
                  {.name = "network", .x = {}, .y = {}},
                  {.name = "TPOT at least", .x = {}, .y = {}, .labels = {}, .points_only = true}},
       .log_x = true,
-      .origin = {"the largest of: (weights + batch * context * KV per token) / HBM bandwidth; batch * FLOPs per "
+      .origin = {"the largest of: (weights read + batch * context * KV per token) / HBM bandwidth; batch * FLOPs per "
                  "generated token / FP8 peak; 2 * layers with experts * (dispatch and combine bytes of half the batch "
                  "/ network bandwidth + latencies); over the tokens per step and sequence",
                  std::string(kPaper) + ", section 2.3.2; the other inputs as given"}};

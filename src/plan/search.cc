@@ -85,7 +85,8 @@ Status time_layout(const Run& run, const Schedule& schedule, const StageCosts& c
   const double per_byte =
       exchange_cost(run.gate, r.layout.expert, h.gpus_per_node, h.nic_effective_gbps, h.scale_up_effective_gbps)
           .seconds_per_byte;
-  const double exchange = costs.moe_layers * tokens * hidden * (1 + 4.0 / 128 + 2) * per_byte;
+  const double exchange =
+      costs.moe_layers * tokens * hidden * (bytes_on_wire("fp8") + bytes_on_wire("bf16")) * per_byte;
   r.times.forward = forward + exchange;
   r.times.backward_input = input + exchange;
   r.times.backward_weight = weight;
@@ -112,7 +113,9 @@ Status time_layout(const Run& run, const Schedule& schedule, const StageCosts& c
   }
   r.compute_s = scale * (forward + input + weight);
   r.exchange_s = std::max(0.0, timed->busy[busiest] - r.compute_s);
-  r.bubble_s = timed->makespan - timed->busy[busiest];
+  r.wait_s = timed->makespan - timed->busy[busiest];
+  r.stage_scale = costs.scale;
+  r.bubble = bubble_of(*timed);
   r.reduce_s = reduce_seconds(run, r, schedule);
   r.step_s = timed->makespan + r.reduce_s;
   return {};
@@ -137,10 +140,10 @@ std::string text_of(const RankedLayout& r) {
 }  // namespace
 
 std::string RankedLayout::limit() const {
-  const double most = std::max({compute_s, exchange_s, bubble_s, reduce_s});
+  const double most = std::max({compute_s, exchange_s, wait_s, reduce_s});
   if (most == compute_s) return "compute";
   if (most == exchange_s) return "expert exchange";
-  return most == bubble_s ? "bubble" : "data reduce";
+  return most == wait_s ? "waiting" : "data reduce";
 }
 
 Status check_search(const PlanSettings& settings, bool has_tokens) {
@@ -262,21 +265,24 @@ FigureGroup summary(const TrainingSearch& search, const PlanSettings& settings) 
     return Figure{name, 100 * seconds / best.step_s, "%", formula, source};
   };
   FigureGroup g{"training layouts", {}};
-  g.figures = {{"layouts that divide", as_double(search.num_divide), "",
-                "pipeline, expert, data, micro-batch and schedule", "settings"},
-               {"layouts that fit", as_double(search.num_divide - search.num_too_big), "",
-                "bytes of the fullest rank <= memory * search.memory_share", "settings"},
-               {"GPUs", as_double(best.layout.num_gpus()), "", of, source},
-               {"step", best.step_s, "s", of, source},
-               {"tokens per day", best.tokens_per_s * 86400 / 1e9, "B", "batch * tokens / step", source},
-               {"tokens per second and GPU", best.tokens_per_s_per_gpu(), "", "batch * tokens / step / GPUs", source},
-               part("computation", best.compute_s, "of the busiest rank: FLOPs / (utilisation * BF16 peak)"),
-               part("exposed expert exchange", best.exchange_s,
-                    "dispatch FP8, combine BF16, less what F&B pairs hide (search.overlap)"),
-               part("bubble", best.bubble_s, "makespan - busy time of the busiest rank"),
-               part("data-parallel reduction", best.reduce_s,
-                    "(4 + 2) B * parameters * (n - 1) / n / NIC, nothing of it hidden"),
-               {"memory of the fullest rank", best.bytes.total() / 1e9, "GB", "training_bytes", source}};
+  g.figures = {
+      {"layouts that divide", as_double(search.num_divide), "", "pipeline, expert, data, micro-batch and schedule",
+       "settings"},
+      {"layouts that fit", as_double(search.num_divide - search.num_too_big), "",
+       "bytes of the fullest rank <= memory * search.memory_share", "settings"},
+      {"GPUs", as_double(best.layout.num_gpus()), "", of, source},
+      {"step", best.step_s, "s", of, source},
+      {"time of the pipeline", best.pipeline_s(), "s", "the schedule, timed: step - data-parallel reduction", source},
+      {"bubble", 100 * best.bubble, "%", kBubbleFormula, source},
+      {"tokens per day", best.tokens_per_s * 86400 / 1e9, "B", "batch * tokens / step", source},
+      {"tokens per second and GPU", best.tokens_per_s_per_gpu(), "", "batch * tokens / step / GPUs", source},
+      part("computation", best.compute_s, "of the busiest rank: FLOPs / (utilisation * BF16 peak)"),
+      part("exposed expert exchange", best.exchange_s,
+           "dispatch FP8, combine BF16, less what F&B pairs hide (search.overlap)"),
+      part("waiting", best.wait_s, "of the busiest rank in the pipeline: its time - busy time"),
+      part("data-parallel reduction", best.reduce_s,
+           "(4 + 2) B * parameters * (n - 1) / n / NIC, nothing of it hidden"),
+      {"memory of the fullest rank", best.bytes.total() / 1e9, "GB", "training_bytes", source}};
   if (best.kw > 0) {
     g.figures.push_back({"power of the site", best.kw, "kW", "GPUs * power * PUE", "settings"});
     if (settings.training.tokens > 0) {
@@ -312,7 +318,7 @@ Json to_json(const TrainingSearch& search, int64_t rows) {
         .set("step_s", r.step_s)
         .set("compute_s", r.compute_s)
         .set("exchange_s", r.exchange_s)
-        .set("bubble_s", r.bubble_s)
+        .set("wait_s", r.wait_s)
         .set("reduce_s", r.reduce_s)
         .set("limit", r.limit())
         .set("tokens_per_s_per_gpu", r.tokens_per_s_per_gpu())
@@ -327,7 +333,7 @@ Json to_json(const TrainingSearch& search, int64_t rows) {
 
 std::vector<std::vector<std::string>> table(const TrainingSearch& search, int64_t rows) {
   std::vector<std::vector<std::string>> out = {{"GPUs", "PP", "EP", "DP", "sequences", "micro-batches", "schedule",
-                                                "step s", "tokens/s/GPU", "compute", "exchange", "bubble", "reduce",
+                                                "step s", "tokens/s/GPU", "compute", "exchange", "waiting", "reduce",
                                                 "memory GB", "limit"}};
   for (const RankedLayout& r : search.layouts) {
     if (rows-- == 0) break;
@@ -335,7 +341,7 @@ std::vector<std::vector<std::string>> table(const TrainingSearch& search, int64_
     out.push_back({std::to_string(r.layout.num_gpus()), std::to_string(r.layout.pipeline),
                    std::to_string(r.layout.expert), std::to_string(r.layout.data), std::to_string(r.sequences),
                    std::to_string(r.layout.num_micro_batches), r.layout.schedule, figure_text(r.step_s, 4),
-                   figure_text(r.tokens_per_s_per_gpu(), 4), share(r.compute_s), share(r.exchange_s), share(r.bubble_s),
+                   figure_text(r.tokens_per_s_per_gpu(), 4), share(r.compute_s), share(r.exchange_s), share(r.wait_s),
                    share(r.reduce_s), figure_text(r.bytes.total() / 1e9, 3), r.limit()});
   }
   return out;
@@ -351,6 +357,7 @@ PlanSettings chosen(PlanSettings settings, const RankedLayout& r) {
   t.sequences = r.sequences;
   t.chunk_times = {r.times.forward, r.times.backward_input, r.times.backward_weight, r.times.pair};
   t.hop = r.hop_s;
+  t.stage_scale = r.stage_scale;
   settings.search.kind = "none";
   return settings;
 }

@@ -22,19 +22,22 @@ struct RankedLayout {
   TrainingLayout layout;
   int64_t sequences = 1;  // of a micro-batch
   RankBytes bytes;
-  ChunkTimes times;  // of a stage of mean size, seconds
+  ChunkTimes times;                 // of a stage of mean size, seconds
+  std::vector<double> stage_scale;  // [stage]: over those
+  double bubble = 0;                // idle share of the pipeline's time, of the rank that waits most
   double hop_s = 0;
   double compute_s = 0;   // FLOPs / (utilisation * BF16 peak)
   double exchange_s = 0;  // dispatch and combine that nothing hides
-  double bubble_s = 0;    // the pipeline's: waiting for others, hops and slower stages included
+  double wait_s = 0;      // of the busiest rank in the pipeline: for others, hops and slower stages
   double reduce_s = 0;    // gradients and weights between data-parallel ranks, not hidden
   double step_s = 0;
   double tokens_per_s = 0;                 // of all GPUs
   double dollars_per_trillion_tokens = 0;  // 0: not known
   double kw = 0, kgco2 = 0;                // of the site; 0: not known
 
+  double pipeline_s() const { return step_s - reduce_s; }
   double tokens_per_s_per_gpu() const { return tokens_per_s / static_cast<double>(layout.num_gpus()); }
-  /// The largest part: "compute", "expert exchange", "bubble" or "data reduce".
+  /// The largest part: "compute", "expert exchange", "waiting" or "data reduce".
   std::string limit() const;
 };
 
@@ -48,6 +51,8 @@ struct TrainingSearch {
 
 /// Layouts of `search.gpus`: pipeline up to the layers, data = GPUs / pipeline, expert that divides data and experts,
 /// micro-batches of search.sequences that divide search.batch, all four schedules. Models:
+/// - the MTP module lies in memory on the last stage, but is in no time and no FLOPs: the published 250 GFLOP leave it
+///   out, and so do stage times (about one layer more on the last stage);
 /// - computation: forward FLOPs of training_flops / 3, input gradients of the matrices the same and of attention twice,
 ///   weight gradients of the matrices the same; stages by layers_of_stages, the head on the last;
 /// - exchange: exchange_cost, FP8 with scales there and BF16 back, as much in backward; hidden only in F&B pairs, up to
@@ -69,8 +74,8 @@ Json to_json(const TrainingSearch& search, int64_t rows);
 /// The first `rows` as lines of cells, the header first.
 std::vector<std::vector<std::string>> table(const TrainingSearch& search, int64_t rows);
 
-/// `settings` with the layout as its training section, chunk times in seconds, and no search: plan_timeline of it takes
-/// compute_s + exchange_s + bubble_s, slower stages apart.
+/// `settings` with the layout as its training section, chunk times in seconds, the scales of its stages, and no
+/// search: plan_timeline of it takes pipeline_s() and has its bubble.
 PlanSettings chosen(PlanSettings settings, const RankedLayout& layout);
 
 /// What a search of either kind needs: search.gpus is there; bounds have their factors. `has_tokens`: carbon can be

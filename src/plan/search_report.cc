@@ -40,7 +40,7 @@ constexpr StepPart kParts[] = {
     {"compute", &RankedLayout::compute_s, "of the busiest rank: FLOPs / (utilisation * BF16 peak)"},
     {"expert exchange", &RankedLayout::exchange_s,
      "dispatch FP8, combine BF16, less what F&B pairs hide (search.overlap)"},
-    {"bubble", &RankedLayout::bubble_s, "makespan - busy time of the busiest rank"},
+    {"waiting", &RankedLayout::wait_s, "of the busiest rank in the pipeline: its time - busy time"},
     {"data reduce", &RankedLayout::reduce_s, "(4 + 2) B * parameters * (n - 1) / n / NIC, nothing of it hidden"}};
 
 struct MemoryPart {
@@ -75,7 +75,7 @@ LineChart speed_chart(const TrainingSearch& search) {
       .log_y = true,
       .series = {},
       .log_x = false,
-      .origin = {"batch * tokens / (compute + exchange + bubble + reduce) / GPUs; the limit is the largest of "
+      .origin = {"batch * tokens / (compute + exchange + waiting + reduce) / GPUs; the limit is the largest of "
                  "them",
                  kTraining}};
   std::map<std::string, Series> by_limit;
@@ -103,7 +103,7 @@ struct Bound {
   const char* formula;
 };
 constexpr Bound kBounds[] = {
-    {"memory", &DecodeStep::memory_ms, "(weights + batch * context * KV per token) / HBM bandwidth"},
+    {"memory", &DecodeStep::memory_ms, "(weights read + batch * context * KV per token) / HBM bandwidth"},
     {"compute", &DecodeStep::compute_ms, "batch * FLOPs per generated token / FP8 peak"},
     {"network", &DecodeStep::network_ms, "2 * layers with experts * dispatch and combine of half the batch / network"}};
 
@@ -118,7 +118,7 @@ Report::Section search_section(const TrainingSearch& search, const Hardware& har
                 .value_label = "step (s)",
                 .rows = {},
                 .parts = {},
-                .origin = {"compute + expert exchange + bubble + data reduce, of the busiest rank", kTraining}};
+                .origin = {"compute + expert exchange + waiting + data reduce, of the busiest rank", kTraining}};
   BarChart memory{
       .title = "Memory of their fullest rank",
       .row_label = "place and layout",

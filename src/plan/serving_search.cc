@@ -38,46 +38,77 @@ int64_t next_batch(int64_t batch) {
   return is_power ? batch / 2 * 3 : batch / 3 * 4;
 }
 
+// Whole groups of `gpus` that keep `busy` GPUs' worth of work going.
+int64_t groups_for(double busy, int64_t gpus) {
+  return static_cast<int64_t>(std::ceil(busy / as_double(gpus) * (1 - 1e-12)));
+}
+
+// GPUs that the load keeps busy.
+double busy_decode(const PlanSettings& settings, const DecodePoint& p) {
+  return settings.search.qps * settings.search.osl / p.per_gpu();
+}
+double busy_prefill(const PlanSettings& settings, const PrefillUnit& p) {
+  const auto& s = settings.search;
+  return s.qps * s.isl * (1 - s.cache_hits) / p.tokens_per_s_per_gpu;
+}
+
+// Fewer is better: GPUs in whole groups (0 without a load), then less time of a GPU per token.
+std::pair<int64_t, double> cost_of(double busy, int64_t gpus, double tokens_per_s_per_gpu) {
+  return {busy > 0 ? groups_for(busy, gpus) * gpus : 0, 1 / tokens_per_s_per_gpu};
+}
+
 Result<PrefillUnit> best_prefill(const CountedModel& model, const Hardware& h, const PlanSettings& settings,
                                  const std::vector<int64_t>& sizes) {
   const auto& s = settings.search;
   const ModelConfig& c = model.config;
-  const double flops = training_flops(model.parameters, c, static_cast<int64_t>(s.isl)).causal() / 3;
+  // What is there already is not computed, but attended to.
+  const TrainingFlops three = training_flops(model.parameters, c, static_cast<int64_t>(s.isl));
+  const double flops = (three.matrices + three.causal_attention * (1 + s.cache_hits)) / 3;
   const double compute = flops / (s.utilisation * h.fp8_tflops * 1e12);
   PrefillUnit best;
   double least_ttft = std::numeric_limits<double>::infinity();
   for (int64_t gpus : sizes) {
     const int64_t replicas = replicas_for(c, gpus);
     const auto weights =
-        serving_weight_bytes(c, model.elements, gpus, replicas, bytes_of_format(settings.serving.weights));
+        serving_weight_bytes(c, model.elements, gpus, replicas, bytes_of_weight(settings.serving.weights));
     if (!weights) return weights.error();
     if (*weights + serving_kv_bytes(c, settings.serving) * s.isl > h.memory_gb * 1e9 * s.memory_share) continue;
     const double exchange =
-        as_double(model.moe_layers() * c.hidden_size) * (1 + 4.0 / 128 + 2) *
+        as_double(model.moe_layers() * c.hidden_size) * (bytes_on_wire("fp8") + bytes_on_wire("bf16")) *
         exchange_cost(gate_of(c), gpus, h.gpus_per_node, h.nic_effective_gbps, h.scale_up_effective_gbps)
             .seconds_per_byte;
-    const double per_token = std::max(compute, exchange), ttft_ms = s.isl * per_token * 1e3;
+    const double per_token = std::max(compute, exchange), ttft_ms = s.isl * (1 - s.cache_hits) * per_token * 1e3;
     least_ttft = std::min(least_ttft, ttft_ms);
     if (s.max_ttft_ms > 0 && ttft_ms > s.max_ttft_ms) continue;
-    if (1 / per_token > best.tokens_per_s_per_gpu) best = {gpus, replicas, 1 / per_token, ttft_ms, compute >= exchange};
+    const PrefillUnit unit{gpus, replicas, 1 / per_token, ttft_ms, compute >= exchange};
+    const auto cost = [&](const PrefillUnit& u) {
+      return cost_of(busy_prefill(settings, u), u.gpus, u.tokens_per_s_per_gpu);
+    };
+    if (best.gpus == 0 || cost(unit) < cost(best)) best = unit;
   }
   if (best.gpus > 0) return best;
   if (!std::isfinite(least_ttft)) {
     return invalid("search: no group of up to " + std::to_string(sizes.back()) +
                    " GPUs holds the weights and a prompt of " + figure_text(s.isl) + " tokens; give more GPUs");
   }
-  return invalid("search.max_ttft_ms is " + figure_text(s.max_ttft_ms) + ", but a prompt alone takes at least " +
-                 figure_text(least_ttft) + " ms");
+  return invalid("search.max_ttft_ms is " + figure_text(s.max_ttft_ms) + ", but the " +
+                 figure_text(s.isl * (1 - s.cache_hits)) + " new tokens of a prompt take " + figure_text(least_ttft) +
+                 " ms alone on a GPU of the fastest group, at search.utilisation " + figure_text(s.utilisation) +
+                 "; give more time, shorter prompts or a higher search.utilisation");
 }
 
 Status set_load(ServingSearch& out, const Hardware& h, const PlanSettings& settings, int64_t most) {
   const auto& s = settings.search;
-  out.decode_gpus = s.qps * s.osl / out.best.per_gpu();
-  out.prefill_gpus = s.qps * s.isl * (1 - s.cache_hits) / out.prefill.tokens_per_s_per_gpu;
-  out.kw = site_kw(h, settings, out.load_gpus());
+  out.decode_gpus = busy_decode(settings, out.best);
+  out.prefill_gpus = busy_prefill(settings, out.prefill);
+  out.decode_groups = groups_for(out.decode_gpus, out.best.gpus);
+  out.prefill_groups = groups_for(out.prefill_gpus, out.prefill.gpus);
+  out.kw = site_kw(h, settings, as_double(out.load_gpus()));
   out.kgco2_per_year = out.kw * 8760 * settings.energy.kg_per_kwh;
-  if (out.load_gpus() > as_double(most)) {
-    return invalid("search: the load needs " + figure_text(out.load_gpus()) + " GPUs, more than the " +
+  if (out.load_gpus() > most) {
+    return invalid("search: the load needs at least " + std::to_string(out.load_gpus()) + " GPUs (decode " +
+                   std::to_string(out.decode_groups) + " * " + std::to_string(out.best.gpus) + ", prefill " +
+                   std::to_string(out.prefill_groups) + " * " + std::to_string(out.prefill.gpus) + "), more than the " +
                    std::to_string(most) + " of search.gpus; give more, or less load");
   }
   if (s.max_kw > 0 && out.kw > s.max_kw) {
@@ -150,8 +181,10 @@ Result<ServingSearch> search_serving(const CountedModel& model, const Hardware& 
     out.front.push_back(p);
   }
   out.points = std::move(points);
-  for (const DecodePoint& p : out.front) {  // ever more per GPU: the last one within the limit is the best
-    if (s.max_tpot_ms == 0 || p.step.tpot_ms() <= s.max_tpot_ms) out.best = p;
+  const auto cost = [&](const DecodePoint& p) { return cost_of(busy_decode(settings, p), p.gpus, p.per_gpu()); };
+  for (const DecodePoint& p : has_load ? out.points : out.front) {
+    if (s.max_tpot_ms > 0 && p.step.tpot_ms() > s.max_tpot_ms) continue;
+    if (out.best.step.weight_bytes == 0 || cost(p) < cost(out.best)) out.best = p;
   }
   if (out.best.step.weight_bytes == 0) {
     return invalid("search.max_tpot_ms is " + figure_text(s.max_tpot_ms) + ", but the fastest group takes " +
@@ -181,7 +214,8 @@ FigureGroup summary(const ServingSearch& search, const Hardware& h, const PlanSe
       "1, 2, 4 ... GPUs and whole nodes; batches that fit");
   add("GPUs of a decode group", as_double(best.gpus), "", of);
   add("sequences per GPU", as_double(best.batch), "",
-      settings.search.max_tpot_ms > 0 ? "most tokens per GPU within search.max_tpot_ms" : "most tokens per GPU");
+      std::string(search.load_gpus() > 0 ? "fewest GPUs in whole groups for the load" : "most tokens per GPU") +
+          (settings.search.max_tpot_ms > 0 ? ", within search.max_tpot_ms" : ""));
   add("TPOT", best.step.tpot_ms(), "ms", "the largest of memory, compute and network: " + best.step.limit());
   add("tokens per second and user", best.per_user(), "", "1 / TPOT");
   add("tokens per second and GPU", best.per_gpu(), "", "batch / TPOT");
@@ -196,15 +230,21 @@ FigureGroup summary(const ServingSearch& search, const Hardware& h, const PlanSe
             " redundant experts, limit: " + (p.is_compute ? "compute" : "expert exchange"));
     add("prefill tokens per second and node", p.tokens_per_s_per_gpu * h.gpus_per_node, "",
         "1 / max(FLOPs / (utilisation * FP8 peak), exchange)");
-    add("time to the first token at least", p.ttft_ms, "ms", "isl * time per token, alone on its GPU");
+    add("time to the first token at least", p.ttft_ms, "ms",
+        "isl * (1 - cache_hits) * time per token, alone on its GPU");
   }
   if (search.load_gpus() > 0) {
-    add("decode nodes for the load", search.decode_gpus / h.gpus_per_node, "",
-        "qps * osl / tokens per second and node");
-    add("prefill nodes for the load", search.prefill_gpus / h.gpus_per_node, "",
-        "qps * isl * (1 - cache_hits) / tokens per second and node");
-    add("nodes for the load", search.load_gpus() / h.gpus_per_node, "", "their sum, not rounded up to groups");
-    if (dollars > 0) add("price of a day", search.load_gpus() * 24 * dollars, "$", "GPUs * 24 h * dollars");
+    const auto groups = [&](const std::string& kind, int64_t num, int64_t gpus, double busy, const char* formula) {
+      add(kind + " groups for the load", as_double(num), "", std::string(formula) + " / GPUs of a group, rounded up");
+      if (num > 0) add("of them busy: " + kind, 100 * busy / as_double(num * gpus), "%", "load / what the groups do");
+    };
+    groups("decode", search.decode_groups, best.gpus, search.decode_gpus, "qps * osl / tokens per second and GPU");
+    groups("prefill", search.prefill_groups, search.prefill.gpus, search.prefill_gpus,
+           "qps * isl * (1 - cache_hits) / tokens per second and GPU");
+    add("GPUs for the load", as_double(search.load_gpus()), "", "groups * their GPUs");
+    add("nodes for the load", std::ceil(as_double(search.load_gpus()) / h.gpus_per_node), "",
+        "GPUs / GPUs of a node, rounded up");
+    if (dollars > 0) add("price of a day", as_double(search.load_gpus()) * 24 * dollars, "$", "GPUs * 24 h * dollars");
   }
   if (search.kw > 0) add("power of the site", search.kw, "kW", "GPUs * power * PUE");
   if (search.kgco2_per_year > 0)

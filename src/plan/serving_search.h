@@ -28,27 +28,31 @@ struct DecodePoint {
 struct PrefillUnit {
   int64_t gpus = 0, redundant_experts = 0;  // 0: search.utilisation or search.isl was not given
   double tokens_per_s_per_gpu = 0;
-  double ttft_ms = 0;  // a prompt alone on its GPU
+  double ttft_ms = 0;  // the new tokens of a prompt alone on its GPU
   bool is_compute = true;
 };
 
 struct ServingSearch {
   std::vector<DecodePoint> points;  // all that fit, as front is sorted
   std::vector<DecodePoint> front;   // nothing is better in both; fastest for a user first
-  DecodePoint best;                 // most tokens per GPU within search.max_tpot_ms
-  PrefillUnit prefill;              // most tokens per GPU within search.max_ttft_ms
+  // Within search.max_tpot_ms and search.max_ttft_ms: most tokens per GPU; for a load the fewest GPUs in whole groups.
+  DecodePoint best;
+  PrefillUnit prefill;
   int64_t num_tried = 0;
-  double decode_gpus = 0, prefill_gpus = 0;  // of the load, not rounded to groups; 0: no load given
-  double kw = 0, kgco2_per_year = 0;         // of those; 0: not known
+  double decode_gpus = 0, prefill_gpus = 0;       // that the load keeps busy; 0: no load given
+  int64_t decode_groups = 0, prefill_groups = 0;  // whole ones that it needs
+  double kw = 0, kgco2_per_year = 0;              // of the groups; 0: not known
 
-  double load_gpus() const { return decode_gpus + prefill_gpus; }
+  int64_t load_gpus() const { return decode_groups * best.gpus + prefill_groups * prefill.gpus; }
 };
 
 /// Groups of 1, 2, 4 ... GPUs in a node and of whole nodes up to the largest of search.gpus, with the fewest redundant
 /// experts that spread evenly; batches of 1, 2, 3, 4, 6, 8, 12 ... that fit. Sequences have search.isl + search.osl
-/// tokens, or without those serving.context. Prefill per token: max(FLOPs of a forward pass at mean depth isl / 2 /
-/// (utilisation * FP8 peak), layers with experts * hidden * (FP8 there, BF16 back) * exchange_cost).
-/// Load: qps * osl and qps * isl * (1 - cache_hits) tokens per second over what a GPU does.
+/// tokens, or without those serving.context. Prefill per new token: max(FLOPs of a forward pass at mean depth isl (1 +
+/// cache_hits) / 2 / (utilisation * FP8 peak), layers with experts * hidden * (FP8 there, BF16 back) * exchange_cost).
+/// Load: qps * osl and qps * isl * (1 - cache_hits) tokens per second over what a GPU does, rounded up to whole groups:
+/// a group's experts are spread over all its GPUs, so a part of one serves nobody. Power, price and search.gpus are
+/// those of whole groups.
 /// Errors: search.gpus is missing; load without isl, osl or utilisation; nothing fits; no group is within the limits;
 /// the load needs more GPUs, power or carbon than given.
 Result<ServingSearch> search_serving(const CountedModel& model, const Hardware& hardware, const PlanSettings& settings);

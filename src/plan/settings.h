@@ -22,8 +22,9 @@ struct PlanSettings {
     std::string schedule = "1f1b";
     std::vector<double> chunk_times = {1, 1, 1, 3};  // F, I, W, F&B
     double hop = 0;
-    double mfu = 0;     // 0: not known
-    double tokens = 0;  // 0: not known
+    std::vector<double> stage_scale = {};  // empty: all alike
+    double mfu = 0;                        // 0: not known
+    double tokens = 0;                     // 0: not known
     double gpu_hour_dollars = 0;
   } training;
   struct Serving {
@@ -90,6 +91,8 @@ struct PlanSettings {
     v("training.chunk_times", training.chunk_times, "of a stage: F, input gradient, W, overlapped F&B, in one unit",
       between(0, 1e9));
     v("training.hop", training.hop, "between two stages, in the unit of chunk_times", between(0, 1e9));
+    v("training.stage_scale", training.stage_scale, "slowness of each stage, 1 as chunk_times; empty: all alike",
+      between(0, 1e6));
     v("training.mfu", training.mfu, "causal model FLOP utilisation, for time and price; 0: not known", between(0, 1));
     v("training.tokens", training.tokens, "to train on; 0: not known", between(0, 1e18));
     v("training.gpu_hour_dollars", training.gpu_hour_dollars, "price of a GPU-hour; 0: not known", between(0, 1e6));
@@ -104,7 +107,7 @@ struct PlanSettings {
     v("serving.combine", serving.combine, "numbers sent back by experts",
       one_of({"bf16", "fp8", "logfmt10", "logfmt8"}));
     v("serving.in_network", serving.in_network,
-      "switches copy a token to its experts and add what comes back: it passes a NIC once each way");
+      "switches copy a token to its GPUs and add what comes back: a GPU sends it once and receives one sum");
     v("serving.dispatch_us", serving.dispatch_us, "fixed latency of one dispatch, us", between(0, 1e6));
     v("serving.combine_us", serving.combine_us, "fixed latency of one combine, us", between(0, 1e6));
     v("serving.mtp_acceptance", serving.mtp_acceptance, "of one drafted token per step; 0: no drafts", between(0, 1));

@@ -60,7 +60,9 @@ const std::vector<Preset>& presets() {
        use_nvl72},
       {{"roce-128", "fabric.radix = 128", "arXiv 2505.09343, section 5.2.2: RoCE switches have 128 ports"},
        set(&PlanSettings::fabric, &Fabric::radix, int64_t{128})},
-      {{"planes-4", "fabric.planes = 4", "arXiv 2505.09343, figure 4: a NIC with four ports"},
+      {{"planes-4", "fabric.planes = 4, a port of a NIC each",
+        "the number of planes alone; figure 4 of arXiv 2505.09343 has NICs with a port in each of 4 planes (as many "
+        "endpoints as one plane, a lost port costs a quarter): not modelled"},
        set(&PlanSettings::fabric, &Fabric::planes, int64_t{4})},
       {{"fp8-kv", "serving.kv = fp8", "FlashMLA: 512 E4M3, a scale per 128, 64 BF16"}, text(&Serving::kv, "fp8")},
       {{"fp4-weights", "serving.weights = fp4", "OCP MX 1.0: 4 bits and a shared 8-bit scale per 32"},
@@ -72,7 +74,9 @@ const std::vector<Preset>& presets() {
         "arXiv 2505.09343, section 6.5: the NIC encodes, nothing else waits"},
        text(&Serving::combine, "logfmt8")},
       {{"in-network", "serving.in_network = true",
-        "arXiv 2505.09343, section 6.5: multicast of dispatch, aggregation of combine"},
+        "arXiv 2505.09343, section 6.5: multicast of dispatch, aggregation of combine; what a GPU receives (dispatch) "
+        "and "
+        "sends back (combine) stays, but for experts that share a GPU"},
        set(&PlanSettings::serving, &Serving::in_network, true)},
       {{"mtp", "serving.mtp_acceptance = 0.85", "V3 report, section 5.4.3: 85 to 90 % of second tokens"},
        set(&PlanSettings::serving, &Serving::mtp_acceptance, 0.85)},

@@ -166,8 +166,35 @@ class Plan(CommandLineCase):
         found = self.figures(V3, "--hardware", "h800", "--config", file)
         self.assertEqual(found["GPUs"]["value"], best["gpus"])
         self.assertAlmostEqual(found["memory of the rank"]["value"], best["memory_gb"], places=6)
+        self.assertAlmostEqual(found["time of the pipeline"]["value"] / (best["step_s"] - best["reduce_s"]), 1, places=4)
         timeline = support.run("plan", "--timeline", "--config", file)
         self.assert_success(timeline)
+
+    def test_every_example_answers_its_question(self):
+        model = [V3, "--hardware", "h800"]
+        # Of the publications, but the last: that of its own groups.
+        known = {"fabric": ([], {"switches": (96, 0), "price per endpoint": (4390, 0.008)}),
+                 "decode": (model, {"the same as the paper counts it": (14.76 * 58 / 61 * 8 / 9 * 7168 / 7000 * 50 / 40, 0.001),
+                                    "weights per GPU": (24.08, 0.001)}),
+                 "training": (model, {"GPU-hours": (2.664e6, 0.003), "time of the pipeline": (19.926 - 0.29, 0.02),
+                                      "GPUs at least": (1024, 0), "step": (19.926, 0.005)}),
+                 "failures": ([], {"goodput": (91, 0.011), "time between stops": (54 * 24 / 419, 0.001)}),
+                 "service": (model, {"TPOT": (0, None)})}
+        files = {path.stem: path for path in (support.ROOT / "examples" / "plan").glob("*.toml")}
+        self.assertEqual(sorted(files), sorted(known))
+        for name, (arguments, figures) in known.items():
+            command = ["plan", *arguments, "--config", files[name], "--json"]
+            with self.subTest(example=name):
+                done = support.run(*command)
+                self.assert_success(done)
+                found = json.loads(done.stdout)
+                groups = found["summary"] if "summary" in found else found
+                values = {figure["name"]: figure["value"] for group in groups.values() for figure in group}
+                for figure, (value, relative) in figures.items():
+                    if relative is None:
+                        self.assertLessEqual(values[figure], 50)
+                    else:
+                        self.assertAlmostEqual(values[figure], value, delta=relative * value)
 
     def test_serving_has_a_front_and_nodes_for_a_load(self):
         load = settings("search.qps=200", "search.isl=4000", "search.osl=1000", "search.utilisation=0.5",
@@ -178,9 +205,12 @@ class Plan(CommandLineCase):
             self.assertLess(b["tokens_per_s_per_user"], a["tokens_per_s_per_user"])
             self.assertGreater(b["tokens_per_s_per_gpu"], a["tokens_per_s_per_gpu"])
         names = {figure["name"]: figure["value"] for figure in found["summary"]["serving layouts"]}
-        self.assertAlmostEqual(names["nodes for the load"],
-                               names["decode nodes for the load"] + names["prefill nodes for the load"])
-        self.assertAlmostEqual(names["power of the site"], names["nodes for the load"] * 8 * 0.7 * 1.3)
+        gpus = names["GPUs for the load"]
+        self.assertEqual(gpus, names["decode groups for the load"] * names["GPUs of a decode group"]
+                         + names["prefill groups for the load"] * names["GPUs of a prefill group"])
+        self.assertEqual(names["nodes for the load"], -(-gpus // 8))
+        self.assertAlmostEqual(names["power of the site"], gpus * 0.7 * 1.3)
+        self.assertAlmostEqual(names["price of a day"], gpus * 24 * 2)
         self.refused("plan", V3, "--hardware", "h800", "--search", "serving", "--gpus", "2048", "--max-kw", "1", *load,
                      needles=["search.max_kw 1"])
 

@@ -47,6 +47,7 @@ const std::vector<std::string> kV3Run = {
 TEST(Answers, TheV3RunTakesItsPublishedTimeAndPrice) {
   const auto groups = answers(settings(kV3Run));
   EXPECT_EQ(value(groups, "GPUs"), 2048);
+  EXPECT_EQ(value(groups, "GPUs at least"), 1024);
   EXPECT_EQ(value(groups, "tokens per step"), 15360.0 * 4096);
   EXPECT_NEAR(value(groups, "step"), 19.93, 0.05);
   EXPECT_NEAR(value(groups, "days"), 54.25, 0.2);
@@ -128,7 +129,7 @@ TEST(Answers, FailuresOfAJob) {
   EXPECT_EQ(plan_failures(settings({"failures.gpu_mtbf_h=1"})).error().text,
             "failures.gpus is missing: the GPUs of the job");
   EXPECT_EQ(plan_failures(settings({"failures.gpu_mtbf_h=1", "failures.gpus=1"})).error().text,
-            "goodput: checkpoint_min is 0, so the best interval is none; give interval_min");
+            "failures.checkpoint_min is 0, so the best interval is none; give it, or failures.interval_min");
 }
 
 TEST(Answers, Timelines) {
@@ -140,6 +141,14 @@ TEST(Answers, Timelines) {
             "training.chunk_times has 2 numbers; it must have 4: F, input gradient, W, overlapped F&B");
   EXPECT_EQ(plan_timeline(settings({"training.pipeline=2", "training.chunk_times=0,0,0,0"})).error().text,
             "training.chunk_times are all 0: nothing takes time");
+  // 1F1B of two ranks, the second twice as slow: it is never idle but before its first micro-batch and after its last.
+  const auto slow =
+      plan_timeline(settings({"training.pipeline=2", "training.micro_batches=4", "training.stage_scale=1,2"}));
+  ASSERT_TRUE(slow.ok());
+  EXPECT_EQ(slow->run.makespan, 4 * 6 + 1 + 2);
+  EXPECT_NEAR(bubble_of(slow->run), 1 - 12 / 27.0, 1e-12);
+  EXPECT_EQ(plan_timeline(settings({"training.pipeline=2", "training.stage_scale=1,2,3"})).error().text,
+            "training.stage_scale has 3 numbers; 1f1b on 2 ranks has 2 stages");
   EXPECT_EQ(plan_timeline({}).error().text, "training.pipeline is missing: the number of pipeline ranks");
 }
 
@@ -154,6 +163,12 @@ TEST(Answers, RefusesWhatDoesNotFit) {
       0u);
   EXPECT_EQ(refusal({"serving.gpus=64", "serving.batch=1000"})
                 .rfind("serving: 1000 sequences of 4096 tokens do not fit beside the weights; at most ", 0),
+            0u);
+  EXPECT_EQ(refusal({"training.pipeline=1"}).rfind("training: rank 0 needs ", 0), 0u);
+  EXPECT_NE(refusal({"training.pipeline=1"}).find(" GB, more than the 80 GB of h800; "), std::string::npos);
+  EXPECT_EQ(plan_failures(settings({"failures.gpu_mtbf_h=1e12", "failures.gpus=1", "failures.checkpoint_min=1"}))
+                .error()
+                .text.rfind("failures.gpu_mtbf_h / failures.gpus is ", 0),
             0u);
   EXPECT_EQ(refusal({"serving.gpus=100"}),
             "serving: 256 routed experts do not spread evenly over 100 ranks; possible with 44 redundant experts");

@@ -3,6 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
+#include "model/test_models.h"
+#include "model/traffic.h"
+#include "plan/expert_traffic.h"
 #include "plan/paper.h"
 
 namespace fathom {
@@ -21,6 +26,8 @@ const CountedModel& v3() {
   return model;
 }
 
+constexpr double kBytes = 1 + 1 / 32.0 + 2;  // of a number there in FP8 with its scale, and back in BF16
+
 DecodeStep step_of(const PlanSettings::Serving& s, const Hardware& h = *find_hardware("h800")) {
   const auto step = decode_step(v3(), h, s);
   EXPECT_TRUE(step.ok()) << (step ? "" : step.error().text);
@@ -28,16 +35,15 @@ DecodeStep step_of(const PlanSettings::Serving& s, const Hardware& h = *find_har
 }
 
 TEST(Decode, IsBoundByWhatIsScarce) {
-  const double weights = *serving_weight_bytes(paper_input().v3, 144, 32);
   PlanSettings::Serving s = v3_decode();
   s.batch = 1;
   const DecodeStep one = step_of(s);
   EXPECT_EQ(one.limit(), "memory");
-  EXPECT_NEAR(one.memory_ms, (weights + 4096 * 70272.0) / 3350e6, 1e-9);
+  EXPECT_NEAR(one.memory_ms, (one.read_bytes + 4096 * 70272.0) / 3350e6, 1e-9);
   const DecodeStep many = step_of(v3_decode());
   EXPECT_EQ(many.limit(), "network");
-  // Half the batch in each of two micro-batches, 58 layers with experts, 8 copies, 40 GB/s.
-  EXPECT_NEAR(many.network_ms, 2 * 58 * 3 * 32 * 8 * 7168 / 40e6, 1e-9);
+  // Half the batch in each of two micro-batches, 58 layers with experts, 40 GB/s; of 8 copies 8 / 144 stay in the node.
+  EXPECT_NEAR(many.network_ms, 2 * 58 * kBytes * 32 * 8 * (1 - 8 / 144.0) * 7168 / 40e6, 1e-9);
   Hardware slow = *find_hardware("h800");
   ASSERT_TRUE(slow.set("fp8_tflops", 1).ok());
   EXPECT_EQ(step_of(v3_decode(), slow).limit(), "compute");
@@ -46,11 +52,11 @@ TEST(Decode, IsBoundByWhatIsScarce) {
   ASSERT_TRUE(fast.set("nic_effective_gbps", 80).ok());
   EXPECT_EQ(step_of(v3_decode(), fast).network_ms, many.network_ms / 2);
   EXPECT_EQ(step_of(v3_decode(), fast).memory_ms, many.memory_ms);
-  // In one node the rate is NVLink's.
+  // In one node the rate is NVLink's, and the own GPU's copies cross nothing.
   s = v3_decode();
   s.gpus = 8;
   s.redundant_experts = 0;
-  EXPECT_NEAR(step_of(s).network_ms, many.network_ms / 4, 1e-9);
+  EXPECT_NEAR(step_of(s).network_ms, 2 * 58 * kBytes * 32 * 8 * (7 / 8.0) * 7168 / 160e6, 1e-9);
 }
 
 TEST(Decode, FormatsChangeWhatTheyTouch) {
@@ -65,16 +71,77 @@ TEST(Decode, FormatsChangeWhatTheyTouch) {
   EXPECT_NEAR(step_of(s).weight_bytes, (base.weight_bytes - 3.7e9) * 4.25 / 8 + 3.7e9, 0.02e9);
   s = v3_decode();
   s.combine = "logfmt10";
-  EXPECT_NEAR(step_of(s).network_ms / base.network_ms, (1 + 9184.0 / 7168) / 3, 1e-12);
+  EXPECT_NEAR(step_of(s).network_ms / base.network_ms, (1 + 1 / 32.0 + 9184.0 / 7168) / kBytes, 1e-12);
   s.combine = "logfmt8";
-  EXPECT_NEAR(step_of(s).network_ms / base.network_ms, (1 + 1 + 1.0 / 32) / 3, 1e-12);
+  EXPECT_NEAR(step_of(s).network_ms / base.network_ms, (2 + 2 / 32.0) / kBytes, 1e-12);
   s = v3_decode();
-  s.in_network = true;
-  EXPECT_NEAR(step_of(s).network_ms, base.network_ms / 8, 1e-9);
+  s.combine = "fp8";
+  EXPECT_NEAR(step_of(s).network_ms / base.network_ms, (2 + 2 / 32.0) / kBytes, 1e-12);
   s = v3_decode();
   s.dispatch_us = 34.6;
   s.combine_us = 5.7;
   EXPECT_NEAR(step_of(s).network_ms - base.network_ms, 2 * 58 * 40.3e-3, 1e-9);
+}
+
+// Only what must be read: of V3 on 16 GPUs (16 experts each), one token of each sequence.
+TEST(Decode, AFewTokensReadAFewExperts) {
+  PlanSettings::Serving s;
+  s.gpus = 16;
+  const double expert = 3.0 * 7168 * 2048, row = 2 * 7168, head = 2 * (129280.0 * 7168 + 7168);
+  const DecodeStep one = step_of(s);
+  const double hit = 256 * (1 - std::pow(1 - 8 / 256.0, 16)) / 16;
+  EXPECT_NEAR(one.weight_bytes - one.read_bytes, 58 * expert * (16 - hit) + 129280.0 * row - row, 1e3);
+  // A token that has the group for itself reads the experts that it goes to, on whatever GPU they lie.
+  s.gpus = 1;
+  const DecodeStep alone = step_of(s, [] {
+    Hardware big = *find_hardware("h800");
+    EXPECT_TRUE(big.set("memory_gb", 1000).ok());
+    return big;
+  }());
+  const double dense = 2 * 36.625e9 / 2 - 58 * 8 * expert - head / 2;  // active parameters but experts and head
+  EXPECT_NEAR(alone.read_bytes, dense + 58 * 8 * expert + head + row, 0.01 * alone.read_bytes);
+  EXPECT_LT(alone.read_bytes, alone.weight_bytes / 15);
+  // With many tokens every expert is read, and of the embedding still the rows alone.
+  const DecodeStep many = step_of(v3_decode());
+  EXPECT_NEAR(many.weight_bytes - many.read_bytes, (129280.0 - 64) * row, 1e3);
+}
+
+// What the machine at hand is said to read, and what a GPU is: the same count of tensors and experts.
+TEST(Decode, ReadsWhatTheTrafficOfAModelSays) {
+  for (const int64_t tokens : {1, 3, 20}) {
+    const ModelConfig c = testing::awkward_config();
+    const LayerElements elements = count_elements(c);
+    const double n = static_cast<double>(tokens), rows = n * static_cast<double>(c.hidden_size);
+    const double as_f32 = *serving_read_bytes(c, elements, 1, 0, 4, false, n, n) + 2 * (elements.head + rows);
+    EXPECT_NEAR(as_f32, decode_step_bytes(traffic_of(*make_model(c, DType::kF32, false)), tokens, 0, 0), 1e-6 * as_f32);
+  }
+}
+
+// A switch that multiplies tokens saves what is sent; a GPU receives as before, but for experts that share a GPU.
+TEST(Decode, MulticastDoesNotSaveWhatIsReceived) {
+  const Hardware h = *find_hardware("h800");
+  PlanSettings::Serving s = v3_decode();
+  const TokenCopies alone = token_copies(v3().config, h, s);
+  EXPECT_NEAR(alone.nic, 8 * (1 - 8 / 144.0), 1e-12);
+  EXPECT_NEAR(alone.nvlink, 8 * 7 / 144.0, 1e-12);
+  const double before = step_of(s).network_ms;
+  s.in_network = true;
+  const double distinct = spread_of(gate_of(v3().config), 144, 8).gpus;
+  EXPECT_GT(distinct, 6.5);
+  EXPECT_NEAR(step_of(s).network_ms / before, distinct / 8, 1e-12);
+}
+
+// No bound lies above a slower estimate of the same, wherever most copies stay in the node.
+TEST(Decode, TheBoundIsBelowDeepEpsLine) {
+  for (const int64_t gpus : {16, 32, 64, 128, 256}) {
+    PlanSettings::Serving s;
+    s.gpus = gpus;
+    s.batch = 128;
+    const double bound = step_of(s).network_ms, ranks = static_cast<double>(gpus);
+    const double us = fit_dispatch().latency_us(low_latency_bytes(64, 8, 7392, ranks)) +
+                      fit_combine().latency_us(low_latency_bytes(64, 8, 14336, ranks));
+    EXPECT_LE(bound, 2 * 58 * us / 1e3) << gpus;
+  }
 }
 
 TEST(Decode, DraftsCarryTwoPositionsAndOneMoreLayer) {

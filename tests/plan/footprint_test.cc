@@ -29,7 +29,7 @@ TEST(Footprint, OneRankHoldsEverything) {
   EXPECT_EQ(bytes->optimizer, 8 * parameters);
   double saved = 0;
   for (int64_t layer = 0; layer < 62; ++layer) saved += saved_bytes_per_token(c, layer);
-  EXPECT_EQ(bytes->activations, saved);
+  EXPECT_EQ(bytes->activations, saved + 4 * 129280.0);  // logits
 }
 
 TEST(Footprint, SavedBytesOfAV3LayerByHand) {
@@ -53,6 +53,23 @@ TEST(Footprint, TheV3RunFitsItsGpus) {
   const auto single = training_bytes(paper_input().v3, one);
   ASSERT_TRUE(single.ok());
   EXPECT_GT(bytes->weights, 1.8 * single->weights);
+  // The last stage has the logits of its tokens.
+  TrainingLayout half = one;
+  half.micro_batch_tokens = 2048;
+  const auto ranks = [&](const TrainingLayout& l) {
+    const ModelConfig c = paper_input().v3;
+    return *training_bytes_by_rank(c, count_elements(c), *make_schedule("1f1b", 16, 120), l);
+  };
+  EXPECT_EQ(logit_bytes(paper_input().v3, 4096), 4 * 4096.0 * 129280);
+  // Two copies of each stage: DualPipe's rank 0 holds stages 0 and 15, and half of their optimizer.
+  const auto two = *training_bytes_by_rank(paper_input().v3, count_elements(paper_input().v3),
+                                           *make_schedule("dualpipe", 16, 120), layout);
+  EXPECT_NEAR(two[0].weights, ranks(one)[0].weights + ranks(one)[15].weights, 1);
+  EXPECT_NEAR(two[0].optimizer, (ranks(one)[0].optimizer + ranks(one)[15].optimizer) / 2, 1);
+  const double tail = ranks(one).back().activations - ranks(half).back().activations;
+  double layers = 0;
+  for (int64_t layer = 58; layer < 62; ++layer) layers += saved_bytes_per_token(paper_input().v3, layer);
+  EXPECT_NEAR(tail, 2048 * layers + logit_bytes(paper_input().v3, 2048), 1);
   // Without expert parallelism it does not fit.
   TrainingLayout none = layout;
   none.expert = 1;

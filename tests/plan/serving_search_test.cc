@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "plan/paper.h"
 
 namespace fathom {
@@ -53,18 +55,72 @@ TEST(ServingSearch, ALoadNeedsNodes) {
   EXPECT_NEAR(one->decode_gpus, 100 * 1024 / one->best.per_gpu(), 1e-9);
   // Prefill of V3 at half of the FP8 peak: 1978.9 * 0.5 TFLOP/s over 2 * 36.6 G + 61 * 128 * 4096 * 320 FLOPs.
   EXPECT_LE(one->prefill.tokens_per_s_per_gpu, 1978.9e12 * 0.5 / (2 * 36.6e9 + 61 * 128 * 4096.0 * 320) * 1.001);
-  s.search.qps = 200;
-  EXPECT_NEAR(found(s)->load_gpus(), 2 * one->load_gpus(), 1e-6);
+  // Prompts whose first half is there: half the tokens, each of which attends to more.
   s.search.cache_hits = 0.5;
-  EXPECT_NEAR(found(s)->prefill_gpus, one->prefill_gpus, 1e-6);
-  // A tighter limit costs tokens per GPU.
+  const auto half = found(s);
+  EXPECT_GT(half->prefill_gpus, 0.5 * one->prefill_gpus);
+  EXPECT_LT(half->prefill_gpus, 0.6 * one->prefill_gpus);
+  EXPECT_NEAR(half->prefill.ttft_ms, 2048e3 / half->prefill.tokens_per_s_per_gpu, 1e-6);
+  s.search.cache_hits = 0;
+  // A tighter limit costs GPUs.
   s.search.max_tpot_ms = 8;
-  EXPECT_LT(found(s)->best.per_gpu(), one->best.per_gpu());
+  s.search.qps = 1000;
+  const auto tight = found(s);
+  ASSERT_TRUE(tight.ok()) << tight.error().text;
+  s.search.max_tpot_ms = 50;
+  const auto loose = found(s);
+  EXPECT_GE(tight->decode_groups * tight->best.gpus, loose->decode_groups * loose->best.gpus);
+  EXPECT_LE(tight->best.step.tpot_ms(), 8);
   s.search.max_tpot_ms = 0.01;
   EXPECT_EQ(found(s).error().text.rfind("search.max_tpot_ms is 0.01, but the fastest group takes ", 0), 0u);
   s.search.max_tpot_ms = 50;
   s.search.max_ttft_ms = 1;
-  EXPECT_EQ(found(s).error().text.rfind("search.max_ttft_ms is 1, but a prompt alone takes at least ", 0), 0u);
+  EXPECT_EQ(found(s).error().text.rfind("search.max_ttft_ms is 1, but the 4,096 new tokens of a prompt take ", 0), 0u);
+}
+
+// Groups are whole: what is counted, paid and held against search.gpus, and of all that serve the load the fewest GPUs.
+TEST(ServingSearch, ALoadTakesWholeGroups) {
+  PlanSettings s = v3_service();
+  s.search.gpus = {256};
+  s.search.isl = 4000;
+  s.search.osl = 1000;
+  s.search.qps = 2;
+  s.search.utilisation = 0.5;
+  s.search.max_tpot_ms = 50;
+  s.energy.pue = 1;
+  s.serving.gpu_hour_dollars = 2;
+  const auto small = found(s);
+  ASSERT_TRUE(small.ok()) << small.error().text;
+  EXPECT_EQ(small->decode_groups, 1);
+  EXPECT_EQ(small->prefill_groups, 1);
+  EXPECT_EQ(small->load_gpus(), small->best.gpus + small->prefill.gpus);
+  EXPECT_LE(small->load_gpus(), 256);
+  EXPECT_LT(small->decode_gpus, static_cast<double>(small->best.gpus));
+  EXPECT_NEAR(small->kw, static_cast<double>(small->load_gpus()) * 0.7, 1e-9);
+  for (const DecodePoint& p : small->points) {  // nothing that is fast enough does it with fewer
+    if (p.step.tpot_ms() > 50) continue;
+    const double groups = std::ceil(2 * 1000 / p.per_gpu() / static_cast<double>(p.gpus));
+    EXPECT_GE(groups * static_cast<double>(p.gpus), static_cast<double>(small->best.gpus));
+  }
+  const FigureGroup g = summary(*small, *find_hardware("h800"), s);
+  const auto value = [&](std::string_view name) {
+    for (const Figure& f : g.figures) {
+      if (f.name == name) return f.value;
+    }
+    ADD_FAILURE() << name;
+    return 0.0;
+  };
+  const double gpus = static_cast<double>(small->load_gpus());
+  EXPECT_EQ(value("nodes for the load"), std::ceil(gpus / 8));
+  EXPECT_EQ(value("price of a day"), gpus * 24 * 2);
+  EXPECT_NEAR(value("of them busy: decode"), 100 * small->decode_gpus / static_cast<double>(small->best.gpus), 1e-9);
+  // The budget is that of whole groups: one GPU fewer than they have is refused.
+  s.search.max_kw = (gpus - 0.5) * 0.7;
+  EXPECT_NE(found(s).error().text.find("more than search.max_kw"), std::string::npos);
+  s.search.max_kw = 0;
+  s.search.gpus = {small->load_gpus() - 1};
+  EXPECT_NE(found(s).error().text.find("more than the " + std::to_string(small->load_gpus() - 1) + " of search.gpus"),
+            std::string::npos);
 }
 
 TEST(ServingSearch, BoundsAndWhatIsMissing) {

@@ -48,7 +48,7 @@ TEST(WhatIf, LinksMoveTheNetworkAlone) {
   EXPECT_FALSE(nic.contains("KV cache per token"));
   auto nvl = moved("nvl72");
   // 720 instead of 40 GB/s; 4 instead of 2 experts a GPU.
-  EXPECT_NEAR(*nvl.at("step bound by network").ratio(), 40.0 / 720, 1e-12);
+  EXPECT_NEAR(*nvl.at("step bound by network").ratio(), 40.0 / 720 * (71 / 72.0) / (17 / 18.0), 1e-12);
   EXPECT_GT(*nvl.at("weights per GPU").ratio(), 1);
 }
 
@@ -56,8 +56,15 @@ TEST(WhatIf, FormatsMoveWhatTheyStore) {
   EXPECT_NEAR(*moved("fp8-kv").at("KV cache per token as served").ratio(), 656.0 / 1152, 1e-12);
   EXPECT_FALSE(moved("fp8-kv").contains("step bound by network"));
   EXPECT_LT(*moved("fp4-weights").at("weights per GPU").ratio(), 0.7);
-  EXPECT_NEAR(*moved("logfmt-combine").at("step bound by network").ratio(), (1 + 9184.0 / 7168) / 3, 1e-12);
-  EXPECT_NEAR(*moved("in-network").at("step bound by network").ratio(), 1.0 / 8, 1e-12);
+  EXPECT_NEAR(*moved("logfmt-combine").at("step bound by network").ratio(),
+              (1 + 1 / 32.0 + 9184.0 / 7168) / (3 + 1 / 32.0), 1e-12);
+  // What is received bounds: experts that share a GPU are all that multicast saves.
+  EXPECT_GT(*moved("in-network").at("step bound by network").ratio(), 0.85);
+  // Formats move the estimate with latencies as well, whatever the NIC.
+  for (const char* name : {"logfmt-combine", "in-network", "mtp", "nic-800g"}) {
+    EXPECT_TRUE(moved(name).contains("the same with DeepEP's latencies")) << name;
+    EXPECT_TRUE(moved(name).at("the same with DeepEP's latencies").after) << name;
+  }
   EXPECT_NEAR(*moved("linear-hybrid").at("KV cache per token as served").ratio(), 16.0 / 61, 1e-12);
   // A draft doubles the positions of a step: with the network as the limit it does not pay.
   EXPECT_GT(*moved("mtp").at("TPOT at least").ratio(), 1);
