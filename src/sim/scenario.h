@@ -111,8 +111,8 @@ struct Scenario {
 /// Errors: network.gpus is 0; what Cluster::make refuses.
 Result<Cluster> cluster_of(const Scenario& scenario);
 
-/// Reads the gate file, if one is given. Errors: no bytes, or less than one (named by `name`: "job" or "also"); a gate file for what has
-/// no experts, or beside a skew; what read_gate refuses.
+/// Reads the gate file, if one is given. Errors: no bytes, or less than one (named by `name`: "job" or "also"); a gate
+/// file for what has no experts, or beside a skew; what read_gate refuses.
 Result<Job> job_of(const JobSettings& settings, std::string_view name);
 
 }  // namespace fathom

@@ -172,11 +172,11 @@ class Plan(CommandLineCase):
 
     def test_every_example_answers_its_question(self):
         model = [V3, "--hardware", "h800"]
-        # Of the publications, but the last: that of its own groups.
+        # Of the publications, but the last: that of its own groups. GPU-hours: of table 4's tokens per day.
         known = {"fabric": ([], {"switches": (96, 0), "price per endpoint": (4390, 0.008)}),
                  "decode": (model, {"the same as the paper counts it": (14.76 * 58 / 61 * 8 / 9 * 7168 / 7000 * 50 / 40, 0.001),
                                     "weights per GPU": (24.08, 0.001)}),
-                 "training": (model, {"GPU-hours": (2.664e6, 0.003), "time of the pipeline": (19.926 - 0.29, 0.02),
+                 "training": (model, {"GPU-hours": (14.8e12 / 272.80e9 * 24 * 2048, 0.003), "time of the pipeline": (19.926 - 0.29, 0.02),
                                       "GPUs at least": (1024, 0), "step": (19.926, 0.005)}),
                  "failures": ([], {"goodput": (91, 0.011), "time between stops": (54 * 24 / 419, 0.001)}),
                  "service": (model, {"TPOT": (0, None)})}
@@ -263,7 +263,8 @@ class Plan(CommandLineCase):
                 (settings("fabric.radix=nan"), ["fabric.radix"]),
                 (settings("fabric.kind=mpft", "fabric.link_dollars=5"), ["fabric.switch_port_dollars is missing"]),
                 ([V3, "--hardware", "h800", *settings("hardware.nic_gbps=1e-320")], ["nic_gbps", "1e-6"]),
-                ([V3, "--hardware", "h800", *settings("training.pipeline=16", "training.mfu=1e-320")], ["training.mfu"]),
+                ([V3, "--hardware", "h800", *settings("training.pipeline=16", "training.expert=64", "training.data=128",
+                                                        "training.mfu=1e-320")], ["training.mfu"]),
                 ([V3, "--hardware", "h800", *settings("serving.gpus=144", "serving.host_gbps=1e-320",
                   "serving.redundant_experts=32")], ["serving.host_gbps"]),
                 (settings("serving.gpus=8"), ["MODEL is missing"]),
