@@ -20,8 +20,8 @@ const v3 = [join(root, "tests", "model", "configs", "deepseek-v3.json"), "--hard
 const scenario = (name) => join(root, "examples", "scenarios", `${name}.toml`);
 const set = (...settings) => settings.flatMap((setting) => ["--set", setting]);
 const made = {
-  plan: ["plan", ...v3, ...set("serving.gpus=144", "serving.redundant_experts=32", "serving.batch=64", "training.pipeline=8",
-    "training.expert=64", "training.data=64", "training.schedule=dualpipe", "training.micro_batches=20",
+  plan: ["plan", ...v3, ...set("serving.gpus=144", "serving.redundant_experts=32", "serving.batch=64", "training.pipeline=16",
+    "training.expert=64", "training.data=128", "training.schedule=dualpipe", "training.micro_batches=40",
     "training.mfu=0.385", "fabric.kind=mpft", "fabric.endpoints=2048", "failures.gpu_mtbf_h=50677", "failures.gpus=16384",
     "failures.checkpoint_min=0.5", "failures.restart_min=4")],
   serving: ["plan", ...v3, "--search", "serving", "--gpus", "512", ...set("search.max_tpot_ms=50")],
