@@ -75,8 +75,7 @@ const std::vector<Preset>& presets() {
        text(&Serving::combine, "logfmt8")},
       {{"in-network", "serving.in_network = true",
         "arXiv 2505.09343, section 6.5: multicast of dispatch, aggregation of combine; what a GPU receives (dispatch) "
-        "and "
-        "sends back (combine) stays, but for experts that share a GPU"},
+        "and sends back (combine) stays, but for experts that share a GPU"},
        set(&PlanSettings::serving, &Serving::in_network, true)},
       {{"mtp", "serving.mtp_acceptance = 0.85", "V3 report, section 5.4.3: 85 to 90 % of second tokens"},
        set(&PlanSettings::serving, &Serving::mtp_acceptance, 0.85)},

@@ -22,6 +22,18 @@ PlanSettings v3_service() {
   return s;
 }
 
+/// Prompts of isl and answers of osl tokens, qps of them a second, at half of the peak and within 50 ms a token.
+PlanSettings loaded_service(double isl, double osl, double qps) {
+  PlanSettings s = v3_service();
+  s.search.isl = isl;
+  s.search.osl = osl;
+  s.search.qps = qps;
+  s.search.utilisation = 0.5;
+  s.search.max_tpot_ms = 50;
+  s.serving.gpu_hour_dollars = 2;
+  return s;
+}
+
 Result<ServingSearch> found(const PlanSettings& s, const char* hardware = "h800") {
   return search_serving(v3(), *find_hardware(hardware), s);
 }
@@ -42,13 +54,7 @@ TEST(ServingSearch, TheFrontHasNothingThatIsBeatenInBoth) {
 }
 
 TEST(ServingSearch, ALoadNeedsNodes) {
-  PlanSettings s = v3_service();
-  s.search.isl = 4096;
-  s.search.osl = 1024;
-  s.search.qps = 100;
-  s.search.utilisation = 0.5;
-  s.search.max_tpot_ms = 50;
-  s.serving.gpu_hour_dollars = 2;
+  PlanSettings s = loaded_service(4096, 1024, 100);
   const auto one = found(s);
   ASSERT_TRUE(one.ok()) << one.error().text;
   EXPECT_LE(one->best.step.tpot_ms(), 50);
@@ -80,15 +86,9 @@ TEST(ServingSearch, ALoadNeedsNodes) {
 
 // Groups are whole: what is counted, paid and held against search.gpus, and of all that serve the load the fewest GPUs.
 TEST(ServingSearch, ALoadTakesWholeGroups) {
-  PlanSettings s = v3_service();
+  PlanSettings s = loaded_service(4000, 1000, 2);
   s.search.gpus = {256};
-  s.search.isl = 4000;
-  s.search.osl = 1000;
-  s.search.qps = 2;
-  s.search.utilisation = 0.5;
-  s.search.max_tpot_ms = 50;
   s.energy.pue = 1;
-  s.serving.gpu_hour_dollars = 2;
   const auto small = found(s);
   ASSERT_TRUE(small.ok()) << small.error().text;
   EXPECT_EQ(small->decode_groups, 1);
