@@ -19,7 +19,7 @@ MAY_INCLUDE = {
     "numerics": ["tensor"],
     "kernels": ["numerics"],
     "comm": ["tensor"],
-    "checkpoint": ["tensor"],
+    "checkpoint": ["numerics"],
     "parallel": ["kernels", "comm"],
     "model": ["parallel", "checkpoint"],
     "engine": ["model", "text"],

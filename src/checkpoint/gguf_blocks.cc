@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "numerics/blocks.h"
 
 namespace fathom {
 namespace {
@@ -46,13 +47,7 @@ constexpr auto kTypes = std::to_array<GgmlTypeInfo>({
     {T::kMXFP4, "MXFP4", 32, 17, true},
 });
 
-constexpr int64_t kSmall = 32;   // numbers in a block of the simple types
-constexpr int64_t kSuper = 256;  // numbers in a super-block of the K types
-
-// The 16 levels of IQ4_NL and IQ4_XS.
-constexpr std::array<int, 16> kNonLinear = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
-// E2M1 times two, so that all are integers; bit 3 is the sign.
-constexpr std::array<int, 16> kTwiceE2M1 = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+constexpr int64_t kSmall = 32;  // numbers in a block of the simple types
 
 // The parts of one block, read in file order.
 class Reader {
@@ -93,11 +88,6 @@ void decode_nibbles(const uint8_t* codes, int64_t count, float* out, Value&& val
   }
 }
 
-void decode_q4_0(Reader r, float* out) {
-  const float scale = r.half();
-  decode_nibbles(r.bytes(16), kSmall, out, [&](int q, int64_t) { return scale * static_cast<float>(q - 8); });
-}
-
 void decode_q4_1(Reader r, float* out) {
   const float scale = r.half();
   const float offset = r.half();
@@ -107,51 +97,12 @@ void decode_q4_1(Reader r, float* out) {
 // The fifth bits of all 32 codes are one word.
 int with_fifth_bit(int q, uint32_t fifth, int64_t i) { return q | static_cast<int>((fifth >> i) & 1) << 4; }
 
-void decode_q5_0(Reader r, float* out) {
-  const float scale = r.half();
-  const uint32_t fifth = r.word();
-  decode_nibbles(r.bytes(16), kSmall, out,
-                 [&](int q, int64_t i) { return scale * static_cast<float>(with_fifth_bit(q, fifth, i) - 16); });
-}
-
 void decode_q5_1(Reader r, float* out) {
   const float scale = r.half();
   const float offset = r.half();
   const uint32_t fifth = r.word();
   decode_nibbles(r.bytes(16), kSmall, out,
                  [&](int q, int64_t i) { return scale * static_cast<float>(with_fifth_bit(q, fifth, i)) + offset; });
-}
-
-void decode_q8_0(Reader r, float* out) {
-  const float scale = r.half();
-  const uint8_t* codes = r.bytes(kSmall);
-  for (int64_t i = 0; i < kSmall; ++i) out[i] = scale * static_cast<float>(static_cast<int8_t>(codes[i]));
-}
-
-void decode_iq4_nl(Reader r, float* out) {
-  const float scale = r.half();
-  decode_nibbles(r.bytes(16), kSmall, out,
-                 [&](int q, int64_t) { return scale * static_cast<float>(kNonLinear[static_cast<size_t>(q)]); });
-}
-
-void decode_iq4_xs(Reader r, float* out) {
-  const float scale = r.half();
-  const uint8_t* high_bits = r.bytes(2);
-  const uint8_t* low_bits = r.bytes(4);
-  for (int64_t b = 0; b < kSuper / kSmall; ++b) {
-    const int low_part = (low_bits[b / 2] >> (4 * (b % 2))) & 15;
-    const int high_part = (high_bits[b / 4] >> (2 * (b % 4))) & 3;
-    const float sub_scale = scale * static_cast<float>((low_part | high_part << 4) - 32);
-    decode_nibbles(r.bytes(16), kSmall, out + b * kSmall,
-                   [&](int q, int64_t) { return sub_scale * static_cast<float>(kNonLinear[static_cast<size_t>(q)]); });
-  }
-}
-
-void decode_mxfp4(Reader r, float* out) {
-  const float scale = to_float(e8m0{*r.bytes(1)});
-  decode_nibbles(r.bytes(16), kSmall, out, [&](int q, int64_t) {
-    return scale * (0.5f * static_cast<float>(kTwiceE2M1[static_cast<size_t>(q)]));
-  });
 }
 
 // The order of two-bit codes in Q2_K and Q3_K: 32 bytes hold 128 numbers, four planes of 32 pairs of bits. visit(i,
@@ -195,85 +146,14 @@ void decode_q3_k(Reader r, float* out) {
   });
 }
 
-// Scale and offset of the eight sub-blocks of Q4_K and Q5_K, six bits each in twelve bytes.
-struct SixBits {
-  std::array<int, 8> scale{};
-  std::array<int, 8> offset{};
-
-  explicit SixBits(const uint8_t* packed) {
-    for (size_t k = 0; k < 4; ++k) {
-      scale[k] = packed[k] & 63;
-      offset[k] = packed[k + 4] & 63;
-      scale[k + 4] = low(packed[k + 8]) | (packed[k] >> 6) << 4;
-      offset[k + 4] = high(packed[k + 8]) | (packed[k + 4] >> 6) << 4;
-    }
-  }
-};
-
-// Q4_K, and Q5_K with `fifth_bits`: 32 bytes, bit b belongs to sub-block b.
-void decode_k4(const uint8_t* codes, const uint8_t* fifth_bits, const SixBits& sub, float scale, float offset,
-               float* out) {
-  for (size_t b = 0; b < 8; ++b) {
-    const float down = offset * static_cast<float>(sub.offset[b]);
-    const uint8_t* bytes = codes + 32 * (b / 2);
-    for (size_t l = 0; l < 32; ++l) {
-      int q = b % 2 == 0 ? low(bytes[l]) : high(bytes[l]);
-      if (fifth_bits != nullptr) q |= ((fifth_bits[l] >> b) & 1) << 4;
-      out[32 * b + l] = scale * static_cast<float>(sub.scale[b] * q) - down;
-    }
-  }
-}
-
-void decode_q4_k(Reader r, float* out) {
-  const float scale = r.half();
-  const float offset = r.half();
-  const SixBits sub(r.bytes(12));
-  decode_k4(r.bytes(128), nullptr, sub, scale, offset, out);
-}
-
-void decode_q5_k(Reader r, float* out) {
-  const float scale = r.half();
-  const float offset = r.half();
-  const SixBits sub(r.bytes(12));
-  const uint8_t* fifth_bits = r.bytes(32);
-  decode_k4(r.bytes(128), fifth_bits, sub, scale, offset, out);
-}
-
-void decode_q6_k(Reader r, float* out) {
-  const uint8_t* low_bits = r.bytes(128);
-  const uint8_t* high_bits = r.bytes(64);
-  const uint8_t* scales = r.bytes(16);
-  const float scale = r.half();
-  for (int64_t half = 0; half < 2; ++half) {
-    for (int64_t quarter = 0; quarter < 4; ++quarter) {
-      for (int64_t l = 0; l < 32; ++l) {
-        const uint8_t byte = low_bits[64 * half + 32 * (quarter % 2) + l];
-        const int low_part = quarter < 2 ? low(byte) : high(byte);
-        const int q = low_part | ((high_bits[32 * half + l] >> (2 * quarter)) & 3) << 4;
-        const int64_t i = 128 * half + 32 * quarter + l;
-        out[i] = scale * static_cast<float>(static_cast<int8_t>(scales[i / 16]) * (q - 32));
-      }
-    }
-  }
-}
-
 using DecodeBlock = void (*)(Reader, float*);
 
 DecodeBlock decoder_of(GgmlType type) {
   switch (type) {
-    case T::kQ4_0: return decode_q4_0;
     case T::kQ4_1: return decode_q4_1;
-    case T::kQ5_0: return decode_q5_0;
     case T::kQ5_1: return decode_q5_1;
-    case T::kQ8_0: return decode_q8_0;
     case T::kQ2_K: return decode_q2_k;
     case T::kQ3_K: return decode_q3_k;
-    case T::kQ4_K: return decode_q4_k;
-    case T::kQ5_K: return decode_q5_k;
-    case T::kQ6_K: return decode_q6_k;
-    case T::kIQ4_NL: return decode_iq4_nl;
-    case T::kIQ4_XS: return decode_iq4_xs;
-    case T::kMXFP4: return decode_mxfp4;
     default: return nullptr;
   }
 }
@@ -308,6 +188,21 @@ std::optional<DType> plain_dtype(GgmlType type) {
   return std::nullopt;
 }
 
+GroupFormat group_format(GgmlType type) {
+  switch (type) {
+    case T::kQ8_0: return GroupFormat::kInt8;
+    case T::kQ4_0: return GroupFormat::kInt4;
+    case T::kIQ4_NL: return GroupFormat::kIq4Nl;
+    case T::kMXFP4: return GroupFormat::kMxfp4;
+    case T::kQ5_0: return GroupFormat::kQ5_0;
+    case T::kQ4_K: return GroupFormat::kQ4K;
+    case T::kQ5_K: return GroupFormat::kQ5K;
+    case T::kQ6_K: return GroupFormat::kQ6K;
+    case T::kIQ4_XS: return GroupFormat::kIq4Xs;
+    default: return GroupFormat::kNone;
+  }
+}
+
 std::string decodable_ggml_types() {
   std::string names;
   for (const GgmlTypeInfo& info : kTypes) {
@@ -323,9 +218,16 @@ void decode_blocks(GgmlType type, const std::byte* blocks, int64_t num_blocks, f
     case T::kBF16: return widen<bf16>(blocks, num_blocks, out);
     default: break;
   }
+  const GgmlTypeInfo& info = info_of(type);
+  if (const GroupFormat format = group_format(type); format != GroupFormat::kNone) {
+    for (int64_t g = 0; g < num_blocks * info.block_length / kGroupSize; ++g) {
+      const GroupValues values = values_of(format, group_in_blocks(format, blocks, g));
+      for (int64_t i = 0; i < kGroupSize; ++i) out[g * kGroupSize + i] = values.at(i);
+    }
+    return;
+  }
   const DecodeBlock decode = decoder_of(type);
   check(decode != nullptr, "the type of the blocks is decodable");
-  const GgmlTypeInfo& info = info_of(type);
   for (int64_t b = 0; b < num_blocks; ++b) decode(Reader(blocks + b * info.block_bytes), out + b * info.block_length);
 }
 

@@ -1,6 +1,7 @@
 // The storage types of GGUF tensors: how many numbers and bytes a block has, and how its numbers are decoded. A block
-// is a run of 1, 32 or 256 numbers along the innermost axis with its scales inside. Written from the format's
-// description (ggml's block layouts); decisions/0014 has the formulas' accuracy.
+// is a run of 1, 32 or 256 numbers along the innermost axis with its scales inside. Those that are integer groups,
+// which products read, are in numerics/blocks.h. Written from the format's description (ggml's block layouts);
+// decisions/0014 has the formulas' accuracy.
 #pragma once
 
 #include <cstddef>
@@ -10,6 +11,7 @@
 #include <string_view>
 
 #include "tensor/dtype.h"
+#include "tensor/tensor.h"
 
 namespace fathom {
 
@@ -64,6 +66,9 @@ const GgmlTypeInfo& info_of(GgmlType type);
 
 /// The dtype of a type that needs no decoding: F32, F16, BF16.
 std::optional<DType> plain_dtype(GgmlType type);
+
+/// The integer groups that a type's blocks are; none for Q4_1, Q5_1, Q2_K and Q3_K, which no product reads.
+GroupFormat group_format(GgmlType type);
 
 /// The names of all types that decode_blocks has, for errors: "F32, F16, ...".
 std::string decodable_ggml_types();

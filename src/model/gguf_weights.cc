@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "model/quant_policy.h"
-#include "numerics/panels.h"
+#include "numerics/blocks.h"
 
 namespace fathom {
 namespace {
@@ -187,20 +187,9 @@ Tensor join_kv_b(const GgufTensor& k, const GgufTensor& v, const ModelConfig& c,
   return out;
 }
 
-/// The integer groups that a type's blocks are; none for the others, which have offsets or scales of scales.
-GroupFormat groups_of(GgmlType type) {
-  switch (type) {
-    case GgmlType::kQ8_0: return GroupFormat::kInt8;
-    case GgmlType::kQ4_0: return GroupFormat::kInt4;
-    case GgmlType::kIQ4_NL: return GroupFormat::kIq4Nl;
-    case GgmlType::kMXFP4: return GroupFormat::kMxfp4;
-    default: return GroupFormat::kNone;
-  }
-}
-
 /// Whether blocks stay as they are until they are packed: those of matrices that --quant would pack too.
 bool stays_in_blocks(const TensorSpec& spec, GgmlType type) {
-  return may_be_quantised(spec) && groups_of(type) != GroupFormat::kNone;
+  return may_be_quantised(spec) && group_format(type) != GroupFormat::kNone;
 }
 
 /// Points `weight` at the tensor or at a decoded copy.
@@ -226,7 +215,8 @@ Status bind(const GgufModel& file, const TensorSpec& spec, ThreadPool& pool, Mod
     return {};
   }
   if (stays_in_blocks(spec, tensor.type)) {
-    weight = blocks_of(groups_of(tensor.type), rows, spec.shape[1], tensor.bytes.data() + first * tensor.row_bytes());
+    weight =
+        blocks_of(group_format(tensor.type), rows, spec.shape[1], tensor.bytes.data() + first * tensor.row_bytes());
     return {};
   }
   weight.codes = decode_matrix(tensor, first, rows, pool, model.storage);

@@ -65,7 +65,7 @@ Status apply(std::string_view part, bool is_first, QuantPolicy& policy, std::vec
     if (!format) return format.error();
     if (!is_first) return invalid("quantisation \"" + std::string(part) + "\": the format of all classes comes first");
     for (const NamedClass& known : kClasses) policy.*known.format = *format;
-    if (is_four_bit(groups_of(*format))) policy.head = WeightFormat::kInt8;
+    if (bits_of(groups_of(*format)) == 4) policy.head = WeightFormat::kInt8;
     return {};
   }
   const std::string_view name = part.substr(0, equals);

@@ -9,10 +9,7 @@
 namespace fathom {
 float weight_at(const Weight& w, int64_t n, int64_t k) {
   if (w.layout == WeightLayout::kPanels) return panel_at(w, n, k);
-  if (w.groups != GroupFormat::kNone) {
-    const CodesOfGroup group = codes_of_group(w, n, k / kGroupSize);
-    return static_cast<float>(group.values[static_cast<size_t>(k % kGroupSize)]) * group.scale;
-  }
+  if (w.groups != GroupFormat::kNone) return group_values(w, n, k / kGroupSize).at(k % kGroupSize);
   const int64_t at = n * w.codes.stride(0) + k;
   switch (w.codes.dtype) {
     case DType::kF64: return static_cast<float>(static_cast<const double*>(w.codes.data)[at]);
@@ -51,9 +48,9 @@ void decode_row(const Weight& w, int64_t n, int64_t begin, int64_t end, float* o
   }
   if (w.groups != GroupFormat::kNone) {
     for (int64_t g = begin / kGroupSize; g * kGroupSize < end; ++g) {
-      const CodesOfGroup group = codes_of_group(w, n, g);
+      const GroupValues group = group_values(w, n, g);
       for (int64_t k = std::max(begin, g * kGroupSize); k < std::min(end, (g + 1) * kGroupSize); ++k) {
-        out[k - begin] = static_cast<float>(group.values[static_cast<size_t>(k % kGroupSize)]) * group.scale;
+        out[k - begin] = group.at(k % kGroupSize);
       }
     }
     return;

@@ -10,10 +10,17 @@
 namespace fathom {
 namespace {
 
-constexpr std::array<int8_t, 16> kInt4Values = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
 constexpr std::array<int8_t, 16> kIq4NlValues = {-127, -104, -83, -65, -49, -35, -22, -10,
                                                  1,    13,   25,  38,  53,  69,  89,  113};
 constexpr std::array<int8_t, 16> kMxfp4Values = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+constexpr std::array<int8_t, 16> whole_numbers_from(int first) {
+  std::array<int8_t, 16> out{};
+  for (size_t i = 0; i < out.size(); ++i) out[i] = static_cast<int8_t>(first + static_cast<int>(i));
+  return out;
+}
+constexpr std::array<int8_t, 16> kInt4Values = whole_numbers_from(-8), kFromZero = whole_numbers_from(0),
+                                 kFrom16 = whole_numbers_from(-16), kFrom32 = whole_numbers_from(-32);
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 // Loops over 16 numbers at a time, so that a compiler makes vectors of them; sums have the order of the lanes.
@@ -137,8 +144,65 @@ bool encode_mxfp4(const float* x, uint8_t* codes, uint16_t& scale_bits) {
 }  // namespace
 
 const std::array<int8_t, 16>& code_values(GroupFormat format) {
-  check(is_four_bit(format), "INT8 has no table");
-  return format == GroupFormat::kInt4 ? kInt4Values : format == GroupFormat::kIq4Nl ? kIq4NlValues : kMxfp4Values;
+  switch (format) {
+    case GroupFormat::kInt4: return kInt4Values;
+    case GroupFormat::kIq4Nl:
+    case GroupFormat::kIq4Xs: return kIq4NlValues;
+    case GroupFormat::kMxfp4: return kMxfp4Values;
+    case GroupFormat::kQ5_0: return kFrom16;
+    case GroupFormat::kQ4K:
+    case GroupFormat::kQ5K: return kFromZero;
+    case GroupFormat::kQ6K: return kFrom32;
+    case GroupFormat::kNone:
+    case GroupFormat::kInt8: break;
+  }
+  check(false, "INT8 has no table");
+  return kFromZero;
+}
+
+GroupValues values_of(GroupFormat format, const StoredGroup& group) {
+  GroupValues out;
+  if (format == GroupFormat::kInt8) {
+    std::copy(group.codes.begin(), group.codes.end(), out.values.begin());
+  } else {
+    const auto& table = code_values(format);
+    for (size_t i = 0; i < group.codes.size(); ++i) {
+      out.values[i] = static_cast<int8_t>(table[group.codes[i] & 15] + (group.codes[i] & 0xF0));
+    }
+  }
+  if (format == GroupFormat::kMxfp4) {
+    out.scales.fill(to_float(e8m0{static_cast<uint8_t>(group.scale)}) * 0.5f);
+    return out;
+  }
+  const float scale = to_float(f16{group.scale});
+  out.scales.fill(scale);
+  if (has_offsets(format)) {
+    out.scales.fill(scale * group.factors[0]);
+    out.offset = to_float(f16{group.offset}) * group.factors[1];
+  } else if (has_half_scales(format)) {
+    for (size_t half = 0; half < 2; ++half) out.scales[half] = scale * static_cast<int8_t>(group.factors[half]);
+  }
+  return out;
+}
+
+void read_groups(const Weight& w, int64_t n, int64_t first, int64_t count, StoredGroup* out) {
+  const auto* bytes = static_cast<const uint8_t*>(w.codes.data);
+  for (int64_t g = 0; g < count; ++g) {
+    StoredGroup& group = out[g];
+    const int64_t at = n * w.scales.stride(0) + first + g;
+    group.scale =
+        w.groups == GroupFormat::kMxfp4 ? w.scales.ptr<const e8m0>()[at].bits : w.scales.ptr<const f16>()[at].bits;
+    const int64_t code = n * w.codes.stride(0) + (first + g) * kGroupSize;
+    if (w.groups == GroupFormat::kInt8) {
+      std::copy_n(bytes + code, kGroupSize, group.codes.begin());
+      continue;
+    }
+    for (int64_t i = 0; i < kGroupSize; i += 2) {
+      const uint8_t both = bytes[(code + i) / 2];
+      group.codes[static_cast<size_t>(i)] = both & 15;
+      group.codes[static_cast<size_t>(i) + 1] = both >> 4;
+    }
+  }
 }
 
 float group_scale(const Weight& w, int64_t n, int64_t group) {
@@ -148,9 +212,10 @@ float group_scale(const Weight& w, int64_t n, int64_t group) {
 }
 
 Weight group_rows(GroupFormat format, int64_t n, int64_t k) {
+  check(can_quantize_to(format), "a format that rows are kept in");
   Weight w;
   w.groups = format;
-  w.codes = Tensor::contiguous(nullptr, format == GroupFormat::kInt8 ? DType::kI8 : DType::kU4, {n, k});
+  w.codes = Tensor::contiguous(nullptr, codes_dtype(format), {n, k});
   w.codes.strides[0] = num_groups(k) * kGroupSize;
   w.scales =
       Tensor::contiguous(nullptr, format == GroupFormat::kMxfp4 ? DType::kE8M0 : DType::kF16, {n, num_groups(k)});
@@ -167,7 +232,7 @@ bool quantize_groups(const float* x, int64_t count, GroupFormat format, uint8_t*
       case GroupFormat::kMxfp4: all &= encode_mxfp4(group, out, scales[g]); break;
       case GroupFormat::kInt4:
       case GroupFormat::kIq4Nl: all &= encode_four_bit(group, format, out, scales[g]); break;
-      case GroupFormat::kNone: check(false, "a format of groups"); break;
+      default: check(false, "a format that numbers are turned into"); break;
     }
   }
   return all;

@@ -1,9 +1,11 @@
 #include "numerics/panels.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "base/check.h"
+#include "numerics/blocks.h"
 #include "numerics/decode.h"
 #include "numerics/fp8.h"
 
@@ -26,110 +28,158 @@ const uint8_t* panel_with(const Weight& w, int64_t n) {
 
 // Where the number of column n and row k of a panel is.
 int64_t pair_at(int64_t n, int64_t k) { return (k / 2 * kPanelColumns + n) * 2 + k % 2; }
-bool is_high_nibble(int64_t k) { return k % 8 >= 4; }
 
-constexpr int64_t kSpanDepth = 2 * kGroupSize;  // k whose scales are a line of memory, before their codes
-constexpr int64_t kSpanScaleBytes = 2 * kPanelColumns * 2;
-int64_t span_bytes(const Weight& w) { return kSpanScaleBytes + bytes_of(w.codes.dtype, kSpanDepth * kPanelColumns); }
+// Groups lie in spans of two: a line of scales, then the codes of one and of the other. Lengths in bytes.
+constexpr int64_t kLine = 64;
+constexpr int64_t kSpanDepth = 2 * kGroupSize;  // k
+int64_t group_bytes(GroupFormat format) { return kGroupSize * kPanelColumns * bits_of(format) / 8; }
+int64_t span_bytes(const Weight& w) { return kLine + 2 * group_bytes(w.groups); }
 int64_t num_spans(const Weight& w) { return (w.in_features() + kSpanDepth - 1) / kSpanDepth; }
-/// The byte of the code of column n and row k.
-int64_t code_at(const Weight& w, int64_t n, int64_t k) {
-  const int64_t of_byte = w.groups == GroupFormat::kInt8 ? 4 : 8;
-  return k / kSpanDepth * span_bytes(w) + kSpanScaleBytes + (k % kSpanDepth / of_byte * kPanelColumns + n) * 4 + k % 4;
+constexpr int64_t kSpansOfSuperBlock = kSuperBlockGroups / 2;
+
+// Where things of column n are in a panel.
+int64_t span_at(const Weight& w, int64_t group) {
+  const int64_t super_lines = has_super_blocks(w.groups) ? group / kSuperBlockGroups + 1 : 0;
+  return group / 2 * span_bytes(w) + super_lines * kLine;
+}
+int64_t super_scale_at(const Weight& w, int64_t n, int64_t group) {
+  return group / kSuperBlockGroups * (kSpansOfSuperBlock * span_bytes(w) + kLine) + 2 * n;
 }
 int64_t scale_at(const Weight& w, int64_t n, int64_t group) {
-  return group / 2 * span_bytes(w) + (group % 2 * kPanelColumns + n) * 2;
+  return span_at(w, group) + (group % 2 * kPanelColumns + n) * 2;
 }
+int64_t factor_at(const Weight& w, int64_t n, int64_t group, int64_t which) {
+  return span_at(w, group) + (group % 2 * 2 + which) * kPanelColumns + n;
+}
+/// Codes of four k, or the halves of eight.
+int64_t quad_at(const Weight& w, int64_t n, int64_t group, int64_t quad) {
+  const int64_t line = w.groups == GroupFormat::kInt8 ? quad : quad / 2;
+  return span_at(w, group) + kLine + group % 2 * group_bytes(w.groups) + line * kLine + 4 * n;
+}
+/// The fifth, or fifth and sixth, bits of the codes of quads: of how many in a byte, and where.
+struct HighBits {
+  int width = 0;  // bits of a code
+  int64_t quads = 1;
+  explicit HighBits(GroupFormat format) : width(std::max(bits_of(format) - 4, 0) % 4) {
+    if (width > 0) quads = 8 / width;
+  }
+  int64_t at(const Weight& w, int64_t n, int64_t group, int64_t quad) const {
+    constexpr int64_t kNibbleLines = 4;
+    return quad_at(w, n, group, 0) + (kNibbleLines + quad / quads) * kLine;
+  }
+  int shift(int64_t quad) const { return static_cast<int>(quad % quads) * width; }
+};
+constexpr int64_t kQuads = kGroupSize / 4;
 
 /// An E8M0 scale, halved, as BF16: numbers down to 2^-133 are there, of which 2^-128 is the least.
 uint16_t halved_bf16(uint16_t e8m0_bits) {
   return to_bf16(to_float(e8m0{static_cast<uint8_t>(e8m0_bits)}) * 0.5f).bits;
 }
+/// The reverse.
+uint16_t e8m0_of_halved(uint16_t bf16_bits) {
+  const float scale = to_float(bf16{bf16_bits}) * 2;
+  if (std::isnan(scale)) return 0xFF;
+  return static_cast<uint16_t>(std::ilogb(scale) + 127);
+}
 
-/// One group in blocks: its scale, the codes one a byte.
-uint16_t codes_of_block(const Weight& w, int64_t n, int64_t group, uint8_t* codes) {
-  const int64_t bytes = block_bytes(w.groups);
-  const auto* block = static_cast<const uint8_t*>(w.codes.data) + (n * num_groups(w.in_features()) + group) * bytes;
-  const int64_t scale_bytes = w.groups == GroupFormat::kMxfp4 ? 1 : 2;
-  uint16_t scale = 0;
-  std::memcpy(&scale, block, static_cast<size_t>(scale_bytes));
-  const uint8_t* at = block + scale_bytes;
-  if (w.groups == GroupFormat::kInt8) {
-    std::memcpy(codes, at, kGroupSize);
+void write_group(const Weight& to, uint8_t* panel, int64_t n, int64_t g, const StoredGroup& group) {
+  if (has_super_blocks(to.groups)) {
+    std::memcpy(panel + super_scale_at(to, n, g), &group.scale, sizeof(group.scale));
+    std::memcpy(panel + super_scale_at(to, n + kPanelColumns, g), &group.offset, sizeof(group.offset));
+    for (int64_t i = 0; i < 2; ++i) panel[factor_at(to, n, g, i)] = group.factors[static_cast<size_t>(i)];
   } else {
-    for (int64_t i = 0; i < kGroupSize / 2; ++i) {
-      codes[i] = at[i] & 15;
-      codes[i + kGroupSize / 2] = at[i] >> 4;
+    const uint16_t scale = to.groups == GroupFormat::kMxfp4 ? halved_bf16(group.scale) : group.scale;
+    std::memcpy(panel + scale_at(to, n, g), &scale, sizeof(scale));
+  }
+  // Four codes at a time.
+  const auto quad_of = [&](int64_t quad) {
+    uint32_t four;
+    std::memcpy(&four, group.codes.data() + 4 * quad, sizeof(four));
+    return four;
+  };
+  if (to.groups == GroupFormat::kInt8) {
+    for (int64_t j = 0; j < kQuads; ++j) {
+      const uint32_t four = quad_of(j) ^ 0x80808080u;
+      std::memcpy(panel + quad_at(to, n, g, j), &four, sizeof(four));
     }
+    return;
   }
-  return scale;
+  for (int64_t j = 0; j < kQuads; j += 2) {
+    const uint32_t eight = (quad_of(j) & 0x0F0F0F0Fu) | (quad_of(j + 1) & 0x0F0F0F0Fu) << 4;
+    std::memcpy(panel + quad_at(to, n, g, j), &eight, sizeof(eight));
+  }
+  const HighBits high(to.groups);
+  if (high.width == 0) return;
+  for (int64_t j = 0; j < kQuads; j += high.quads) {
+    uint32_t bits = 0;
+    for (int64_t i = 0; i < high.quads; ++i) bits |= (quad_of(j + i) >> 4 & 0x03030303u) << high.shift(i);
+    std::memcpy(panel + high.at(to, n, g, j), &bits, sizeof(bits));
+  }
 }
 
-float scale_of_bits(GroupFormat format, uint16_t bits) {
-  if (format == GroupFormat::kMxfp4) return to_float(e8m0{static_cast<uint8_t>(bits)}) * 0.5f;
-  return to_float(f16{bits});
+StoredGroup read_group(const Weight& w, const uint8_t* panel, int64_t n, int64_t g) {
+  StoredGroup group;
+  if (has_super_blocks(w.groups)) {
+    std::memcpy(&group.scale, panel + super_scale_at(w, n, g), sizeof(group.scale));
+    std::memcpy(&group.offset, panel + super_scale_at(w, n + kPanelColumns, g), sizeof(group.offset));
+    for (int64_t i = 0; i < 2; ++i) group.factors[static_cast<size_t>(i)] = panel[factor_at(w, n, g, i)];
+  } else {
+    std::memcpy(&group.scale, panel + scale_at(w, n, g), sizeof(group.scale));
+    if (w.groups == GroupFormat::kMxfp4) group.scale = e8m0_of_halved(group.scale);
+  }
+  const HighBits high(w.groups);
+  for (int64_t i = 0; i < kGroupSize; ++i) {
+    const int64_t quad = i / 4;
+    const uint8_t byte = panel[quad_at(w, n, g, quad) + i % 4];
+    int code = byte ^ 0x80;
+    if (w.groups != GroupFormat::kInt8) {
+      code = quad % 2 == 0 ? byte & 15 : byte >> 4;
+      if (high.width > 0) {
+        const int bits = panel[high.at(w, n, g, quad) + i % 4] >> high.shift(quad) & ((1 << high.width) - 1);
+        code |= bits << 4;
+      }
+    }
+    group.codes[static_cast<size_t>(i)] = static_cast<uint8_t>(code);
+  }
+  return group;
 }
 
-/// Codes one a byte and scales of groups [group, group + count) of row n: taken as they are, or made from the numbers.
-bool group_codes(const Weight& from, int64_t n, int64_t group, int64_t count, GroupFormat format, float* numbers,
-                 uint8_t* codes, uint16_t* scales) {
-  const int64_t k = group * kGroupSize, length = count * kGroupSize;
-  if (from.groups != format) {
-    const int64_t there = std::min(length, from.in_features() - k);
-    std::fill_n(numbers, length, 0.0f);
-    decode_row(from, n, k, k + there, numbers);
-    return quantize_groups(numbers, count, format, codes, scales);
-  }
-  if (from.layout == WeightLayout::kBlocks) {
-    for (int64_t g = 0; g < count; ++g) scales[g] = codes_of_block(from, n, group + g, codes + g * kGroupSize);
+/// Groups [first, first + count) of row n in `format`: taken as they are, or made from the numbers.
+bool groups_for(const Weight& from, int64_t n, int64_t first, int64_t count, GroupFormat format, StoredGroup* out) {
+  if (from.groups == format) {
+    if (from.layout == WeightLayout::kRows) {
+      read_groups(from, n, first, count, out);
+    } else {
+      for (int64_t g = 0; g < count; ++g) out[g] = stored_group(from, n, first + g);
+    }
     return true;
   }
+  bool all = true;
+  const int64_t width = from.in_features();
   for (int64_t g = 0; g < count; ++g) {
-    const int64_t at = n * from.scales.stride(0) + group + g;
-    scales[g] =
-        format == GroupFormat::kMxfp4 ? from.scales.ptr<const e8m0>()[at].bits : from.scales.ptr<const f16>()[at].bits;
+    float numbers[kGroupSize] = {};
+    const int64_t k = (first + g) * kGroupSize;
+    decode_row(from, n, k, std::min(k + kGroupSize, width), numbers);
+    all &= quantize_groups(numbers, 1, format, out[g].codes.data(), &out[g].scale);
   }
-  const int64_t first = n * from.codes.stride(0) + k;
-  const auto* bytes = static_cast<const uint8_t*>(from.codes.data);
-  if (format == GroupFormat::kInt8) {
-    std::memcpy(codes, bytes + first, static_cast<size_t>(length));
-  } else {
-    for (int64_t i = 0; i < length; ++i) {
-      const uint8_t both = bytes[(first + i) / 2];
-      codes[i] = i % 2 == 0 ? both & 15 : both >> 4;
-    }
-  }
-  return true;
+  return all;
 }
 
 bool pack_groups(const Weight& from, int64_t first, int64_t columns, const Weight& to, uint8_t* out) {
   constexpr int64_t kGroups = 16;  // of a row at a time
-  float numbers[kGroups * kGroupSize];
-  uint8_t codes[kGroups * kGroupSize];
-  uint16_t scales[kGroups];
+  StoredGroup stored[kGroups];
   const int64_t groups = num_groups(to.in_features());
-  const bool is_int8 = to.groups == GroupFormat::kInt8;
-  for (int64_t span = 0; span < num_spans(to); ++span) {
-    uint8_t* at = out + span * span_bytes(to);
-    std::memset(at, 0, kSpanScaleBytes);
-    std::memset(at + kSpanScaleBytes, is_int8 ? 128 : 0, static_cast<size_t>(span_bytes(to) - kSpanScaleBytes));
+  std::memset(out, 0, static_cast<size_t>(panel_bytes(to)));
+  if (to.groups == GroupFormat::kInt8) {
+    const int64_t codes = span_bytes(to) - kLine;
+    for (int64_t g = 0; g < groups; g += 2) std::memset(out + span_at(to, g) + kLine, 128, static_cast<size_t>(codes));
   }
   bool all = true;
   for (int64_t n = 0; n < columns; ++n) {
     for (int64_t g0 = 0; g0 < groups; g0 += kGroups) {
-      const int64_t count = std::min(kGroups, groups - g0), k0 = g0 * kGroupSize;
-      all &= group_codes(from, first + n, g0, count, to.groups, numbers, codes, scales);
-      for (int64_t g = 0; g < count; ++g) {
-        const uint16_t scale = to.groups == GroupFormat::kMxfp4 ? halved_bf16(scales[g]) : scales[g];
-        std::memcpy(out + scale_at(to, n, g0 + g), &scale, sizeof(scale));
-      }
-      for (int64_t k = 0; k < count * kGroupSize; k += is_int8 ? 4 : 8) {  // four bytes of the panel at a time
-        uint32_t quad, high = 0;
-        std::memcpy(&quad, codes + k, sizeof(quad));
-        if (!is_int8) std::memcpy(&high, codes + k + 4, sizeof(high));
-        quad = is_int8 ? quad ^ 0x80808080u : quad | high << 4;
-        std::memcpy(out + code_at(to, n, k0 + k), &quad, sizeof(quad));
-      }
+      const int64_t count = std::min(kGroups, groups - g0);
+      all &= groups_for(from, first + n, g0, count, to.groups, stored);
+      for (int64_t g = 0; g < count; ++g) write_group(to, out, n, g0 + g, stored[g]);
     }
   }
   return all;
@@ -168,70 +218,34 @@ Weight panels_of(DType dtype, int64_t n, int64_t k) {
 
 Weight panels_of(GroupFormat format, int64_t n, int64_t k) {
   check(format != GroupFormat::kNone, "a format of groups");
-  return shape_of(format == GroupFormat::kInt8 ? DType::kI8 : DType::kU4, format, n, k);
-}
-
-int64_t block_bytes(GroupFormat format) {
-  check(format != GroupFormat::kNone, "a format of groups");
-  return format == GroupFormat::kInt8 ? 34 : format == GroupFormat::kMxfp4 ? 17 : 18;
-}
-
-Weight blocks_of(GroupFormat format, int64_t n, int64_t k, const std::byte* blocks) {
-  check(k % kGroupSize == 0, "rows in blocks are whole blocks");
-  Weight w = panels_of(format, n, k);
-  w.layout = WeightLayout::kBlocks;
-  // Read-only in truth: Tensor has one pointer type.
-  w.codes.data = const_cast<std::byte*>(blocks);
-  return w;
+  check(!has_super_blocks(format) || k % (kSuperBlockGroups * kGroupSize) == 0, "rows are whole super-blocks");
+  return shape_of(codes_dtype(format), format, n, k);
 }
 
 int64_t panel_bytes(const Weight& w) {
-  if (w.groups != GroupFormat::kNone) return num_spans(w) * span_bytes(w);
+  if (w.groups != GroupFormat::kNone) return span_at(w, 2 * num_spans(w)) - (has_super_blocks(w.groups) ? kLine : 0);
   return bytes_of(w.codes.dtype, padded(w.in_features()) * kPanelColumns);
 }
 
 int64_t code_bytes(const Weight& w) {
   if (w.layout == WeightLayout::kPanels) return num_panels(w.out_features()) * panel_bytes(w);
-  if (w.layout == WeightLayout::kBlocks) return w.out_features() * num_groups(w.in_features()) * block_bytes(w.groups);
+  if (w.layout == WeightLayout::kBlocks) {
+    return w.out_features() * num_groups(w.in_features()) / groups_of_block(w.groups) * block_bytes(w.groups);
+  }
   if (w.groups != GroupFormat::kNone) return w.out_features() * bytes_of(w.codes.dtype, w.codes.stride(0));
   return w.codes.num_bytes();
 }
 
 int64_t weight_bytes(const Weight& w) { return code_bytes(w) + (w.scales.rank > 0 ? w.scales.num_bytes() : 0); }
 
-CodesOfGroup codes_of_group(const Weight& w, int64_t n, int64_t group) {
-  CodesOfGroup out;
+StoredGroup stored_group(const Weight& w, int64_t n, int64_t group) {
+  if (w.layout == WeightLayout::kPanels) return read_group(w, panel_with(w, n), n % kPanelColumns, group);
   if (w.layout == WeightLayout::kBlocks) {
-    uint8_t codes[kGroupSize];
-    out.scale = scale_of_bits(w.groups, codes_of_block(w, n, group, codes));
-    for (size_t i = 0; i < kGroupSize; ++i) {
-      out.values[i] = w.groups == GroupFormat::kInt8 ? static_cast<int8_t>(codes[i]) : code_values(w.groups)[codes[i]];
-    }
-    return out;
+    const int64_t groups = num_groups(w.in_features());
+    return group_in_blocks(w.groups, static_cast<const std::byte*>(w.codes.data), n * groups + group);
   }
-  const bool in_panels = w.layout == WeightLayout::kPanels;
-  const auto* codes = in_panels ? panel_with(w, n) : static_cast<const uint8_t*>(w.codes.data);
-  const int64_t column = n % kPanelColumns;
-  if (in_panels) {
-    uint16_t bits;
-    std::memcpy(&bits, codes + scale_at(w, column, group), sizeof(bits));
-    out.scale = w.groups == GroupFormat::kMxfp4 ? to_float(bf16{bits}) : to_float(f16{bits});
-  } else {
-    out.scale = group_scale(w, n, group);
-  }
-  const int64_t begin = group * kGroupSize, count = std::min(kGroupSize, w.in_features() - begin);
-  for (int64_t i = 0; i < count; ++i) {
-    const int64_t k = begin + i, at = n * w.codes.stride(0) + k;
-    int value = 0;
-    if (w.groups == GroupFormat::kInt8) {
-      value = in_panels ? codes[code_at(w, column, k)] - 128 : static_cast<int8_t>(codes[at]);
-    } else {
-      const uint8_t both = codes[in_panels ? code_at(w, column, k) : at / 2];
-      const bool high = in_panels ? is_high_nibble(k) : at % 2 != 0;
-      value = code_values(w.groups)[high ? both >> 4 : both & 15];
-    }
-    out.values[static_cast<size_t>(i)] = static_cast<int8_t>(value);
-  }
+  StoredGroup out;
+  read_groups(w, n, group, 1, &out);
   return out;
 }
 
@@ -243,8 +257,7 @@ float panel_at(const Weight& w, int64_t n, int64_t k) {
     const float scale = w.scales.ptr<const float>()[n / kScaleBlock * w.scales.stride(0) + k / kScaleBlock];
     return to_float(e4m3{codes[pair_at(column, k)]}) * scale;
   }
-  const CodesOfGroup group = codes_of_group(w, n, k / kGroupSize);
-  return static_cast<float>(group.values[static_cast<size_t>(k % kGroupSize)]) * group.scale;
+  return group_values(w, n, k / kGroupSize).at(k % kGroupSize);
 }
 
 bool pack_panel(const Weight& from, int64_t p, const Weight& to) {

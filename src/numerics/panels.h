@@ -4,12 +4,14 @@
 //   BF16   [k / 2][n][k % 2]                         E4M3 the same, a byte each
 //   INT8   per 64 k: scales, then [k / 4][n][k % 4], code + 128 in a byte
 //   4-bit  per 64 k: scales, then [k / 8][n][k % 4], k % 8 < 4 in the low half of the byte, the rest in the high half
+//   5-bit  the same, and after the 4 lines of each group one with the fifth bits: byte [n][k % 4], bit k / 4 of it
+//   6-bit  the same with two lines: [k / 16][n][k % 4], bits 2 (k / 4 % 4) and the next
 // where the scales of the two groups are a line of memory, [2][n] as F16, or as BF16 for MXFP4 (an E8M0 scale and its
 // half are BF16 numbers). Scales behind all codes would be a second stream, which costs a third of the bandwidth
-// (docs/decisions/0013).
+// (docs/decisions/0013). Of the K formats the line is [2][2][n]: the two factors of each group. A line before every
+// four of their spans has the scales of the super-block, [n] F16, then its scales of offsets or nothing.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -26,11 +28,6 @@ constexpr int64_t num_panels(int64_t n) { return (n + kPanelColumns - 1) / kPane
 Weight panels_of(DType dtype, int64_t n, int64_t k);
 Weight panels_of(GroupFormat format, int64_t n, int64_t k);
 
-/// A matrix in the blocks of a GGUF file, at `blocks`; K is a multiple of 32.
-Weight blocks_of(GroupFormat format, int64_t n, int64_t k, const std::byte* blocks);
-/// Bytes of one group in blocks: 34 (INT8), 18, 17 (MXFP4).
-int64_t block_bytes(GroupFormat format);
-
 /// Bytes of one panel.
 int64_t panel_bytes(const Weight& w);
 /// Bytes of the codes of any weight, with scales that lie beside them (panels and blocks of groups).
@@ -41,13 +38,12 @@ int64_t weight_bytes(const Weight& w);
 /// Element [n, k] of a matrix in panels as FP32; FP8 codes times their scale.
 float panel_at(const Weight& w, int64_t n, int64_t k);
 
-/// The 32 values (table applied, zero beyond K) and the scale of one row's group, in any layout: the element is
-/// value * scale.
-struct CodesOfGroup {
-  std::array<int8_t, kGroupSize> values{};
-  float scale = 0;
-};
-CodesOfGroup codes_of_group(const Weight& w, int64_t n, int64_t group);
+/// One row's group of a matrix in any layout.
+StoredGroup stored_group(const Weight& w, int64_t n, int64_t group);
+/// What it stands for.
+inline GroupValues group_values(const Weight& w, int64_t n, int64_t group) {
+  return values_of(w.groups, stored_group(w, n, group));
+}
 
 /// Fills panel p of `to` from a matrix in rows or blocks. The formats need not agree: integer groups are made from any
 /// other dtype (quantize_groups) and kept as they are if they are of the same format; BF16 from anything, with one

@@ -115,18 +115,18 @@ struct Tensor {
 /// How FP8 scales are made: amax / 448 in FP32, or that rounded up to a power of two (scale_fmt "ue8m0").
 enum class ScaleFormat { kF32, kUe8m0 };
 
-/// The integer formats (numerics/intq.h): 32 neighbours along `in` share a scale, the real value is
-/// table[code] * scale.
-enum class GroupFormat : uint8_t { kNone, kInt8, kInt4, kIq4Nl, kMxfp4 };
+/// The integer formats (numerics/intq.h): 32 neighbours along `in` share a scale, of kQ6K 16 do; the real value is
+/// table[code] * scale, of kQ4K and kQ5K less an offset. Those from kQ5_0 on are read from GGUF files and never made.
+enum class GroupFormat : uint8_t { kNone, kInt8, kInt4, kIq4Nl, kMxfp4, kQ5_0, kQ4K, kQ5K, kQ6K, kIq4Xs };
 
 /// How a matrix lies in memory: row after row; in panels of 16 rows (numerics/panels.h), which products alone read; or,
-/// of integer groups, row after row in the blocks of a GGUF file, to be packed into panels: the scale (F16, of MXFP4
-/// E8M0), then 32 codes, of 4 bits those of k and k + 16 in a byte, k low.
+/// of integer groups, row after row in the blocks of a GGUF file (numerics/blocks.h), to be packed into panels.
 enum class WeightLayout : uint8_t { kRows, kPanels, kBlocks };
 
 /// A matrix [out, in] (or vector) as stored: FP8 codes carry one FP32 scale per 128x128 block, [ceil(out/128),
 /// ceil(in/128)]; the real value is code * scale. Integer codes (groups) are I8 or U4 with one scale per row and group,
-/// [out, ceil(in/32)] F16 or E8M0; their rows are whole groups long. Other dtypes have no scales. A product in FP8
+/// [out, ceil(in/32)] F16 or E8M0; their rows are whole groups long; those of 5 and 6 bits, which are in blocks and
+/// panels alone, are called U8. Other dtypes have no scales. A product in FP8
 /// quantises its activations with scales of the weight's format. In panels and blocks, codes has the shape of the
 /// matrix but its strides mean nothing, and the scales of groups lie beside their codes.
 struct Weight {

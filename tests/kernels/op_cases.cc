@@ -83,9 +83,8 @@ void add_gemms(std::vector<OpCase>& cases, const OpShapes& shapes) {
   }
 }
 
-/// A weight of the operands in panels, whose memory is one more block.
-Weight packed(Kernels& kernels, Operands& o, const std::string& name, Weight panels) {
-  const Weight rows = o.w(name);
+/// A weight in panels, whose memory is one more block.
+Weight packed(Kernels& kernels, Operands& o, const std::string& name, const Weight& rows, Weight panels) {
   const Block& memory =
       o.block(name + ".panels", DType::kU8, {num_panels(panels.out_features()) * panel_bytes(panels)});
   panels.codes.data = memory.data();
@@ -93,33 +92,54 @@ Weight packed(Kernels& kernels, Operands& o, const std::string& name, Weight pan
   kernels.pack(rows, panels);
   return panels;
 }
+Weight packed(Kernels& kernels, Operands& o, const std::string& name, const Weight& panels) {
+  return packed(kernels, o, name, o.w(name), panels);
+}
+
+// Formats that numbers can be turned into are packed from numbers, the others from blocks of a file.
+void set_groups(Operands& o, const std::string& name, GroupFormat f, int64_t n, int64_t k) {
+  can_quantize_to(f) ? o.weight(name, DType::kBF16, n, k, 0.1) : static_cast<void>(o.group_blocks(name, f, n, k));
+}
+Weight packed_groups(Kernels& kernels, Operands& o, const std::string& name, GroupFormat f, int64_t n, int64_t k) {
+  const auto* blocks = reinterpret_cast<const std::byte*>(o.blocks.at(name).data());
+  const Weight from = can_quantize_to(f) ? o.w(name) : blocks_of(f, n, k, blocks);
+  return packed(kernels, o, name, from, panels_of(f, n, k));
+}
+/// The depth nearest above k that is whole blocks.
+int64_t depth_of(GroupFormat f, int64_t k) {
+  const int64_t numbers = groups_of_block(f) * kGroupSize;
+  return can_quantize_to(f) ? k : (k + numbers - 1) / numbers * numbers;
+}
 
 const char* name_of(GroupFormat f) {
-  const char* names[] = {"none", "int8", "int4", "iq4_nl", "mxfp4"};
+  const char* names[] = {"none", "int8", "int4", "iq4_nl", "mxfp4", "q5_0", "q4_k", "q5_k", "q6_k", "iq4_xs"};
   return names[static_cast<int>(f)];
 }
 
-constexpr GroupFormat kGroupFormats[] = {GroupFormat::kInt8, GroupFormat::kInt4, GroupFormat::kIq4Nl,
-                                         GroupFormat::kMxfp4};
+constexpr GroupFormat kGroupFormats[] = {GroupFormat::kInt8,  GroupFormat::kInt4, GroupFormat::kIq4Nl,
+                                         GroupFormat::kMxfp4, GroupFormat::kQ5_0, GroupFormat::kQ4K,
+                                         GroupFormat::kQ5K,   GroupFormat::kQ6K,  GroupFormat::kIq4Xs};
 
 void add_panels(std::vector<OpCase>& cases, const OpShapes& shapes) {
-  for (const auto& [t, n, k] : shapes.panels) {
+  for (const auto& [t, n, width] : shapes.panels) {
     for (GroupFormat f : kGroupFormats) {
+      const int64_t k = depth_of(f, width);
       cases.push_back({.name = std::string("gemm_") + name_of(f) + "_panels_" + name_of_shape({t, n, k}),
                        .outputs = {"y"},
                        .setup =
                            [=](Operands& o) {
                              o.input("x", {t, k});
-                             o.weight("w", DType::kBF16, n, k, 0.1);
+                             set_groups(o, "w", f, n, k);
                              o.output("y", {t, n});
                            },
                        .run =
                            [=](Kernels& kn, Operands& o) {
-                             kn.gemm(o.at("x"), packed(kn, o, "w", panels_of(f, n, k)), o.at("y"), Precision::kBF16);
+                             kn.gemm(o.at("x"), packed_groups(kn, o, "w", f, n, k), o.at("y"), Precision::kBF16);
                            },
                        .closeness = Closeness::kBits,
                        .macs = static_cast<double>(t * n * k)});
     }
+    const int64_t k = width;
     for (DType d : {DType::kBF16, DType::kE4M3}) {
       const Into into = t % 2 == 0 ? Into::kAccumulate : Into::kAssign;
       cases.push_back({.name = label("gemm_panels", Precision::kBF16, d, {t, n, k}),
@@ -145,24 +165,23 @@ void add_panels(std::vector<OpCase>& cases, const OpShapes& shapes) {
 
 void add_grouped_panels(std::vector<OpCase>& cases, const OpShapes::Grouped& shape) {
   const std::vector<int64_t> offsets = shape.offsets;
-  const int64_t n = shape.n, k = shape.k;
+  const int64_t n = shape.n;
   const int64_t experts = static_cast<int64_t>(offsets.size()) - 1;
   for (GroupFormat f : kGroupFormats) {
+    const int64_t k = depth_of(f, shape.k);
     cases.push_back(
         {.name = std::string("grouped_gemm_") + name_of(f) + "_panels_" + name_of_shape({offsets.back(), n, k}),
          .outputs = {"y"},
          .setup =
              [=](Operands& o) {
                o.input("x", {offsets.back(), k});
-               for (int64_t e = 0; e < experts; ++e) o.weight(numbered("w", e), DType::kBF16, n, k, 0.1);
+               for (int64_t e = 0; e < experts; ++e) set_groups(o, numbered("w", e), f, n, k);
                o.output("y", {offsets.back(), n});
              },
          .run =
              [=](Kernels& kn, Operands& o) {
                std::vector<Weight> w;
-               for (int64_t e = 0; e < experts; ++e) {
-                 w.push_back(packed(kn, o, numbered("w", e), panels_of(f, n, k)));
-               }
+               for (int64_t e = 0; e < experts; ++e) w.push_back(packed_groups(kn, o, numbered("w", e), f, n, k));
                kn.grouped_gemm(o.at("x"), offsets, w, o.at("y"), Precision::kF32);
              },
          .closeness = Closeness::kBits});

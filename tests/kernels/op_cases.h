@@ -13,6 +13,7 @@
 #include "kernels/guarded_memory.h"
 #include "kernels/kernels.h"
 #include "kernels/op_bounds.h"
+#include "numerics/blocks.h"
 #include "numerics/compare.h"
 #include "numerics/fp8.h"
 
@@ -104,6 +105,24 @@ struct Operands {
       Block& s = block(name + ".scales", DType::kF32, {num_scale_blocks(rows), num_scale_blocks(columns)});
       for (int64_t i = 0; i < s.numel(); ++i) s.set(i, scale / 100 * (1 + 0.1 * static_cast<double>(i % 7)));
     }
+  }
+  /// A matrix in the blocks of a GGUF file: any codes and factors, scales (halves of the block, at these bytes) as of
+  /// numbers near 0.1.
+  Weight group_blocks(const std::string& name, GroupFormat format, int64_t rows, int64_t columns) {
+    const int64_t bytes = block_bytes(format), numbers = groups_of_block(format) * kGroupSize;
+    const int64_t count = rows * columns / numbers;
+    Block& b = block(name, DType::kU8, {count * bytes});
+    const Rng rng(seed, stream_of(name));
+    for (int64_t i = 0; i < b.numel(); ++i)
+      b.data()[i] = static_cast<uint8_t>(rng.below(static_cast<uint64_t>(i), 256));
+    const bool at_end = format == GroupFormat::kQ6K;
+    for (int64_t i = 0; i < count; ++i) {
+      for (int64_t half = 0; half < (has_offsets(format) ? 2 : 1); ++half) {
+        const f16 scale = to_f16(1e-3f * static_cast<float>(1 + (i + half) % 7));
+        std::memcpy(b.data() + i * bytes + (at_end ? bytes - 2 : 2 * half), &scale.bits, sizeof(scale.bits));
+      }
+    }
+    return blocks_of(format, rows, columns, reinterpret_cast<const std::byte*>(b.data()));
   }
   void ints(const std::string& name, std::vector<int64_t> extents, int64_t bound) {
     Block& b = block(name, DType::kI32, std::move(extents));

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/rng.h"
+#include "numerics/blocks.h"
 #include "numerics/decode.h"
 #include "numerics/fp8.h"
 #include "tensor/storage.h"
@@ -121,10 +122,49 @@ TEST(Panels, KeepGroupsOfTheirOwnFormat) {
   }
 }
 
+// Every code and factor that blocks can have; scales of blocks are numbers near one, so that none is a NaN.
+TEST(Panels, KeepTheGroupsOfBlocks) {
+  for (int f = 1; f <= static_cast<int>(GroupFormat::kIq4Xs); ++f) {
+    const auto format = static_cast<GroupFormat>(f);
+    SCOPED_TRACE(f);
+    constexpr int64_t kN = 21, kK = 768;
+    const int64_t bytes = block_bytes(format), count = kN * kK / kGroupSize / groups_of_block(format);
+    std::vector<std::byte> blocks(static_cast<size_t>(bytes * count));
+    const Rng rng(7, stream_of("blocks"));
+    for (size_t i = 0; i < blocks.size(); ++i) blocks[i] = static_cast<std::byte>(rng.below(i, 256));
+    for (int64_t i = 0; i < count; ++i) {
+      std::byte* block = blocks.data() + i * bytes;
+      if (format == GroupFormat::kMxfp4) {
+        *block &= std::byte{0x7F};
+        continue;
+      }
+      const uint16_t halves[2] = {static_cast<uint16_t>(0x3800 + i % 512), static_cast<uint16_t>(0xB000 + i % 512)};
+      std::memcpy(block + (format == GroupFormat::kQ6K ? bytes - 2 : 0), halves, has_offsets(format) ? 4 : 2);
+    }
+    const Weight rows = blocks_of(format, kN, kK, blocks.data());
+    std::vector<Storage> storage;
+    const Weight panels = packed(rows, panels_of(format, kN, kK), storage);
+    for (int64_t n = 0; n < kN; ++n) {
+      std::vector<float> row(kK);
+      decode_row(rows, n, 0, kK, row.data());
+      for (int64_t k = 0; k < kK; ++k) {
+        ASSERT_EQ(weight_at(rows, n, k), row[static_cast<size_t>(k)]) << n << " " << k;
+        ASSERT_EQ(weight_at(panels, n, k), row[static_cast<size_t>(k)]) << n << " " << k;
+      }
+    }
+  }
+}
+
 TEST(Panels, CountTheirBytes) {
   EXPECT_EQ(weight_bytes(panels_of(DType::kBF16, 33, 65)), 3 * 16 * 96 * 2);
   EXPECT_EQ(weight_bytes(panels_of(GroupFormat::kInt8, 32, 128)), 2 * (16 * 128 + 4 * 16 * 2));
   EXPECT_EQ(weight_bytes(panels_of(GroupFormat::kInt4, 32, 128)), 2 * (16 * 64 + 4 * 16 * 2));
+  // Per 256 k of 16 rows: a line for the super-blocks, 4 spans of a line of factors and the codes.
+  EXPECT_EQ(weight_bytes(panels_of(GroupFormat::kQ4K, 32, 512)), 2 * 2 * (64 + 4 * (64 + 16 * 32)));
+  EXPECT_EQ(weight_bytes(panels_of(GroupFormat::kQ5K, 32, 512)), 2 * 2 * (64 + 4 * (64 + 16 * 40)));
+  EXPECT_EQ(weight_bytes(panels_of(GroupFormat::kQ6K, 32, 512)), 2 * 2 * (64 + 4 * (64 + 16 * 48)));
+  EXPECT_EQ(weight_bytes(panels_of(GroupFormat::kIq4Xs, 32, 512)), 2 * 2 * (64 + 4 * (64 + 16 * 32)));
+  EXPECT_EQ(weight_bytes(panels_of(GroupFormat::kQ5_0, 32, 96)), 2 * 2 * (64 + 16 * 40));
   EXPECT_EQ(weight_bytes(group_rows(GroupFormat::kInt4, 3, 33)), 3 * 32 + 3 * 2 * 2);
 }
 

@@ -75,26 +75,36 @@ GemmTile backward_weight(const Tensor& dy, const Tensor& x, const Tensor& dw, Pr
           .column_end = dw.extent(1)};
 }
 
-/// Tables of 4-bit codes as the loops take them: + 128.
+/// Tables of the low 4 bits of codes as the loops take them: + 128.
 const uint8_t* offset_table(GroupFormat format) {
-  static constexpr auto shifted = [](GroupFormat f) {
-    std::array<uint8_t, 16> out{};
-    for (size_t i = 0; i < out.size(); ++i) out[i] = static_cast<uint8_t>(code_values(f)[i] + 128);
+  using Tables = std::array<std::array<uint8_t, 16>, 1 + static_cast<size_t>(GroupFormat::kIq4Xs)>;
+  static const Tables tables = [] {
+    Tables out{};
+    for (size_t f = static_cast<size_t>(GroupFormat::kInt4); f < out.size(); ++f) {
+      const auto& values = code_values(static_cast<GroupFormat>(f));
+      for (size_t i = 0; i < values.size(); ++i) out[f][i] = static_cast<uint8_t>(values[i] + 128);
+    }
     return out;
-  };
-  static const auto int4 = shifted(GroupFormat::kInt4), iq4_nl = shifted(GroupFormat::kIq4Nl),
-                    mxfp4 = shifted(GroupFormat::kMxfp4);
-  return (format == GroupFormat::kInt4 ? int4 : format == GroupFormat::kIq4Nl ? iq4_nl : mxfp4).data();
+  }();
+  return tables[static_cast<size_t>(format)].data();
 }
 
 cpu::IntPanels int_panels_of(const Weight& w) {
-  const bool four_bits = is_four_bit(w.groups);
+  using cpu::IntCodes;
+  using cpu::IntScales;
+  const int bits = bits_of(w.groups);
   return {.data = static_cast<const uint8_t*>(w.codes.data),
           .panel_bytes = panel_bytes(w),
           .groups = num_groups(w.in_features()),
-          .four_bits = four_bits,
-          .bf16_scales = w.groups == GroupFormat::kMxfp4,
-          .table = offset_table(four_bits ? w.groups : GroupFormat::kInt4)};
+          .codes = bits == 8   ? IntCodes::kBytes
+                   : bits == 6 ? IntCodes::kSixBits
+                   : bits == 5 ? IntCodes::kFiveBits
+                               : IntCodes::kFourBits,
+          .scales = has_offsets(w.groups)             ? IntScales::kWithOffset
+                    : has_half_scales(w.groups)       ? IntScales::kOfHalves
+                    : w.groups == GroupFormat::kMxfp4 ? IntScales::kBF16
+                                                      : IntScales::kF16,
+          .table = offset_table(w.groups)};
 }
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -178,9 +188,10 @@ bool CpuKernels::pack(const Weight& rows, const Weight& panels) {
 cpu::IntRows CpuKernels::quantize_rows(const Tensor& x) {
   const int64_t rows = x.extent(0), width = x.extent(1), groups = num_groups(width);
   const int64_t stride = groups * kGroupSize + 64;  // off the period of the cache's sets
-  auto* scales = shared<float>(rows * groups * 2 + (rows * stride + 3) / 4);
-  auto* starts = reinterpret_cast<int32_t*>(scales + rows * groups);
-  auto* codes = reinterpret_cast<int8_t*>(starts + rows * groups);
+  auto* starts = shared<cpu::IntStarts>(rows * groups * 2 + (rows * stride + 7) / 8);
+  auto* scales = reinterpret_cast<float*>(starts + rows * groups);
+  auto* minus_sums = scales + rows * groups;
+  auto* codes = reinterpret_cast<int8_t*>(minus_sums + rows * groups);
   reserve_scratch(groups * kGroupSize * 4);
   each(rows, width * 2, [&](int64_t t, int thread_id) {
     const float* numbers = row(x, t);
@@ -190,9 +201,18 @@ cpu::IntRows CpuKernels::quantize_rows(const Tensor& x) {
       std::fill(filled + width, filled + groups * kGroupSize, 0.0f);
       numbers = filled;
     }
-    level_.quantize_activations(numbers, groups, codes + t * stride, scales + t * groups, starts + t * groups);
+    level_.quantize_activations(numbers, groups,
+                                {.codes = codes + t * stride,
+                                 .scales = scales + t * groups,
+                                 .minus_sums = minus_sums + t * groups,
+                                 .starts = starts + t * groups});
   });
-  return {.codes = codes, .stride = stride, .scales = scales, .starts = starts, .scale_stride = groups};
+  return {.codes = codes,
+          .stride = stride,
+          .scales = scales,
+          .minus_sums = minus_sums,
+          .starts = starts,
+          .scale_stride = groups};
 }
 
 cpu::RoundedRows CpuKernels::round_rows(const Tensor& x) {

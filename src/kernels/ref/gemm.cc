@@ -53,6 +53,8 @@ void fp8_gemm(View<const float, 2> x, const Weight& w, View<float, 2> y, Into in
 /// Products of integer groups, in the order of the contract.
 void group_gemm(View<const float, 2> x, const Weight& w, View<float, 2> y) {
   const int64_t width = x.extent(1), groups = num_groups(width);
+  // Of how many numbers the products are summed exactly before they are scaled.
+  const int64_t depth = has_half_scales(w.groups) ? kGroupSize / 2 : kGroupSize;
   std::vector<float> row(static_cast<size_t>(groups * kGroupSize)), x_scales(static_cast<size_t>(groups));
   std::vector<int8_t> codes(row.size());
   for (int64_t t = 0; t < x.extent(0); ++t) {
@@ -61,12 +63,20 @@ void group_gemm(View<const float, 2> x, const Weight& w, View<float, 2> y) {
     for (int64_t n = 0; n < w.out_features(); ++n) {
       float acc = 0;
       for (int64_t g = 0; g < groups; ++g) {
-        const CodesOfGroup group = codes_of_group(w, n, g);
-        int32_t sum = 0;
-        for (int64_t k = g * kGroupSize; k < std::min(width, (g + 1) * kGroupSize); ++k) {
-          sum += codes[static_cast<size_t>(k)] * group.values[static_cast<size_t>(k % kGroupSize)];
+        const GroupValues group = group_values(w, n, g);
+        const int8_t* x_codes = codes.data() + g * kGroupSize;
+        const float x_scale = x_scales[static_cast<size_t>(g)];
+        int32_t x_sum = 0;
+        for (int64_t begin = 0; begin < kGroupSize; begin += depth) {
+          int32_t products = 0;
+          for (int64_t i = begin; i < begin + depth; ++i) {
+            products += x_codes[i] * group.values[static_cast<size_t>(i)];  // codes of x are 0 beyond its width
+            x_sum += x_codes[i];
+          }
+          const float scale = group.scales[static_cast<size_t>(begin / (kGroupSize / 2))];
+          acc = std::fmaf(static_cast<float>(products), scale * x_scale, acc);
         }
-        acc = std::fmaf(static_cast<float>(sum), group.scale * x_scales[static_cast<size_t>(g)], acc);
+        if (has_offsets(w.groups)) acc = std::fmaf(-group.offset, static_cast<float>(x_sum) * x_scale, acc);
       }
       y(t, n) = acc;
     }

@@ -50,6 +50,20 @@ static inline void store_i8(int8_t* p, F32x16 a) {
 static inline F32x16 scales_of_f16(const uint16_t* p) {
   return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
 }
+static inline F32x16 numbers_of_u8(const uint8_t* p) {
+  return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
+}
+static inline F32x16 numbers_of_i8(const uint8_t* p) {
+  return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
+}
+/// low + 16 times the kWidth bits from bit `at` of each byte.
+template <int kWidth>
+static inline U8x64 add_high_bits(U8x64 low, U8x64 bits, int at) {
+  const __m512i mask = _mm512_set1_epi8(((1 << kWidth) - 1) << 4);
+  const __m512i moved = at <= 4 ? _mm512_sll_epi16(bits.v, _mm_cvtsi32_si128(4 - at))
+                                : _mm512_srl_epi16(bits.v, _mm_cvtsi32_si128(at - 4));
+  return {_mm512_add_epi8(low.v, _mm512_and_si512(moved, mask))};
+}
 
 #ifdef __AVX512VNNI__
 constexpr bool kStartsOffset = true;
@@ -117,6 +131,25 @@ static inline void store_i8(int8_t* p, F32x16 a) {
                    _mm_packs_epi16(_mm256_castsi256_si128(ordered), _mm256_extracti128_si256(ordered, 1)));
 }
 static inline F32x16 scales_of_f16(const uint16_t* p) { return load_f16(p); }
+static inline F32x16 numbers_of_u8(const uint8_t* p) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes)),
+          _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_unpackhi_epi64(bytes, bytes)))};
+}
+static inline F32x16 numbers_of_i8(const uint8_t* p) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
+          _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_unpackhi_epi64(bytes, bytes)))};
+}
+/// low + 16 times the kWidth bits from bit `at` of each byte.
+template <int kWidth>
+static inline U8x64 add_high_bits(U8x64 low, U8x64 bits, int at) {
+  const __m256i mask = _mm256_set1_epi8(((1 << kWidth) - 1) << 4);
+  const auto moved = [&](__m256i v) {
+    return _mm256_and_si256(at <= 4 ? _mm256_slli_epi16(v, 4 - at) : _mm256_srli_epi16(v, at - 4), mask);
+  };
+  return {_mm256_add_epi8(low.lo, moved(bits.lo)), _mm256_add_epi8(low.hi, moved(bits.hi))};
+}
 
 constexpr bool kStartsOffset = false;
 struct Quads {
@@ -184,6 +217,23 @@ static inline void store_i8(int8_t* p, F32x16 a) {
   for (int i = 0; i < 16; ++i) p[i] = static_cast<int8_t>(numbers[i]);
 }
 static inline F32x16 scales_of_f16(const uint16_t* p) { return load_f16(p); }
+static inline F32x16 numbers_of_u8(const uint8_t* p) {
+  float numbers[16];
+  for (int i = 0; i < 16; ++i) numbers[i] = p[i];
+  return load(numbers);
+}
+static inline F32x16 numbers_of_i8(const uint8_t* p) {
+  float numbers[16];
+  for (int i = 0; i < 16; ++i) numbers[i] = static_cast<int8_t>(p[i]);
+  return load(numbers);
+}
+/// low + 16 times the kWidth bits from bit `at` of each byte.
+template <int kWidth>
+static inline U8x64 add_high_bits(U8x64 low, U8x64 bits, int at) {
+  for (int i = 0; i < 64; ++i)
+    low.v[i] = static_cast<uint8_t>(low.v[i] + ((bits.v[i] >> at & ((1 << kWidth) - 1)) << 4));
+  return low;
+}
 
 constexpr bool kStartsOffset = false;
 using Quads = U8x64;

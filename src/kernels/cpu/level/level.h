@@ -85,24 +85,41 @@ inline constexpr int64_t kGemmScratchBytes =
     (kGemmScratchF32 > kGemmScratchBf16 ? kGemmScratchF32 : kGemmScratchBf16) + 1024;
 
 /// Weights of integer groups in panels (numerics/panels.h).
+enum class IntCodes : uint8_t { kBytes, kFourBits, kFiveBits, kSixBits };
+/// The scales of a group: one, F16 or BF16; of a K format (numerics/intq.h) a scale and an offset, or one of each half.
+enum class IntScales : uint8_t { kF16, kBF16, kWithOffset, kOfHalves };
 struct IntPanels {
   const uint8_t* data = nullptr;
   int64_t panel_bytes = 0;
   int64_t groups = 0;
-  bool four_bits = false, bf16_scales = false;
-  const uint8_t* table = nullptr;  // of 4-bit codes: 16 values, + 128
+  IntCodes codes = IntCodes::kBytes;
+  IntScales scales = IntScales::kF16;
+  const uint8_t* table = nullptr;  // of the low 4 bits of codes: 16 values, + 128
 };
 /// Activations in INT8 groups of 32 along k.
+/// Where sums of products begin (level/int_dot.h): those of a whole group, and of its first half.
+struct IntStarts {
+  int32_t whole = 0, first_half = 0;
+};
 struct IntRows {
   const int8_t* codes = nullptr;
   int64_t stride = 0;
-  const float* scales = nullptr;    // [rows, groups]
-  const int32_t* starts = nullptr;  // [rows, groups]: where sums begin: level/int_dot.h
+  const float* scales = nullptr;      // [rows, groups]
+  const float* minus_sums = nullptr;  // [rows, groups]: of the codes, times the scale, negated
+  const IntStarts* starts = nullptr;  // [rows, groups]
   int64_t scale_stride = 0;
 
   IntRows from(int64_t row) const {
-    return {codes + row * stride, stride, scales + row * scale_stride, starts + row * scale_stride, scale_stride};
+    const int64_t at = row * scale_stride;
+    return {codes + row * stride, stride, scales + at, minus_sums + at, starts + at, scale_stride};
   }
+};
+/// What quantize_activations fills of one row.
+struct IntRow {
+  int8_t* codes = nullptr;
+  float* scales = nullptr;
+  float* minus_sums = nullptr;
+  IntStarts* starts = nullptr;
 };
 /// A rectangle of y = x w^T; column_begin is a multiple of 16.
 struct IntTile {
@@ -112,7 +129,7 @@ struct IntTile {
   int64_t y_stride = 0;
   int64_t row_begin = 0, row_end = 0, column_begin = 0, column_end = 0;
 };
-inline constexpr int64_t kIntScratchBytes = 2 * 16 * (16 * 4 + 512) + 1024;
+inline constexpr int64_t kIntScratchBytes = 2 * 16 * (2 * 16 * 4 + 512) + 1024;
 
 /// Attention in the naive form; all strides in elements.
 struct PrefillTask {
@@ -250,8 +267,8 @@ struct Level {
   void (*swiglu_backward_row)(const float* gate, const float* up, const float* dh, float* dgate, float* dup, int64_t n);
   void (*sigmoid_row)(const float* z, float* s, int64_t n);
   void (*softmax_row)(const float* z, float* s, int64_t n);
-  /// `groups` groups of 32 numbers; numerics/intq.h quantize_activations, bit for bit, with the starts of IntRows.
-  void (*quantize_activations)(const float* x, int64_t groups, int8_t* codes, float* scales, int32_t* starts);
+  /// `groups` groups of 32 numbers; numerics/intq.h quantize_activations, bit for bit, with what else IntRows has.
+  void (*quantize_activations)(const float* x, int64_t groups, const IntRow& out);
   void (*quantize_row)(const float* x, bool power_of_two, uint8_t* codes, float* scales, int64_t n);
   /// Returns the loss; target < 0: loss 0 and a zero gradient. dlogits may be null or logits itself.
   float (*cross_entropy_row)(const float* logits, int64_t n, int64_t target, double gradient_scale, float* dlogits);

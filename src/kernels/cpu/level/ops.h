@@ -41,7 +41,7 @@ void swiglu_row(const float* gate, const float* up, float* h, int64_t n);
 void swiglu_backward_row(const float* gate, const float* up, const float* dh, float* dgate, float* dup, int64_t n);
 void sigmoid_row(const float* z, float* s, int64_t n);
 void softmax_row(const float* z, float* s, int64_t n);
-void quantize_activations(const float* x, int64_t groups, int8_t* codes, float* scales, int32_t* starts);
+void quantize_activations(const float* x, int64_t groups, const IntRow& out_row);
 void quantize_row(const float* x, bool power_of_two, uint8_t* codes, float* scales, int64_t n);
 float cross_entropy_row(const float* logits, int64_t n, int64_t target, double gradient_scale, float* dlogits);
 double sum_of_squares(const float* x, int64_t n);

@@ -1,0 +1,101 @@
+// Panels of integer groups (numerics/panels.h) as the products read them: the bytes of a group's codes, quad after
+// quad, and its scales as vectors.
+#pragma once
+
+#include "kernels/cpu/level/int_dot.h"
+#include "kernels/cpu/level/level.h"
+
+namespace fathom::cpu::FATHOM_LEVEL {
+
+constexpr int64_t kGroup = 32, kQuadsOfGroup = kGroup / 4;
+constexpr int64_t kLine = 64;
+constexpr int64_t kSuperBlock = 8;  // groups
+
+constexpr int64_t group_bytes(IntCodes codes) {
+  constexpr int64_t kLines[] = {8, 4, 5, 6};
+  return kLines[static_cast<int>(codes)] * kLine;
+}
+constexpr int64_t span_bytes(IntCodes codes) { return kLine + 2 * group_bytes(codes); }
+constexpr bool has_super_blocks(IntScales scales) { return scales > IntScales::kBF16; }
+
+template <IntCodes kCodes, IntScales kScales>
+struct IntFormat {
+  static constexpr bool kHasOffset = kScales == IntScales::kWithOffset, kHasHalves = kScales == IntScales::kOfHalves;
+  static constexpr int kFactors = kHasOffset || kHasHalves ? 2 : 1;  // vectors: the scale, then an offset or a scale
+  static constexpr int64_t kGroupBytes = group_bytes(kCodes);
+  static constexpr int kHighBits = kCodes == IntCodes::kFiveBits ? 1 : kCodes == IntCodes::kSixBits ? 2 : 0;
+
+  static constexpr int64_t span_at(int64_t group) {
+    return group / 2 * span_bytes(kCodes) + (has_super_blocks(kScales) ? (group / kSuperBlock + 1) * kLine : 0);
+  }
+  static const uint8_t* codes_of(const uint8_t* panel, int64_t group) {
+    return panel + span_at(group) + kLine + group % 2 * kGroupBytes;
+  }
+
+  static void factors_of(const uint8_t* panel, int64_t group, F32x16 (&out)[kFactors]) {
+    const uint8_t* span = panel + span_at(group);
+    if constexpr (kFactors == 1) {
+      const auto* at = reinterpret_cast<const uint16_t*>(span) + group % 2 * kLanes;
+      out[0] = kScales == IntScales::kBF16 ? load_bf16(at) : scales_of_f16(at);
+    } else {
+      const auto* super = reinterpret_cast<const uint16_t*>(panel + span_at(group / kSuperBlock * kSuperBlock) - kLine);
+      const uint8_t* at = span + group % 2 * 2 * kLanes;
+      const F32x16 scale = scales_of_f16(super);
+      if constexpr (kHasOffset) {
+        out[0] = mul(scale, numbers_of_u8(at));
+        out[1] = mul(scales_of_f16(super + kLanes), numbers_of_u8(at + kLanes));
+      } else {
+        out[0] = mul(scale, numbers_of_i8(at));
+        out[1] = mul(scale, numbers_of_i8(at + kLanes));
+      }
+    }
+  }
+
+  /// body(j, bytes) for the eight quads of a group, value + 128 in a byte.
+  template <class Body>
+  [[gnu::always_inline]] static void each(const uint8_t* panel, Table table, int64_t group, Body body) {
+    const uint8_t* codes = codes_of(panel, group);
+    if constexpr (kCodes == IntCodes::kBytes) {
+#pragma GCC unroll 8
+      for (int64_t j = 0; j < kQuadsOfGroup; ++j) body(j, load_bytes(codes + kLine * j));
+    } else {
+#pragma GCC unroll 4
+      for (int64_t j = 0; j < kQuadsOfGroup; j += 2) {
+        const U8x64 both = load_bytes(codes + kLine / 2 * j);
+        U8x64 low = look_up_low(table, both), high = look_up_high(table, both);
+        if constexpr (kHighBits > 0) {
+          constexpr int64_t kQuadsOfLine = 8 / kHighBits;
+          const U8x64 bits = load_bytes(codes + kLine * (kQuadsOfGroup / 2 + j / kQuadsOfLine));
+          const int at = static_cast<int>(j % kQuadsOfLine) * kHighBits;
+          low = add_high_bits<kHighBits>(low, bits, at);
+          high = add_high_bits<kHighBits>(high, bits, at + kHighBits);
+        }
+        body(j, low);
+        body(j + 1, high);
+      }
+    }
+  }
+};
+
+/// body(IntFormat<...>{}) with the format of a matrix.
+template <class Body>
+static inline void with_format(const IntPanels& w, Body body) {
+  using C = IntCodes;
+  using S = IntScales;
+  switch (w.codes) {
+    case C::kBytes: body(IntFormat<C::kBytes, S::kF16>{}); return;
+    case C::kSixBits: body(IntFormat<C::kSixBits, S::kOfHalves>{}); return;
+    case C::kFiveBits:
+      w.scales == S::kF16 ? body(IntFormat<C::kFiveBits, S::kF16>{}) : body(IntFormat<C::kFiveBits, S::kWithOffset>{});
+      return;
+    case C::kFourBits: break;
+  }
+  switch (w.scales) {
+    case S::kF16: body(IntFormat<C::kFourBits, S::kF16>{}); return;
+    case S::kBF16: body(IntFormat<C::kFourBits, S::kBF16>{}); return;
+    case S::kWithOffset: body(IntFormat<C::kFourBits, S::kWithOffset>{}); return;
+    case S::kOfHalves: body(IntFormat<C::kFourBits, S::kOfHalves>{}); return;
+  }
+}
+
+}  // namespace fathom::cpu::FATHOM_LEVEL
