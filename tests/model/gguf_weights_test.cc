@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstring>
 #include <fstream>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -18,7 +19,8 @@
 #include "model/prepare_weights.h"
 #include "model/test_models.h"
 #include "model/transformer.h"
-#include "numerics/intq.h"
+#include "numerics/blocks.h"
+#include "numerics/decode.h"
 
 namespace fathom {
 namespace {
@@ -290,6 +292,70 @@ TEST(GgufWeights, GroupsComputeWhatQuantizingAtLoadDoes) {
     ASSERT_TRUE(prepare_weights(*read, {}, Precision::kBF16, **kernels, silent));
     EXPECT_EQ(read->weights.blocks[1].moe.up.value[0].groups, c.format);
     EXPECT_EQ(logits_of(*read, 12, "cpu", Precision::kBF16), logits_of(*original, 12, "cpu", Precision::kBF16));
+  }
+}
+
+/// Blocks of any codes and factors, with scales (halves of the block) near 0.001.
+std::string random_blocks(GroupFormat format, size_t count, uint64_t seed) {
+  const auto bytes = static_cast<size_t>(block_bytes(format));
+  std::string out(count * bytes, '\0');
+  const Rng rng(seed, stream_of("blocks"));
+  for (size_t i = 0; i < out.size(); ++i) out[i] = static_cast<char>(rng.below(i, 256));
+  const f16 scales[2] = {to_f16(1e-3f), to_f16(2e-3f)};
+  const size_t at = format == GroupFormat::kQ6K ? bytes - 2 : 0;
+  for (size_t b = 0; b < count; ++b) {
+    std::memcpy(out.data() + b * bytes + at, scales, has_offsets(format) ? 4 : 2);
+  }
+  return out;
+}
+
+// Matrices in the K types and Q5_0 take the memory of the file and keep its values; what is read row by row is decoded.
+TEST(GgufWeights, KTypesStayIntegerGroups) {
+  ModelConfig c = even_config();
+  c.hidden_size = c.intermediate_size = c.moe_intermediate_size = c.q_lora_rank = 256;
+  c.num_attention_heads = 2;
+  c.v_head_dim = 128;
+  const auto original = testing::random_model(c, 7);
+  for (GgmlType type : {GgmlType::kQ5_0, GgmlType::kQ4_K, GgmlType::kQ5_K, GgmlType::kQ6_K, GgmlType::kIQ4_XS}) {
+    SCOPED_TRACE(std::string(info_of(type).name));
+    const GroupFormat format = group_format(type);
+    std::map<std::string, std::string> blocks;
+    GgufExport how;
+    how.encode = [&](const std::string& name, const std::vector<float>& values, uint32_t* out_type, std::string* data) {
+      if (!is_product(name)) return false;
+      *out_type = static_cast<uint32_t>(type);
+      *data = random_blocks(format, values.size() / static_cast<size_t>(info_of(type).block_length), blocks.size());
+      blocks[name] = *data;
+      return true;
+    };
+    const auto read = load_bytes(to_gguf(*original, how).build());
+    ASSERT_NE(read, nullptr);
+    ThreadPool pool(2);
+    const auto kernels = make_kernels("cpu", pool);
+    ASSERT_TRUE(kernels);
+    SilentProgress silent;
+    ASSERT_TRUE(prepare_weights(*read, {}, Precision::kBF16, **kernels, silent));
+    int64_t matrices = 0;
+    visit_weights(read->config, read->weights, [&](const TensorSpec& spec, Weight& w, Tensor*) {
+      const GgufSource source = gguf_source(spec.name);
+      const auto found = blocks.find(source.name);
+      if (found == blocks.end()) return;
+      ++matrices;
+      EXPECT_EQ(w.groups, format) << spec.name;
+      EXPECT_EQ(w.layout, WeightLayout::kPanels) << spec.name;
+      const auto numbers = static_cast<size_t>(w.out_features() * w.in_features());
+      const int64_t count = static_cast<int64_t>(numbers) / info_of(type).block_length;
+      const int64_t skip = std::max<int64_t>(source.expert, 0) * count * info_of(type).block_bytes;
+      std::vector<float> exact(numbers);
+      decode_blocks(type, reinterpret_cast<const std::byte*>(found->second.data()) + skip, count, exact.data());
+      for (int64_t n = 0; n < w.out_features(); ++n) {
+        std::vector<float> row(static_cast<size_t>(w.in_features()));
+        decode_row(w, n, 0, w.in_features(), row.data());
+        ASSERT_TRUE(std::equal(row.begin(), row.end(), exact.begin() + n * w.in_features())) << spec.name << " " << n;
+      }
+    });
+    EXPECT_GT(matrices, 10);
+    for (float v : logits_of(*read, 5, "cpu", Precision::kBF16)) ASSERT_TRUE(std::isfinite(v));
   }
 }
 
