@@ -41,6 +41,10 @@ constexpr int bits_of(GroupFormat f) {
   }
   return 0;
 }
+/// Whether the values of the codes are consecutive whole numbers.
+constexpr bool is_consecutive(GroupFormat f) {
+  return f != GroupFormat::kIq4Nl && f != GroupFormat::kIq4Xs && f != GroupFormat::kMxfp4;
+}
 /// Groups have an offset; a super-block of 8 groups shares the F16 that their scales and offsets multiply.
 constexpr bool has_offsets(GroupFormat f) { return f == GroupFormat::kQ4K || f == GroupFormat::kQ5K; }
 /// The halves of a group have scales of their own (of IQ4_XS the same), of a super-block likewise.

@@ -96,10 +96,11 @@ cpu::IntPanels int_panels_of(const Weight& w) {
   return {.data = static_cast<const uint8_t*>(w.codes.data),
           .panel_bytes = panel_bytes(w),
           .groups = num_groups(w.in_features()),
-          .codes = bits == 8   ? IntCodes::kBytes
-                   : bits == 6 ? IntCodes::kSixBits
-                   : bits == 5 ? IntCodes::kFiveBits
-                               : IntCodes::kFourBits,
+          .codes = bits == 8                  ? IntCodes::kBytes
+                   : bits == 6                ? IntCodes::kSixBits
+                   : bits == 5                ? IntCodes::kFiveBits
+                   : is_consecutive(w.groups) ? IntCodes::kFourBits
+                                              : IntCodes::kTable,
           .scales = has_offsets(w.groups)             ? IntScales::kWithOffset
                     : has_half_scales(w.groups)       ? IntScales::kOfHalves
                     : w.groups == GroupFormat::kMxfp4 ? IntScales::kBF16

@@ -4,6 +4,8 @@
 //   avx512   |w| times x with w's sign: pairs stay below 2^15 (127 * 127 * 2)
 //   avx2     the same in two halves
 //   others   plain loops
+// Codes of fewer bits need no signs: where a level says kHasNarrowSums, bytes up to 63 are multiplied as they are and
+// their products gathered in 16 bits (`Pairs`) as long as they fit.
 // A sum begins at the bits of 1.5 * 2^23, so that it is, read as FP32, that number plus the sum of the products (below
 // 2^20): a subtraction makes it a float, on other units than those that multiply.
 #pragma once
@@ -32,12 +34,9 @@ struct Table {
 static inline Table table_of(const uint8_t* values) {
   return {_mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(values)))};
 }
-static inline U8x64 look_up_low(Table t, U8x64 a) {
-  return {_mm512_shuffle_epi8(t.v, _mm512_and_si512(a.v, _mm512_set1_epi8(15)))};
-}
-static inline U8x64 look_up_high(Table t, U8x64 a) {
-  return {_mm512_shuffle_epi8(t.v, _mm512_and_si512(_mm512_srli_epi16(a.v, 4), _mm512_set1_epi8(15)))};
-}
+static inline U8x64 low_nibbles(U8x64 a) { return {_mm512_and_si512(a.v, _mm512_set1_epi8(15))}; }
+static inline U8x64 high_nibbles(U8x64 a) { return low_nibbles({_mm512_srli_epi16(a.v, 4)}); }
+static inline U8x64 look_up(Table t, U8x64 nibbles) { return {_mm512_shuffle_epi8(t.v, nibbles.v)}; }
 static inline __m512i broadcast_quad(const int8_t* x) {
   int32_t quad;
   __builtin_memcpy(&quad, x, sizeof(quad));
@@ -66,14 +65,25 @@ static inline U8x64 add_high_bits(U8x64 low, U8x64 bits, int at) {
 }
 
 #ifdef __AVX512VNNI__
-constexpr bool kStartsOffset = true;
+constexpr bool kStartsOffset = true, kHasNarrowSums = false;
 using Quads = U8x64;
 static inline Quads quads_of(U8x64 w) { return w; }
 static inline I32x16 dot(I32x16 acc, Quads w, const int8_t* x) {
   return {_mm512_dpbusd_epi32(acc.v, w.v, broadcast_quad(x))};
 }
+using Pairs = I32x16;
+static inline Pairs no_pairs() { return set1_i32(0); }
+static inline I32x16 widened(Pairs p) { return p; }
 #else
-constexpr bool kStartsOffset = false;
+constexpr bool kStartsOffset = false, kHasNarrowSums = true;
+struct Pairs {
+  __m512i v;
+};
+static inline Pairs no_pairs() { return {_mm512_setzero_si512()}; }
+static inline Pairs dot(Pairs acc, U8x64 w, const int8_t* x) {
+  return {_mm512_add_epi16(acc.v, _mm512_maddubs_epi16(w.v, broadcast_quad(x)))};
+}
+static inline I32x16 widened(Pairs p) { return {_mm512_madd_epi16(p.v, _mm512_set1_epi16(1))}; }
 struct Quads {
   __m512i magnitude;
   __mmask64 negative;
@@ -116,13 +126,15 @@ struct Table {
 static inline Table table_of(const uint8_t* values) {
   return {_mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(values)))};
 }
-static inline U8x64 look_up_low(Table t, U8x64 a) {
+static inline U8x64 low_nibbles(U8x64 a) {
   const __m256i mask = _mm256_set1_epi8(15);
-  return {_mm256_shuffle_epi8(t.v, _mm256_and_si256(a.lo, mask)),
-          _mm256_shuffle_epi8(t.v, _mm256_and_si256(a.hi, mask))};
+  return {_mm256_and_si256(a.lo, mask), _mm256_and_si256(a.hi, mask)};
 }
-static inline U8x64 look_up_high(Table t, U8x64 a) {
-  return look_up_low(t, {_mm256_srli_epi16(a.lo, 4), _mm256_srli_epi16(a.hi, 4)});
+static inline U8x64 high_nibbles(U8x64 a) {
+  return low_nibbles({_mm256_srli_epi16(a.lo, 4), _mm256_srli_epi16(a.hi, 4)});
+}
+static inline U8x64 look_up(Table t, U8x64 nibbles) {
+  return {_mm256_shuffle_epi8(t.v, nibbles.lo), _mm256_shuffle_epi8(t.v, nibbles.hi)};
 }
 static inline void store_i8(int8_t* p, F32x16 a) {
   const __m256i pairs = _mm256_packs_epi32(_mm256_cvtps_epi32(a.lo), _mm256_cvtps_epi32(a.hi));
@@ -151,7 +163,25 @@ static inline U8x64 add_high_bits(U8x64 low, U8x64 bits, int at) {
   return {_mm256_add_epi8(low.lo, moved(bits.lo)), _mm256_add_epi8(low.hi, moved(bits.hi))};
 }
 
-constexpr bool kStartsOffset = false;
+constexpr bool kStartsOffset = false, kHasNarrowSums = true;
+struct Pairs {
+  __m256i lo, hi;
+};
+static inline __m256i broadcast_quad(const int8_t* x) {
+  int32_t bits;
+  __builtin_memcpy(&bits, x, sizeof(bits));
+  return _mm256_set1_epi32(bits);
+}
+static inline Pairs no_pairs() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+static inline Pairs dot(Pairs acc, U8x64 w, const int8_t* x) {
+  const __m256i quad = broadcast_quad(x);
+  return {_mm256_add_epi16(acc.lo, _mm256_maddubs_epi16(w.lo, quad)),
+          _mm256_add_epi16(acc.hi, _mm256_maddubs_epi16(w.hi, quad))};
+}
+static inline I32x16 widened(Pairs p) {
+  const __m256i ones = _mm256_set1_epi16(1);
+  return {_mm256_madd_epi16(p.lo, ones), _mm256_madd_epi16(p.hi, ones)};
+}
 struct Quads {
   __m256i value_lo, value_hi, magnitude_lo, magnitude_hi;
 };
@@ -165,9 +195,7 @@ static inline __m256i dot(__m256i acc, __m256i value, __m256i magnitude, __m256i
   return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 static inline I32x16 dot(I32x16 acc, const Quads& w, const int8_t* x) {
-  int32_t bits;
-  __builtin_memcpy(&bits, x, sizeof(bits));
-  const __m256i quad = _mm256_set1_epi32(bits);
+  const __m256i quad = broadcast_quad(x);
   return {dot(acc.lo, w.value_lo, w.magnitude_lo, quad), dot(acc.hi, w.value_hi, w.magnitude_hi, quad)};
 }
 
@@ -203,13 +231,17 @@ struct Table {
   const uint8_t* values;
 };
 static inline Table table_of(const uint8_t* values) { return {values}; }
-static inline U8x64 look_up_low(Table t, U8x64 a) {
-  for (uint8_t& v : a.v) v = t.values[v & 15];
+static inline U8x64 low_nibbles(U8x64 a) {
+  for (uint8_t& v : a.v) v &= 15;
   return a;
 }
-static inline U8x64 look_up_high(Table t, U8x64 a) {
-  for (uint8_t& v : a.v) v = t.values[v >> 4];
+static inline U8x64 high_nibbles(U8x64 a) {
+  for (uint8_t& v : a.v) v >>= 4;
   return a;
+}
+static inline U8x64 look_up(Table t, U8x64 nibbles) {
+  for (uint8_t& v : nibbles.v) v = t.values[v];
+  return nibbles;
 }
 static inline void store_i8(int8_t* p, F32x16 a) {
   float numbers[16];
@@ -235,7 +267,10 @@ static inline U8x64 add_high_bits(U8x64 low, U8x64 bits, int at) {
   return low;
 }
 
-constexpr bool kStartsOffset = false;
+constexpr bool kStartsOffset = false, kHasNarrowSums = false;
+using Pairs = I32x16;
+static inline Pairs no_pairs() { return set1_i32(0); }
+static inline I32x16 widened(Pairs p) { return p; }
 using Quads = U8x64;
 static inline Quads quads_of(U8x64 w) { return w; }
 static inline I32x16 dot(I32x16 acc, const Quads& w, const int8_t* x) {

@@ -12,17 +12,56 @@ constexpr int64_t kLine = 64;
 constexpr int64_t kSuperBlock = 8;  // groups
 
 constexpr int64_t group_bytes(IntCodes codes) {
-  constexpr int64_t kLines[] = {8, 4, 5, 6};
+  constexpr int64_t kLines[] = {8, 4, 4, 5, 6};
   return kLines[static_cast<int>(codes)] * kLine;
 }
 constexpr int64_t span_bytes(IntCodes codes) { return kLine + 2 * group_bytes(codes); }
 constexpr bool has_super_blocks(IntScales scales) { return scales > IntScales::kBF16; }
+
+template <bool kFirst, class First, class Second>
+struct Chosen {
+  using Type = First;
+};
+template <class First, class Second>
+struct Chosen<false, First, Second> {
+  using Type = Second;
+};
+template <bool kFirst, class First, class Second>
+using Choose = typename Chosen<kFirst, First, Second>::Type;
 
 template <IntCodes kCodes, IntScales kScales>
 struct IntFormat {
   static constexpr bool kHasOffset = kScales == IntScales::kWithOffset, kHasHalves = kScales == IntScales::kOfHalves;
   static constexpr int kFactors = kHasOffset || kHasHalves ? 2 : 1;  // vectors: the scale, then an offset or a scale
   static constexpr int64_t kGroupBytes = group_bytes(kCodes);
+  // What is added to values so that they are unsigned: 128, or for narrow sums as little as will do, and the largest.
+  static constexpr bool kIsMxfp4 = kScales == IntScales::kBF16;
+  static constexpr bool kIsNarrow =
+      kHasNarrowSums && kCodes != IntCodes::kBytes && (kCodes != IntCodes::kTable || kIsMxfp4);
+  static constexpr int kBits = kCodes == IntCodes::kSixBits ? 6 : kCodes == IntCodes::kFiveBits ? 5 : 4;
+  static constexpr int kBias = !kIsNarrow ? 128 : kIsMxfp4 ? 12 : kHasOffset ? 0 : 1 << (kBits - 1);
+  static constexpr int kLargest = kIsMxfp4 ? 24 : (1 << kBits) - 1;
+  /// Quads whose pairs of products add up to less than 2^15 (a power of two of them).
+  static constexpr int64_t kQuadsOfPairs = kLargest <= 15 ? 8 : kLargest <= 31 ? 4 : 2;
+  static_assert(kLargest * 127 * 2 * kQuadsOfPairs < 1 << 15);
+  using Ready = Choose<kIsNarrow, U8x64, Quads>;
+  static Ready ready(U8x64 bytes) {
+    if constexpr (kIsNarrow) {
+      return bytes;
+    } else {
+      return quads_of(bytes);
+    }
+  }
+  static Table table(const IntPanels& w) {
+    if constexpr (kIsNarrow && kIsMxfp4) {
+      uint8_t values[16];
+      for (int i = 0; i < 16; ++i) values[i] = static_cast<uint8_t>(w.table[i] - 128 + kBias);
+      return table_of(values);
+    } else {
+      return table_of(w.table);
+    }
+  }
+
   static constexpr int kHighBits = kCodes == IntCodes::kFiveBits ? 1 : kCodes == IntCodes::kSixBits ? 2 : 0;
 
   static constexpr int64_t span_at(int64_t group) {
@@ -51,7 +90,7 @@ struct IntFormat {
     }
   }
 
-  /// body(j, bytes) for the eight quads of a group, value + 128 in a byte.
+  /// body(j, bytes) for the eight quads of a group, value + kBias in a byte.
   template <class Body>
   [[gnu::always_inline]] static void each(const uint8_t* panel, Table table, int64_t group, Body body) {
     const uint8_t* codes = codes_of(panel, group);
@@ -62,7 +101,11 @@ struct IntFormat {
 #pragma GCC unroll 4
       for (int64_t j = 0; j < kQuadsOfGroup; j += 2) {
         const U8x64 both = load_bytes(codes + kLine / 2 * j);
-        U8x64 low = look_up_low(table, both), high = look_up_high(table, both);
+        U8x64 low = low_nibbles(both), high = high_nibbles(both);
+        if constexpr (!kIsNarrow || kIsMxfp4) {
+          low = look_up(table, low);
+          high = look_up(table, high);
+        }
         if constexpr (kHighBits > 0) {
           constexpr int64_t kQuadsOfLine = 8 / kHighBits;
           const U8x64 bits = load_bytes(codes + kLine * (kQuadsOfGroup / 2 + j / kQuadsOfLine));
@@ -77,6 +120,42 @@ struct IntFormat {
   }
 };
 
+/// The sum of the products of one row and panel, exact. `add` takes the quads of a part of a group one after the other;
+/// kSplit: two sums in turn, which wait for each other less.
+template <class Format, int64_t kQuadsOfPart, bool kSplit, bool kIsNarrow = Format::kIsNarrow>
+struct PartSum {
+  I32x16 even, odd;
+  [[gnu::always_inline]] void begin(I32x16 start) {
+    even = start;
+    odd = set1_i32(0);
+  }
+  [[gnu::always_inline]] void add(int64_t j, const Quads& w, const int8_t* x) {
+    I32x16& sum = kSplit && j % 2 != 0 ? odd : even;
+    sum = dot(sum, w, x);
+  }
+  [[gnu::always_inline]] I32x16 sum() const {
+    if constexpr (kSplit) return cpu::FATHOM_LEVEL::add(even, odd);
+    return even;
+  }
+};
+template <class Format, int64_t kQuadsOfPart, bool kSplit>
+struct PartSum<Format, kQuadsOfPart, kSplit, true> {
+  static constexpr int64_t kOfPairs = Format::kQuadsOfPairs < kQuadsOfPart ? Format::kQuadsOfPairs : kQuadsOfPart;
+  I32x16 total;
+  Pairs pairs;
+  [[gnu::always_inline]] void begin(I32x16 start) {
+    total = start;
+    pairs = no_pairs();
+  }
+  [[gnu::always_inline]] void add(int64_t j, U8x64 w, const int8_t* x) {
+    pairs = dot(pairs, w, x);
+    if (j % kOfPairs != kOfPairs - 1) return;
+    total = cpu::FATHOM_LEVEL::add(total, widened(pairs));
+    pairs = no_pairs();
+  }
+  [[gnu::always_inline]] I32x16 sum() const { return total; }
+};
+
 /// body(IntFormat<...>{}) with the format of a matrix.
 template <class Body>
 static inline void with_format(const IntPanels& w, Body body) {
@@ -88,13 +167,15 @@ static inline void with_format(const IntPanels& w, Body body) {
     case C::kFiveBits:
       w.scales == S::kF16 ? body(IntFormat<C::kFiveBits, S::kF16>{}) : body(IntFormat<C::kFiveBits, S::kWithOffset>{});
       return;
-    case C::kFourBits: break;
+    case C::kFourBits:
+      w.scales == S::kF16 ? body(IntFormat<C::kFourBits, S::kF16>{}) : body(IntFormat<C::kFourBits, S::kWithOffset>{});
+      return;
+    case C::kTable: break;
   }
   switch (w.scales) {
-    case S::kF16: body(IntFormat<C::kFourBits, S::kF16>{}); return;
-    case S::kBF16: body(IntFormat<C::kFourBits, S::kBF16>{}); return;
-    case S::kWithOffset: body(IntFormat<C::kFourBits, S::kWithOffset>{}); return;
-    case S::kOfHalves: body(IntFormat<C::kFourBits, S::kOfHalves>{}); return;
+    case S::kF16: body(IntFormat<C::kTable, S::kF16>{}); return;
+    case S::kBF16: body(IntFormat<C::kTable, S::kBF16>{}); return;
+    default: body(IntFormat<C::kTable, S::kOfHalves>{}); return;
   }
 }
 

@@ -85,7 +85,7 @@ inline constexpr int64_t kGemmScratchBytes =
     (kGemmScratchF32 > kGemmScratchBf16 ? kGemmScratchF32 : kGemmScratchBf16) + 1024;
 
 /// Weights of integer groups in panels (numerics/panels.h).
-enum class IntCodes : uint8_t { kBytes, kFourBits, kFiveBits, kSixBits };
+enum class IntCodes : uint8_t { kBytes, kTable, kFourBits, kFiveBits, kSixBits };  // kTable: 4 bits too
 /// The scales of a group: one, F16 or BF16; of a K format (numerics/intq.h) a scale and an offset, or one of each half.
 enum class IntScales : uint8_t { kF16, kBF16, kWithOffset, kOfHalves };
 struct IntPanels {
@@ -94,7 +94,7 @@ struct IntPanels {
   int64_t groups = 0;
   IntCodes codes = IntCodes::kBytes;
   IntScales scales = IntScales::kF16;
-  const uint8_t* table = nullptr;  // of the low 4 bits of codes: 16 values, + 128
+  const uint8_t* table = nullptr;  // of the low 4 bits of codes: 16 values, + 128; but for kTable they are consecutive
 };
 /// Activations in INT8 groups of 32 along k.
 /// Where sums of products begin (level/int_dot.h): those of a whole group, and of its first half.
