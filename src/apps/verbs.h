@@ -88,7 +88,8 @@ struct SimulateOptions {
   bool check = false;  // a second engine must agree
   std::string report;  // and a page with drawings in this file
   bool json = false;
-  bool csv = false;  // of a sweep
+  bool csv = false;           // of a sweep
+  bool print_config = false;  // instead
 };
 Status simulate(const SimulateOptions& options);
 

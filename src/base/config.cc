@@ -72,7 +72,9 @@ std::string type_text(const ConfigField::Target& target) {
 std::string accepted_text(const ConfigField& field) {
   if (!field.accepts.choices.empty()) {
     std::string text;
-    for (const std::string& choice : field.accepts.choices) text += (text.empty() ? "\"" : ", \"") + choice + "\"";
+    for (const std::string& choice : field.accepts.choices) {
+      if (!choice.empty()) text += (text.empty() ? "\"" : ", \"") + choice + "\"";  // empty is what nobody has to write
+    }
     return (std::holds_alternative<std::vector<std::string>*>(field.target) ? "a list of " : "one of ") + text;
   }
   const std::string type = type_text(field.target);

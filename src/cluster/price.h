@@ -1,6 +1,9 @@
 // Price: what the switches and cables of a fabric cost. Prices are the user's; one preset reproduces a published table.
 #pragma once
 
+#include <vector>
+
+#include "base/figure.h"
 #include "cluster/topology.h"
 
 namespace fathom {
@@ -19,6 +22,14 @@ struct PriceTable {
 /// give its unit prices, and no one price per switch, link and endpoint gives all five columns exactly.
 PriceTable paper_table3_prices();
 
+/// Prices as a user gives them: none (what paper_table3_prices says), or all. -1: not given.
+struct PriceSettings {
+  double switch_base_dollars = 0, switch_port_dollars = -1, link_dollars = -1, endpoint_dollars = -1;
+};
+
+/// Errors: some prices given and others not, or a negative one, named as keys of `section`.
+Result<PriceTable> prices_of(const PriceSettings& settings, const std::string& section);
+
 struct Price {
   double switches = 0;
   double links = 0;
@@ -28,5 +39,8 @@ struct Price {
 
 /// Errors: a price that is negative or not finite, named.
 Result<Price> price_of(const Fabric& fabric, const PriceTable& prices);
+
+/// Endpoints, switches, links by kind, price and price per endpoint. Errors: price_of's.
+Result<std::vector<Figure>> fabric_figures(const Fabric& fabric, const PriceTable& prices);
 
 }  // namespace fathom

@@ -48,8 +48,9 @@ Status check_nodes(const ClusterSpec& s) {
     }
   }
   if (s.dead_nic >= s.gpus_per_node || (s.dead_nic >= 0 && s.gpus_per_node < 2)) {
-    return invalid("NIC " + text(s.dead_nic) + " cannot fail: a node has " + text(s.gpus_per_node) +
-                   "; accepted: one of 2 or more");
+    return invalid("NIC " + text(s.dead_nic) + " cannot fail: a node has " + text(s.gpus_per_node) + "; accepted: " +
+                   (s.gpus_per_node < 2 ? "nodes of 2 or more, as one without any is cut off"
+                                        : "0 to " + text(s.gpus_per_node - 1)));
   }
   return {};
 }
@@ -57,6 +58,20 @@ Status check_nodes(const ClusterSpec& s) {
 Error no_plane(const ClusterSpec& s) {
   return invalid("plane " + text(s.dead_plane) + " cannot fail: the fabric has " + text(s.planes) +
                  "; accepted: one of 2 or more planes of mpft, or rails of mrft");
+}
+
+/// A dead leaf of `nodes` nodes: their other planes must carry what it did.
+Status check_dead_leaf(const ClusterSpec& s, int64_t nodes) {
+  const bool has_planes = s.kind == FabricKind::kMpft || s.kind == FabricKind::kMrft;
+  if (s.dead_leaf >= s.planes) {
+    return invalid("fail.leaf is " + text(s.dead_leaf) + ": a node has a leaf on each of " + text(s.planes) +
+                   (s.planes == 1 ? " plane" : " planes") + "; accepted: 0 to " + text(s.planes - 1));
+  }
+  if (has_planes && s.planes > 1) return {};
+  const int64_t rest = s.gpus - nodes * s.gpus_per_node;
+  return invalid("leaf 0 has all NICs of nodes 0 to " + text(nodes - 1) + ", which its death cuts off" +
+                 (rest > 0 ? "; what is left is network.gpus = " + text(rest) : "") +
+                 "; accepted: mpft or mrft with 2 planes or more, whose nodes go over the others");
 }
 
 /// The Slim Fly of this q, or of 0 the smallest that holds the GPUs.
@@ -107,12 +122,17 @@ Result<Cluster> Cluster::make_graph(ClusterSpec s) {
   }
   s.gpus_per_switch = static_cast<int>(fabric->endpoints / fabric->switches);
   if (s.dead_plane >= 0) return no_plane(s);
+  if (s.dead_leaf >= 0) {
+    return invalid(
+        "a switch cannot fail: all NICs of its nodes hang on it; accepted: fail.nic or fail.uplinks, or "
+        "fail.leaf on mpft and mrft");
+  }
   auto graph =
       is_slim_fly ? SwitchGraph::slim_fly(s.slim_fly_q) : SwitchGraph::dragonfly(s.gpus_per_switch, s.dragonfly_groups);
   if (!graph) return graph.error();
   if (auto ok = graph->lose(s.lost_uplinks); !ok) return ok.error();
   const int64_t nodes = s.gpus / s.gpus_per_node;
-  Cluster cluster(s, nodes, nodes);
+  Cluster cluster(s, *fabric, nodes, nodes);
   cluster.graph_ = std::make_shared<const SwitchGraph>(*std::move(graph));
   return cluster;
 }
@@ -146,7 +166,9 @@ Result<Cluster> Cluster::make(const ClusterSpec& given) {
   if (s.dead_plane >= 0 && !(has_planes && s.planes > 1 && s.dead_plane < s.planes)) {
     return no_plane(s);
   }
-  if (s.dead_plane >= 0 && s.dead_nic >= 0) return invalid("a dead plane and a dead NIC; accepted: one of them");
+  if (s.dead_leaf >= 0) {
+    if (auto ok = check_dead_leaf(s, std::min(per_unit, nodes)); !ok) return ok.error();
+  }
   if (s.lost_uplinks < 0 || s.lost_uplinks >= down) {
     return invalid(text(s.lost_uplinks) + " uplinks lost of a leaf's " + text(down) + "; accepted: 0 to " +
                    text(down - 1));
@@ -158,7 +180,14 @@ Result<Cluster> Cluster::make(const ClusterSpec& given) {
                   text(per_unit * s.gpus_per_node + s.gpus_per_node) + " GPUs or more"
             : text(s.lost_uplinks) + " uplinks lost under static or ECMP routing; accepted: adaptive routing");
   }
-  return Cluster(s, per_unit, s.kind == FabricKind::kFt3 ? pod_gpus / s.gpus_per_node : nodes);
+  Cluster cluster(s, *fabric, per_unit, s.kind == FabricKind::kFt3 ? pod_gpus / s.gpus_per_node : nodes);
+  // What is broken is nested: who can reach node 0, whose NIC, leaf and plane may be dead, can reach everybody.
+  for (int gpu = 0; gpu < s.gpus_per_node; ++gpu) {
+    if (!cluster.is_dead(0, gpu)) return cluster;
+  }
+  return invalid(
+      "node 0 is cut off: its " + text(s.gpus_per_node) +
+      " NICs are all dead, by fail.plane, fail.leaf and fail.nic together; accepted: failures that leave one");
 }
 
 std::array<uint32_t, 4> Cluster::hash(int64_t u, int a, int64_t v, int b, uint64_t queue_pair) const {
@@ -263,10 +292,10 @@ std::vector<Way> Cluster::ways(int64_t u, int a, int64_t v, int b, uint64_t queu
     const int broken = is_dead(u, out) ? out : in;
     for (int step = 1; step < spec_.gpus_per_node; ++step) {
       const int other = (broken + step) % spec_.gpus_per_node;
-      if (is_dead(u, other) || is_dead(v, other)) continue;
       // Without links between planes both ends change; with them only the one that must.
-      const bool keeps_in = joined && !is_dead(v, in);
-      nics.emplace_back(other, keeps_in ? in : other);
+      const int from = joined && !is_dead(u, out) ? out : other, to = joined && !is_dead(v, in) ? in : other;
+      if (is_dead(u, from) || is_dead(v, to)) continue;
+      nics.emplace_back(from, to);
       if (!spec_.spread) break;
     }
   }
@@ -394,7 +423,7 @@ Symmetry Cluster::symmetry() const {
     s.hop.assign(graph_->hop_colours().begin(), graph_->hop_colours().end());
     return s;
   }
-  const bool is_broken = spec_.dead_plane >= 0 || spec_.dead_nic >= 0 || spec_.lost_uplinks > 0;
+  const bool is_broken = this->is_broken();
   const auto filled = [&](int64_t index, int64_t size) { return std::min(size, num_nodes() - index * size); };
   for (size_t p = 0; p < s.pod.size(); ++p) {
     const auto pod = static_cast<int64_t>(p);

@@ -46,9 +46,10 @@ struct ClusterSpec {
   bool pxn = true;
   // What is broken; -1 and 0: nothing.
   int dead_plane = -1;
+  int dead_leaf = -1;    // of the first nodes, on this plane
   int dead_nic = -1;     // of node 0
   int lost_uplinks = 0;  // of the first leaf of plane 0, and as many downlinks; cables of the first switch of a graph
-  bool spread = true;    // messages of a dead NIC or plane go over all others evenly, or else all over the next one
+  bool spread = true;  // messages of a dead NIC, leaf or plane go over all others evenly, or else all over the next one
 };
 
 enum class LinkKind { kNvlinkOut, kNvlinkIn, kNicOut, kNicIn, kLeafUp, kLeafDown, kPodUp, kPodDown, kLocal, kGlobal };
@@ -83,10 +84,25 @@ class Cluster {
  public:
   /// Errors: what the fabric's own builder refuses; GPUs that nodes do not divide; planes that the GPUs of a node do
   /// not divide; ports that a node's NICs do not divide; rates below 1e-6; a failure that the fabric has no
-  /// place for; lost uplinks of a tree under static or ECMP routing; Valiant's routing on a tree.
+  /// place for, or that leaves a node without a NIC; lost uplinks of a tree under static or ECMP routing; Valiant's
+  /// routing on a tree.
   static Result<Cluster> make(const ClusterSpec& spec);
 
   const ClusterSpec& spec() const { return spec_; }
+  /// Its switches and links, whole; a tree of three layers with one pod is one of two.
+  const Fabric& counts() const { return counts_; }
+  bool is_broken() const {
+    return spec_.dead_plane >= 0 || spec_.dead_leaf >= 0 || spec_.dead_nic >= 0 || spec_.lost_uplinks > 0;
+  }
+  /// Whether nothing can pass over that NIC: it, its leaf or its plane is dead.
+  bool is_dead(int64_t node, int gpu) const {
+    return is_dead_leaf(unit_of(node), plane_of(gpu)) || (node == 0 && gpu == spec_.dead_nic);
+  }
+  bool is_dead_leaf(int64_t unit, int plane) const {
+    return plane == spec_.dead_plane || (unit == 0 && plane == spec_.dead_leaf);
+  }
+  /// Whether a node must send over another NIC than the one it would take.
+  bool has_dead_nics() const { return spec_.dead_plane >= 0 || spec_.dead_leaf >= 0 || spec_.dead_nic >= 0; }
   int64_t num_nodes() const { return spec_.gpus / spec_.gpus_per_node; }
   /// Nodes that share leaves: one per plane.
   int64_t nodes_per_unit() const { return nodes_per_unit_; }
@@ -122,16 +138,14 @@ class Cluster {
   Symmetry none_alike() const;
 
  private:
-  Cluster(const ClusterSpec& spec, int64_t nodes_per_unit, int64_t nodes_per_pod)
-      : spec_(spec), nodes_per_unit_(nodes_per_unit), nodes_per_pod_(nodes_per_pod) {}
+  Cluster(const ClusterSpec& spec, Fabric counts, int64_t nodes_per_unit, int64_t nodes_per_pod)
+      : spec_(spec), counts_(std::move(counts)), nodes_per_unit_(nodes_per_unit), nodes_per_pod_(nodes_per_pod) {}
   static Result<Cluster> make_graph(ClusterSpec spec);
   std::array<uint32_t, 4> hash(int64_t u, int a, int64_t v, int b, uint64_t queue_pair) const;
   int plane_of(int gpu) const { return gpu % spec_.planes; }
-  bool is_dead(int64_t node, int gpu) const {
-    return plane_of(gpu) == spec_.dead_plane || (node == 0 && gpu == spec_.dead_nic);
-  }
 
   ClusterSpec spec_;
+  Fabric counts_;
   int64_t nodes_per_unit_, nodes_per_pod_;
   std::shared_ptr<const SwitchGraph> graph_;
 };

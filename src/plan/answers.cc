@@ -276,54 +276,19 @@ Result<std::vector<FigureGroup>> plan_model(const CountedModel& model, const Har
   return groups;
 }
 
-namespace {
-
-/// Whether one price is given; then all must be.
-bool has_own_prices(const PlanSettings::FabricSettings& s) {
-  return s.switch_base_dollars != 0 || s.switch_port_dollars >= 0 || s.link_dollars >= 0 || s.endpoint_dollars >= 0;
-}
-
-Status check_prices(const PlanSettings::FabricSettings& s) {
-  const std::pair<const char*, double> named[] = {
-      {"switch_port", s.switch_port_dollars}, {"link", s.link_dollars}, {"endpoint", s.endpoint_dollars}};
-  for (const auto& [name, dollars] : named) {
-    if (dollars >= 0 || !has_own_prices(s)) continue;
-    const std::string key = "fabric." + std::string(name) + "_dollars";
-    if (dollars == -1) return invalid(key + " is missing: other prices are given; 0 makes it free");
-    return invalid(key + " is " + figure_text(dollars) + "; accepted: 0 or more");
-  }
-  return {};
-}
-
-}  // namespace
-
-PriceTable fabric_prices(const PlanSettings& settings) {
+Result<PriceTable> fabric_prices(const PlanSettings& settings) {
   const auto& s = settings.fabric;
-  if (!has_own_prices(s)) return paper_table3_prices();
-  return {s.switch_base_dollars, s.switch_port_dollars, s.link_dollars, s.endpoint_dollars, kGiven};
+  return prices_of({s.switch_base_dollars, s.switch_port_dollars, s.link_dollars, s.endpoint_dollars}, "fabric");
 }
 
 Result<FigureGroup> plan_fabric(const PlanSettings& settings) {
-  const auto& s = settings.fabric;
-  const auto fabric = build(s);
+  const auto fabric = build(settings.fabric);
   if (!fabric) return fabric.error();
-  if (auto ok = check_prices(s); !ok) return ok.error();
-  const PriceTable prices = fabric_prices(settings);
-  const auto price = price_of(*fabric, prices);
-  if (!price) return price.error();
-  const double endpoints = as_double(fabric->endpoints);
-  FigureGroup g{"fabric " + fabric->name, {}};
-  g.figures = {{"endpoints", endpoints, "", fabric->formula, kGiven},
-               {"endpoints at most", as_double(fabric->max_endpoints), "", fabric->formula, kGiven},
-               {"switches", as_double(fabric->switches), "", fabric->formula, kGiven},
-               {"ports used of a switch", as_double(fabric->radix), "", fabric->formula, kGiven}};
-  for (const LinkCount& link : fabric->links) {
-    g.figures.push_back({"links " + link.kind, as_double(link.count), "", fabric->formula, kGiven});
-  }
-  g.figures.push_back({"price", price->total() / 1e6, "M$",
-                       "switches * (base + ports * price) + links * price + endpoints * price", prices.source});
-  g.figures.push_back({"price per endpoint", price->total() / endpoints, "$", "price / endpoints", prices.source});
-  return g;
+  const auto prices = fabric_prices(settings);
+  if (!prices) return prices.error();
+  auto figures = fabric_figures(*fabric, *prices);
+  if (!figures) return figures.error();
+  return FigureGroup{"fabric " + fabric->name, *std::move(figures)};
 }
 
 namespace {

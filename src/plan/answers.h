@@ -35,8 +35,8 @@ Result<std::vector<FigureGroup>> plan_model(const CountedModel& model, const Har
 /// Counts and price of the fabric that the settings name (kind is not "none"). Errors: what its builder refuses.
 Result<FigureGroup> plan_fabric(const PlanSettings& settings);
 
-/// The settings' prices, or those that fit table 3 of arXiv 2505.09343 where none is given.
-PriceTable fabric_prices(const PlanSettings& settings);
+/// The settings' prices, or those that fit table 3 of arXiv 2505.09343 where none is given. Errors: prices_of's.
+Result<PriceTable> fabric_prices(const PlanSettings& settings);
 
 /// The share of time that a job keeps working under the settings' failures (gpu_mtbf_h is not 0), what the rest goes
 /// to, and the share of a drawn run (plan_failure_run), where one can be drawn. Errors: gpus is 0, what goodput

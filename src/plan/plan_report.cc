@@ -327,7 +327,9 @@ std::vector<Fabric> sizes_of(const std::string& kind, int64_t radix, int64_t pla
 
 Result<Report::Section> fabric_section(const PlanSettings& settings) {
   const auto& f = settings.fabric;
-  const PriceTable prices = fabric_prices(settings);
+  const auto given = fabric_prices(settings);
+  if (!given) return given.error();
+  const PriceTable& prices = *given;
   const Origin price_origin{"(switches * (base + ports * price) + links * price + endpoints * price) / endpoints",
                             prices.source};
   LineChart chart{.title = "Price of a network per endpoint",

@@ -152,7 +152,7 @@ Result<FlowBound> flow_bound(const FlowNetwork& network) {
   return FlowSolver(network).bound();
 }
 
-Result<FlowRun> run_flows(const FlowNetwork& network) {
+Result<FlowRun> run_flows(const FlowNetwork& network, const Deadline& deadline) {
   if (auto s = network.check(); !s) return s.error();
   FlowSolver solver(network);
   const auto num_classes = static_cast<size_t>(network.num_classes());
@@ -161,6 +161,10 @@ Result<FlowRun> run_flows(const FlowNetwork& network) {
   std::vector<double> left(num_classes);
   for (size_t c = 0; c < num_classes; ++c) left[c] = solver.bytes(c);
   for (size_t num_left = num_classes; num_left > 0;) {
+    if (deadline && std::chrono::steady_clock::now() >= *deadline) {
+      return cancelled("engine maxmin had no time left after " + std::to_string(run.num_solves) + " solves for " +
+                       std::to_string(num_classes) + " different flows");
+    }
     solver.solve();
     ++run.num_solves;
     const auto& rate = solver.rates();

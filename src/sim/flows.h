@@ -3,7 +3,9 @@
 // exact.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -65,8 +67,11 @@ struct FlowRun {
   std::vector<double> ended;  // [class], seconds
   int64_t num_solves = 0;     // how often rates were computed
 };
+/// When an engine gives up with kCancelled; none: never.
+using Deadline = std::optional<std::chrono::steady_clock::time_point>;
+
 /// Runs all classes from 0 until each has moved its bytes. Classes whose ends lie within 1e-9 of each other end
 /// together.
-Result<FlowRun> run_flows(const FlowNetwork& network);
+Result<FlowRun> run_flows(const FlowNetwork& network, const Deadline& deadline = {});
 
 }  // namespace fathom

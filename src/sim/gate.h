@@ -31,6 +31,7 @@ struct GateHits {
   double busiest = 0;          // expert's tokens over those of the mean expert, as drawn
 };
 
+inline constexpr int64_t kMostTopK = 256;     // of a token; and of its nodes, unless it may go to all
 inline constexpr int64_t kGateTokens = 8192;  // that are drawn; standard error of a mean below 0.6 % of one node
 
 /// Errors: experts that the GPUs do not divide; more of anything than there is; recorded choices of another number of

@@ -62,7 +62,7 @@ class Maps {
   }
 
   double percent(const ClusterLink& link) const {
-    return 100 * loads_.bytes(cluster_, link) / (cluster_.gbps(link) * 1e9 * loads_.seconds);
+    return 100 * loads_.busy_bytes(cluster_, link) / (cluster_.gbps(link) * 1e9 * loads_.seconds);
   }
 
   /// All links of a pod together, whether they are one group or one a port.
@@ -71,14 +71,10 @@ class Maps {
     const int32_t colour = colours[static_cast<size_t>(pod)];
     double bytes = 0;
     for (const auto& [key, load] : loads_.by_group) {
-      if (key.kind == kind && key.place == colour) bytes += load.bytes * load.group.count;
+      if (key.kind == kind && key.place == colour) bytes += load.busy_bytes * load.group.count;
     }
     const auto alike = static_cast<double>(std::count(colours.begin(), colours.end(), colour));
     return 100 * bytes / (alike * cluster_.gbps({kind, pod, 0, -1}) * 1e9 * loads_.seconds);
-  }
-
-  bool is_dead(int64_t node, int gpu) const {
-    return gpu % spec_.planes == spec_.dead_plane || (node == 0 && gpu == spec_.dead_nic);
   }
 
   void add_leaf(LinkKind kind) {
@@ -97,13 +93,13 @@ class Maps {
     };
     maps_.push_back(filled(what + ": all of a leaf", plane_word_, spec_.planes, "leaf", leaves,
                            "bytes over the ports of a leaf / (ports * rate * time)", [&](int32_t plane, int32_t leaf) {
-                             if (plane == spec_.dead_plane) return kNone;
+                             if (cluster_.is_dead_leaf(leaf, plane)) return kNone;
                              return has_ports ? of_ports(plane, leaf, false) : percent({kind, leaf, plane, -1});
                            }));
     if (!has_ports) return;
     maps_.push_back(filled(what + ": the fullest of a leaf", plane_word_, spec_.planes, "leaf", leaves,
                            "the most of bytes / (rate * time) of its ports", [&](int32_t plane, int32_t leaf) {
-                             return plane == spec_.dead_plane ? kNone : of_ports(plane, leaf, true);
+                             return cluster_.is_dead_leaf(leaf, plane) ? kNone : of_ports(plane, leaf, true);
                            }));
   }
 
@@ -137,7 +133,7 @@ class Maps {
     if (cluster_.num_nodes() <= most_nodes) {
       maps_.push_back(filled(what, "NIC of the node", spec_.gpus_per_node, "node", cluster_.num_nodes(),
                              "bytes / (rate * time)", [&](int32_t gpu, int32_t node) {
-                               return is_dead(node, gpu) ? kNone : percent({kind, node, gpu, -1});
+                               return cluster_.is_dead(node, gpu) ? kNone : percent({kind, node, gpu, -1});
                              }));
       return;
     }
@@ -148,7 +144,7 @@ class Maps {
                            formula + "a switch", [](int32_t, int32_t) { return kNone; });
       for (int64_t node = 0; node < cluster_.num_nodes(); ++node) {
         for (int gpu = 0; gpu < spec_.gpus_per_node; ++gpu) {
-          if (is_dead(node, gpu)) continue;
+          if (cluster_.is_dead(node, gpu)) continue;
           const int64_t at = cluster_.switch_of(node, gpu);
           double& most = map.values[static_cast<size_t>(at % size)][static_cast<size_t>(at / size)];
           const double one = percent({kind, static_cast<int32_t>(node), gpu, -1});
@@ -166,7 +162,7 @@ class Maps {
                              const int64_t end = std::min(first + cluster_.nodes_per_unit(), cluster_.num_nodes());
                              for (int64_t node = first; node < end; ++node) {
                                for (int gpu = plane; gpu < spec_.gpus_per_node; gpu += spec_.planes) {
-                                 if (is_dead(node, gpu)) continue;
+                                 if (cluster_.is_dead(node, gpu)) continue;
                                  const double one = percent({kind, static_cast<int32_t>(node), gpu, -1});
                                  if (!(most >= one)) most = one;
                                }
@@ -184,9 +180,9 @@ class Maps {
 
 }  // namespace
 
-double LinkLoads::bytes(const Cluster& cluster, const ClusterLink& link) const {
+double LinkLoads::busy_bytes(const Cluster& cluster, const ClusterLink& link) const {
   const auto at = by_group.find(cluster.group_of(link, symmetry));
-  return at == by_group.end() ? 0 : at->second.bytes;
+  return at == by_group.end() ? 0 : at->second.busy_bytes;
 }
 
 std::vector<HeatMap> load_maps(const Cluster& cluster, const LinkLoads& loads, int64_t most_nodes) {

@@ -7,6 +7,22 @@
 
 namespace fathom {
 
+std::string job_name(size_t i) { return i == 0 ? "job" : "also" + (i == 1 ? "" : std::to_string(i)); }
+
+std::string scenario_toml(const Scenario& scenario) {
+  Scenario copy = scenario;
+  ConfigFields fields;
+  copy.fields(fields);
+  std::vector<ConfigField> list = fields.list();
+  std::erase_if(list, [&](const ConfigField& field) {
+    for (size_t i = 1; i < kMostJobs; ++i) {
+      if (field.key.starts_with(job_name(i) + ".")) return scenario.settings(i) == JobSettings{};
+    }
+    return false;
+  });
+  return config_to_toml(list);
+}
+
 Result<Cluster> cluster_of(const Scenario& scenario) {
   const auto& n = scenario.network;
   if (n.gpus == 0) return invalid("network.gpus is missing: how many GPUs the cluster has, as network.gpus = 2048");
@@ -34,6 +50,7 @@ Result<Cluster> cluster_of(const Scenario& scenario) {
   s.seed = static_cast<uint64_t>(n.seed);
   s.pxn = n.pxn;
   s.dead_plane = static_cast<int>(scenario.fail.plane);
+  s.dead_leaf = static_cast<int>(scenario.fail.leaf);
   s.dead_nic = static_cast<int>(scenario.fail.nic);
   s.lost_uplinks = static_cast<int>(scenario.fail.uplinks);
   s.spread = scenario.fail.spread;
@@ -53,7 +70,10 @@ Result<Job> job_of(const JobSettings& settings, std::string_view name) {
   for (const auto& [op, value] : kOps) {
     if (settings.op == op) job.op = value, is_known = true;
   }
-  if (!is_known) return invalid(std::string(name) + ".op is missing: what the GPUs do, as job.op = \"all-to-all\"");
+  if (!is_known) {
+    return invalid(std::string(name) + ".op is missing: what the GPUs do, as " + std::string(name) +
+                   ".op = \"all-to-all\"");
+  }
   if (!(settings.bytes > 0)) {
     return invalid(std::string(name) + ".bytes is missing: how much the " + settings.op + " moves, as 1e9");
   }
@@ -83,6 +103,7 @@ Result<Job> job_of(const JobSettings& settings, std::string_view name) {
   job.ring_stride = settings.ring_stride;
   job.queue_pairs = static_cast<int>(settings.queue_pairs);
   job.weight = settings.weight;
+  job.efficiency = settings.efficiency;
   job.tokens = settings.tokens;
   job.experts = settings.experts;
   job.top_k = settings.top_k;
@@ -93,6 +114,18 @@ Result<Job> job_of(const JobSettings& settings, std::string_view name) {
   job.from = settings.from;
   job.to = settings.to;
   return job;
+}
+
+Result<std::vector<NamedJob>> jobs_of(const Scenario& scenario) {
+  std::vector<NamedJob> jobs;
+  for (size_t i = 0; i < kMostJobs; ++i) {
+    const JobSettings& settings = scenario.settings(i);
+    if (i > 0 && (settings.op == "none" || settings == JobSettings{})) continue;  // off, or not there
+    auto job = job_of(settings, job_name(i));
+    if (!job) return job.error();
+    jobs.push_back({job_name(i), settings, *std::move(job)});
+  }
+  return jobs;
 }
 
 }  // namespace fathom

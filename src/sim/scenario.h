@@ -1,21 +1,23 @@
-// Scenario: what `fathom simulate` reads from a file: a cluster, one or two jobs that share its links, and what is
-// broken.
+// Scenario: what `fathom simulate` reads from a file: a cluster, the jobs that share its links, what is broken, and
+// what it costs.
 #pragma once
 
+#include <array>
 #include <string>
 #include <string_view>
 
 #include "base/config.h"
+#include "cluster/price.h"
 #include "cluster/routing.h"
 #include "sim/traffic.h"
 
 namespace fathom {
 
 struct JobSettings {
-  std::string op = "none";
+  std::string op;  // empty: not given
   double bytes = 0;
   int64_t ranks = 0, ring_gpus = 0, ring_stride = 1, queue_pairs = 1, window = 0;
-  double weight = 1, alpha_us = 0;
+  double weight = 1, alpha_us = 0, efficiency = 1;
   int64_t tokens = 4096, experts = 256, top_k = 8, max_nodes = 4, seed = 1;
   double skew = 0;
   std::string gate_file;
@@ -23,10 +25,12 @@ struct JobSettings {
   bool direct = false;
   int64_t from = 0, to = 1;
 
+  bool operator==(const JobSettings&) const = default;
+
   template <class V>
   void fields(V& v, const std::string& name) {
-    v(name + ".op", op, "what the GPUs do",
-      one_of({"none", "all-to-all", "all-gather", "reduce-scatter", "all-reduce", "dispatch", "combine", "send"}));
+    v(name + ".op", op, "what the GPUs do; none: the section does not count",
+      one_of({"all-to-all", "all-gather", "reduce-scatter", "all-reduce", "dispatch", "combine", "send", "none", ""}));
     v(name + ".bytes", bytes,
       "all-to-all: a rank's whole buffer; all-gather, reduce-scatter, all-reduce: the whole result; dispatch, combine: "
       "one copy of a token; send: the message",
@@ -41,9 +45,12 @@ struct JobSettings {
     v(name + ".window", window, "all-to-all: peer nodes in flight; 0: all at once", between(0, 1 << 20));
     v(name + ".weight", weight, "of the job's virtual lane: its flows against flows of weight 1", between(1e-6, 1e6));
     v(name + ".alpha_us", alpha_us, "time of the software before the first byte", between(0, 1e9));
+    v(name + ".efficiency", efficiency,
+      "of the links' rates, what this job's kernels reach: each byte keeps a link busy 1 / efficiency as long",
+      between(0.01, 1));
     v(name + ".tokens", tokens, "of a GPU, for dispatch and combine", between(1, 1 << 30));
     v(name + ".experts", experts, "of the layer, redundant ones included", between(1, 65536));
-    v(name + ".top_k", top_k, "experts of a token", between(1, 65536));
+    v(name + ".top_k", top_k, "experts of a token", between(1, kMostTopK));
     v(name + ".max_nodes", max_nodes, "nodes of a token at most", between(1, 65536));
     v(name + ".skew", skew, "popularity of experts: rank^-skew; 0: all alike", between(0, 10));
     v(name + ".seed", seed, "of the popularity and of the draws", between(0, 1e18));
@@ -57,6 +64,10 @@ struct JobSettings {
   }
 };
 
+inline constexpr size_t kMostJobs = 16;
+/// "job", "also", "also2" and so on to "also15".
+std::string job_name(size_t i);
+
 struct Scenario {
   struct NetworkSettings {
     std::string fabric = "mpft", routing = "adaptive", latency = "none";
@@ -65,11 +76,16 @@ struct Scenario {
     double nic_gbps = 40, nvlink_gbps = 160, port_gbps = 50;
     bool pxn = true;
   } network;
-  JobSettings job, also;
+  JobSettings job;
+  std::array<JobSettings, kMostJobs - 1> also;  // jobs beside it
   struct Broken {
-    int64_t plane = -1, nic = -1, uplinks = 0;
+    int64_t plane = -1, leaf = -1, nic = -1, uplinks = 0;
     bool spread = true;
   } fail;
+  PriceSettings prices;
+
+  /// Of the i-th section, "job" being 0.
+  const JobSettings& settings(size_t i) const { return i == 0 ? job : also[i - 1]; }
 
   template <class V>
   void fields(V& v) {
@@ -97,16 +113,25 @@ struct Scenario {
     v("network.latency", network.latency, "of a step: table 5 of arXiv 2505.09343, or none",
       one_of({"none", "InfiniBand", "RoCE"}));
     job.fields(v, "job");
-    also.fields(v, "also");
+    for (size_t i = 0; i < also.size(); ++i) also[i].fields(v, job_name(i + 1));
     v("fail.plane", fail.plane, "a plane that is dead; -1: none", between(-1, 7));
+    v("fail.leaf", fail.leaf, "the plane, or rail, whose leaf of the first nodes is dead; -1: none", between(-1, 7));
     v("fail.nic", fail.nic, "a NIC of node 0 that is dead; -1: none", between(-1, 1023));
     v("fail.uplinks", fail.uplinks,
       "uplinks, and downlinks, that the first leaf has lost; slimfly, dragonfly: links of the first switch, to other "
       "groups",
       between(0, 1024));
     v("fail.spread", fail.spread, "traffic of the dead goes over all other NICs of a node, or else over the next");
+    v("prices.switch_base_dollars", prices.switch_base_dollars, "of a switch without ports", between(-1e9, 1e12));
+    v("prices.switch_port_dollars", prices.switch_port_dollars, "per port of a switch; -1: not given", at_least(-1));
+    v("prices.link_dollars", prices.link_dollars, "of a link between switches; -1: not given", at_least(-1));
+    v("prices.endpoint_dollars", prices.endpoint_dollars,
+      "of an endpoint's link; -1: not given; no price given: those that fit table 3 of arXiv 2505.09343", at_least(-1));
   }
 };
+
+/// The effective scenario as TOML that load_config reads back to equal values; jobs that are not there are left out.
+std::string scenario_toml(const Scenario& scenario);
 
 /// Errors: network.gpus is 0; what Cluster::make refuses.
 Result<Cluster> cluster_of(const Scenario& scenario);
@@ -114,5 +139,13 @@ Result<Cluster> cluster_of(const Scenario& scenario);
 /// Reads the gate file, if one is given. Errors: no bytes, or less than one (named by `name`: "job" or "also"); a gate
 /// file for what has no experts, or beside a skew; what read_gate refuses.
 Result<Job> job_of(const JobSettings& settings, std::string_view name);
+
+struct NamedJob {
+  std::string name;  // job_name
+  JobSettings settings;
+  Job job;
+};
+/// All whose op is not "none". Errors: "job" has none; other settings of a section without an op; job_of's.
+Result<std::vector<NamedJob>> jobs_of(const Scenario& scenario);
 
 }  // namespace fathom

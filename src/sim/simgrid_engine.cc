@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -13,8 +14,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <map>
 #include <numeric>
+
+#include "base/figure.h"
 
 // What was learnt about SimGrid 3.32 and is relied on here:
 // - Weights: it shares a link in inverse proportion to the latency of a flow's route. So every number of members has a
@@ -40,7 +44,6 @@ struct Library {
   void* (*put_async)(void*, void*, long);
   void* (*get_async)(void*, void**);
   ssize_t (*wait_any)(void**, size_t);
-  int (*test)(void*);
   int (*wait)(void*);
 };
 
@@ -48,7 +51,7 @@ struct Library {
 struct Child {
   Library lib{};
   const FlowNetwork* network = nullptr;
-  int hosts = 0;
+  int hosts = 0, scale = 0;  // of bytes: 2^scale
   std::vector<double> ended;
 };
 Child* child = nullptr;
@@ -68,8 +71,7 @@ bool load(Library& lib) {
          find(handle, "sg_actor_create_", lib.actor_create) &&
          find(handle, "sg_mailbox_by_name", lib.mailbox_by_name) &&
          find(handle, "sg_mailbox_put_async", lib.put_async) && find(handle, "sg_mailbox_get_async", lib.get_async) &&
-         find(handle, "sg_comm_wait_any", lib.wait_any) && find(handle, "sg_comm_test", lib.test) &&
-         find(handle, "sg_comm_wait", lib.wait);
+         find(handle, "sg_comm_wait_any", lib.wait_any) && find(handle, "sg_comm_wait", lib.wait);
 }
 
 /// A class is an ordered pair of different hosts, so that few hosts give every class a route of its own.
@@ -131,24 +133,20 @@ void actor(int, char** argv) {
     const int c = host * (child->hosts - 1) + k;
     if (c >= classes) break;
     std::snprintf(name, sizeof name, "m%d", c);
-    sent.push_back(lib.put_async(lib.mailbox_by_name(name), &message, std::lround(child->network->bytes(c))));
+    sent.push_back(lib.put_async(lib.mailbox_by_name(name), &message,
+                                 std::lround(std::ldexp(child->network->bytes(c), child->scale))));
     ids.push_back(c);
   }
   while (!sent.empty()) {
     const ssize_t first = lib.wait_any(sent.data(), sent.size());
     if (first < 0) std::abort();
-    const double now = lib.clock();
-    size_t kept = 0;
-    for (size_t i = 0; i < sent.size(); ++i) {
-      if (i == static_cast<size_t>(first) || lib.test(sent[i]) != 0) {
-        child->ended[static_cast<size_t>(ids[i])] = now;
-      } else {
-        sent[kept] = sent[i];
-        ids[kept++] = ids[i];
-      }
-    }
-    sent.resize(kept);
-    ids.resize(kept);
+    // One at a time: asking each of the others whether it has ended too would be a switch to SimGrid and back each.
+    const auto at = static_cast<size_t>(first);
+    child->ended[static_cast<size_t>(ids[at])] = lib.clock();
+    sent[at] = sent.back();
+    ids[at] = ids.back();
+    sent.pop_back();
+    ids.pop_back();
   }
   for (void* comm : received) lib.wait(comm);
 }
@@ -181,11 +179,13 @@ class MemoryFile {
 };
 
 /// The child's work; never returns. Writes when the classes ended to `ends`.
-[[noreturn]] void run_child(const FlowNetwork& network, const std::string& file, int hosts, const MemoryFile& ends) {
+[[noreturn]] void run_child(const FlowNetwork& network, const std::string& file, int hosts, int scale,
+                            const MemoryFile& ends) {
   static Child state;
   child = &state;
   state.network = &network;
   state.hosts = hosts;
+  state.scale = scale;
   state.ended.assign(static_cast<size_t>(network.num_classes()), -1);
   if (!load(state.lib)) _exit(kNoLibrary);
   std::vector<std::string> words = {"fathom",
@@ -233,9 +233,31 @@ Status check_capacity(const FlowNetwork& n, const std::vector<double>& ended) {
   return {};
 }
 
+/// By which power of two to multiply bytes, and so times. SimGrid sends whole bytes and knows 1e-9 s: the smallest
+/// class should have 2^30 bytes and take a second on the fastest link, but the largest at most 2^62.
+Result<int> scale_of(const FlowNetwork& n) {
+  double least = std::numeric_limits<double>::infinity(), most = 0, fastest = 0;
+  for (int c = 0; c < n.num_classes(); ++c) {
+    least = std::min(least, n.bytes(c));
+    most = std::max(most, n.bytes(c));
+  }
+  for (int l = 0; l < n.num_links(); ++l) fastest = std::max(fastest, n.gbps(l) * 1e9);
+  const double wanted = std::log2(std::max(0x1p30, fastest) / least), room = 62 - std::log2(most);
+  const int scale = static_cast<int>(std::floor(std::min(wanted, room)));
+  constexpr double kLeastBytes = 1e5;  // rounded to whole ones within 1e-5
+  if (std::ldexp(least, scale) >= kLeastBytes) return scale;
+  return invalid("classes of flows from " + figure_text(least) + " to " + figure_text(most) +
+                 " bytes; SimGrid counts whole ones: accepted are sizes within a factor of " +
+                 figure_text(0x1p62 / kLeastBytes));
+}
+
+Error out_of_time(int classes) {
+  return cancelled("engine simgrid had no time left for " + std::to_string(classes) + " different flows");
+}
+
 }  // namespace
 
-Result<FlowRun> run_simgrid(const FlowNetwork& network) {
+Result<FlowRun> run_simgrid(const FlowNetwork& network, const Deadline& deadline) {
   if (auto s = network.check(); !s) return s.error();
   const int classes = network.num_classes();
   if (classes > kMostSimGridClasses) {
@@ -244,12 +266,12 @@ Result<FlowRun> run_simgrid(const FlowNetwork& network) {
   }
   FlowRun run;
   if (classes == 0) return run;
-  // Sizes are whole bytes there. Small ones, in seconds of a test, would be rounded away.
-  for (int c = 0; c < classes; ++c) {
-    if (network.bytes(c) < 1e4 || network.bytes(c) > 9e18) {
-      return invalid("traffic class " + std::to_string(c) + " has " + std::to_string(network.bytes(c)) +
-                     " bytes; SimGrid counts whole ones: accepted are 1e4 to 9e18");
-    }
+  const auto scale = scale_of(network);
+  if (!scale) return scale.error();
+  double seconds_left = 0;
+  if (deadline) {
+    seconds_left = std::chrono::duration<double>(*deadline - std::chrono::steady_clock::now()).count();
+    if (seconds_left < 1e-3) return out_of_time(classes);
   }
   const int hosts = static_cast<int>(std::ceil(std::sqrt(static_cast<double>(classes)))) + 1;
   const MemoryFile platform_file, log, ends;
@@ -261,11 +283,17 @@ Result<FlowRun> run_simgrid(const FlowNetwork& network) {
   if (pid < 0) return io_error(std::string("cannot start a process for SimGrid: ") + std::strerror(errno));
   if (pid == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);  // it must not outlive the program
+    if (deadline) {                    // the signal ends it
+      const auto us = static_cast<int64_t>(std::min(seconds_left, 1e6) * 1e6);
+      const itimerval timer{{0, 0}, {us / 1'000'000, us % 1'000'000}};
+      std::signal(SIGALRM, SIG_DFL);
+      setitimer(ITIMER_REAL, &timer, nullptr);
+    }
     dup2(log.fd(), STDERR_FILENO);
     dup2(log.fd(), STDOUT_FILENO);
     const std::string xml = platform(network, hosts);
     if (!platform_file.append(xml.data(), xml.size())) _exit(kNoRoom);
-    run_child(network, platform_file.path(), hosts, ends);
+    run_child(network, platform_file.path(), hosts, *scale, ends);
   }
   int status = 0;
   if (waitpid(pid, &status, 0) < 0) {
@@ -273,6 +301,7 @@ Result<FlowRun> run_simgrid(const FlowNetwork& network) {
     waitpid(pid, &status, 0);
     return cancelled("interrupted while SimGrid ran");
   }
+  if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM) return out_of_time(classes);
   if (WIFEXITED(status) && WEXITSTATUS(status) == kNoLibrary) {
     return not_found(std::string("SimGrid is not installed: ") + kSimGridLibrary +
                      " cannot be loaded; install the Debian package libsimgrid3.32, or take engine maxmin");
@@ -286,6 +315,7 @@ Result<FlowRun> run_simgrid(const FlowNetwork& network) {
     std::replace(text.begin(), text.end(), '\n', ' ');
     return corrupt("SimGrid failed: " + (text.empty() ? "status " + std::to_string(status) : text));
   }
+  for (double& end : run.ended) end = std::ldexp(end, -*scale);
   for (double end : run.ended) run.seconds = std::max(run.seconds, end);
   if (auto s = check_capacity(network, run.ended); !s) return s.error();
   return run;

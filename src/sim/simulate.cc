@@ -2,97 +2,14 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
-#include <map>
 #include <numeric>
 #include <optional>
 
 #include "cluster/hardware.h"
-#include "sim/quotient.h"
-#include "sim/simgrid_engine.h"
+#include "report/table.h"
 
 namespace fathom {
 namespace {
-
-constexpr std::array<std::pair<const char*, FlowEngine>, 4> kEngines{{{"auto", FlowEngine::kAuto},
-                                                                      {"bound", FlowEngine::kBound},
-                                                                      {"maxmin", FlowEngine::kMaxMin},
-                                                                      {"simgrid", FlowEngine::kSimGrid}}};
-
-/// What running the jobs once gave.
-struct Totals {
-  FlowEngine engine = FlowEngine::kAuto;
-  std::vector<double> seconds;  // [job]
-  LinkLoads load;
-  double num_flows = 0, num_classes = 0, num_solves = 0, num_parts = 0;
-};
-
-Status run_part(const Traffic& traffic, bool is_symmetric, size_t num_jobs, FlowEngine engine, Totals& totals) {
-  const std::vector<double> loads = traffic.network.loads();
-  for (size_t l = 0; l < loads.size(); ++l) {
-    const LinkGroup& group = traffic.links[l];
-    totals.load.by_group.try_emplace(group.group, LinkLoad{group, 0}).first->second.bytes += loads[l] / group.count;
-  }
-  totals.num_flows += traffic.num_flows;
-  ++totals.num_parts;
-  // Under the cluster's own symmetry the classes mostly are few already. The bound needs no fewer.
-  constexpr int kFew = 1000;
-  const bool is_merged = (!is_symmetric || traffic.network.num_classes() > kFew) && engine != FlowEngine::kBound;
-  Quotient quotient;
-  if (is_merged) quotient = merge_alike(traffic.network);
-  const FlowNetwork& network = is_merged ? quotient.network : traffic.network;
-  if (engine == FlowEngine::kAuto) {
-    engine = num_jobs == 1 && network.num_classes() > kMostAutoClasses ? FlowEngine::kBound : FlowEngine::kMaxMin;
-  }
-  totals.engine = engine;
-  totals.num_classes += network.num_classes();
-  if (engine == FlowEngine::kBound) {
-    const auto bound = flow_bound(network);
-    if (!bound) return bound.error();
-    totals.seconds[0] += bound->seconds;
-    return {};
-  }
-  if (engine == FlowEngine::kMaxMin && network.num_classes() > kMostMaxMinClasses) {
-    return invalid(std::to_string(network.num_classes()) + " different flows; engine maxmin is given " +
-                   std::to_string(kMostMaxMinClasses) + " at most; accepted: engine bound, or fewer GPUs");
-  }
-  const auto run = engine == FlowEngine::kSimGrid ? run_simgrid(network) : run_flows(network);
-  if (!run) return run.error();
-  totals.num_solves += static_cast<double>(run->num_solves);
-  std::vector<double> ended(num_jobs, 0);
-  for (size_t c = 0; c < traffic.job.size(); ++c) {
-    const size_t merged = is_merged ? static_cast<size_t>(quotient.class_of[c]) : c;
-    double& end = ended[static_cast<size_t>(traffic.job[c])];
-    end = std::max(end, run->ended[merged]);
-  }
-  for (size_t j = 0; j < num_jobs; ++j) totals.seconds[j] += ended[j];
-  return {};
-}
-
-Result<Totals> run_jobs(const Cluster& cluster, const std::vector<Job>& jobs, int64_t window, FlowEngine engine) {
-  Totals totals;
-  totals.seconds.assign(jobs.size(), 0);
-  const bool is_symmetric =
-      std::all_of(jobs.begin(), jobs.end(), [&](const Job& job) { return is_uniform(cluster, job); }) &&
-      !(cluster.graph() && window > 0);  // which nodes are near by number is not what a graph's symmetry keeps
-  const Symmetry symmetry = is_symmetric ? cluster.symmetry() : cluster.none_alike();
-  totals.load.symmetry = symmetry;
-  const int64_t distances = ranks_of(cluster, jobs[0]) / cluster.spec().gpus_per_node - 1;
-  if (window == 0 || window >= distances) {
-    const auto traffic = make_traffic(cluster, jobs, symmetry);
-    if (!traffic) return traffic.error();
-    if (auto s = run_part(*traffic, is_symmetric, jobs.size(), engine, totals); !s) return s.error();
-    return totals;
-  }
-  // The peers in flight, one window after the other; what stays in the node goes beside the first.
-  for (int64_t from = 1; from <= distances; from += window) {
-    const Distances part{from == 1 ? 0 : from, std::min(from + window - 1, distances)};
-    const auto traffic = make_traffic(cluster, jobs, symmetry, part);
-    if (!traffic) return traffic.error();
-    if (auto s = run_part(*traffic, is_symmetric, jobs.size(), engine, totals); !s) return s.error();
-  }
-  return totals;
-}
 
 /// Microseconds of the longest step of a job, by switches.
 double step_latency_us(const Cluster& cluster, const Job& job, const std::string& link_name) {
@@ -126,12 +43,44 @@ double step_latency_us(const Cluster& cluster, const Job& job, const std::string
   return 0;
 }
 
-JobAnswer answer(const Cluster& cluster, const Job& job, const JobSettings& settings, const Scenario& scenario,
-                 double fluid_s, double num_parts, std::optional<double> healthy_s, const std::string& how) {
+/// What a job's time is up to. `link`: the most loaded of those that it crosses. From its first byte to its last it is
+/// idle while one window waits for its slowest flow, and for the latency of the next.
+JobLimit limit_of(const Cluster& cluster, const LinkLoad& link, double link_s, double latency_us, double software_us,
+                  const JobsRun& run, int64_t window) {
+  constexpr double kFull = 0.99;
+  const double between_us = latency_us * (run.num_parts - 1) / run.num_parts, us = link_s * 1e6 + between_us;
+  const double share = link.seconds() * 1e6 / us;
+  std::string fullest = cluster.name(link.group.first);
+  if (run.seconds.size() > 1) {
+    fullest += ", which all its jobs together need for " + figure_text(link.seconds() * 1e6) + " us";
+  } else {
+    fullest += ", needed " + figure_text(100 * share) + " % of the " + figure_text(us) + " us from first byte to last";
+  }
+  if (software_us > us && software_us >= latency_us) {
+    return {"software", "software: " + figure_text(software_us) + " us before the first byte"};
+  }
+  if (run.num_parts > 1 && share < kFull) {
+    return {"window", "window of " + std::to_string(window) + (window == 1 ? " peer" : " peers") +
+                          ": the fullest link is " + fullest};
+  }
+  if (latency_us > us) return {"latency", "latency: " + figure_text(latency_us) + " us"};
+  return {link_kind_name(link.group.first.kind), fullest};
+}
+
+JobAnswer answer(const Cluster& cluster, const NamedJob& named, const Scenario& scenario, const JobsRun& run, size_t id,
+                 std::optional<double> healthy_s) {
+  const Job& job = named.job;
+  const JobSettings& settings = named.settings;
+  const double fluid_s = run.seconds[id];
+  const std::string how = run.engine == FlowEngine::kBound
+                              ? "the largest bytes / rate of a link"
+                              : "rates are max-min fair at every moment, until the last flow ends";
   JobAnswer a;
+  a.name = named.name;
   a.op = settings.op;
+  a.link_seconds = fluid_s;
   const auto ranks = static_cast<double>(is_ring(job.op) ? ring_ranks_of(cluster, job) : ranks_of(cluster, job));
-  double steps = num_parts, latency_us = 0;
+  double steps = run.num_parts, latency_us = 0;
   std::string steps_formula = "steps of the longest way's latency";
   if (is_ring(job.op)) {
     steps = (ranks - 1) * (job.op == JobOp::kAllReduce ? 2 : 1);
@@ -141,9 +90,20 @@ JobAnswer answer(const Cluster& cluster, const Job& job, const JobSettings& sett
     latency_us = steps * step_latency_us(cluster, job, scenario.network.latency);
   }
   a.seconds = fluid_s + latency_us / 1e6 + settings.alpha_us / 1e6;
+  const LinkLoad* fullest = nullptr;
+  for (const auto& [key, load] : run.load.by_group) {
+    if ((load.jobs >> id & 1) == 0) continue;
+    if (fullest == nullptr || load.seconds() > fullest->seconds()) fullest = &load;
+  }
+  if (fullest) a.limit = limit_of(cluster, *fullest, fluid_s, latency_us, settings.alpha_us, run, settings.window);
   const std::string prototype = "fluid flows, max-min fair";
   a.figures.push_back({"time", a.seconds * 1e6, "us", "bytes on links + latency + software", prototype});
   a.figures.push_back({"of it bytes on links", fluid_s * 1e6, "us", how, prototype});
+  if (fullest && run.seconds.size() == 1) {  // of several jobs, none has the link for itself
+    a.figures.push_back({"of them the fullest link's", 100 * fullest->seconds() / fluid_s, "%",
+                         "bytes / efficiency / rate of the most loaded link that it crosses, over the above",
+                         prototype});
+  }
   if (latency_us > 0) {
     a.figures.push_back(
         {"of it latency", latency_us, "us", figure_text(steps) + " x " + steps_formula, "arXiv 2505.09343, table 5"});
@@ -155,6 +115,12 @@ JobAnswer answer(const Cluster& cluster, const Job& job, const JobSettings& sett
     a.figures.push_back({"bytes on links when nothing is broken", *healthy_s * 1e6, "us", how, prototype});
     a.figures.push_back({"bandwidth against healthy", 100 * (*healthy_s / fluid_s - 1), "%",
                          "healthy time / time - 1, of bytes on links", prototype});
+  }
+  if (job.op == JobOp::kCombine && job.efficiency == 1) {
+    a.notes.push_back(
+        std::string("computed as fast as a dispatch of these bytes; DeepEP's combine reaches ") +
+        (job.direct ? "0.86 of its low-latency dispatch's rate and starts after 5.7 us: job.efficiency, job.alpha_us"
+                    : "0.94 of its dispatch's rate: job.efficiency"));
   }
   const std::string tests = "nccl-tests, doc/PERFORMANCE.md";
   if (is_expert(job.op)) {
@@ -197,6 +163,10 @@ std::string words(const Cluster& cluster, const Scenario& scenario) {
   if (cluster.graph()) text += " on " + figure_text(cluster.graph()->num_switches()) + " switches";
   text += ", " + scenario.network.routing + " routing" + (s.pxn ? ", PXN" : ", no PXN");
   if (s.dead_plane >= 0) text += ", plane " + std::to_string(s.dead_plane) + " dead";
+  if (s.dead_leaf >= 0) {
+    text += ", leaf 0 of " + std::string(s.kind == FabricKind::kMrft ? "rail " : "plane ") +
+            std::to_string(s.dead_leaf) + " dead";
+  }
   if (s.dead_nic >= 0) text += ", NIC " + std::to_string(s.dead_nic) + " of node 0 dead";
   if (s.lost_uplinks > 0)
     text += ", " + std::to_string(s.lost_uplinks) +
@@ -206,20 +176,6 @@ std::string words(const Cluster& cluster, const Scenario& scenario) {
 
 }  // namespace
 
-Result<FlowEngine> parse_engine(const std::string& name) {
-  for (const auto& [known, engine] : kEngines) {
-    if (name == known) return engine;
-  }
-  return invalid("unknown engine \"" + name.substr(0, 100) + "\"; accepted: auto, bound, maxmin, simgrid");
-}
-
-std::string engine_name(FlowEngine engine) {
-  for (const auto& [known, value] : kEngines) {
-    if (engine == value) return known;
-  }
-  return "?";
-}
-
 Json to_json(const Simulation& simulation) {
   const auto list = [](const std::vector<Figure>& figures) {
     Json all = Json::array();
@@ -228,7 +184,13 @@ Json to_json(const Simulation& simulation) {
   };
   Json jobs = Json::array(), links = Json::array(), json = Json::object();
   for (const JobAnswer& job : simulation.jobs) {
-    jobs.push(Json::object().set("op", job.op).set("seconds", job.seconds).set("figures", list(job.figures)));
+    jobs.push(Json::object()
+                  .set("name", job.name)
+                  .set("op", job.op)
+                  .set("seconds", job.seconds)
+                  .set("limit", Json::object().set("resource", job.limit.resource).set("text", job.limit.text))
+                  .set("notes", text_json(job.notes))
+                  .set("figures", list(job.figures)));
   }
   for (const LinkAnswer& link : simulation.links) {
     links.push(Json::object()
@@ -238,67 +200,72 @@ Json to_json(const Simulation& simulation) {
                    .set("bytes", link.bytes)
                    .set("gbps", link.gbps)
                    .set("seconds", link.seconds)
-                   .set("formula", "bytes over one link / its rate"));
+                   .set("formula", "bytes over one link / efficiency of the job / its rate"));
   }
   return json.set("cluster", simulation.cluster)
+      .set("notes", text_json(simulation.notes))
       .set("engine", engine_name(simulation.engine))
+      .set("fabric", list(simulation.fabric))
       .set("jobs", std::move(jobs))
       .set("links", std::move(links))
       .set("work", list(simulation.work));
 }
 
-Result<Simulation> simulate(const Scenario& scenario, FlowEngine engine) {
+Result<Simulation> simulate(const Scenario& scenario, FlowEngine engine, const Deadline& deadline) {
   const auto cluster = cluster_of(scenario);
   if (!cluster) return cluster.error();
-  std::vector<Job> jobs;
-  std::vector<const JobSettings*> settings = {&scenario.job};
-  const auto first = job_of(scenario.job, "job");
-  if (!first) return first.error();
-  jobs.push_back(*first);
-  if (scenario.also.op != "none") {
-    const auto second = job_of(scenario.also, "also");
-    if (!second) return second.error();
-    jobs.push_back(*second);
-    settings.push_back(&scenario.also);
-    if (scenario.job.window > 0) {
-      return invalid("job.window is " + std::to_string(scenario.job.window) +
-                     " beside also.op: windows of one job alone can be simulated; accepted: 0");
+  const auto prices = prices_of(scenario.prices, "prices");
+  if (!prices) return prices.error();
+  const auto named = jobs_of(scenario);
+  if (!named) return named.error();
+  const int64_t window = scenario.job.window;
+  if (named->size() > 1) {
+    const std::string& other = (*named)[1].name;
+    if (window > 0) {
+      return invalid("job.window is " + std::to_string(window) + " beside " + other +
+                     ".op: windows of one job alone can be simulated; accepted: 0");
     }
     if (engine == FlowEngine::kBound) {
-      return invalid("engine bound knows one job's time only, and also.op is given; accepted: maxmin, simgrid");
+      return invalid("engine bound knows one job's time only, and " + other +
+                     ".op is given; accepted: maxmin, simgrid");
     }
   }
-  auto totals = run_jobs(*cluster, jobs, scenario.job.window, engine);
-  if (!totals) return totals.error();
-  std::optional<Totals> healthy;
-  const ClusterSpec& spec = cluster->spec();
-  if (spec.dead_plane >= 0 || spec.dead_nic >= 0 || spec.lost_uplinks > 0) {
+  std::vector<Job> jobs;
+  for (const NamedJob& job : *named) jobs.push_back(job.job);
+  auto run = run_jobs(*cluster, jobs, window, engine, deadline);
+  if (!run) return run.error();
+  std::optional<JobsRun> healthy;
+  if (cluster->is_broken()) {
     Scenario whole = scenario;
     whole.fail = {};
     const auto mended = cluster_of(whole);
     if (!mended) return mended.error();
-    auto run = run_jobs(*mended, jobs, scenario.job.window, totals->engine);
-    if (!run) return run.error();
-    healthy = *std::move(run);
+    auto whole_run = run_jobs(*mended, jobs, window, run->engine, deadline);
+    if (!whole_run) return whole_run.error();
+    healthy = *std::move(whole_run);
   }
 
   Simulation result;
   result.cluster = words(*cluster, scenario);
-  result.engine = totals->engine;
-  const std::string how = totals->engine == FlowEngine::kBound
-                              ? "the largest bytes / rate of a link"
-                              : "rates are max-min fair at every moment, until the last flow ends";
-  for (size_t j = 0; j < jobs.size(); ++j) {
+  if (cluster->spec().nic_gbps >= 4 * cluster->spec().port_gbps) {
+    result.notes.push_back("network.nic_gbps is " + figure_text(cluster->spec().nic_gbps) + " GB/s, that is " +
+                           figure_text(8 * cluster->spec().nic_gbps) + " Gb/s, and network.port_gbps " +
+                           figure_text(cluster->spec().port_gbps) + " GB/s: a NIC of 400 Gb/s has 50 GB/s");
+  }
+  result.engine = run->engine;
+  auto fabric = fabric_figures(cluster->counts(), *prices);
+  if (!fabric) return fabric.error();
+  result.fabric = *std::move(fabric);
+  for (size_t j = 0; j < named->size(); ++j) {
     std::optional<double> healthy_s;
     if (healthy) healthy_s = healthy->seconds[j];
-    result.jobs.push_back(
-        answer(*cluster, jobs[j], *settings[j], scenario, totals->seconds[j], totals->num_parts, healthy_s, how));
+    result.jobs.push_back(answer(*cluster, (*named)[j], scenario, *run, j, healthy_s));
   }
   std::array<LinkAnswer, kNumLinkKinds> worst;
-  for (const auto& [key, load] : totals->load.by_group) {
+  for (const auto& [key, load] : run->load.by_group) {
     const LinkGroup& group = load.group;
     LinkAnswer& most = worst[static_cast<size_t>(key.kind)];
-    const double seconds = load.bytes / (group.gbps * 1e9);
+    const double seconds = load.seconds();
     if (seconds <= most.seconds) continue;
     most = {cluster->name(group.first), group.count, load.bytes, group.gbps, seconds, link_kind_name(key.kind)};
   }
@@ -310,14 +277,13 @@ Result<Simulation> simulate(const Scenario& scenario, FlowEngine engine) {
   for (size_t kind : order) {
     if (worst[kind].seconds > 0) result.links.push_back(std::move(worst[kind]));
   }
-  result.work = {{"flows", totals->num_flows, "", "messages between two GPUs, by each of their ways", "counted"},
-                 {"different flows", totals->num_classes, "", "classes of flows that are alike", "counted"},
-                 {"parts", totals->num_parts, "", "windows, one after the other", "counted"}};
-  if (totals->engine == FlowEngine::kMaxMin) {
-    result.work.push_back({"solves", totals->num_solves, "", "times that rates were computed", "counted"});
+  result.work = {{"flows", run->num_flows, "", "messages between two GPUs, by each of their ways", "counted"},
+                 {"different flows", run->num_classes, "", "classes of flows that are alike", "counted"},
+                 {"parts", run->num_parts, "", "windows, one after the other", "counted"}};
+  if (run->engine == FlowEngine::kMaxMin) {
+    result.work.push_back({"solves", run->num_solves, "", "times that rates were computed", "counted"});
   }
-  result.loads = std::move(totals->load);
-  result.loads.seconds = *std::max_element(totals->seconds.begin(), totals->seconds.end());
+  result.loads = std::move(run->load);
   return result;
 }
 

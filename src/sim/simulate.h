@@ -6,29 +6,27 @@
 
 #include "base/figure.h"
 #include "base/json.h"
-#include "sim/link_loads.h"
+#include "sim/run_jobs.h"
 #include "sim/scenario.h"
 
 namespace fathom {
 
-enum class FlowEngine {
-  kAuto,    // max-min, or the bound where one job has more than kMostAutoClasses different flows
-  kBound,   // the most loaded link alone: no schedule is faster; one job
-  kMaxMin,  // run_flows
-  kSimGrid  // run_simgrid
+/// What a job's time is up to: more of it would make the job end sooner.
+struct JobLimit {
+  /// A kind of link (link_kind_name); "window": no link is needed all the time, more peers in flight would keep one
+  /// full; "latency"; "software".
+  std::string resource;
+  std::string text;  // the same with its figures, one line
 };
-inline constexpr int kMostAutoClasses = 20'000;
-/// Different flows that max-min is given at most: every end of a flow is a solve over all of them.
-inline constexpr int kMostMaxMinClasses = 300'000;
-
-/// Error: not "auto", "bound", "maxmin" or "simgrid".
-Result<FlowEngine> parse_engine(const std::string& name);
-std::string engine_name(FlowEngine engine);
 
 struct JobAnswer {
+  std::string name;  // "job", "also", "also2"
   std::string op;
   std::vector<Figure> figures;  // time, its parts, bandwidths
   double seconds = 0;
+  double link_seconds = 0;  // of it, from the first byte to the last
+  JobLimit limit;
+  std::vector<std::string> notes;  // what the figures leave out, a line each
 };
 
 /// The most loaded link of its kind.
@@ -37,12 +35,14 @@ struct LinkAnswer {
   double alike = 1;    // links that are as loaded by symmetry
   double bytes = 0;    // over one
   double gbps = 0;     // of one
-  double seconds = 0;  // bytes / rate
+  double seconds = 0;  // bytes / efficiency / rate
   std::string kind;    // link_kind_name
 };
 
 struct Simulation {
-  std::string cluster;  // in words
+  std::string cluster;             // in words
+  std::vector<std::string> notes;  // on it, a line each
+  std::vector<Figure> fabric;      // fabric_figures
   FlowEngine engine = FlowEngine::kMaxMin;
   std::vector<JobAnswer> jobs;
   std::vector<LinkAnswer> links;  // of each kind that carries something, the most loaded first
@@ -52,7 +52,8 @@ struct Simulation {
 /// Everything but `loads`, which has a picture (load_maps).
 Json to_json(const Simulation& simulation);
 
-/// Errors: what the scenario's parts are refused for; one engine that cannot answer it (see FlowEngine, run_simgrid).
-Result<Simulation> simulate(const Scenario& scenario, FlowEngine engine);
+/// Errors: what the scenario's parts are refused for; one engine that cannot answer it (see FlowEngine, run_simgrid);
+/// kCancelled after the deadline.
+Result<Simulation> simulate(const Scenario& scenario, FlowEngine engine, const Deadline& deadline = {});
 
 }  // namespace fathom

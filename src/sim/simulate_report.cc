@@ -27,7 +27,7 @@ constexpr const char* kCost = "bandwidth against healthy";
 
 std::string row_name(const Simulation& answer, size_t job) {
   const std::string& op = answer.jobs[job].op;
-  return answer.jobs.size() == 1 ? op : (job == 0 ? "job: " : "also: ") + op;
+  return answer.jobs.size() == 1 ? op : answer.jobs[job].name + ": " + op;
 }
 
 BarChart time_chart(const Simulation& answer) {
@@ -60,7 +60,7 @@ BarChart time_chart(const Simulation& answer) {
 }
 
 Report::Section links_section(const Simulation& answer) {
-  const Origin origin{"bytes over one link / its rate", "the flows that the engine ran"};
+  const Origin origin{"bytes over one link / efficiency of the job / its rate", "the flows that the engine ran"};
   BarChart chart{.title = "How long each kind of link is needed at full rate",
                  .row_label = "kind of link",
                  .value_label = "time (us)",
@@ -80,13 +80,16 @@ Report::Section links_section(const Simulation& answer) {
     chart.parts[0].values.push_back(link.seconds * 1e6);
     grid.rows.push_back({link.name, {link.alike, link.bytes / 1e6, link.gbps, link.seconds * 1e6}});
   }
-  return {"Links that limit",
-          "A link whose time reaches the line is full from the first byte to the last: nothing else can be faster.",
-          {std::move(chart), std::move(grid)}};
+  std::string text =
+      "A link whose time reaches the line is full from the first byte to the last: nothing else can be faster.";
+  for (size_t j = 0; j < answer.jobs.size(); ++j) {
+    text += " Limit of " + row_name(answer, j) + ": " + answer.jobs[j].limit.text + ".";
+  }
+  return {"Links that limit", std::move(text), {std::move(chart), std::move(grid)}};
 }
 
 Report::Section failure_section(const Scenario& scenario, const Simulation& answer) {
-  const bool has_dead = scenario.fail.plane >= 0 || scenario.fail.nic >= 0;
+  const bool has_dead = scenario.fail.plane >= 0 || scenario.fail.leaf >= 0 || scenario.fail.nic >= 0;
   Grid grid{.title = "With and without what is broken", .row_label = "job", .columns = {}, .rows = {}};
   for (size_t j = 0; j < answer.jobs.size(); ++j) {
     const JobAnswer& job = answer.jobs[j];
@@ -113,10 +116,16 @@ Result<Report> simulate_report(std::string title, const Scenario& scenario, cons
   if (!cluster) return cluster.error();
   Report report{std::move(title), kIntro, {}};
   Report::Section figures{"Figures", answer.cluster + "; engine " + engine_name(answer.engine) + ".", {}};
+  for (const std::string& note : answer.notes) figures.text += " Note: " + note + ".";
+  for (size_t j = 0; j < answer.jobs.size(); ++j) {
+    for (const std::string& note : answer.jobs[j].notes)
+      figures.text += " Note on " + row_name(answer, j) + ": " + note + ".";
+  }
   for (size_t j = 0; j < answer.jobs.size(); ++j) {
     figures.blocks.push_back(FigureGroup{row_name(answer, j), answer.jobs[j].figures});
   }
   figures.blocks.push_back(time_chart(answer));
+  figures.blocks.push_back(FigureGroup{"fabric", answer.fabric});
   figures.blocks.push_back(FigureGroup{"work", answer.work});
   report.sections.push_back(std::move(figures));
   report.sections.push_back(links_section(answer));

@@ -71,18 +71,7 @@ std::string bandwidth_name(const Sweep& sweep, size_t job) {
   return name;
 }
 
-/// What most of the first job's time goes to: a kind of link, or what comes before the bytes.
-std::string limit_of(const SweepPoint& point) {
-  const JobAnswer& job = point.answer.jobs.front();
-  const auto us = [&](const char* name) {
-    const Figure* found = find(job, name);
-    return found ? found->value : 0;
-  };
-  const double on_links = us("of it bytes on links"), latency = us("of it latency"), software = us("of it software");
-  if (latency > on_links && latency >= software) return "latency";
-  if (software > on_links) return "software";
-  return point.answer.links.empty() ? "none" : point.answer.links.front().kind;
-}
+const std::string& limit_of(const SweepPoint& point) { return point.answer.jobs.front().limit.resource; }
 
 /// One of the two figures that are drawn.
 struct Drawn {
@@ -126,8 +115,8 @@ std::vector<Line> lines_of(const Sweep& sweep, size_t key) {
   for (size_t job = 0; job < jobs.size(); ++job) {
     const size_t count = has_other ? sweep.keys[1 - key].values.size() : 1;
     for (size_t value = 0; value < count; ++value) {
-      Line line{job, has_other ? std::optional(value) : std::nullopt, jobs.size() > 1 ? "job " + jobs[job].op : ""};
-      if (jobs.size() > 1 && job == 1) line.name = "also " + jobs[job].op;
+      Line line{job, has_other ? std::optional(value) : std::nullopt,
+                jobs.size() > 1 ? jobs[job].name + " " + jobs[job].op : ""};
       if (has_other) {
         line.name +=
             (line.name.empty() ? "" : ", ") + sweep.keys[1 - key].key + "=" + sweep.keys[1 - key].values[value];
@@ -177,7 +166,7 @@ LineChart line_chart(const Sweep& sweep, const Drawn& drawn, size_t key, const s
 /// Two keys with many values: a cell each.
 HeatMap heat_map(const Sweep& sweep, const Drawn& drawn, size_t job) {
   HeatMap map{.title = drawn.title + " against " + sweep.keys[0].key + " and " + sweep.keys[1].key +
-                       (job == 1 ? ", the second job" : ""),
+                       (job > 0 ? ", " + sweep.points.front().answer.jobs[job].name : ""),
               .row_label = axis_label(sweep.keys[1].key),
               .column_label = axis_label(sweep.keys[0].key),
               .value_label = drawn.label,
@@ -195,7 +184,8 @@ HeatMap heat_map(const Sweep& sweep, const Drawn& drawn, size_t job) {
 }
 
 BarChart bar_chart(const Sweep& sweep, const Drawn& drawn, size_t job) {
-  BarChart chart{.title = drawn.title + " of " + sweep.points.front().answer.jobs[job].op + (job == 1 ? ", also" : ""),
+  BarChart chart{.title = drawn.title + " of " + sweep.points.front().answer.jobs[job].op +
+                          (job > 0 ? ", " + sweep.points.front().answer.jobs[job].name : ""),
                  .row_label = sweep.keys[0].key + (sweep.keys.size() > 1 ? ", " + sweep.keys[1].key : ""),
                  .value_label = drawn.label,
                  .rows = {},
@@ -244,7 +234,7 @@ std::vector<Column> columns_of(const Sweep& sweep, size_t job) {
 
 std::string job_prefix(const Sweep& sweep, size_t job) {
   if (sweep.points.front().answer.jobs.size() == 1) return "";
-  return job == 0 ? "job: " : "also: ";
+  return sweep.points.front().answer.jobs[job].name + ": ";
 }
 
 Grid grid_of(const Sweep& sweep) {
@@ -342,9 +332,14 @@ Result<Sweep> run_sweep(const ConfigSources& base, std::vector<SweepKey> keys, F
     }
     point.answer = *std::move(answer);
     point.answer.loads = {};
-    if (point.answer.jobs.size() != sweep.points.front().answer.jobs.size()) {
+    const auto names = [](const SweepPoint& p) {
+      std::vector<std::string> out;
+      for (const JobAnswer& job : p.answer.jobs) out.push_back(job.name);
+      return out;
+    };
+    if (names(point) != names(sweep.points.front())) {
       return invalid("--sweep " + text_of(sweep, point) +
-                     ": some points have a second job and some have not; sweep also.op over operations only");
+                     ": not all points have the same jobs; sweep also.op over operations only");
     }
   }
   return sweep;

@@ -40,9 +40,8 @@ class TrafficBuilder {
 
   /// The same from NIC to NIC, without a change of rail in a node.
   void add_rail(int job, const Job& j, int64_t u, int a, int64_t v, double bytes, double members) {
-    // A dead NIC or plane needs the node's other NICs: that is what ways() knows.
-    if (cluster_.spec().dead_plane >= 0 || cluster_.spec().dead_nic >= 0)
-      return add(job, j, u, a, v, a, bytes, members);
+    // A dead NIC, leaf or plane needs the node's other NICs: that is what ways() knows.
+    if (cluster_.has_dead_nics()) return add(job, j, u, a, v, a, bytes, members);
     if (!(bytes > 0)) return;
     for (int q = 0; q < j.queue_pairs && !is_full(); ++q) {
       for (const Way& way : cluster_.fabric(u, a, v, a, static_cast<uint64_t>(q))) {
@@ -61,7 +60,7 @@ class TrafficBuilder {
     ids_.clear();
     for (const ClusterLink& link : links) ids_.push_back(id_of(link));
     // A lane's weight makes its flows count as so many; their bytes stay.
-    traffic_.network.add_class(bytes * flows, members * j.weight, ids_);
+    traffic_.network.add_class(bytes * flows / j.efficiency, members * j.weight, ids_);
     traffic_.job.push_back(job);
     traffic_.num_flows += flows;
   }
@@ -135,36 +134,38 @@ std::vector<Alike> graph_pairs(const Cluster& cluster, const Symmetry& s) {
   return pairs;
 }
 
-/// The ordered pairs of nodes of one group that a job joins, by what distinguishes them under the symmetry.
+/// The ordered pairs of nodes of one group that a job joins, by what distinguishes them under the symmetry. A window's
+/// are seen one by one; without one, alike nodes have alike peers, and one of each colour stands for all.
 std::vector<Alike> node_pairs(const Cluster& cluster, int64_t group_nodes, const Symmetry& s, const Distances& d) {
   const int64_t colours = num_colours(s.node), nodes = cluster.num_nodes();
   if (cluster.graph() && colours < nodes) return graph_pairs(cluster, s);
-  std::vector<Alike> by_key(static_cast<size_t>(colours * colours * 4));
-  std::vector<int64_t> unit_of(static_cast<size_t>(nodes)), pod_of(unit_of.size());
+  const bool is_each = colours == nodes;  // every pair is one of a kind
+  std::vector<Alike> pairs(static_cast<size_t>(is_each ? 0 : colours * colours * 4));
+  const int64_t from = d.to > 0 ? d.from : 0, to = d.to > 0 ? d.to : group_nodes - 1;
+  if (is_each) pairs.reserve(static_cast<size_t>(nodes * (to - from + 1)));
+  std::vector<double> sizes(static_cast<size_t>(colours), 0);
+  for (int32_t colour : s.node) ++sizes[static_cast<size_t>(colour)];
+  const bool has_one_for_all = d.to == 0 && !is_each;
   for (int64_t u = 0; u < nodes; ++u) {
-    unit_of[static_cast<size_t>(u)] = cluster.unit_of(u);
-    pod_of[static_cast<size_t>(u)] = cluster.pod_of(u);
-  }
-  for (int64_t first = 0; first < nodes; first += group_nodes) {
-    for (int64_t u = first; u < first + group_nodes; ++u) {
-      const int64_t unit = unit_of[static_cast<size_t>(u)], pod = pod_of[static_cast<size_t>(u)];
-      for (int64_t v = first; v < first + group_nodes; ++v) {
-        if (d.to > 0) {
-          const int64_t distance = (v - u + group_nodes) % group_nodes;
-          if (distance < d.from || distance > d.to) continue;
-        }
-        const int relation = u == v                                    ? 0
-                             : unit_of[static_cast<size_t>(v)] == unit ? 1
-                             : pod_of[static_cast<size_t>(v)] == pod   ? 2
-                                                                       : 3;
-        const int64_t key = (s.node[static_cast<size_t>(u)] * colours + s.node[static_cast<size_t>(v)]) * 4 + relation;
-        Alike& alike = by_key[static_cast<size_t>(key)];
-        if (alike.count++ == 0) alike.u = u, alike.v = v;
+    const auto colour = static_cast<size_t>(s.node[static_cast<size_t>(u)]);
+    const double count = has_one_for_all ? std::exchange(sizes[colour], 0) : 1;
+    if (count == 0) continue;
+    const int64_t first = u / group_nodes * group_nodes, unit = cluster.unit_of(u), pod = cluster.pod_of(u);
+    for (int64_t distance = from; distance <= to; ++distance) {
+      const int64_t place = u - first + distance, v = first + (place < group_nodes ? place : place - group_nodes);
+      if (is_each) {
+        pairs.push_back({1, u, v});
+        continue;
       }
+      const int relation = u == v ? 0 : cluster.unit_of(v) == unit ? 1 : cluster.pod_of(v) == pod ? 2 : 3;
+      const int64_t key = (static_cast<int64_t>(colour) * colours + s.node[static_cast<size_t>(v)]) * 4 + relation;
+      Alike& alike = pairs[static_cast<size_t>(key)];
+      if (alike.count == 0) alike.u = u, alike.v = v;
+      alike.count += count;
     }
   }
-  std::erase_if(by_key, [](const Alike& a) { return a.count == 0; });
-  return by_key;
+  std::erase_if(pairs, [](const Alike& a) { return a.count == 0; });
+  return pairs;
 }
 
 std::vector<Alike> gpu_pairs(const Cluster& cluster, const Symmetry& s) {
@@ -277,6 +278,9 @@ Status check_job(const Cluster& cluster, const Job& job) {
   if (!(job.weight > 0) || !(job.weight < 1e6)) {
     return invalid("a lane of weight " + std::to_string(job.weight) + "; accepted: more than 0, below 1e6");
   }
+  if (!(job.efficiency > 0) || !(job.efficiency <= 1)) {
+    return invalid("an efficiency of " + std::to_string(job.efficiency) + "; accepted: more than 0, at most 1");
+  }
   if (job.queue_pairs < 1 || job.queue_pairs > 1024) {
     return invalid(text(job.queue_pairs) + " queue pairs; accepted: 1 to 1024");
   }
@@ -346,7 +350,7 @@ bool is_uniform(const Cluster& cluster, const Job& job) {
   if (ranks == cluster.spec().gpus) return true;
   // Smaller groups: whole units, or several to a unit; the same for pods. Failures distinguish the first group.
   const ClusterSpec& s = cluster.spec();
-  if (s.dead_plane >= 0 || s.dead_nic >= 0 || s.lost_uplinks > 0 || cluster.graph()) return false;
+  if (cluster.is_broken() || cluster.graph()) return false;
   const int64_t nodes = std::max<int64_t>(ranks / s.gpus_per_node, 1);
   const auto is_even = [&](int64_t part) { return nodes % part == 0 || part % nodes == 0; };
   return is_even(cluster.nodes_per_unit()) &&
@@ -391,8 +395,8 @@ Result<Traffic> make_traffic(const Cluster& cluster, std::span<const Job> jobs, 
       }
     }
     if (out.is_full()) {
-      return invalid("more than " + text(kMostFlowClasses) + " flows that are not alike; accepted: fewer GPUs, or " +
-                     way_out(cluster, distances));
+      return invalid("more than " + text(kMostFlowClasses) + " flows that are not alike; accepted: fewer GPUs" +
+                     (is_ring(job.op) ? "" : ", or " + way_out(cluster, distances)));
     }
   }
   return out.take();

@@ -24,6 +24,7 @@ struct Job {
   int64_t ring_stride = 1;  // nodes from one of a ring to its next, those between in rings beside it
   int queue_pairs = 1;      // of a pair of NICs, each with its own hash
   double weight = 1;        // of its virtual lane: of each of its flows against a flow of weight 1
+  double efficiency = 1;    // of the links' rates that its kernels reach: a byte is 1 / efficiency on the links
   int64_t tokens = 4096;    // of a GPU: dispatch, combine
   int64_t experts = 256, top_k = 8, max_nodes = 4;
   double skew = 0;                    // of the experts' popularity
@@ -48,7 +49,7 @@ struct LinkGroup {
 };
 
 struct Traffic {
-  FlowNetwork network;
+  FlowNetwork network;           // its bytes are those that the links are busy for: of a job over its efficiency
   std::vector<LinkGroup> links;  // [link of network], whose capacity is theirs together
   std::vector<int> job;          // [class]
   double num_flows = 0;          // between two GPUs by one way

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import os
+import subprocess
 import unittest
 
 import support
@@ -39,6 +41,80 @@ class Simulate(CommandLineCase):
         self.assertEqual(checked["check"]["engine"], "maxmin")
         self.assertLess(abs(checked["check"]["difference"]), 1e-4)
 
+    def test_what_limits_and_what_the_fabric_costs_are_said(self):
+        done = support.run("simulate", SCENARIOS / "window-ecmp.toml", "--engine", "bound")
+        self.assert_success(done)
+        self.assertRegex(done.stdout, r"\n  limit +window of 8 peers: the fullest link is NIC out of node 0")
+        for part in ("\nfabric\n", "  switches ", "  links leaf-spine ", "  price per endpoint "):
+            self.assertIn(part, done.stdout)
+        answer = self.answer("window-ecmp.toml", "--set", "network.routing=adaptive", "--engine", "bound")
+        self.assertRegex(answer["jobs"][0]["limit"]["resource"], "^NIC ")
+        fabric = {figure["name"]: figure for figure in answer["fabric"]}
+        self.assertEqual((fabric["endpoints"]["value"], fabric["switches"]["value"]), (256, 8 + 4))
+        self.assertTrue(all(figure["formula"] and figure["source"] for figure in fabric.values()))
+        dear = self.answer("window-ecmp.toml", "--engine", "bound", "--set", "prices.switch_port_dollars=0", "--set",
+                           "prices.link_dollars=3", "--set", "prices.endpoint_dollars=2")
+        self.assertEqual({figure["name"]: figure["value"] for figure in dear["fabric"]}["price per endpoint"], 5)
+
+    def test_every_failure_on_every_tree(self):
+        for fabric, gpus, leaf_gpus, is_planar in (("ft2", 2048, 32, False), ("ft3", 4096, 32, False),
+                                                   ("mpft", 2048, 256, True), ("mrft", 2048, 256, True)):
+            # Healthy, a NIC of 40 GB/s sends to all other nodes; with 16 uplinks of 50, the 32 NICs of a leaf send over
+            # them to all that have other leaves.
+            uplinks = 100 * ((gpus - 8) / 40 / (32 * (gpus - leaf_gpus) / (16 * 50)) - 1)
+            base = (SCENARIOS / "all-to-all-128.toml", "--set", f"network.fabric={fabric}", "--set", f"network.gpus={gpus}")
+            for failure, expected in (("uplinks=16", uplinks), ("nic=0", -12.5), ("leaf=0", -12.5 if is_planar else None),
+                                      ("plane=0", -12.5 if is_planar else None)):
+                with self.subTest(fabric=fabric, failure=failure):
+                    done = support.run("simulate", *base, "--set", f"fail.{failure}", "--json")
+                    if expected is None:
+                        self.assert_refused(done, "mpft or mrft" if "leaf" in failure else "planes of mpft, or rails of mrft")
+                        continue
+                    self.assert_success(done)
+                    figures = {figure["name"]: figure["value"] for figure in json.loads(done.stdout)["jobs"][0]["figures"]}
+                    self.assertAlmostEqual(figures["bandwidth against healthy"], expected, places=2)
+
+    def test_many_jobs_share_the_links(self):
+        answer = self.answer("three-jobs.toml", "--check")
+        self.assertEqual([job["name"] for job in answer["jobs"]], ["job", "also", "also2"])
+        self.assertLess(abs(answer["check"]["difference"]), 1e-4)
+        most = [f"--set=also{i if i > 1 else ''}.{key}" for i in range(1, 16) for key in ("op=all-gather", "bytes=1e8")]
+        answer = self.answer("all-to-all-128.toml", *most)
+        self.assertEqual(len(answer["jobs"]), 16)
+
+    def test_a_second_engine_answers_small_messages_or_says_why_it_does_not(self):
+        done = support.run("simulate", SCENARIOS / "small-message.toml", "--check")
+        self.assert_success(done)
+        self.assertEqual(done.stdout.splitlines()[0], "engine simgrid agrees within 0.01 %")
+        far_apart = ("--set", "job.bytes=1", "--set", "also.op=send", "--set", "also.bytes=1e16")
+        done = support.run("simulate", SCENARIOS / "small-message.toml", *far_apart, "--check")
+        self.assert_success(done)
+        self.assertRegex(done.stdout.splitlines()[0], "^check skipped: classes of flows from 1 to 1e.16 bytes; SimGrid counts")
+        check = self.answer("small-message.toml", *far_apart, "--check")["check"]
+        self.assertEqual((check["engine"], sorted(check)), ("simgrid", ["engine", "skipped"]))
+        sweep = ("--sweep", "also.bytes=1e6,1e16", "--set", "job.bytes=1", "--set", "also.op=send", "--check")
+        done = support.run("simulate", SCENARIOS / "small-message.toml", *sweep)
+        self.assert_success(done)
+        self.assertIn("agrees within 0.01 % at 1 of 2 points", done.stdout)
+
+    def test_the_effective_scenario_can_be_printed(self):
+        directory = support.fresh_directory("simulate-config")
+        text = support.made("simulate", SCENARIOS / "three-jobs.toml", "--set", "job.weight=8", "--print-config").stdout
+        self.assertIn("weight = 8.0", text)
+        self.assertIn("[also2]", text)
+        self.assertNotIn("[also3]", text)
+        (directory / "printed.toml").write_text(text)
+        self.assertEqual(support.made("simulate", directory / "printed.toml", "--print-config").stdout, text)
+
+    def test_the_largest_all_to_all_needs_little_memory(self):
+        for engine in ("maxmin", "simgrid"):
+            process = subprocess.Popen((support.BINARY, "simulate", SCENARIOS / "all-to-all-16384.toml", "--engine", engine),
+                                       stdout=subprocess.DEVNULL)
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            self.assertEqual(process.returncode, 0)
+            self.assertLess(usage.ru_maxrss * 1024, 200e6, engine)  # 268 million flows one by one would be 500 GB
+
     def test_a_page_shows_what_the_json_says(self):
         directory = support.fresh_directory("simulate-report")
         done = support.run("simulate", SCENARIOS / "leaf-uplinks-lost.toml", "--report", directory / "page.html", "--json")
@@ -48,6 +124,7 @@ class Simulate(CommandLineCase):
         support.assert_every_number_has_an_origin(self, report)
         blocks = {block["title"]: block for section in report["sections"] for block in section["blocks"]}
         self.assertEqual(blocks["all-to-all"]["figures"], answer["jobs"][0]["figures"])
+        self.assertEqual(blocks["fabric"]["figures"], answer["fabric"])
         links = {row["name"]: row["values"] for row in blocks["The most loaded link of each kind"]["rows"]}
         self.assertEqual(links[answer["links"][0]["name"]][1], answer["links"][0]["bytes"] / 1e6)
         uplinks = blocks["Leaf uplinks: all of a leaf"]["values"]
@@ -103,6 +180,13 @@ class Simulate(CommandLineCase):
                 ([SCENARIOS / "slim-fly-27.toml", "--set", "network.gpus=23320"], "network.gpus = 23328"),
                 ([SCENARIOS / "dragonfly-72.toml", "--set", "network.dragonfly_groups=10"], "2 to 9"),
                 ([SCENARIOS / "dispatch-64.toml", "--set", "job.gate_file=absent.json"], "absent.json"),
+                ([*small, "--set", "fail.leaf=8"], "fail.leaf", "to 7"),
+                ([SCENARIOS / "ring-ft3.toml", "--set", "fail.leaf=0"], "leaf 0", "cuts off", "network.gpus = 4064"),
+                ([*small, "--set", "also.bytes=1e6"], "also.op is missing", 'also.op = "all-to-all"'),
+                ([*small, "--set", "also16.op=send"], "also16.op"),
+                ([*small, "--set", "prices.link_dollars=5"], "prices.switch_port_dollars is missing"),
+                ([*small, "--set", "job.efficiency=0"], "job.efficiency", "0.01 to 1"),
+                ([SCENARIOS / "dispatch-64.toml", "--set", "job.top_k=300"], "job.top_k", "1 to 256"),
                 ([*small, "--report", "page.pdf"], "page.pdf", ".html"),
                 ([*small, "--report", directory / "nowhere" / "page.html"], "nowhere"),
                 ([*small, "--report", directory], str(directory)),

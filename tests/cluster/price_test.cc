@@ -53,5 +53,33 @@ TEST(Price, RefusesPricesThatAreNone) {
   EXPECT_EQ(price_of(*fat_tree2(64), prices).error().text.rfind("price of a switch is -", 0), 0u);
 }
 
+TEST(Price, FiguresOfAFabricAreItsCountsAndPrices) {
+  const auto figures = fabric_figures(*mpft(64, 8), paper_table3_prices());
+  ASSERT_TRUE(figures.ok());
+  const auto value = [&](const std::string& name) {
+    for (const Figure& f : *figures) {
+      EXPECT_FALSE(f.formula.empty() || f.source.empty()) << f.name;
+      if (f.name == name) return f.value;
+    }
+    ADD_FAILURE() << name;
+    return 0.0;
+  };
+  EXPECT_EQ(value("endpoints"), 16384);
+  EXPECT_EQ(value("switches"), 768);
+  EXPECT_EQ(value("links leaf-spine"), 16384);
+  EXPECT_NEAR(value("price"), 72, 0.008 * 72);
+  EXPECT_NEAR(value("price per endpoint"), 4390, 0.008 * 4390);
+}
+
+TEST(Price, GivenPricesAreAllOrNone) {
+  EXPECT_EQ(prices_of({}, "prices")->link, paper_table3_prices().link);
+  EXPECT_EQ(prices_of({.link_dollars = 5}, "prices").error().text,
+            "prices.switch_port_dollars is missing: other prices are given; 0 makes it free");
+  EXPECT_EQ(prices_of({.link_dollars = -3}, "fabric").error().text, "fabric.link_dollars is -3; accepted: 0 or more");
+  const auto own = prices_of({1000, 10, 7, 3}, "prices");
+  ASSERT_TRUE(own.ok());
+  EXPECT_EQ(own->switch_base + own->switch_per_port + own->link + own->endpoint, 1020);
+}
+
 }  // namespace
 }  // namespace fathom

@@ -87,6 +87,34 @@ TEST(Routing, ADeadNicChangesBothEndsOnlyBetweenPlanesWithoutALink) {
   EXPECT_EQ(path(planes, planes.ways(1, 2, 2, 2)[0]), "NIC out of node 1, GPU 2 | NIC in of node 2, GPU 2");
 }
 
+// A dead leaf takes one NIC from each of its nodes and none from others: their messages to others go over other planes,
+// at both ends where planes have no link between them, at the one end where rails share spines.
+TEST(Routing, ADeadLeafChangesTheWaysOfItsNodesOnly) {
+  const ClusterSpec spec{.gpus = 1024, .dead_leaf = 2, .spread = false};  // units of 32 nodes
+  const Cluster planes = make(spec);
+  EXPECT_EQ(path(planes, planes.ways(5, 2, 40, 2)[0]),
+            "NVLink out of node 5, GPU 2 | NVLink in of node 5, GPU 3 | NIC out of node 5, GPU 3 | "
+            "leaf uplinks of leaf 0, plane 3 | leaf downlinks of leaf 1, plane 3 | NIC in of node 40, GPU 3 | "
+            "NVLink out of node 40, GPU 3 | NVLink in of node 40, GPU 2");
+  EXPECT_EQ(path(planes, planes.ways(40, 2, 70, 2)[0]),
+            "NIC out of node 40, GPU 2 | leaf uplinks of leaf 1, plane 2 | leaf downlinks of leaf 2, plane 2 | "
+            "NIC in of node 70, GPU 2");
+  EXPECT_TRUE(planes.is_dead(31, 2));
+  EXPECT_FALSE(planes.is_dead(32, 2));
+  EXPECT_FALSE(planes.is_dead(31, 3));
+  ClusterSpec rail_spec = spec;
+  rail_spec.kind = FabricKind::kMrft;
+  const Cluster rails = make(rail_spec);
+  EXPECT_EQ(path(rails, rails.ways(5, 2, 40, 2)[0]),
+            "NVLink out of node 5, GPU 2 | NVLink in of node 5, GPU 3 | NIC out of node 5, GPU 3 | "
+            "leaf uplinks of leaf 0, plane 3 | leaf downlinks of leaf 1, plane 2 | NIC in of node 40, GPU 2");
+  EXPECT_EQ(path(rails, rails.ways(40, 2, 5, 2)[0]),
+            "NIC out of node 40, GPU 2 | leaf uplinks of leaf 1, plane 2 | leaf downlinks of leaf 0, plane 3 | "
+            "NIC in of node 5, GPU 3 | NVLink out of node 5, GPU 3 | NVLink in of node 5, GPU 2");
+  rail_spec.spread = true;
+  EXPECT_EQ(make(rail_spec).ways(5, 2, 40, 2).size(), 7u);
+}
+
 // A spine has one link to each port group: what goes up to it comes down from it.
 TEST(Routing, EcmpComesDownFromTheSpineThatItWentUpTo) {
   const Cluster c = make({.gpus = 2048, .routing = Routing::kEcmp});  // 8 leaves and 4 spines a plane
@@ -220,7 +248,27 @@ TEST(Routing, RefusesWhatCannotBeBuilt) {
   EXPECT_EQ(error({.gpus = 128, .nic_gbps = 1e-320}), "nic_gbps is 9.9999e-321; accepted: 1e-6 or more, below 1e9");
   EXPECT_EQ(error({.kind = FabricKind::kFt2, .gpus = 128, .dead_plane = 0}),
             "plane 0 cannot fail: the fabric has 1; accepted: one of 2 or more planes of mpft, or rails of mrft");
-  EXPECT_EQ(error({.gpus = 128, .dead_nic = 8}), "NIC 8 cannot fail: a node has 8; accepted: one of 2 or more");
+  EXPECT_EQ(error({.gpus = 128, .dead_nic = 8}), "NIC 8 cannot fail: a node has 8; accepted: 0 to 7");
+  EXPECT_EQ(error({.kind = FabricKind::kFt2, .gpus = 128, .gpus_per_node = 1, .dead_nic = 0}),
+            "NIC 0 cannot fail: a node has 1; accepted: nodes of 2 or more, as one without any is cut off");
+  // Whom a failure leaves without a NIC: on one plane, a leaf has all those of its nodes.
+  EXPECT_EQ(
+      error({.kind = FabricKind::kFt2, .gpus = 128, .dead_leaf = 0}),
+      "leaf 0 has all NICs of nodes 0 to 3, which its death cuts off; what is left is network.gpus = 96; accepted: "
+      "mpft or mrft with 2 planes or more, whose nodes go over the others");
+  EXPECT_NE(error({.kind = FabricKind::kFt3, .gpus = 4096, .dead_leaf = 0}).find("network.gpus = 4064"),
+            std::string::npos);
+  EXPECT_NE(error({.gpus = 32, .planes = 1, .dead_leaf = 0}).find("cuts off; accepted: mpft"), std::string::npos);
+  EXPECT_EQ(error({.kind = FabricKind::kMrft, .gpus = 128, .planes = 4, .dead_leaf = 4}),
+            "fail.leaf is 4: a node has a leaf on each of 4 planes; accepted: 0 to 3");
+  EXPECT_EQ(
+      error({.kind = FabricKind::kDragonfly, .gpus = 64, .dead_leaf = 0}),
+      "a switch cannot fail: all NICs of its nodes hang on it; accepted: fail.nic or fail.uplinks, or fail.leaf on "
+      "mpft and mrft");
+  EXPECT_EQ(error({.gpus = 128, .gpus_per_node = 2, .planes = 2, .dead_plane = 0, .dead_nic = 1}),
+            "node 0 is cut off: its 2 NICs are all dead, by fail.plane, fail.leaf and fail.nic together; accepted: "
+            "failures that leave one");
+  EXPECT_EQ(error({.gpus = 128, .dead_plane = 0, .dead_leaf = 1, .dead_nic = 2}), "");
   EXPECT_EQ(error({.gpus = 2048, .lost_uplinks = 32}), "32 uplinks lost of a leaf's 32; accepted: 0 to 31");
   EXPECT_EQ(error({.gpus = 256, .lost_uplinks = 1}),
             "uplinks cannot be lost: 256 GPUs need one leaf a plane, without uplinks; accepted: 264 GPUs or more");

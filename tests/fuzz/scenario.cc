@@ -15,7 +15,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   check(again && to_toml(*again) == written, "a scenario survives a round trip");
   constexpr int64_t kMostGpus = 512;  // larger clusters only take longer
   if (scenario->network.gpus <= kMostGpus) (void)cluster_of(*scenario).ok();
-  (void)job_of(scenario->job, "job").ok();
-  (void)job_of(scenario->also, "also").ok();
+  (void)jobs_of(*scenario).ok();
   return 0;
 }

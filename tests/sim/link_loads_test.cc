@@ -78,7 +78,7 @@ TEST(LinkLoads, EveryLinkHasTheBytesOfItsMessages) {
     SCOPED_TRACE(answer.cluster);
     double total = 0;
     for (const auto& [link, bytes] : by_hand(*cluster, scenario.job.bytes)) {
-      EXPECT_NEAR(answer.loads.bytes(*cluster, link), bytes, 1e-9 * bytes) << cluster->name(link);
+      EXPECT_NEAR(answer.loads.busy_bytes(*cluster, link), bytes, 1e-9 * bytes) << cluster->name(link);
       total += bytes;
     }
     double sum = 0;  // and nothing else carries any

@@ -23,6 +23,39 @@ TEST(Scenario, EveryExampleIsAnswered) {
   EXPECT_GE(num_examples, 10);
 }
 
+// What a setting says of itself is what the guide says, with its default.
+TEST(Scenario, TheGuideListsEverySetting) {
+  const auto guide = read_file(FATHOM_SOURCE_DIR "/docs/guide-simulate.md", 1 << 20);
+  ASSERT_TRUE(guide.ok());
+  int num_keys = 0;
+  for (const ConfigKey& key : list_config_keys<Scenario>()) {
+    if (key.key.starts_with("also")) continue;  // as job
+    std::string value = key.default_value;
+    if (value.ends_with(".0")) value.resize(value.size() - 2);
+    const std::string row =
+        "| `" + key.key + "` | " + (value == "\"\"" ? "" : "`" + value + "`") + " | " + key.help + " |\n";
+    EXPECT_NE(guide->find(row), std::string::npos) << row;
+    ++num_keys;
+  }
+  EXPECT_GE(num_keys, 40);
+}
+
+TEST(Scenario, WhatIsPrintedReadsBackAndHasTheJobsThatThereAre) {
+  const auto scenario = load_config<Scenario>(
+      {.overrides = {"network.gpus=64", "job.op=send", "job.bytes=5", "also2.op=send", "also2.bytes=7"}});
+  ASSERT_TRUE(scenario.ok());
+  const std::string text = scenario_toml(*scenario);
+  EXPECT_NE(text.find("[also2]\nop = \"send\"\nbytes = 7.0\n"), std::string::npos) << text;
+  EXPECT_EQ(text.find("[also]"), std::string::npos);
+  EXPECT_EQ(text.find("[also3]"), std::string::npos);
+  const Path path = ::testing::TempDir() + "scenario_printed.toml";
+  ASSERT_TRUE(write_file(path, text).ok());
+  const auto again = load_config<Scenario>({.file = path});
+  ASSERT_TRUE(again.ok()) << again.error().text;
+  EXPECT_EQ(to_toml(*again), to_toml(*scenario));
+  std::filesystem::remove(path);
+}
+
 TEST(Scenario, RefusesUnknownKeysAndNumbersThatAreNone) {
   const auto error = [](std::vector<std::string> overrides) {
     const auto scenario = load_config<Scenario>({.overrides = std::move(overrides)});

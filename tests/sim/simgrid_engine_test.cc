@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <string>
 
@@ -95,7 +96,8 @@ TEST(SimGridEngine, AgreesWithSimGrid) {
   }
 }
 
-// No two flows merged, 256 GPUs: each flow ends when SimGrid says, and classes and the bound agree with them.
+// No two flows merged, 256 GPUs, and three jobs on 64: each flow ends when SimGrid says, and classes and the bound
+// agree with them.
 TEST(SimGridEngine, EveryFlowByItselfAgrees) {
   struct Case {
     std::string name;
@@ -121,17 +123,17 @@ TEST(SimGridEngine, EveryFlowByItselfAgrees) {
   cases.push_back({"skewed, direct", kGreat, s});
   s.job.direct = false;
   s.job.skew = 0;
-  s.also.op = "all-gather";
-  s.also.bytes = 1e9;
+  s.also[0].op = "all-gather";
+  s.also[0].bytes = 1e9;
   s.job.weight = 3;
   cases.push_back({"overlapping", kLittle, s});
   s.job.skew = 0.7;
-  s.also.ranks = 64;
+  s.also[0].ranks = 64;
   cases.push_back({"overlapping, skewed", kLittle, s});
+  cases.push_back({"three jobs", kLittle, three_jobs()});
   for (const auto& [name, from, scenario] : cases) {
     if (testing::effort() < from) continue;
-    std::vector<Job> jobs = {*job_of(scenario.job, "job")};
-    if (scenario.also.op != "none") jobs.push_back(*job_of(scenario.also, "also"));
+    const std::vector<Job> jobs = jobs_in(scenario);
     const auto cluster = cluster_of(scenario);
     const auto each = make_traffic(*cluster, jobs, cluster->none_alike());
     ASSERT_TRUE(each.ok()) << name;
@@ -162,13 +164,49 @@ TEST(SimGridEngine, EveryFlowByItselfAgrees) {
   }
 }
 
+// Bytes are whole there: a message of 64 of them and one of 1e15 are multiplied, not rounded.
+TEST(SimGridEngine, SmallMessagesAreNotRounded) {
+  FlowNetwork n;
+  const int link = n.add_link("l", 50), other = n.add_link("m", 1e5);
+  n.add_class(64.25, 1, std::vector{link});
+  n.add_class(1e-3, 3, std::vector{other});
+  n.add_class(1e9, 2, std::vector{link});
+  const auto ours = run_flows(n), theirs = run_simgrid(n);
+  if (!theirs && theirs.error().code == ErrorCode::kNotFound) {
+    ASSERT_TRUE(may_be_absent()) << theirs.error().text;
+    GTEST_SKIP() << theirs.error().text;
+  }
+  ASSERT_TRUE(theirs.ok()) << theirs.error().text;
+  for (size_t c = 0; c < 3; ++c) EXPECT_NEAR(theirs->ended[c] / ours->ended[c], 1, 1e-4) << c;
+}
+
 TEST(SimGridEngine, RefusesWhatItWouldRoundAway) {
   FlowNetwork n;
-  n.add_class(10, 1, std::vector{n.add_link("l", 1)});
+  const int link = n.add_link("l", 1);
+  n.add_class(1e-3, 1, std::vector{link});
+  n.add_class(1e15, 1, std::vector{link});
   const auto run = run_simgrid(n);
   ASSERT_FALSE(run.ok());
   EXPECT_EQ(run.error().text,
-            "traffic class 0 has 10.000000 bytes; SimGrid counts whole ones: accepted are 1e4 to 9e18");
+            "classes of flows from 0.001 to 1e+15 bytes; SimGrid counts whole ones: accepted are sizes within a factor "
+            "of 46,116,860,184,274");
+}
+
+TEST(SimGridEngine, GivesUpAtItsDeadline) {
+  const auto cluster = Cluster::make({.gpus = 256});
+  const auto traffic =
+      make_traffic(*cluster, std::vector{Job{.bytes = 1e9}}, cluster->none_alike());  // takes it seconds
+  ASSERT_TRUE(traffic.ok());
+  const auto now = std::chrono::steady_clock::now();
+  for (const auto& after : {std::chrono::milliseconds(0), std::chrono::milliseconds(50)}) {
+    const auto run = run_simgrid(traffic->network, now + after);
+    ASSERT_FALSE(run.ok());
+    EXPECT_EQ(run.error().code, ErrorCode::kCancelled) << run.error().text;
+    EXPECT_EQ(run.error().text, "engine simgrid had no time left for 65280 different flows");
+  }
+  const auto ours = run_flows(traffic->network, now);
+  ASSERT_FALSE(ours.ok());
+  EXPECT_EQ(ours.error().text, "engine maxmin had no time left after 0 solves for 65280 different flows");
 }
 
 }  // namespace

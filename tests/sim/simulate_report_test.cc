@@ -57,7 +57,7 @@ TEST(SimulateReport, TheMostLoadedLinkReachesTheLine) {
 
 TEST(SimulateReport, TwoJobsAreTwoRows) {
   Scenario s = all_to_all(128);
-  s.also = s.job;
+  s.also[0] = s.job;
   const Page p = page(s);
   EXPECT_EQ(find<BarChart>(p.report, "What takes the time")->rows,
             (std::vector<std::string>{"job: all-to-all", "also: all-to-all"}));

@@ -108,6 +108,39 @@ TEST(Simulate, FailuresCostWhatTheOracleSays) {
   EXPECT_EQ(run(leaf).links[0].name.rfind("leaf ", 0), 0u);
 }
 
+// A dead leaf in every tree: its nodes have 7 of 8 NICs and everybody waits for them; one plane cannot lose it.
+TEST(Simulate, ALeafThatIsDead) {
+  for (const char* fabric : {"mpft", "mrft"}) {
+    Scenario s = all_to_all(1024);
+    s.network.fabric = fabric;
+    s.fail.leaf = 3;
+    const Simulation spread = run(s);
+    EXPECT_NEAR(figure(spread, "bandwidth against healthy"), -12.5, 0.01) << fabric;
+    EXPECT_NE(
+        spread.cluster.find(std::string("leaf 0 of ") + (s.network.fabric == "mrft" ? "rail" : "plane") + " 3 dead"),
+        std::string::npos)
+        << spread.cluster;
+    const auto cluster = cluster_of(s);
+    EXPECT_EQ(spread.loads.busy_bytes(*cluster, {LinkKind::kNicOut, 5, 3, -1}), 0) << fabric;
+    EXPECT_GT(spread.loads.busy_bytes(*cluster, {LinkKind::kNicOut, 32, 3, -1}), 0) << fabric;
+    s.fail.spread = false;
+    EXPECT_NEAR(figure(run(s), "bandwidth against healthy"), -50, 0.1) << fabric;
+  }
+  for (const auto& [fabric, gpus, left] : {std::tuple{"ft2", 512, "480"}, {"ft3", 4096, "4064"}}) {
+    Scenario s = all_to_all(gpus);
+    s.network.fabric = fabric;
+    s.fail.leaf = 0;
+    const auto refused = simulate(s, FlowEngine::kAuto);
+    ASSERT_FALSE(refused.ok()) << fabric;
+    EXPECT_NE(refused.error().text.find("cuts off; what is left is network.gpus = " + std::string(left)),
+              std::string::npos)
+        << refused.error().text;
+    s.network.gpus = std::stoi(left);  // the way out
+    s.fail.leaf = -1;
+    EXPECT_GT(busbw(s), 40) << fabric;
+  }
+}
+
 // Question 8: DeepEP's published dispatch; question 10: what node-limited routing saves.
 TEST(Simulate, DispatchMatchesDeepEp) {
   Scenario s;
@@ -130,8 +163,21 @@ TEST(Simulate, DispatchMatchesDeepEp) {
   // Combine goes the same ways backwards.
   s.job.op = "combine";
   const double combine = run(s).jobs[0].seconds;
+  ASSERT_EQ(run(s).jobs[0].notes.size(), 1u);
+  EXPECT_NE(run(s).jobs[0].notes[0].find("job.efficiency"), std::string::npos);
   s.job.op = "dispatch";
   EXPECT_NEAR(combine / run(s).jobs[0].seconds, 1, 1e-9);
+  EXPECT_TRUE(run(s).jobs[0].notes.empty());
+  // Its kernels are slower on the same links.
+  s.job.op = "combine";
+  s.job.bytes = 14336;
+  s.job.max_nodes = 4;
+  s.job.efficiency = 0.94;
+  for (const auto& [gpus, expected] : {std::pair{16, 41.6}, {32, 56.96}, {64, 48.54}, {128, 42.47}}) {
+    s.network.gpus = gpus;
+    EXPECT_NEAR(figure(run(s), "logical bandwidth") / expected, 1, 0.05) << gpus;
+  }
+  EXPECT_TRUE(run(s).jobs[0].notes.empty());
 }
 
 // Question 9: with the line through the published latencies.
@@ -145,10 +191,13 @@ TEST(Simulate, LowLatencyKernels) {
        {std::tuple{16, 118, 195}, {32, 155, 273}, {64, 173, 314}, {128, 192, 369}, {256, 194, 360}}) {
     s.network.gpus = gpus;
     s.network.nic_gbps = 46.3;
+    s.job.op = "dispatch";
+    s.job.efficiency = 1;
     s.job.alpha_us = 34.6;
     s.job.bytes = 7392;
     EXPECT_NEAR(figure(run(s), "time") / dispatch, 1, 0.06) << gpus;
-    s.network.nic_gbps = 39.9;
+    s.job.op = "combine";
+    s.job.efficiency = 0.862;  // 39.9 of 46.3 GB/s
     s.job.alpha_us = 5.7;
     s.job.bytes = 14336;
     EXPECT_NEAR(figure(run(s), "time") / combine, 1, 0.06) << gpus;
@@ -218,6 +267,92 @@ TEST(Simulate, AWindowMakesEcmpWorse) {
   EXPECT_NEAR(busbw(s, FlowEngine::kBound) / 43.5, 1, 1e-9);
 }
 
+// What limits is named: a window where no link is needed all the time, and the link where one is.
+TEST(Simulate, TheLimitIsTheWindowOrTheLink) {
+  Scenario s = all_to_all(256);
+  s.network.fabric = "ft2";
+  s.network.gpus_per_node = 1;
+  s.network.nic_gbps = 43.5;
+  const auto limit = [&](FlowEngine engine = FlowEngine::kBound) { return run(s, engine).jobs[0].limit; };
+  EXPECT_EQ(limit().resource.rfind("NIC ", 0), 0u) << limit().text;
+  s.job.window = 8;  // adaptive: the NIC is full in every window
+  EXPECT_EQ(limit().resource.rfind("NIC ", 0), 0u) << limit().text;
+  s.network.routing = "ecmp";
+  EXPECT_EQ(limit().resource, "window");
+  EXPECT_EQ(limit(FlowEngine::kMaxMin).resource, "window");
+  EXPECT_EQ(limit().text.rfind("window of 8 peers: the fullest link is ", 0), 0u) << limit().text;
+  const double share = figure(run(s, FlowEngine::kBound), "of them the fullest link's");
+  EXPECT_GT(share, 50);
+  EXPECT_LT(share, 80);
+  s.job.window = 255;  // all at once: an uplink sums so many flows that hashes even out
+  EXPECT_EQ(limit().resource.rfind("NIC ", 0), 0u) << limit().text;
+  s.network.port_gbps = 40;
+  EXPECT_EQ(limit().resource.rfind("leaf ", 0), 0u) << limit().text;
+  s.network.port_gbps = 50;
+  // Small messages: a latency per window, or one.
+  s.job.window = 0;
+  s.job.bytes = 1e4;
+  s.network.routing = "adaptive";
+  s.network.latency = "RoCE";
+  EXPECT_EQ(limit().resource, "latency");
+  s.job.window = 8;
+  EXPECT_EQ(limit().resource, "window");
+  s.job.alpha_us = 1e6;
+  EXPECT_EQ(limit().resource, "software");
+}
+
+// Gigabits in a place for gigabytes.
+TEST(Simulate, ANicFarAboveItsPortIsNoted) {
+  Scenario s = all_to_all(128);
+  EXPECT_TRUE(run(s).notes.empty());
+  s.network.nic_gbps = 400;
+  ASSERT_EQ(run(s).notes.size(), 1u);
+  EXPECT_NE(run(s).notes[0].find("3,200 Gb/s"), std::string::npos) << run(s).notes[0];
+}
+
+// Each job has the limit of the links that it crosses itself.
+TEST(Simulate, EveryJobHasItsOwnLimit) {
+  Scenario s = all_to_all(128);
+  s.also[0].op = "send";
+  s.also[0].bytes = 1e9;
+  s.also[0].from = 8;
+  s.also[0].to = 9;
+  s.also[2].op = "all-gather";  // also2 is left out
+  s.also[2].bytes = 1e9;
+  const Simulation answer = run(s);
+  ASSERT_EQ(answer.jobs.size(), 3u);
+  EXPECT_EQ(answer.jobs[0].name + answer.jobs[1].name + answer.jobs[2].name, "jobalsoalso3");
+  EXPECT_EQ(answer.jobs[0].limit.resource.rfind("NIC ", 0), 0u) << answer.jobs[0].limit.text;
+  EXPECT_EQ(answer.jobs[1].limit.resource.rfind("NVLink ", 0), 0u) << answer.jobs[1].limit.text;
+  EXPECT_NE(answer.jobs[0].limit.text.find(", which all its jobs together need for "), std::string::npos)
+      << answer.jobs[0].limit.text;
+}
+
+TEST(Simulate, CountsAndPricesOfTheFabric) {
+  const auto value = [](const Scenario& s, const std::string& name) {
+    for (const Figure& f : run(s).fabric) {
+      if (f.name == name) return f.value;
+    }
+    return std::nan("");
+  };
+  Scenario s = all_to_all(2048);
+  EXPECT_EQ(value(s, "switches"), 96);
+  EXPECT_EQ(value(s, "links leaf-spine"), 2048);
+  s.network.fabric = "mrft";
+  EXPECT_EQ(value(s, "switches"), 96);
+  s.network.gpus = 16384;
+  s.network.fabric = "mpft";
+  EXPECT_EQ(value(s, "endpoints"), 16384);
+  EXPECT_NEAR(value(s, "price per endpoint"), 4390, 0.008 * 4390);
+  s.prices = {0, 0, 1, 2};
+  EXPECT_EQ(value(s, "price per endpoint"), 3);  // one link between switches and one to its leaf
+  s.network.fabric = "dragonfly";
+  s.network.gpus_per_node = 4;
+  s.network.gpus = 1056;
+  s.network.gpus_per_switch = 4;
+  EXPECT_EQ(value(s, "links global"), 33 * 32 / 2);
+}
+
 // Question 21.
 TEST(Simulate, SmallMessages) {
   Scenario s;
@@ -254,8 +389,8 @@ TEST(Simulate, RingsInANodeAndAcrossNodes) {
 TEST(Simulate, ALaneThatWeighsMoreEndsSooner) {
   Scenario s;
   s.network.gpus = 128;
-  s.job.op = s.also.op = "all-to-all";
-  s.job.bytes = s.also.bytes = 1e9;
+  s.job.op = s.also[0].op = "all-to-all";
+  s.job.bytes = s.also[0].bytes = 1e9;
   const Simulation even = run(s);
   EXPECT_NEAR(even.jobs[0].seconds, even.jobs[1].seconds, 1e-9);
   s.job.weight = 4;
@@ -384,7 +519,7 @@ TEST(Simulate, RefusesWhatItCannotAnswer) {
   s.job.ranks = 48;
   EXPECT_EQ(error(s), "groups of 48 ranks on 128 GPUs; accepted: whole nodes of 8 that divide them");
   s = all_to_all(128);
-  s.also = s.job;
+  s.also[0] = s.job;
   EXPECT_EQ(error(s, FlowEngine::kBound),
             "engine bound knows one job's time only, and also.op is given; accepted: maxmin, simgrid");
   s.job.window = 2;
@@ -392,6 +527,11 @@ TEST(Simulate, RefusesWhatItCannotAnswer) {
   s = all_to_all(16384);
   s.network.routing = "ecmp";
   EXPECT_NE(error(s).find("accepted: fewer GPUs, or adaptive routing"), std::string::npos);
+  s.network.routing = "adaptive";
+  s.network.gpus = 1 << 20;
+  s.network.radix = 1024;
+  s.job.op = "all-gather";
+  EXPECT_EQ(error(s), "more than 1200000 flows that are not alike; accepted: fewer GPUs");
   s = all_to_all(30616);
   s.network.fabric = "slimfly";
   EXPECT_EQ(error(s),
@@ -410,6 +550,11 @@ TEST(Simulate, RefusesWhatItCannotAnswer) {
   s.job.op = "send";
   s.job.to = 128;
   EXPECT_EQ(error(s), "a message from GPU 0 to GPU 128; accepted: two different ones of 0 to 127");
+  s = all_to_all(128);
+  s.also[1].bytes = 5;  // a section without an op is a mistake, not an absence
+  EXPECT_EQ(error(s), "also2.op is missing: what the GPUs do, as also2.op = \"all-to-all\"");
+  s.also[1].op = "none";
+  EXPECT_EQ(error(s), "");
   s = all_to_all(120);
   s.job.op = "dispatch";
   EXPECT_EQ(error(s).rfind("256 experts on 120 GPUs", 0), 0u);

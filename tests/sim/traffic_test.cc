@@ -16,8 +16,7 @@ TEST(Traffic, ClassesAgreeWithEachFlowByItself) {
   for (const auto& [name, s] : scenario_cases()) {
     const auto cluster = cluster_of(s);
     ASSERT_TRUE(cluster.ok()) << name;
-    std::vector<Job> jobs = {*job_of(s.job, "job")};
-    if (s.also.op != "none") jobs.push_back(*job_of(s.also, "also"));
+    const std::vector<Job> jobs = jobs_in(s);
     for (const Job& job : jobs) EXPECT_TRUE(is_uniform(*cluster, job)) << name;
     const auto few = make_traffic(*cluster, jobs, cluster->symmetry());
     const auto each = make_traffic(*cluster, jobs, cluster->none_alike());
@@ -33,6 +32,27 @@ TEST(Traffic, ClassesAgreeWithEachFlowByItself) {
       const auto b = run_flows(each->network);
       ASSERT_TRUE(b.ok()) << name;
       EXPECT_NEAR(a->seconds / b->seconds, 1, 1e-8) << name;
+    }
+  }
+}
+
+// In a window nodes of one colour have peers at different distances from the end of their leaf. With uplinks or NICs as
+// the limit, the last flow ends when it does with every place by itself.
+TEST(Traffic, WindowsBySymmetryEndWhenEachFlowByItselfDoes) {
+  for (const double port_gbps : {50.0, 20.0, 10.0}) {
+    for (const Distances& part : {Distances{0, 2}, {0, 4}, {3, 5}, {1, 7}}) {
+      Scenario s = all_to_all(96);
+      s.network.radix = 8;  // leaves of 4 nodes
+      s.network.port_gbps = port_gbps;
+      const auto cluster = cluster_of(s);
+      const std::vector<Job> jobs = jobs_in(s);
+      const auto few = make_traffic(*cluster, jobs, cluster->symmetry(), part);
+      const auto each = make_traffic(*cluster, jobs, cluster->none_alike(), part);
+      ASSERT_TRUE(few.ok() && each.ok());
+      EXPECT_NEAR(few->num_flows, each->num_flows, 1e-6);
+      EXPECT_LT(few->network.num_classes() * 4, each->network.num_classes());
+      EXPECT_NEAR(run_flows(few->network)->seconds / run_flows(each->network)->seconds, 1, 1e-8)
+          << port_gbps << " " << part.from << " " << part.to;
     }
   }
 }

@@ -1,0 +1,118 @@
+#include "sim/run_jobs.h"
+
+#include <algorithm>
+#include <array>
+
+#include "sim/quotient.h"
+#include "sim/simgrid_engine.h"
+
+namespace fathom {
+namespace {
+
+constexpr std::array<std::pair<const char*, FlowEngine>, 4> kEngines{{{"auto", FlowEngine::kAuto},
+                                                                      {"bound", FlowEngine::kBound},
+                                                                      {"maxmin", FlowEngine::kMaxMin},
+                                                                      {"simgrid", FlowEngine::kSimGrid}}};
+
+void add_loads(const Traffic& traffic, std::span<const Job> jobs, LinkLoads& loads) {
+  std::vector<LinkLoad*> of_link;
+  for (const LinkGroup& group : traffic.links) {
+    of_link.push_back(&loads.by_group.try_emplace(group.group, LinkLoad{.group = group}).first->second);
+  }
+  for (int c = 0; c < traffic.network.num_classes(); ++c) {
+    const auto job = static_cast<size_t>(traffic.job[static_cast<size_t>(c)]);
+    for (int l : traffic.network.links(c)) {
+      LinkLoad& load = *of_link[static_cast<size_t>(l)];
+      const double busy = traffic.network.bytes(c) / traffic.links[static_cast<size_t>(l)].count;
+      load.busy_bytes += busy;
+      load.bytes += busy * jobs[job].efficiency;
+      load.jobs |= 1u << job;
+    }
+  }
+}
+
+Status run_part(const Traffic& traffic, bool is_symmetric, std::span<const Job> jobs, FlowEngine engine,
+                const Deadline& deadline, JobsRun& out) {
+  add_loads(traffic, jobs, out.load);
+  out.num_flows += traffic.num_flows;
+  ++out.num_parts;
+  // Under the cluster's own symmetry the classes mostly are few already. The bound needs no fewer.
+  constexpr int kFew = 1000;
+  const bool is_merged = (!is_symmetric || traffic.network.num_classes() > kFew) && engine != FlowEngine::kBound;
+  Quotient quotient;
+  if (is_merged) quotient = merge_alike(traffic.network);
+  const FlowNetwork& network = is_merged ? quotient.network : traffic.network;
+  if (engine == FlowEngine::kAuto) {
+    engine = jobs.size() == 1 && network.num_classes() > kMostAutoClasses ? FlowEngine::kBound : FlowEngine::kMaxMin;
+  }
+  out.engine = engine;
+  out.num_classes += network.num_classes();
+  if (engine == FlowEngine::kBound) {
+    const auto bound = flow_bound(network);
+    if (!bound) return bound.error();
+    out.seconds[0] += bound->seconds;
+    return {};
+  }
+  if (engine == FlowEngine::kMaxMin && network.num_classes() > kMostMaxMinClasses) {
+    return invalid(std::to_string(network.num_classes()) + " different flows; engine maxmin is given " +
+                   std::to_string(kMostMaxMinClasses) + " at most; accepted: engine bound, or fewer GPUs");
+  }
+  const auto run = engine == FlowEngine::kSimGrid ? run_simgrid(network, deadline) : run_flows(network, deadline);
+  if (!run) return run.error();
+  out.num_solves += static_cast<double>(run->num_solves);
+  std::vector<double> ended(jobs.size(), 0);
+  for (size_t c = 0; c < traffic.job.size(); ++c) {
+    const size_t merged = is_merged ? static_cast<size_t>(quotient.class_of[c]) : c;
+    double& end = ended[static_cast<size_t>(traffic.job[c])];
+    end = std::max(end, run->ended[merged]);
+  }
+  for (size_t j = 0; j < jobs.size(); ++j) out.seconds[j] += ended[j];
+  return {};
+}
+
+}  // namespace
+
+Result<FlowEngine> parse_engine(const std::string& name) {
+  for (const auto& [known, engine] : kEngines) {
+    if (name == known) return engine;
+  }
+  return invalid("unknown engine \"" + name.substr(0, 100) + "\"; accepted: auto, bound, maxmin, simgrid");
+}
+
+std::string engine_name(FlowEngine engine) {
+  for (const auto& [known, value] : kEngines) {
+    if (engine == value) return known;
+  }
+  return "?";
+}
+
+Result<JobsRun> run_jobs(const Cluster& cluster, std::span<const Job> jobs, int64_t window, FlowEngine engine,
+                         const Deadline& deadline) {
+  JobsRun out;
+  out.seconds.assign(jobs.size(), 0);
+  const bool is_symmetric =
+      std::all_of(jobs.begin(), jobs.end(), [&](const Job& job) { return is_uniform(cluster, job); }) &&
+      !(cluster.graph() && window > 0);  // which nodes are near by number is not what a graph's symmetry keeps
+  const Symmetry symmetry = is_symmetric ? cluster.symmetry() : cluster.none_alike();
+  out.load.symmetry = symmetry;
+  const int64_t distances = ranks_of(cluster, jobs[0]) / cluster.spec().gpus_per_node - 1;
+  const bool is_whole = window == 0 || window >= distances;
+  if (!is_whole && distances > kMostWindowPairs / cluster.num_nodes()) {
+    return invalid("a window on " + std::to_string(cluster.num_nodes()) + " nodes with " + std::to_string(distances) +
+                   " peers each; accepted: " + std::to_string(kMostWindowPairs) +
+                   " pairs of nodes, fewer GPUs or smaller groups (ranks), or all peers at once (window = 0)");
+  }
+  // The peers in flight, one window after the other; what stays in the node goes beside the first.
+  for (int64_t from = 1; from == 1 || from <= distances; from += window) {
+    const Distances part =
+        is_whole ? Distances{} : Distances{from == 1 ? 0 : from, std::min(from + window - 1, distances)};
+    const auto traffic = make_traffic(cluster, jobs, symmetry, part);
+    if (!traffic) return traffic.error();
+    if (auto s = run_part(*traffic, is_symmetric, jobs, engine, deadline, out); !s) return s.error();
+    if (is_whole) break;
+  }
+  out.load.seconds = *std::max_element(out.seconds.begin(), out.seconds.end());
+  return out;
+}
+
+}  // namespace fathom
