@@ -96,6 +96,38 @@ struct Block {
   int64_t next_bytes, step;  // `step` of them a group and block of rows
 };
 
+#if FATHOM_SIMD_BITS == 256
+template <class Format>
+auto ready_for_rows(U8x64 bytes) {
+  if constexpr (Format::kIsFlipped) {
+    return flipped_of(bytes);
+  } else {
+    return Format::ready(bytes);
+  }
+}
+/// Where the sums of all rows begin: [group][part][16].
+template <class Format>
+void fill_starts(const uint8_t* codes, int64_t groups, int32_t* out) {
+  constexpr int kParts = Format::kHasHalves ? 2 : 1;
+  constexpr int64_t kQuadsOfPart = kQuadsOfGroup / kParts;
+  for (int64_t g = 0; g < groups; ++g) {
+    const uint8_t* at = codes + g / 2 * span_bytes(IntCodes::kBytes) + kLine + g % 2 * group_bytes(IntCodes::kBytes);
+    for (int64_t part = 0; part < kParts; ++part) {
+      I32x16 start = set1_i32(kStart);
+      for (int64_t i = 0; i < kQuadsOfPart; ++i) {
+        start = add_negatives(start, flipped_of(load_bytes(at + kLine * (part * kQuadsOfPart + i))));
+      }
+      store_i32(out + (g * kParts + part) * kLanes, start);
+    }
+  }
+}
+#else
+template <class Format>
+auto ready_for_rows(U8x64 bytes) {
+  return Format::ready(bytes);
+}
+#endif
+
 /// kRows rows by the panels, the groups of one block; the sums begin at y unless the block is the first.
 template <int kRows, class Format>
 void multiply_block(const IntTile& t, const Block& b, int64_t row, int64_t column, int64_t ahead) {
@@ -126,16 +158,25 @@ void multiply_block(const IntTile& t, const Block& b, int64_t row, int64_t colum
       PartSum<Format, kQuadsOfPart, false> products[kRows][kBlockPanels];
 #pragma GCC unroll 6
       for (int m = 0; m < kRows; ++m) {
-        const I32x16 start = start_of<Format>(t.x, row + m, x_group, part);
 #pragma GCC unroll 2
-        for (int p = 0; p < kBlockPanels; ++p) products[m][p].begin(start);
+        for (int p = 0; p < kBlockPanels; ++p) {
+#if FATHOM_SIMD_BITS == 256
+          if constexpr (Format::kIsFlipped) {
+            products[m][p].begin(load_i32(b.starts[p] + (g * kParts + part) * kLanes));
+            continue;
+          }
+#endif
+          products[m][p].begin(start_of<Format>(t.x, row + m, x_group, part));
+        }
       }
 #pragma GCC unroll 8
       for (int64_t i = 0; i < kQuadsOfPart; ++i) {
         const int64_t j = part * kQuadsOfPart + i;
-        typename Format::Ready quads[kBlockPanels];
+        decltype(ready_for_rows<Format>(U8x64{})) quads[kBlockPanels];
 #pragma GCC unroll 2
-        for (int p = 0; p < kBlockPanels; ++p) quads[p] = Format::ready(load_bytes(b.codes[p] + codes + kLine * j));
+        for (int p = 0; p < kBlockPanels; ++p) {
+          quads[p] = ready_for_rows<Format>(load_bytes(b.codes[p] + codes + kLine * j));
+        }
 #pragma GCC unroll 6
         for (int m = 0; m < kRows; ++m) {
 #pragma GCC unroll 2
@@ -194,6 +235,10 @@ void multiply_many(const IntTile& t, void* scratch) {
   auto* const factors = static_cast<float*>(scratch);  // [kBlockPanels][kBlockGroups][kFactors][16]
   auto* const bytes_of_codes =
       reinterpret_cast<uint8_t*>(factors + kBlockPanels * kBlockGroups * Format::kFactors * kLanes);
+#if FATHOM_SIMD_BITS == 256
+  static_assert(kBlockPanels == 1);
+  int32_t starts[Format::kIsFlipped ? kBlockGroups * 2 * kLanes : 1];
+#endif
   const Table table = Format::table(t.w);
   const int64_t rows = t.row_end - t.row_begin, row_blocks = (rows + kBlockRows - 1) / kBlockRows;
   for (int64_t n = t.column_begin; n < t.column_end; n += kBlockPanels * kLanes) {
@@ -203,6 +248,7 @@ void multiply_many(const IntTile& t, void* scratch) {
     for (int64_t g0 = 0; g0 < t.w.groups; g0 += kBlockGroups) {
       Block b{.codes = {},
               .factors = {},
+              .starts = {},
               .first_group = g0,
               .groups = min_of(kBlockGroups, t.w.groups - g0),
               .next = {},
@@ -228,6 +274,12 @@ void multiply_many(const IntTile& t, void* scratch) {
             Format::each(panels[p], table, g0 + g, [&](int64_t j, U8x64 bytes) { store_bytes(to + kLine * j, bytes); });
           }
         }
+#if FATHOM_SIMD_BITS == 256
+        if constexpr (Format::kIsFlipped) {
+          fill_starts<Format>(b.codes[p], b.groups, starts);
+          b.starts[p] = starts;
+        }
+#endif
         // Of the next block of this panel, or of the first block of the panel after the next.
         const int64_t begin = g0 / kBlockGroups * kStep;
         b.next[p] =

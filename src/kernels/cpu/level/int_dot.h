@@ -6,6 +6,9 @@
 //   others   plain loops
 // Codes of fewer bits need no signs: where a level says kHasNarrowSums, bytes up to 63 are multiplied as they are and
 // their products gathered in 16 bits (`Pairs`) as long as they fit.
+// For many rows avx2 leaves the sign out (kFlips): |w| times x with its bits flipped where w is negative, which is
+// -x - 1, so that a sum lacks the |w| of those; they are added once for all rows. On AMD's Zen 3 vpsignb takes the
+// multiplications' units.
 // A sum begins at the bits of 1.5 * 2^23, so that it is, read as FP32, that number plus the sum of the products (below
 // 2^20): a subtraction makes it a float, on other units than those that multiply.
 #pragma once
@@ -199,6 +202,41 @@ static inline I32x16 dot(I32x16 acc, const Quads& w, const int8_t* x) {
   return {dot(acc.lo, w.value_lo, w.magnitude_lo, quad), dot(acc.hi, w.value_hi, w.magnitude_hi, quad)};
 }
 
+constexpr bool kFlips = true;
+struct Flipped {
+  __m256i magnitude_lo, magnitude_hi, negative_lo, negative_hi;
+};
+static inline Flipped flipped_of(U8x64 w) {
+  const __m256i flip = _mm256_set1_epi8(static_cast<char>(0x80)), none = _mm256_setzero_si256();
+  const __m256i lo = _mm256_xor_si256(w.lo, flip), hi = _mm256_xor_si256(w.hi, flip);
+  return {_mm256_abs_epi8(lo), _mm256_abs_epi8(hi), _mm256_cmpgt_epi8(none, lo), _mm256_cmpgt_epi8(none, hi)};
+}
+/// Pairs stay within 16 bits: from -128 * 128 * 2 to 128 * 126 * 2.
+static inline I32x16 dot(I32x16 acc, const Flipped& w, const int8_t* x) {
+  const __m256i quad = broadcast_quad(x), ones = _mm256_set1_epi16(1);
+  const __m256i lo = _mm256_maddubs_epi16(w.magnitude_lo, _mm256_xor_si256(quad, w.negative_lo));
+  const __m256i hi = _mm256_maddubs_epi16(w.magnitude_hi, _mm256_xor_si256(quad, w.negative_hi));
+  return {_mm256_add_epi32(acc.lo, _mm256_madd_epi16(lo, ones)), _mm256_add_epi32(acc.hi, _mm256_madd_epi16(hi, ones))};
+}
+/// acc + the magnitudes of the negative weights.
+static inline I32x16 add_negatives(I32x16 acc, const Flipped& w) {
+  const __m256i bytes = _mm256_set1_epi8(1), pairs = _mm256_set1_epi16(1);
+  const auto sum = [&](__m256i magnitude, __m256i negative) {
+    return _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_and_si256(magnitude, negative), bytes), pairs);
+  };
+  return {_mm256_add_epi32(acc.lo, sum(w.magnitude_lo, w.negative_lo)),
+          _mm256_add_epi32(acc.hi, sum(w.magnitude_hi, w.negative_hi))};
+}
+static inline I32x16 load_i32(const int32_t* p) {
+  const auto* at = reinterpret_cast<const __m256i*>(p);
+  return {_mm256_loadu_si256(at), _mm256_loadu_si256(at + 1)};
+}
+static inline void store_i32(int32_t* p, I32x16 a) {
+  auto* at = reinterpret_cast<__m256i*>(p);
+  _mm256_storeu_si256(at, a.lo);
+  _mm256_storeu_si256(at + 1, a.hi);
+}
+
 #else
 
 struct I32x16 {
@@ -282,6 +320,10 @@ static inline I32x16 dot(I32x16 acc, const Quads& w, const int8_t* x) {
   return acc;
 }
 
+#endif
+
+#if FATHOM_SIMD_BITS != 256
+constexpr bool kFlips = false;
 #endif
 
 constexpr int32_t kStart = 0x4B400000;  // 1.5 * 2^23

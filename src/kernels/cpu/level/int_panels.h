@@ -52,6 +52,8 @@ struct IntFormat {
       return quads_of(bytes);
     }
   }
+  /// Whether many rows take quads as Flipped, and sums begin at vectors that serve all of them.
+  static constexpr bool kIsFlipped = kFlips && !kIsNarrow;
   static Table table(const IntPanels& w) {
     if constexpr (kIsNarrow && kIsMxfp4) {
       uint8_t values[16];
@@ -129,7 +131,8 @@ struct PartSum {
     even = start;
     odd = set1_i32(0);
   }
-  [[gnu::always_inline]] void add(int64_t j, const Quads& w, const int8_t* x) {
+  template <class W>
+  [[gnu::always_inline]] void add(int64_t j, const W& w, const int8_t* x) {
     I32x16& sum = kSplit && j % 2 != 0 ? odd : even;
     sum = dot(sum, w, x);
   }
