@@ -309,6 +309,8 @@ void add_plan_flags(CLI::App& app, PlanOptions& options) {
   app.add_option("--set", options.overrides, "a setting: training.pipeline=16; may be given several times")
       ->expected(1)
       ->take_all();
+  app.add_flag("--keys", options.keys,
+               "every setting: default, meaning, what it accepts; with --paper those of the published figures");
   CLI::Option* search = app.add_option("--search", options.search, "rank layouts of training or serving (search.kind)");
   app.add_option("--gpus", options.gpus, "GPUs of the search (search.gpus); several sizes: 1024,2048")->needs(search);
   app.add_option("--max-kw", options.max_kw, "power of the site at most, kW; needs energy.pue")->needs(search);

@@ -15,6 +15,7 @@
 #include "plan/search.h"
 #include "plan/search_report.h"
 #include "plan/serving_search.h"
+#include "plan/unused_settings.h"
 #include "plan/what_if.h"
 #include "report/bench_lines.h"
 #include "sim/pipeline_picture.h"
@@ -49,6 +50,12 @@ void print_groups(const std::vector<FigureGroup>& groups) {
   }
 }
 
+void print_keys(const std::vector<ConfigKey>& keys) {
+  std::vector<std::vector<std::string>> rows = {{"setting", "default", "meaning", "accepted"}};
+  for (const ConfigKey& key : keys) rows.push_back({key.key, key.default_value, key.help, key.accepted});
+  std::printf("%s", aligned(rows, 4).c_str());
+}
+
 std::string percent_text(double difference) {
   char text[32];
   std::snprintf(text, sizeof text, "%+.2f %%", 100 * difference);
@@ -58,8 +65,8 @@ std::string percent_text(double difference) {
 /// A figure from other inputs than the published says what it was, and nothing of agreement.
 Json to_json(const PaperFigure& f) {
   Json item = to_json(f.ours);
-  item.set("where", f.where).set("published", f.published).set("comparable", f.is_comparable());
-  if (!f.is_comparable()) return item.set("with_published_inputs", *f.with_published_inputs);
+  item.set("where", f.where).set("published", f.published).set("comparable", f.is_comparable);
+  if (!f.is_comparable) return item.set("with_published_inputs", f.with_published_inputs);
   item.set("difference", f.difference());
   item.set("agreement", f.agreement == Agreement::kExact    ? "exact"
                         : f.agreement == Agreement::kWithin ? "within"
@@ -69,7 +76,7 @@ Json to_json(const PaperFigure& f) {
 }
 
 std::string agreement_text(const PaperFigure& f) {
-  if (!f.is_comparable()) return "other";
+  if (!f.is_comparable) return "other";
   if (f.agreement == Agreement::kRetelling) return "not so";
   return f.difference() == 0 ? "equal" : percent_text(f.difference());
 }
@@ -89,11 +96,11 @@ Status print_paper(const PlanOptions& options) {
   size_t num_held = 0, num_compared = 0;
   for (const PaperFigure& f : *figures) {
     if (f.where != where) std::printf("%s\n", styled(where = f.where, "1").c_str());
-    num_compared += f.is_comparable();
-    num_held += f.is_comparable() && f.holds();
-    const std::string note = f.is_comparable() ? f.note
-                                               : "not to be compared, the inputs differ; with the published ones " +
-                                                     figure_text(*f.with_published_inputs);
+    num_compared += f.is_comparable;
+    num_held += f.is_comparable && f.holds();
+    const std::string note = f.is_comparable ? f.note
+                                             : "not to be compared, the inputs differ; with the published ones " +
+                                                   figure_text(f.with_published_inputs);
     std::printf("  %-44s %12s %12s %-8s %10s  %s\n", f.ours.name.c_str(), figure_text(f.published).c_str(),
                 figure_text(f.ours.value).c_str(), f.ours.unit.c_str(), agreement_text(f).c_str(),
                 styled(note == last ? "" : note, "2").c_str());
@@ -157,7 +164,7 @@ Result<Hardware> read_hardware(const PlanOptions& options, const PlanSettings& s
     return invalid("--hardware is missing: " + names + "or this");
   }
   const auto preset = find_hardware(options.hardware);
-  if (!preset) return preset.error();
+  if (!preset) return Error{preset.error().code, preset.error().text + "; or this, the machine at hand"};
   return changed_hardware(*preset, settings);
 }
 
@@ -303,9 +310,16 @@ Status show_this_machine(const PlanSettings& settings, const PlanOptions& option
 }  // namespace
 
 Status plan(const PlanOptions& options) {
+  if (options.keys) {
+    print_keys(options.paper ? list_config_keys(paper_input()) : list_config_keys<PlanSettings>());
+    return {};
+  }
   if (options.paper) return print_paper(options);
   const auto settings = load_config<PlanSettings>({.file = options.config, .overrides = overrides_of(options)});
   if (!settings) return settings.error();
+  if (auto used = check_used(*settings, options.overrides, !options.model.empty(), options.hardware == "this"); !used) {
+    return used;
+  }
   if (!options.report.empty() && options.hardware == "this") {
     return invalid("--report draws layouts on a preset, as h800; --hardware this is about the machine at hand");
   }

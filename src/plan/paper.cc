@@ -93,7 +93,9 @@ Result<std::vector<PaperFigure>> paper_figures(const PaperInput& in) {
   check(rows->size() == published->size(), "the inputs change values, not rows");
   for (size_t i = 0; i < rows->size(); ++i) {
     const double before = (*published)[i].ours.value;
-    if ((*rows)[i].ours.value != before) (*rows)[i].with_published_inputs = before;
+    if ((*rows)[i].ours.value == before) continue;
+    (*rows)[i].is_comparable = false;
+    (*rows)[i].with_published_inputs = before;
   }
   return rows;
 }

@@ -2,7 +2,6 @@
 // they differ where they do.
 #pragma once
 
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -86,12 +85,11 @@ struct PaperFigure {
   double published = 0;
   Figure ours;
   Agreement agreement = Agreement::kWithin;
-  double tolerance = 0;  // relative; of kWithin
-  std::string note;      // why they differ, or what the figure rests on
-  /// Ours from the published inputs, where other inputs move it: then it is not to be compared with `published`.
-  std::optional<double> with_published_inputs = {};
+  double tolerance = 0;              // relative; of kWithin
+  std::string note;                  // why they differ, or what the figure rests on
+  double with_published_inputs = 0;  // ours before other inputs moved it
+  bool is_comparable = true;         // with `published`: not if they did
 
-  bool is_comparable() const { return !with_published_inputs; }
   /// ours / published - 1.
   double difference() const { return ours.value / published - 1; }
   /// Whether ours is what `agreement` says (a retelling differs by more than 1 %).

@@ -163,10 +163,10 @@ void add_deepep(const PaperInput& in, Figures& out) {
       "50 of the NIC's line rate and 126 / 160 of the effective NVLink";
   // Fitted to NICs of 50 GB/s and NVLink of 160 GB/s; others are taken to be as efficient.
   const double nic_scale = in.nic_gbps / kDeepEpLineGbps, nvlink_scale = in.nvlink_gbps / 160;
-  const double nic = kDeepEpNicGbps * nic_scale, nvlink = kDeepEpNvlinkGbps * nvlink_scale;
+  const double nic_rate = kDeepEpNicGbps * nic_scale, nvlink_rate = kDeepEpNvlinkGbps * nvlink_scale;
   const Gate gate = gate_of(in.v3);
   for (const auto& row : rows) {
-    const NormalBandwidth b = normal_bandwidth(gate, row.nodes, nic, nvlink);
+    const NormalBandwidth b = normal_bandwidth(gate, row.nodes, nic_rate, nvlink_rate);
     const std::string ep = "EP" + std::to_string(8 * row.nodes);
     const std::string note = std::string(b.is_nvlink_bound ? "NVLink" : "NIC") +
                              " is the limit; two rates are fitted (NIC 43.5, NVLink 126 GB/s)";
@@ -206,8 +206,8 @@ void add_deepep(const PaperInput& in, Figures& out) {
       out.push_back(
           {"DeepEP",
            row.combine_us,
-           {"low-latency combine, EP8", AlphaBeta{combine.alpha_us, nvlink}.latency_us(copies * combine_bytes), "us",
-            nvlink, kDeepEp},
+           {"low-latency combine, EP8", AlphaBeta{combine.alpha_us, nvlink_rate}.latency_us(copies * combine_bytes),
+            "us", nvlink, kDeepEp},
            Agreement::kWithin,
            0.06,
            "one node: NVLink alone, at the 126 GB/s of forwarding (figure 7); dispatch is calibrated separately"});

@@ -101,12 +101,12 @@ TEST(Paper, InputsMoveWhatDependsOnThem) {
 }
 
 TEST(Paper, ARowOfOtherInputsIsNotCompared) {
-  for (const PaperFigure& f : figures()) EXPECT_TRUE(f.is_comparable()) << f.ours.name;
+  for (const PaperFigure& f : figures()) EXPECT_TRUE(f.is_comparable) << f.ours.name;
   PaperInput in = paper_input();
   in.v3.kv_lora_rank = 256;
   size_t num_moved = 0;
   for (const PaperFigure& f : figures(in)) {
-    num_moved += !f.is_comparable();
+    num_moved += !f.is_comparable;
     if (f.ours.name != "KV per token, DeepSeek-V3") continue;
     EXPECT_EQ(f.ours.value, (256 + 64) * 61 * 2);
     EXPECT_EQ(f.with_published_inputs, 70272);
