@@ -107,7 +107,9 @@ TEST(Search, NamesTheResourceThatBinds) {
                                {nullptr, 0, 128, "pipeline bubble", 0, 0},
                                {"scale_up_effective_gbps", 2, 15360, "memory capacity", 0, 0}}) {
     Hardware h = *find_hardware("h800");
-    if (scarce.fact) ASSERT_TRUE(h.set(scarce.fact, scarce.value).ok());
+    if (scarce.fact) {
+      ASSERT_TRUE(h.set(scarce.fact, scarce.value).ok());
+    }
     PlanSettings s = v3_run();
     s.search.batch = scarce.batch;
     const auto found = search_training(v3(), h, s);
