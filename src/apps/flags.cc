@@ -309,6 +309,8 @@ void add_plan_flags(CLI::App& app, PlanOptions& options) {
   app.add_option("--set", options.overrides, "a setting: training.pipeline=16; may be given several times")
       ->expected(1)
       ->take_all();
+  app.add_flag("--keys", options.keys,
+               "every setting: default, meaning, what it accepts; with --paper those of the published figures");
   CLI::Option* search = app.add_option("--search", options.search, "rank layouts of training or serving (search.kind)");
   app.add_option("--gpus", options.gpus, "GPUs of the search (search.gpus); several sizes: 1024,2048")->needs(search);
   app.add_option("--max-kw", options.max_kw, "power of the site at most, kW; needs energy.pue")->needs(search);
@@ -318,7 +320,9 @@ void add_plan_flags(CLI::App& app, PlanOptions& options) {
   app.add_option("--emit", options.emit, "write the best layout to this file, for --config")->needs(search);
   app.add_option("--what-if", options.what_if, "every figure that a change moves, before and after:" + what_if_help());
   CLI::Option* paper =
-      app.add_flag("--paper", options.paper, "the published figures of DeepSeek-V3's system beside ours");
+      app.add_flag("--paper", options.paper,
+                   "the published figures of DeepSeek-V3's system beside ours; --set and --config change "
+                   "what they follow from, as model.kv_lora_rank, fabric.planes or hardware.nic_gbps");
   app.add_flag("--timeline", options.timeline, "the pipeline of training.* as text")->excludes(paper);
   app.add_option("--svg", options.svg, "write the pipeline as a picture to this file")->excludes(paper);
   app.add_option("--trace", options.trace, "write the pipeline as Chrome trace events, for Perfetto, to this file")
@@ -329,7 +333,7 @@ void add_plan_flags(CLI::App& app, PlanOptions& options) {
   app.add_flag("--json", options.json, "everything as JSON, with the source of every number");
   app.get_option("--emit")->excludes("--what-if");
   app.get_option("--report")->excludes("--what-if");
-  for (const char* flag : {"MODEL", "--hardware", "--config", "--set", "--search", "--what-if"}) {
+  for (const char* flag : {"MODEL", "--hardware", "--search", "--what-if"}) {
     app.get_option(flag)->excludes(paper);
   }
   for (const char* flag : {"MODEL", "--hardware", "--json", "--search", "--what-if"}) {

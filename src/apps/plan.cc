@@ -15,6 +15,7 @@
 #include "plan/search.h"
 #include "plan/search_report.h"
 #include "plan/serving_search.h"
+#include "plan/unused_settings.h"
 #include "plan/what_if.h"
 #include "report/bench_lines.h"
 #include "sim/pipeline_picture.h"
@@ -49,45 +50,68 @@ void print_groups(const std::vector<FigureGroup>& groups) {
   }
 }
 
+void print_keys(const std::vector<ConfigKey>& keys) {
+  std::vector<std::vector<std::string>> rows = {{"setting", "default", "meaning", "accepted"}};
+  for (const ConfigKey& key : keys) rows.push_back({key.key, key.default_value, key.help, key.accepted});
+  std::printf("%s", aligned(rows, 4).c_str());
+}
+
 std::string percent_text(double difference) {
   char text[32];
   std::snprintf(text, sizeof text, "%+.2f %%", 100 * difference);
   return text;
 }
 
-Status print_paper(bool as_json) {
-  const auto figures = paper_figures();
+/// A figure from other inputs than the published says what it was, and nothing of agreement.
+Json to_json(const PaperFigure& f) {
+  Json item = to_json(f.ours);
+  item.set("where", f.where).set("published", f.published).set("comparable", f.is_comparable);
+  if (!f.is_comparable) return item.set("with_published_inputs", f.with_published_inputs);
+  item.set("difference", f.difference());
+  item.set("agreement", f.agreement == Agreement::kExact    ? "exact"
+                        : f.agreement == Agreement::kWithin ? "within"
+                                                            : "retelling");
+  if (f.agreement == Agreement::kWithin) item.set("tolerance", f.tolerance);
+  return item.set("holds", f.holds()).set("note", f.note);
+}
+
+std::string agreement_text(const PaperFigure& f) {
+  if (!f.is_comparable) return "other";
+  if (f.agreement == Agreement::kRetelling) return "not so";
+  return f.difference() == 0 ? "equal" : percent_text(f.difference());
+}
+
+Status print_paper(const PlanOptions& options) {
+  const auto input = paper_input({.file = options.config, .overrides = options.overrides});
+  if (!input) return input.error();
+  const auto figures = paper_figures(*input);
   if (!figures) return figures.error();
-  if (as_json) {
+  if (options.json) {
     Json list = Json::array();
-    for (const PaperFigure& f : *figures) {
-      Json item = to_json(f.ours);
-      item.set("where", f.where).set("published", f.published).set("difference", f.difference());
-      item.set("agreement", f.agreement == Agreement::kExact    ? "exact"
-                            : f.agreement == Agreement::kWithin ? "within"
-                                                                : "retelling");
-      if (f.agreement == Agreement::kWithin) item.set("tolerance", f.tolerance);
-      item.set("holds", f.holds()).set("note", f.note);
-      list.push(std::move(item));
-    }
+    for (const PaperFigure& f : *figures) list.push(to_json(f));
     std::printf("%s\n", list.dump(2).c_str());
     return {};
   }
-  std::string where, note;
-  size_t num_held = 0;
+  std::string where, last;
+  size_t num_held = 0, num_compared = 0;
   for (const PaperFigure& f : *figures) {
     if (f.where != where) std::printf("%s\n", styled(where = f.where, "1").c_str());
-    num_held += f.holds();
-    const std::string difference = f.agreement == Agreement::kRetelling ? "not so"
-                                   : f.difference() == 0                ? "equal"
-                                                                        : percent_text(f.difference());
+    num_compared += f.is_comparable;
+    num_held += f.is_comparable && f.holds();
+    const std::string note = f.is_comparable ? f.note
+                                             : "not to be compared, the inputs differ; with the published ones " +
+                                                   figure_text(f.with_published_inputs);
     std::printf("  %-44s %12s %12s %-8s %10s  %s\n", f.ours.name.c_str(), figure_text(f.published).c_str(),
-                figure_text(f.ours.value).c_str(), f.ours.unit.c_str(), difference.c_str(),
-                styled(f.note == note ? "" : f.note, "2").c_str());
-    note = f.note;
+                figure_text(f.ours.value).c_str(), f.ours.unit.c_str(), agreement_text(f).c_str(),
+                styled(note == last ? "" : note, "2").c_str());
+    last = note;
   }
   std::printf("published, ours, difference; %zu of %zu within their tolerance. --json has every formula and source.\n",
-              num_held, figures->size());
+              num_held, num_compared);
+  if (const size_t num_moved = figures->size() - num_compared; num_moved > 0) {
+    std::printf("%zu follow the inputs that were changed and are not compared; what was measured stays as published.\n",
+                num_moved);
+  }
   return {};
 }
 
@@ -140,7 +164,7 @@ Result<Hardware> read_hardware(const PlanOptions& options, const PlanSettings& s
     return invalid("--hardware is missing: " + names + "or this");
   }
   const auto preset = find_hardware(options.hardware);
-  if (!preset) return preset.error();
+  if (!preset) return Error{preset.error().code, preset.error().text + "; or this, the machine at hand"};
   return changed_hardware(*preset, settings);
 }
 
@@ -286,9 +310,16 @@ Status show_this_machine(const PlanSettings& settings, const PlanOptions& option
 }  // namespace
 
 Status plan(const PlanOptions& options) {
-  if (options.paper) return print_paper(options.json);
+  if (options.keys) {
+    print_keys(options.paper ? list_config_keys(paper_input()) : list_config_keys<PlanSettings>());
+    return {};
+  }
+  if (options.paper) return print_paper(options);
   const auto settings = load_config<PlanSettings>({.file = options.config, .overrides = overrides_of(options)});
   if (!settings) return settings.error();
+  if (auto used = check_used(*settings, options.overrides, !options.model.empty(), options.hardware == "this"); !used) {
+    return used;
+  }
   if (!options.report.empty() && options.hardware == "this") {
     return invalid("--report draws layouts on a preset, as h800; --hardware this is about the machine at hand");
   }

@@ -72,6 +72,7 @@ struct PlanOptions {
   std::string emit;                    // and the best layout as TOML in this file
   std::vector<std::string> overrides;  // of its settings
   bool paper = false;                  // instead: published figures beside ours
+  bool keys = false;                   // instead: what can be set, here or for the published figures
   bool timeline = false;               // instead: the pipeline as text
   std::string svg;                     // and, or instead, as a picture in this file
   std::string trace;                   // likewise as Chrome trace events

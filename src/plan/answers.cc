@@ -115,6 +115,13 @@ Result<FigureGroup> training_group(const CountedModel& model, const Hardware& h,
       add("GPU-hours", hours, "h", "tokens / rate * GPUs", kGiven);
       add("energy of the GPUs", hours * h.power_w / 1e6, "MWh", "GPU-hours * power, without the rest of the site",
           h.facts[8].source);
+      const auto& e = settings.energy;
+      if (e.pue > 0) {
+        if (auto ok = check_site(settings); !ok) return ok.error();
+        const double mwh = hours * h.power_w * e.pue / 1e6;
+        add("energy of the site", mwh, "MWh", "GPU-hours * power * PUE", kGiven);
+        if (e.kg_per_kwh > 0) add("carbon of the run", mwh * e.kg_per_kwh, "t CO2", "energy * kg_per_kwh", kGiven);
+      }
       if (t.gpu_hour_dollars > 0) add("price", hours * t.gpu_hour_dollars, "$", "GPU-hours * dollars", kGiven);
     }
   }

@@ -46,7 +46,8 @@ double decode_flops(const CountedModel& model, const PlanSettings::Serving& s) {
 double DecodeStep::most_ms() const { return std::max({memory_ms, compute_ms, network_ms}); }
 
 std::string DecodeStep::limit() const {
-  return most_ms() == memory_ms ? "memory" : most_ms() == compute_ms ? "compute" : "network";
+  if (most_ms() == memory_ms) return "HBM bandwidth";
+  return most_ms() == compute_ms ? "compute" : std::string(network);
 }
 
 double DecodeStep::sequences_that_fit() const { return std::max(0.0, std::floor(room_bytes / sequence_bytes)); }
@@ -96,11 +97,15 @@ Result<DecodeStep> decode_step(const CountedModel& model, const Hardware& h, con
   out.is_in_node = s.gpus <= h.gpus_per_node;
   if (exchanges) {
     const TokenCopies copies = token_copies(c, h, s);
-    const double ms_per_byte =
-        std::max(copies.nic / h.nic_effective_gbps, copies.nvlink / h.scale_up_effective_gbps) / 1e6;
+    const double nic = copies.nic / h.nic_effective_gbps, nvlink = copies.nvlink / h.scale_up_effective_gbps;
+    const double ms_per_byte = std::max(nic, nvlink) / 1e6;
     const double bytes = (bytes_on_wire(s.dispatch) + bytes_on_wire(s.combine)) * tokens / 2 * as_double(c.hidden_size);
     const double layers = as_double(model.moe_layers()) + (drafts ? 1 : 0);
-    out.network_ms = 2 * layers * (bytes * ms_per_byte + (s.dispatch_us + s.combine_us) / 1e3);
+    const double latency_ms = (s.dispatch_us + s.combine_us) / 1e3;
+    out.network_ms = 2 * layers * (bytes * ms_per_byte + latency_ms);
+    out.network = latency_ms > bytes * ms_per_byte ? "network latency"
+                  : nic > nvlink                   ? "scale-out network"
+                                                   : "scale-up network";
   }
   return out;
 }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "base/result.h"
 #include "cluster/hardware.h"
@@ -48,7 +49,8 @@ struct DecodeStep {
   double tokens_per_sequence = 1;  // of a step: 1 + mtp_acceptance with drafts
 
   double most_ms() const;
-  /// "memory", "compute" or "network".
+  std::string_view network;  // what takes network_ms: "scale-up network", "scale-out network" or "network latency"
+  /// "HBM bandwidth", "compute" or `network`.
   std::string limit() const;
   double tpot_ms() const { return most_ms() / tokens_per_sequence; }
   double sequences_that_fit() const;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <map>
 #include <optional>
@@ -23,6 +24,7 @@ double as_double(int64_t v) { return static_cast<double>(v); }
 struct StageCosts {
   double forward = 0, input = 0, weight = 0;
   double moe_layers = 0;
+  double experts = 0, others = 0;  // elements of a stage of mean size: all routed experts, everything else
   std::vector<double> scale;
 };
 
@@ -35,6 +37,8 @@ StageCosts stage_costs(const CountedModel& model, const Hardware& h, const PlanS
                  (matrices + 2 * attention) / rate,
                  matrices / rate,
                  as_double(model.moe_layers()) / as_double(stages),
+                 0,
+                 0,
                  {}};
   // Active elements of each stage; attention between tokens is the same in every layer.
   const double per_expert =
@@ -46,6 +50,8 @@ StageCosts stage_costs(const CountedModel& model, const Hardware& h, const PlanS
     double active = 0;
     for (int64_t i = 0; i < held; ++i, ++layer) {
       active += model.elements.layers[layer].other + per_expert * model.elements.layers[layer].expert + between_tokens;
+      out.experts += model.elements.layers[layer].expert / as_double(stages);
+      out.others += model.elements.layers[layer].other / as_double(stages);
     }
     out.scale.push_back(active);
   }
@@ -76,17 +82,75 @@ double reduce_seconds(const Run& run, const RankedLayout& r, const Schedule& sch
   return numbers * (kGradientBytes + kWeightBytes) / (gbps * 1e9);
 }
 
+// A chunk's own work: the longer of its products and what they read and write.
+struct Work {
+  double seconds = 0;
+  bool is_hbm = false;
+};
+Work work_of(double products, double hbm) { return {std::max(products, hbm), hbm > products}; }
+
+// Seconds of one instruction of a stage of mean size, by what takes them.
+struct InstructionParts {
+  double compute = 0, hbm = 0, exchange = 0;
+  void add(const Work& work) { (work.is_hbm ? hbm : compute) += work.seconds; }
+  double total() const { return compute + hbm + exchange; }
+};
+
+struct ChunkWork {
+  Work forward, input, weight;
+  double exchange = 0;  // of one direction
+  double overlap = 0;   // share of it that a pair may hide
+
+  InstructionParts parts(const Instruction& instruction) const {
+    InstructionParts out;
+    const Op op = instruction.chunks[0].op;
+    if (instruction.is_pair()) {
+      const double hidden = overlap * 2 * exchange;
+      for (const Work& work : {forward, input, weight}) out.add(work);
+      if (hidden > out.total()) out = {0, 0, hidden};
+      out.exchange += (1 - overlap) * 2 * exchange;
+      return out;
+    }
+    if (op == Op::kForward) out.add(forward);
+    if (op == Op::kBackward || op == Op::kBackwardInput) out.add(input);
+    if (op == Op::kBackward || op == Op::kBackwardWeight) out.add(weight);
+    if (op != Op::kBackwardWeight) out.exchange = exchange;
+    return out;
+  }
+};
+
+// Where the time of the busiest rank goes.
+void set_parts(const ChunkWork& work, const Schedule& schedule, const PipelineRun& timed, RankedLayout& r) {
+  size_t busiest = 0;
+  for (size_t rank = 1; rank < timed.busy.size(); ++rank) {
+    if (timed.busy[rank] > timed.busy[busiest]) busiest = rank;
+  }
+  for (size_t i = 0; i < timed.spans[busiest].size(); ++i) {
+    const InstructionParts parts = work.parts(schedule.ranks[busiest][i]);
+    const double total = parts.total(), seconds = timed.spans[busiest][i].end - timed.spans[busiest][i].start;
+    if (total == 0) continue;
+    r.compute_s += seconds * parts.compute / total;
+    r.hbm_s += seconds * parts.hbm / total;
+    r.exchange_s += seconds * parts.exchange / total;
+  }
+  r.wait_s = timed.makespan - timed.busy[busiest];
+}
+
 Status time_layout(const Run& run, const Schedule& schedule, const StageCosts& costs, RankedLayout& r) {
   const Hardware& h = run.hardware;
   const ModelConfig& c = run.model.config;
   const auto& search = run.settings.search;
   const double tokens = as_double(r.layout.micro_batch_tokens), hidden = as_double(c.hidden_size);
-  const double forward = tokens * costs.forward, input = tokens * costs.input, weight = tokens * costs.weight;
-  const double per_byte =
-      exchange_cost(run.gate, r.layout.expert, h.gpus_per_node, h.nic_effective_gbps, h.scale_up_effective_gbps)
-          .seconds_per_byte;
+  const double held = costs.others + costs.experts / as_double(r.layout.expert), hbm = h.memory_gbps * 1e9;
+  const double read = held * kWeightBytes / hbm, accumulate = held * 2 * kGradientBytes / hbm;
+  const ExchangeCost link =
+      exchange_cost(run.gate, r.layout.expert, h.gpus_per_node, h.nic_effective_gbps, h.scale_up_effective_gbps);
   const double exchange =
-      costs.moe_layers * tokens * hidden * (bytes_on_wire("fp8") + bytes_on_wire("bf16")) * per_byte;
+      costs.moe_layers * tokens * hidden * (bytes_on_wire("fp8") + bytes_on_wire("bf16")) * link.seconds_per_byte;
+  const ChunkWork work{work_of(tokens * costs.forward, read), work_of(tokens * costs.input, read),
+                       work_of(tokens * costs.weight, accumulate), exchange, search.overlap};
+  const double forward = work.forward.seconds, input = work.input.seconds, weight = work.weight.seconds;
+  r.is_exchange_on_nic = link.is_nic;
   r.times.forward = forward + exchange;
   r.times.backward_input = input + exchange;
   r.times.backward_weight = weight;
@@ -99,24 +163,11 @@ Status time_layout(const Run& run, const Schedule& schedule, const StageCosts& c
                                          (in_node ? kLatencies[2].same_leaf_us : kLatencies[1].cross_leaf_us) * 1e-6;
   const auto timed = simulate_pipeline(schedule, {r.times, r.hop_s, costs.scale});
   if (!timed) return timed.error();
-  size_t busiest = 0;
-  for (size_t rank = 1; rank < timed->busy.size(); ++rank) {
-    if (timed->busy[rank] > timed->busy[busiest]) busiest = rank;
-  }
-  double scale = 0;  // micro-batches that the rank computes, in stages of mean size
-  for (size_t stream = 0; stream < schedule.rank_of.size(); ++stream) {
-    for (size_t stage = 0; stage < schedule.rank_of[stream].size(); ++stage) {
-      if (schedule.rank_of[stream][stage] == static_cast<int>(busiest)) {
-        scale += costs.scale[stage] * schedule.micro_batches[stream];
-      }
-    }
-  }
-  r.compute_s = scale * (forward + input + weight);
-  r.exchange_s = std::max(0.0, timed->busy[busiest] - r.compute_s);
-  r.wait_s = timed->makespan - timed->busy[busiest];
+  set_parts(work, schedule, *timed, r);
   r.stage_scale = costs.scale;
   r.bubble = bubble_of(*timed);
   r.reduce_s = reduce_seconds(run, r, schedule);
+  r.is_reduce_on_nic = !in_node;
   r.step_s = timed->makespan + r.reduce_s;
   return {};
 }
@@ -137,13 +188,42 @@ std::string text_of(const RankedLayout& r) {
          " sequences a micro-batch";
 }
 
+// What memory costs: of each number of GPUs the fastest layout that does not fit over the fastest that does.
+// `search.layouts` are sorted.
+void set_capacity(const std::vector<RankedLayout>& too_big, TrainingSearch& search) {
+  std::map<int64_t, double> fastest;  // GPUs: seconds
+  for (const RankedLayout& r : search.layouts) fastest.try_emplace(r.layout.num_gpus(), r.step_s);
+  std::map<int64_t, const RankedLayout*> larger;
+  for (const RankedLayout& r : too_big) {
+    const auto at = larger.try_emplace(r.layout.num_gpus(), &r).first;
+    if (r.step_s < at->second->step_s) at->second = &r;
+  }
+  for (RankedLayout& r : search.layouts) {
+    const auto at = larger.find(r.layout.num_gpus());
+    if (at != larger.end()) r.capacity_s = std::max(0.0, fastest[at->first] - at->second->step_s);
+  }
+  const RankedLayout& best = search.layouts.front();
+  if (best.capacity_s == 0) return;
+  const RankedLayout& r = *larger[best.layout.num_gpus()];
+  search.too_big = text_of(r) + ", " + figure_text(r.bytes.total() / 1e9, 4) + " GB";
+}
+
 }  // namespace
 
 std::string RankedLayout::limit() const {
-  const double most = std::max({compute_s, exchange_s, wait_s, reduce_s});
-  if (most == compute_s) return "compute";
-  if (most == exchange_s) return "expert exchange";
-  return most == wait_s ? "waiting" : "data reduce";
+  const double on_nic = (is_exchange_on_nic ? exchange_s : 0) + (is_reduce_on_nic ? reduce_s : 0);
+  const std::pair<double, const char*> parts[] = {
+      {compute_s, "compute"},        {hbm_s, "HBM bandwidth"},    {exchange_s + reduce_s - on_nic, "scale-up network"},
+      {on_nic, "scale-out network"}, {wait_s, "pipeline bubble"}, {capacity_s, "memory capacity"}};
+  return std::max_element(std::begin(parts), std::end(parts),
+                          [](const auto& a, const auto& b) { return a.first < b.first; })
+      ->second;
+}
+
+Status check_site(const PlanSettings& settings) {
+  const double pue = settings.energy.pue;
+  if (pue == 0 || pue >= 1) return {};
+  return invalid("energy.pue is " + figure_text(pue) + "; a site needs at least what its GPUs need: 1 or more");
 }
 
 Status check_search(const PlanSettings& settings, bool has_tokens) {
@@ -153,9 +233,7 @@ Status check_search(const PlanSettings& settings, bool has_tokens) {
   if (s.max_kw > 0 && e.pue == 0) {
     return invalid("search.max_kw needs energy.pue: the site's power over that of its GPUs, as 1.3");
   }
-  if (e.pue > 0 && e.pue < 1) {
-    return invalid("energy.pue is " + figure_text(e.pue) + "; a site needs at least what its GPUs need: 1 or more");
-  }
+  if (auto ok = check_site(settings); !ok) return ok;
   if (s.max_kgco2 > 0 && (e.pue == 0 || e.kg_per_kwh == 0 || !has_tokens)) {
     return invalid("search.max_kgco2 needs energy.pue, energy.kg_per_kwh" +
                    std::string(has_tokens ? "" : " and training.tokens"));
@@ -183,6 +261,7 @@ Result<TrainingSearch> search_training(const CountedModel& model, const Hardware
   nearest.bytes.weights = std::numeric_limits<double>::infinity();
   std::map<int64_t, StageCosts> costs;
   std::map<std::tuple<std::string, int64_t, int64_t>, std::optional<Schedule>> schedules;
+  std::vector<RankedLayout> too_big;
   const auto consider = [&](const RankedLayout& candidate) -> Status {
     RankedLayout r = candidate;
     auto& schedule = schedules[{r.layout.schedule, r.layout.pipeline, r.layout.num_micro_batches}];
@@ -197,15 +276,16 @@ Result<TrainingSearch> search_training(const CountedModel& model, const Hardware
     const auto bytes = training_bytes(c, model.elements, *schedule, r.layout);
     if (!bytes) return bytes.error();
     r.bytes = *bytes;
-    if (r.bytes.total() > hardware.memory_gb * 1e9 * s.memory_share) {
-      ++out.num_too_big;
-      if (r.bytes.total() < nearest.bytes.total()) nearest = r;
-      return {};
-    }
     const auto [at, is_new] = costs.try_emplace(schedule->num_stages);
     if (is_new) at->second = stage_costs(model, hardware, settings, schedule->num_stages);
     if (auto ok = time_layout(run, *schedule, at->second, r); !ok) return ok;
     set_costs(run, r);
+    if (r.bytes.total() > hardware.memory_gb * 1e9 * s.memory_share) {
+      ++out.num_too_big;
+      if (r.bytes.total() < nearest.bytes.total()) nearest = r;
+      too_big.push_back(std::move(r));
+      return {};
+    }
     if ((s.max_kw > 0 && r.kw > s.max_kw) || (s.max_kgco2 > 0 && r.kgco2 > s.max_kgco2)) {
       ++out.num_over_bounds;
       return {};
@@ -254,6 +334,7 @@ Result<TrainingSearch> search_training(const CountedModel& model, const Hardware
   };
   std::sort(out.layouts.begin(), out.layouts.end(),
             [&](const RankedLayout& x, const RankedLayout& y) { return order(x) < order(y); });
+  set_capacity(too_big, out);
   return out;
 }
 
@@ -277,12 +358,18 @@ FigureGroup summary(const TrainingSearch& search, const PlanSettings& settings) 
       {"tokens per day", best.tokens_per_s * 86400 / 1e9, "B", "batch * tokens / step", source},
       {"tokens per second and GPU", best.tokens_per_s_per_gpu(), "", "batch * tokens / step / GPUs", source},
       part("computation", best.compute_s, "of the busiest rank: FLOPs / (utilisation * BF16 peak)"),
+      part("HBM", best.hbm_s,
+           "weights and gradients / HBM bandwidth, of chunks that take longer for it than for products"),
       part("exposed expert exchange", best.exchange_s,
            "dispatch FP8, combine BF16, less what F&B pairs hide (search.overlap)"),
       part("waiting", best.wait_s, "of the busiest rank in the pipeline: its time - busy time"),
       part("data-parallel reduction", best.reduce_s,
            "(4 + 2) B * parameters * (n - 1) / n / NIC, nothing of it hidden"),
       {"memory of the fullest rank", best.bytes.total() / 1e9, "GB", "training_bytes", source}};
+  if (best.capacity_s > 0) {
+    g.figures.push_back({"step that memory costs", 100 * best.capacity_s / best.step_s, "%",
+                         "1 - step of the fastest that does not fit / step: " + search.too_big, source});
+  }
   if (best.kw > 0) {
     g.figures.push_back({"power of the site", best.kw, "kW", "GPUs * power * PUE", "settings"});
     if (settings.training.tokens > 0) {
@@ -317,6 +404,7 @@ Json to_json(const TrainingSearch& search, int64_t rows) {
         .set("micro_batches", r.layout.num_micro_batches)
         .set("step_s", r.step_s)
         .set("compute_s", r.compute_s)
+        .set("hbm_s", r.hbm_s)
         .set("exchange_s", r.exchange_s)
         .set("wait_s", r.wait_s)
         .set("reduce_s", r.reduce_s)
@@ -333,16 +421,16 @@ Json to_json(const TrainingSearch& search, int64_t rows) {
 
 std::vector<std::vector<std::string>> table(const TrainingSearch& search, int64_t rows) {
   std::vector<std::vector<std::string>> out = {{"GPUs", "PP", "EP", "DP", "sequences", "micro-batches", "schedule",
-                                                "step s", "tokens/s/GPU", "compute", "exchange", "waiting", "reduce",
-                                                "memory GB", "limit"}};
+                                                "step s", "tokens/s/GPU", "compute", "HBM", "exchange", "waiting",
+                                                "reduce", "memory GB", "limit"}};
   for (const RankedLayout& r : search.layouts) {
     if (rows-- == 0) break;
     const auto share = [&](double seconds) { return figure_text(100 * seconds / r.step_s, 3) + " %"; };
     out.push_back({std::to_string(r.layout.num_gpus()), std::to_string(r.layout.pipeline),
                    std::to_string(r.layout.expert), std::to_string(r.layout.data), std::to_string(r.sequences),
                    std::to_string(r.layout.num_micro_batches), r.layout.schedule, figure_text(r.step_s, 4),
-                   figure_text(r.tokens_per_s_per_gpu(), 4), share(r.compute_s), share(r.exchange_s), share(r.wait_s),
-                   share(r.reduce_s), figure_text(r.bytes.total() / 1e9, 3), r.limit()});
+                   figure_text(r.tokens_per_s_per_gpu(), 4), share(r.compute_s), share(r.hbm_s), share(r.exchange_s),
+                   share(r.wait_s), share(r.reduce_s), figure_text(r.bytes.total() / 1e9, 3), r.limit()});
   }
   return out;
 }

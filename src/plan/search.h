@@ -17,7 +17,8 @@
 
 namespace fathom {
 
-/// One layout. The parts of a step are those of the rank that is busiest: step_s is their sum.
+/// One layout. The parts of a step are those of the rank that is busiest: step_s is their sum. While two resources work
+/// at once the time counts for the one that takes longer: what is hidden behind the other is in no part.
 struct RankedLayout {
   TrainingLayout layout;
   int64_t sequences = 1;  // of a micro-batch
@@ -27,17 +28,22 @@ struct RankedLayout {
   double bubble = 0;                // idle share of the pipeline's time, of the rank that waits most
   double hop_s = 0;
   double compute_s = 0;   // FLOPs / (utilisation * BF16 peak)
+  double hbm_s = 0;       // weights and gradients from and to HBM, where that takes longer than their products
   double exchange_s = 0;  // dispatch and combine that nothing hides
   double wait_s = 0;      // of the busiest rank in the pipeline: for others, hops and slower stages
   double reduce_s = 0;    // gradients and weights between data-parallel ranks, not hidden
   double step_s = 0;
+  bool is_exchange_on_nic = false, is_reduce_on_nic = false;  // else on the scale-up network
+  /// What the fastest layout of as many GPUs that does not fit would save over the fastest that does; 0: nothing.
+  double capacity_s = 0;
   double tokens_per_s = 0;                 // of all GPUs
   double dollars_per_trillion_tokens = 0;  // 0: not known
   double kw = 0, kgco2 = 0;                // of the site; 0: not known
 
   double pipeline_s() const { return step_s - reduce_s; }
   double tokens_per_s_per_gpu() const { return tokens_per_s / static_cast<double>(layout.num_gpus()); }
-  /// The largest part: "compute", "expert exchange", "waiting" or "data reduce".
+  /// What takes most of the step: "compute", "HBM bandwidth", "scale-up network", "scale-out network" (exchange and
+  /// reduction together, each on its link) or "pipeline bubble" (waiting); "memory capacity" where that costs more.
   std::string limit() const;
 };
 
@@ -47,6 +53,7 @@ struct TrainingSearch {
   int64_t num_divide = 0;  // sizes that divide, with a schedule that takes them
   int64_t num_too_big = 0;
   int64_t num_over_bounds = 0;  // of power or carbon
+  std::string too_big;          // the fastest that does not fit, where it is faster than all that do
 };
 
 /// Layouts of `search.gpus`: pipeline up to the layers, data = GPUs / pipeline, expert that divides data and experts,
@@ -55,6 +62,9 @@ struct TrainingSearch {
 ///   out, and so do stage times (about one layer more on the last stage);
 /// - computation: forward FLOPs of training_flops / 3, input gradients of the matrices the same and of attention twice,
 ///   weight gradients of the matrices the same; stages by layers_of_stages, the head on the last;
+/// - HBM: a chunk reads its stage's BF16 weights once (F, I), or reads and writes its FP32 gradients (W); activations
+/// are
+///   not counted. A chunk takes the longer of both;
 /// - exchange: exchange_cost, FP8 with scales there and BF16 back, as much in backward; hidden only in F&B pairs, up to
 ///   search.overlap of it: max(computation, overlap * exchange) + (1 - overlap) * exchange;
 /// - pipeline: the schedule timed by simulate_pipeline, hops of a BF16 boundary over the NIC and 3.7 us;
@@ -81,6 +91,9 @@ PlanSettings chosen(PlanSettings settings, const RankedLayout& layout);
 /// What a search of either kind needs: search.gpus is there; bounds have their factors. `has_tokens`: carbon can be
 /// counted. Errors name the missing setting.
 Status check_search(const PlanSettings& settings, bool has_tokens);
+
+/// energy.pue is not known or 1 or more.
+Status check_site(const PlanSettings& settings);
 
 /// Power of the site of `gpus`, kW; 0 without energy.pue.
 double site_kw(const Hardware& hardware, const PlanSettings& settings, double gpus);

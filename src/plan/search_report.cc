@@ -38,6 +38,8 @@ struct StepPart {
 };
 constexpr StepPart kParts[] = {
     {"compute", &RankedLayout::compute_s, "of the busiest rank: FLOPs / (utilisation * BF16 peak)"},
+    {"HBM", &RankedLayout::hbm_s,
+     "weights and gradients / HBM bandwidth, of chunks that take longer for it than for products"},
     {"expert exchange", &RankedLayout::exchange_s,
      "dispatch FP8, combine BF16, less what F&B pairs hide (search.overlap)"},
     {"waiting", &RankedLayout::wait_s, "of the busiest rank in the pipeline: its time - busy time"},
@@ -68,16 +70,15 @@ void add_parts(BarChart& chart, const Layouts& shown, const Part& parts, const c
 
 /// Speed against memory; a series per limiting resource.
 LineChart speed_chart(const TrainingSearch& search) {
-  LineChart chart{
-      .title = "All layouts that fit: speed against memory",
-      .x_label = "memory of the fullest rank (GB)",
-      .y_label = "tokens/s per GPU",
-      .log_y = true,
-      .series = {},
-      .log_x = false,
-      .origin = {"batch * tokens / (compute + exchange + waiting + reduce) / GPUs; the limit is the largest of "
-                 "them",
-                 kTraining}};
+  LineChart chart{.title = "All layouts that fit: speed against memory",
+                  .x_label = "memory of the fullest rank (GB)",
+                  .y_label = "tokens/s per GPU",
+                  .log_y = true,
+                  .series = {},
+                  .log_x = false,
+                  .origin = {"batch * tokens / (compute + HBM + exchange + waiting + reduce) / GPUs; the limit is what "
+                             "takes most of the step, or memory, where a layout that does not fit would save more",
+                             kTraining}};
   std::map<std::string, Series> by_limit;
   for (const RankedLayout& r : search.layouts) {
     Series& series =
@@ -118,7 +119,7 @@ Report::Section search_section(const TrainingSearch& search, const Hardware& har
                 .value_label = "step (s)",
                 .rows = {},
                 .parts = {},
-                .origin = {"compute + expert exchange + waiting + data reduce, of the busiest rank", kTraining}};
+                .origin = {"compute + HBM + expert exchange + waiting + data reduce, of the busiest rank", kTraining}};
   BarChart memory{
       .title = "Memory of their fullest rank",
       .row_label = "place and layout",
@@ -175,9 +176,7 @@ Report::Section search_section(const ServingSearch& search, const PlanSettings& 
   for (const DecodePoint& p : search.front) on_front.emplace(p.gpus, p.batch);
   for (const DecodePoint& p : search.points) {
     if (on_front.contains({p.gpus, p.batch})) continue;
-    add(by_limit
-            .try_emplace(p.step.limit(),
-                         Series{.name = "limit: " + p.step.limit(), .x = {}, .y = {}, .points_only = true})
+    add(by_limit.try_emplace(p.limit(), Series{.name = "limit: " + p.limit(), .x = {}, .y = {}, .points_only = true})
             .first->second,
         p);
   }

@@ -73,14 +73,17 @@ Result<PrefillUnit> best_prefill(const CountedModel& model, const Hardware& h, c
         serving_weight_bytes(c, model.elements, gpus, replicas, bytes_of_weight(settings.serving.weights));
     if (!weights) return weights.error();
     if (*weights + serving_kv_bytes(c, settings.serving) * s.isl > h.memory_gb * 1e9 * s.memory_share) continue;
-    const double exchange =
-        as_double(model.moe_layers() * c.hidden_size) * (bytes_on_wire("fp8") + bytes_on_wire("bf16")) *
-        exchange_cost(gate_of(c), gpus, h.gpus_per_node, h.nic_effective_gbps, h.scale_up_effective_gbps)
-            .seconds_per_byte;
+    const ExchangeCost link =
+        exchange_cost(gate_of(c), gpus, h.gpus_per_node, h.nic_effective_gbps, h.scale_up_effective_gbps);
+    const double exchange = as_double(model.moe_layers() * c.hidden_size) *
+                            (bytes_on_wire("fp8") + bytes_on_wire("bf16")) * link.seconds_per_byte;
     const double per_token = std::max(compute, exchange), ttft_ms = s.isl * (1 - s.cache_hits) * per_token * 1e3;
     least_ttft = std::min(least_ttft, ttft_ms);
     if (s.max_ttft_ms > 0 && ttft_ms > s.max_ttft_ms) continue;
-    const PrefillUnit unit{gpus, replicas, 1 / per_token, ttft_ms, compute >= exchange};
+    const PrefillUnit unit{gpus, replicas, 1 / per_token, ttft_ms,
+                           compute >= exchange ? "compute"
+                           : link.is_nic       ? "scale-out network"
+                                               : "scale-up network"};
     const auto cost = [&](const PrefillUnit& u) {
       return cost_of(busy_prefill(settings, u), u.gpus, u.tokens_per_s_per_gpu);
     };
@@ -161,8 +164,13 @@ Result<ServingSearch> search_serving(const CountedModel& model, const Hardware& 
       if (!step) return step.error();
       ++out.num_tried;
       least_bytes = std::min(least_bytes, step->weight_bytes + step->buffer_bytes + step->sequence_bytes);
-      if (step->room_bytes <= 0 || as_double(base.batch) > step->sequences_that_fit()) break;
-      points.push_back({gpus, base.redundant_experts, base.batch, *step});
+      const DecodePoint point{gpus, base.redundant_experts, base.batch, *step};
+      if (step->room_bytes <= 0 || as_double(base.batch) > step->sequences_that_fit()) {
+        constexpr double kMore = 1.01;
+        if (base.batch > 1) points.back().is_full = point.per_gpu() > kMore * points.back().per_gpu();
+        break;
+      }
+      points.push_back(point);
     }
   }
   if (points.empty()) {
@@ -205,7 +213,7 @@ Result<ServingSearch> search_serving(const CountedModel& model, const Hardware& 
 FigureGroup summary(const ServingSearch& search, const Hardware& h, const PlanSettings& settings) {
   const DecodePoint& best = search.best;
   const std::string source = "decode bounds, nothing waits in a queue";
-  const std::string of = text_of(best) + ", limit: " + best.step.limit();
+  const std::string of = text_of(best) + ", limit: " + best.limit();
   FigureGroup g{"serving layouts", {}};
   const auto add = [&](std::string name, double value, std::string unit, std::string formula) {
     g.figures.push_back({std::move(name), value, std::move(unit), std::move(formula), source});
@@ -226,8 +234,7 @@ FigureGroup summary(const ServingSearch& search, const Hardware& h, const PlanSe
   if (search.prefill.gpus > 0) {
     const PrefillUnit& p = search.prefill;
     add("GPUs of a prefill group", as_double(p.gpus), "",
-        std::to_string(p.redundant_experts) +
-            " redundant experts, limit: " + (p.is_compute ? "compute" : "expert exchange"));
+        std::to_string(p.redundant_experts) + " redundant experts, limit: " + std::string(p.limit));
     add("prefill tokens per second and node", p.tokens_per_s_per_gpu * h.gpus_per_node, "",
         "1 / max(FLOPs / (utilisation * FP8 peak), exchange)");
     add("time to the first token at least", p.ttft_ms, "ms",
@@ -246,7 +253,10 @@ FigureGroup summary(const ServingSearch& search, const Hardware& h, const PlanSe
         "GPUs / GPUs of a node, rounded up");
     if (dollars > 0) add("price of a day", as_double(search.load_gpus()) * 24 * dollars, "$", "GPUs * 24 h * dollars");
   }
-  if (search.kw > 0) add("power of the site", search.kw, "kW", "GPUs * power * PUE");
+  if (search.kw > 0) {
+    add("power of the site", search.kw, "kW", "GPUs * power * PUE");
+    add("energy of a year", search.kw * 8760 / 1e3, "MWh", "power * 8760 h");
+  }
   if (search.kgco2_per_year > 0)
     add("carbon of a year", search.kgco2_per_year / 1e3, "t CO2", "power * 8760 h * kg_per_kwh");
   return g;
@@ -263,7 +273,7 @@ Json to_json(const ServingSearch& search) {
                   .set("memory_ms", p.step.memory_ms)
                   .set("compute_ms", p.step.compute_ms)
                   .set("network_ms", p.step.network_ms)
-                  .set("limit", p.step.limit())
+                  .set("limit", p.limit())
                   .set("tokens_per_s_per_user", p.per_user())
                   .set("tokens_per_s_per_gpu", p.per_gpu()));
   }
@@ -280,7 +290,7 @@ std::vector<std::vector<std::string>> table(const ServingSearch& search, int64_t
     const auto ms = [](double value) { return figure_text(value, 4) + " ms"; };
     out.push_back({std::to_string(p.gpus), std::to_string(p.redundant_experts), std::to_string(p.batch),
                    figure_text(p.step.tpot_ms(), 4), figure_text(p.per_user(), 4), figure_text(p.per_gpu(), 4),
-                   ms(p.step.memory_ms), ms(p.step.compute_ms), ms(p.step.network_ms), p.step.limit()});
+                   ms(p.step.memory_ms), ms(p.step.compute_ms), ms(p.step.network_ms), p.limit()});
   }
   return out;
 }

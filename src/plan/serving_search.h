@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/json.h"
@@ -19,17 +20,20 @@ namespace fathom {
 struct DecodePoint {
   int64_t gpus = 1, redundant_experts = 0, batch = 1;
   DecodeStep step;
+  bool is_full = false;  // a larger batch would give more tokens per GPU (over 1 %), but does not fit
 
   double per_user() const { return 1e3 / step.tpot_ms(); }
   double per_gpu() const { return static_cast<double>(batch) * per_user(); }
+  /// What keeps the group from more tokens: "memory capacity", or what limits its step.
+  std::string limit() const { return is_full ? "memory capacity" : step.limit(); }
 };
 
 /// A group that reads prompts. Each GPU has its own tokens; the next micro-batch computes while one is exchanged.
 struct PrefillUnit {
   int64_t gpus = 0, redundant_experts = 0;  // 0: search.utilisation or search.isl was not given
   double tokens_per_s_per_gpu = 0;
-  double ttft_ms = 0;  // the new tokens of a prompt alone on its GPU
-  bool is_compute = true;
+  double ttft_ms = 0;      // the new tokens of a prompt alone on its GPU
+  std::string_view limit;  // "compute", "scale-up network" or "scale-out network"
 };
 
 struct ServingSearch {

@@ -37,6 +37,35 @@ class Plan(CommandLineCase):
         self.assertIn(f"{len(figures)} of {len(figures)} within their tolerance", done.stdout)
         self.assertIn("70,272", done.stdout)
 
+    def test_a_published_figure_of_other_inputs_is_not_compared(self):
+        figures = self.plan_json("--paper", *settings("model.kv_lora_rank=256", "hardware.nic_gbps=100"))
+        of = {figure["name"]: figure for figure in figures}
+        latent = of["KV per token, DeepSeek-V3"]
+        self.assertEqual((latent["value"], latent["with_published_inputs"], latent["comparable"]), (39040, 70272, False))
+        self.assertNotIn("holds", latent)
+        self.assertAlmostEqual(of["TPOT, 400G InfiniBand"]["value"], 14.7571 / 2, places=3)
+        self.assertTrue(of["KV per token, LLaMA-3.1 405B"]["holds"])
+        directory = support.fresh_directory("paper")
+        (directory / "paper.toml").write_text("[fabric]\nplanes = 4\n")
+        done = support.run("plan", "--paper", "--config", directory / "paper.toml")
+        self.assert_success(done)
+        self.assertRegex(done.stdout, r"MPFT endpoints +16,384 +8,192 +other  not to be compared, the inputs differ; "
+                                      r"with the published ones 16,384")
+        total = len(figures)
+        self.assertIn(f"{total - 4} of {total - 4} within their tolerance", done.stdout)
+        self.assertIn("4 follow the inputs that were changed", done.stdout)
+
+    def test_every_setting_is_listed(self):
+        done = support.run("plan", "--keys")
+        self.assert_success(done)
+        rows = {line.split()[0]: line for line in done.stdout.splitlines()[1:]}
+        self.assertRegex(rows["fabric.radix"], r"fabric.radix +64 +ports of a switch +an integer from 4 to 1024")
+        of_paper = support.run("plan", "--keys", "--paper")
+        self.assertRegex(of_paper.stdout, r"model.kv_lora_rank +512 ")
+        self.assertNotIn("serving.gpus", of_paper.stdout)
+        for key in ("hardware.nic_gbps", "machine.quant", "energy.pue", "failures.gpus"):
+            self.assertIn(key, rows)
+
     def test_a_config_alone_has_parameters_cache_and_flops(self):
         found = self.figures(V3, "--hardware", "h800")
         self.assertEqual(found["KV cache per token"]["value"], 70272)
@@ -196,6 +225,14 @@ class Plan(CommandLineCase):
                     else:
                         self.assertAlmostEqual(values[figure], value, delta=relative * value)
 
+    def test_energy_and_carbon_of_a_layout(self):
+        run = [V3, "--hardware", "h800", "--config", support.ROOT / "examples" / "plan" / "training.toml"]
+        found = self.figures(*run, *settings("energy.pue=1.3", "energy.kg_per_kwh=0.4"))
+        self.assertAlmostEqual(found["energy of the site"]["value"], found["GPU-hours"]["value"] * 0.7 * 1.3 / 1e3)
+        self.assertAlmostEqual(found["carbon of the run"]["value"], found["energy of the site"]["value"] * 0.4)
+        self.assertNotIn("carbon of the run", self.figures(*run))
+        self.refused("plan", *run, *settings("energy.pue=0.9"), needles=["energy.pue is 0.9"])
+
     def test_serving_has_a_front_and_nodes_for_a_load(self):
         load = settings("search.qps=200", "search.isl=4000", "search.osl=1000", "search.utilisation=0.5",
                         "search.max_tpot_ms=50", "serving.gpu_hour_dollars=2", "energy.pue=1.3")
@@ -210,6 +247,7 @@ class Plan(CommandLineCase):
                          + names["prefill groups for the load"] * names["GPUs of a prefill group"])
         self.assertEqual(names["nodes for the load"], -(-gpus // 8))
         self.assertAlmostEqual(names["power of the site"], gpus * 0.7 * 1.3)
+        self.assertAlmostEqual(names["energy of a year"], names["power of the site"] * 8.76)
         self.assertAlmostEqual(names["price of a day"], gpus * 24 * 2)
         self.refused("plan", V3, "--hardware", "h800", "--search", "serving", "--gpus", "2048", "--max-kw", "1", *load,
                      needles=["search.max_kw 1"])
@@ -232,13 +270,19 @@ class Plan(CommandLineCase):
         said = self.figures(demo, "--hardware", "this")
         self.assertGreater(said["decode at most"]["value"], 0)
         self.assertGreater(said["prefill at most"]["value"], 0)
-        # VmHWM, not ru_maxrss: that remembers the Python process before exec. It computes once a character is there.
-        with support.start("generate", demo, "-p", "Once", "-n", 900, "--temp", 0) as process:
-            process.stdout.read(1)
-            status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
-            process.kill()
-        peak = int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) * 1024
-        self.assertAlmostEqual(said["peak of loading"]["value"] * 1e9 / peak, 1, delta=0.1)
+        for model, quant in ((demo, ""), (demo, "fp8"), (demo, "int8"), (demo, "int4"), (support.tiny_model(), ""),
+                             (support.tiny_model("bf16"), ""), (support.tiny_model("fp8"), "")):
+            with self.subTest(model=model.name, quant=quant):
+                planned = self.figures(model, "--hardware", "this", *settings(f"machine.quant={quant}"))
+                # VmHWM, not ru_maxrss: that remembers the Python process before exec. It computes once a character is
+                # there.
+                with support.start("generate", model, "-p", "Once", "-n", 200, "--temp", 0,
+                                   *(("--quant", quant) if quant else ())) as process:
+                    process.stdout.read(1)
+                    status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+                    process.kill()
+                peak = int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) * 1024
+                self.assertAlmostEqual(planned["peak of loading"]["value"] * 1e9 / peak, 1, delta=0.1)
         quantised = self.figures(demo, "--hardware", "this", *settings("machine.quant=int4"))
         self.assertLess(quantised["weights"]["value"], said["weights"]["value"])
 
@@ -255,7 +299,7 @@ class Plan(CommandLineCase):
         for arguments, needles in (
                 ([], ["nothing to plan"]),
                 ([V3], ["--hardware is missing", "h800"]),
-                ([V3, "--hardware", "tpu"], ["tpu", "h100"]),
+                ([V3, "--hardware", "tpu"], ["tpu", "h100", "or this"]),
                 (["nowhere.json", "--hardware", "h800"], ["nowhere.json"]),
                 (settings("fabric.kind=slimfly", "fabric.q=28"), ["2 * 2 * 7", "q = 27", "q = 25"]),
                 (settings("fabric.kind=mpft", "fabric.endpoints=100"), ["96 or 104"]),
@@ -281,6 +325,16 @@ class Plan(CommandLineCase):
                 ([V3, "--hardware", "h800", "--report", "p.html", "--what-if", "nic-800g"], ["--report", "--what-if"]),
                 ([V3, "--hardware", "this", "--report", "p.html"], ["--report", "preset"]),
                 (["--paper", V3], ["--paper"]),
+                (["--paper", *settings("model.layers=60")], ["model.layers", "model.num_hidden_layers"]),
+                (["--paper", *settings("model.n_routed_experts=250")], ["n_routed_experts", "n_group"]),
+                (["--paper", *settings("fabric.radix=63")], ["63"]),
+                (["--paper", *settings("fabric.groups=514")], ["514", "513"]),
+                ([V3, "--hardware", "h800", *settings("machine.quant=int4")], ["--hardware this", "serving.weights"]),
+                ([V3, "--hardware", "h800", *settings("serving.batch=64")], ["serving.batch", "serving.gpus"]),
+                ([V3, "--hardware", "h800", *settings("search.batch=15360")], ["search.batch", "--search"]),
+                (settings("fabric.planes=4"), ["fabric.planes", "fabric.kind"]),
+                ([support.ROOT / "models" / "demo", "--hardware", "this", *settings("serving.batch=4")],
+                 ["serving.batch", "machine.quant"]),
                 (["--timeline", "--json"], ["--timeline"]),
                 ([V3, "--hardware", "h800", "--search", "training"], ["search.gpus is missing"]),
                 ([V3, "--hardware", "h800", "--search", "training", "--gpus", "2048"], ["search.batch is missing"]),

@@ -38,15 +38,21 @@ TEST(Decode, IsBoundByWhatIsScarce) {
   PlanSettings::Serving s = v3_decode();
   s.batch = 1;
   const DecodeStep one = step_of(s);
-  EXPECT_EQ(one.limit(), "memory");
+  EXPECT_EQ(one.limit(), "HBM bandwidth");
   EXPECT_NEAR(one.memory_ms, (one.read_bytes + 4096 * 70272.0) / 3350e6, 1e-9);
   const DecodeStep many = step_of(v3_decode());
-  EXPECT_EQ(many.limit(), "network");
+  EXPECT_EQ(many.limit(), "scale-out network");
   // Half the batch in each of two micro-batches, 58 layers with experts, 40 GB/s; of 8 copies 8 / 144 stay in the node.
   EXPECT_NEAR(many.network_ms, 2 * 58 * kBytes * 32 * 8 * (1 - 8 / 144.0) * 7168 / 40e6, 1e-9);
   Hardware slow = *find_hardware("h800");
   ASSERT_TRUE(slow.set("fp8_tflops", 1).ok());
   EXPECT_EQ(step_of(v3_decode(), slow).limit(), "compute");
+  Hardware bare = *find_hardware("h800");
+  ASSERT_TRUE(bare.set("scale_up_effective_gbps", 0.1).ok());
+  EXPECT_EQ(step_of(v3_decode(), bare).limit(), "scale-up network");
+  PlanSettings::Serving late = v3_decode();
+  late.dispatch_us = 1000;
+  EXPECT_EQ(step_of(late).limit(), "network latency");
   // Twice the NIC halves the network's part and nothing else.
   Hardware fast = *find_hardware("h800");
   ASSERT_TRUE(fast.set("nic_effective_gbps", 80).ok());

@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <set>
+#include <string_view>
 
 #include "base/file.h"
 #include "model/tensor_plan.h"
@@ -71,16 +72,84 @@ TEST(Paper, InputsMoveWhatDependsOnThem) {
                            "training FLOPs per token, DeepSeek-V3"}) {
     EXPECT_TRUE(layers.contains(name)) << name;
   }
-  EXPECT_EQ(moved([](PaperInput& in) { in.nic_gbps = 100; }),
-            (Names{"one micro-batch, 400G InfiniBand", "one layer, 400G InfiniBand", "TPOT, 400G InfiniBand",
-                   "tokens per second, 400G InfiniBand", "dispatch alone of one micro-batch, 400G InfiniBand"}));
+  Names nic = {"one micro-batch, 400G InfiniBand", "one layer, 400G InfiniBand", "TPOT, 400G InfiniBand",
+               "tokens per second, 400G InfiniBand", "dispatch alone of one micro-batch, 400G InfiniBand"};
+  for (const char* ep : {"EP16", "EP32", "EP64", "EP128", "EP256"}) {
+    for (const char* kernel : {"low-latency dispatch, ", "low-latency combine, "}) nic.insert(kernel + std::string(ep));
+    if (ep == std::string_view("EP16") || ep == std::string_view("EP256")) continue;  // NVLink's; not published
+    for (const char* kernel : {"DeepEP dispatch, ", "DeepEP combine, "}) nic.insert(kernel + std::string(ep));
+  }
+  EXPECT_EQ(moved([](PaperInput& in) { in.nic_gbps = 51; }), nic);
+  EXPECT_EQ(moved([](PaperInput& in) { in.nic_effective_gbps = 50; }), (Names{"NVLink over NIC"}));
   EXPECT_EQ(moved([](PaperInput& in) { in.planes = 4; }),
             (Names{"MPFT endpoints", "MPFT switches", "MPFT links", "MPFT cost"}));  // not the cost per endpoint
   const Names radix = moved([](PaperInput& in) { in.radix = 128; });
-  for (const char* name : {"FT2 endpoints", "MPFT switches", "FT3 links", "FT3 cost", "MPFT cost per endpoint"}) {
-    EXPECT_TRUE(radix.contains(name)) << name;
+  for (const char* fabric : {"FT2", "MPFT", "FT3", "Slim Fly", "Dragonfly"}) {
+    for (const char* what : {" endpoints", " switches", " links", " cost", " cost per endpoint"}) {
+      EXPECT_TRUE(radix.contains(fabric + std::string(what))) << fabric << what;
+    }
   }
-  EXPECT_FALSE(radix.contains("Dragonfly links"));
+  EXPECT_TRUE(radix.contains("MPFT saves per endpoint against FT3"));
+  EXPECT_EQ(radix.size(), 5u * 5 + 1);  // the share of switches saved is 1 - 3 / 5 at any radix
+  const Names hidden = moved([](PaperInput& in) { in.v3.hidden_size = 6144; });
+  for (const char* name : {"parameters of V3", "TPOT, GB200 NVL72", "low-latency dispatch, EP8", "price of the run"}) {
+    EXPECT_EQ(hidden.contains(name), name != std::string_view("price of the run")) << name;  // a step is measured
+  }
+  const Names gate = moved([](PaperInput& in) { in.v3.topk_group = 2; });
+  EXPECT_TRUE(gate.contains("DeepEP dispatch, EP64"));
+  EXPECT_FALSE(gate.contains("DeepEP dispatch, EP16"));  // two nodes anyway
+}
+
+TEST(Paper, ARowOfOtherInputsIsNotCompared) {
+  for (const PaperFigure& f : figures()) EXPECT_TRUE(f.is_comparable) << f.ours.name;
+  PaperInput in = paper_input();
+  in.v3.kv_lora_rank = 256;
+  size_t num_moved = 0;
+  for (const PaperFigure& f : figures(in)) {
+    num_moved += !f.is_comparable;
+    if (f.ours.name != "KV per token, DeepSeek-V3") continue;
+    EXPECT_EQ(f.ours.value, (256 + 64) * 61 * 2);
+    EXPECT_EQ(f.with_published_inputs, 70272);
+  }
+  EXPECT_EQ(num_moved, moved([](PaperInput& i) { i.v3.kv_lora_rank = 256; }).size());
+}
+
+TEST(Paper, SwitchesOfAnyRadixAreFilledAsTheTableFillsThem) {
+  const auto value = [](int64_t radix, const char* name) {
+    PaperInput in = paper_input();
+    in.radix = radix;
+    for (const PaperFigure& f : figures(in)) {
+      if (f.ours.name == name) return f.ours.value;
+    }
+    return -1.0;
+  };
+  // Degree (3 q - d) / 2 and half as many endpoints: q = 57 needs 85 + 43 = 128 ports; 31 endpoints, 2 groups fewer.
+  EXPECT_EQ(value(128, "Slim Fly switches"), 2 * 57 * 57);
+  EXPECT_EQ(value(128, "Slim Fly endpoints"), 2 * 57 * 57 * 43);
+  EXPECT_EQ(value(128, "Dragonfly endpoints"), (2 * 32 * 32 + 1 - 2) * 64 * 32);
+  for (int64_t radix : {8, 9, 16, 1024}) {
+    PaperInput in = paper_input();
+    in.radix = radix;
+    EXPECT_EQ(paper_figures(in).ok(), radix != 9) << radix;  // a tree has as many ports up as down
+  }
+}
+
+TEST(Paper, SettingsReplaceWhatWasPublished) {
+  const auto in = paper_input({.overrides = {"model.kv_lora_rank=256", "fabric.planes=4", "hardware.nic_gbps=100"}});
+  ASSERT_TRUE(in.ok()) << in.error().text;
+  EXPECT_EQ(in->v3.kv_lora_rank, 256);
+  EXPECT_EQ(in->planes, 4);
+  EXPECT_EQ(in->nic_gbps, 100);
+  EXPECT_EQ(in->v2.kv_lora_rank, 512);
+  for (const auto& [setting, needle] : {std::pair{"model.kv_lora_rank=0", "kv_lora_rank"},
+                                        {"model.n_routed_experts=250", "n_routed_experts must be a multiple"},
+                                        {"model.layers=60", "model.num_hidden_layers"},
+                                        {"fabric.planes=nan", "fabric.planes"},
+                                        {"fabric.planes=9", "fabric.planes"}}) {
+    const auto refused = paper_input({.overrides = {setting}});
+    ASSERT_FALSE(refused.ok()) << setting;
+    EXPECT_NE(refused.error().text.find(needle), std::string::npos) << refused.error().text;
+  }
 }
 
 TEST(Paper, ItsModelsAreTheReleasedOnes) {

@@ -48,9 +48,9 @@ TEST(PlanReport, BoundsAgainstBandwidthPassThroughThePlannedOne) {
   ASSERT_NE(given, bound.x.end());
   const auto i = static_cast<size_t>(given - bound.x.begin());
   EXPECT_EQ(bound.y[i], b.most_ms());
-  EXPECT_EQ(bound.labels[i], "as given, limited by network");
+  EXPECT_EQ(bound.labels[i], "as given, limited by scale-out network");
   EXPECT_DOUBLE_EQ(chart.series[2].y.front(), 8 * b.network_ms);  // an eighth of the bandwidth
-  EXPECT_EQ(bound.labels.back(), "limited by memory");
+  EXPECT_EQ(bound.labels.back(), "limited by HBM bandwidth");
   EXPECT_TRUE(chart.log_x && chart.log_y);
 }
 

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <string_view>
+
 #include "plan/paper.h"
 
 namespace fathom {
@@ -62,7 +64,7 @@ TEST(Search, LayoutsDivideFitAndAreSorted) {
     EXPECT_EQ(r.layout.data * r.sequences * r.layout.num_micro_batches, 15360);
     EXPECT_EQ(r.layout.data % r.layout.expert, 0);
     EXPECT_LE(r.bytes.total(), 80e9);
-    EXPECT_NEAR(r.compute_s + r.exchange_s + r.wait_s + r.reduce_s, r.step_s, 1e-9 * r.step_s);
+    EXPECT_NEAR(r.compute_s + r.hbm_s + r.exchange_s + r.wait_s + r.reduce_s, r.step_s, 1e-9 * r.step_s);
     EXPECT_LE(r.tokens_per_s_per_gpu(), last);
     last = r.tokens_per_s_per_gpu();
     // Nobody is faster than the products alone.
@@ -87,6 +89,69 @@ TEST(Search, FasterPartsShortenTheirParts) {
   const auto none = search_training(v3(), *find_hardware("h800"), exposed);
   ASSERT_TRUE(none.ok());
   EXPECT_GT(none->layouts[0].step_s, v3_search().layouts[0].step_s);
+}
+
+// Each resource made scarce on its own: it is named, and more of it shortens the step that it limits.
+TEST(Search, NamesTheResourceThatBinds) {
+  struct Scarce {
+    const char* fact;  // of the hardware; null: as it is
+    double value;
+    int64_t batch;
+    const char* limit;
+    int64_t pipeline, expert;  // of the layout that is looked at; 0: the fastest
+  };
+  for (const Scarce& scarce : {Scarce{nullptr, 0, 15360, "compute", 0, 0},
+                               {"memory_gbps", 50, 15360, "HBM bandwidth", 0, 0},
+                               {"scale_up_effective_gbps", 2, 15360, "scale-up network", 16, 16},
+                               {"nic_effective_gbps", 2, 15360, "scale-out network", 16, 64},
+                               {nullptr, 0, 128, "pipeline bubble", 0, 0},
+                               {"scale_up_effective_gbps", 2, 15360, "memory capacity", 0, 0}}) {
+    Hardware h = *find_hardware("h800");
+    if (scarce.fact) {
+      ASSERT_TRUE(h.set(scarce.fact, scarce.value).ok());
+    }
+    PlanSettings s = v3_run();
+    s.search.batch = scarce.batch;
+    const auto found = search_training(v3(), h, s);
+    ASSERT_TRUE(found.ok()) << found.error().text;
+    const RankedLayout* looked_at = &found->layouts.front();
+    for (const RankedLayout& r : found->layouts) {
+      EXPECT_NEAR(r.compute_s + r.hbm_s + r.exchange_s + r.wait_s + r.reduce_s, r.step_s, 1e-9 * r.step_s);
+      if (r.layout.pipeline == scarce.pipeline && r.layout.expert == scarce.expert) looked_at = &r;
+    }
+    EXPECT_EQ(looked_at->limit(), scarce.limit) << looked_at->layout.schedule << ", batch " << scarce.batch;
+    EXPECT_EQ(found->too_big.empty(), found->layouts.front().capacity_s == 0);
+    if (std::string_view(scarce.limit) != "memory capacity") continue;
+    // The layout that did not fit does with more memory, and is then the fastest or slower than another that fits too.
+    ASSERT_TRUE(h.set("memory_gb", 400).ok());
+    const auto roomy = search_training(v3(), h, s);
+    ASSERT_TRUE(roomy.ok());
+    const RankedLayout& before = found->layouts.front();
+    EXPECT_LE(roomy->layouts.front().step_s, (before.step_s - before.capacity_s) * (1 + 1e-12));
+  }
+}
+
+// Of two that work at once the time is that of the slower: products hidden behind the exchange are in no part.
+TEST(Search, WhatIsHiddenLimitsNothing) {
+  Hardware h = *find_hardware("h800");
+  ASSERT_TRUE(h.set("nic_effective_gbps", 10).ok());
+  const auto layout_of = [](const TrainingSearch& search) -> const RankedLayout& {
+    for (const RankedLayout& r : search.layouts) {
+      if (r.layout.pipeline == 16 && r.layout.expert == 64 && r.layout.schedule == "dualpipe") return r;
+    }
+    ADD_FAILURE() << "no such layout";
+    return search.layouts.front();
+  };
+  const auto half = search_training(v3(), h, v3_run());
+  PlanSettings fast = v3_run();
+  fast.search.utilisation = 1;
+  const auto all = search_training(v3(), h, fast);
+  ASSERT_TRUE(half.ok() && all.ok());
+  const RankedLayout &slow = layout_of(*half), &quick = layout_of(*all);
+  EXPECT_EQ(slow.limit(), "scale-out network");
+  // Nearly all of a step is pairs, which the exchange fills: twice the speed of products changes little.
+  EXPECT_GT(quick.step_s / slow.step_s, 0.9);
+  EXPECT_LT(slow.compute_s / slow.step_s, 0.2);
 }
 
 // The chosen layout as settings: its pipeline takes the time that the search said and has its bubble.

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <set>
+#include <string>
 
 #include "plan/paper.h"
 
@@ -53,6 +55,33 @@ TEST(ServingSearch, TheFrontHasNothingThatIsBeatenInBoth) {
   }
 }
 
+// What limits a point: its next batch does not fit and would give more, or what takes its step.
+TEST(ServingSearch, MemoryCapacityIsNamedWhereItBinds) {
+  PlanSettings s = v3_service();
+  s.serving.weights = "fp4";
+  const auto search = found(s);
+  ASSERT_TRUE(search.ok());
+  EXPECT_EQ(search->best.limit(), "memory capacity");
+  EXPECT_EQ(search->best.step.limit(), "HBM bandwidth");
+  Hardware roomy = *find_hardware("h800");
+  ASSERT_TRUE(roomy.set("memory_gb", 120).ok());
+  const auto larger = search_serving(v3(), roomy, s);
+  ASSERT_TRUE(larger.ok());
+  EXPECT_GT(larger->best.per_gpu(), 1.01 * search->best.per_gpu());
+  // Where a link is full, more memory gives nothing: the link is named although the group is full.
+  const auto linked = found(v3_service());
+  ASSERT_TRUE(linked.ok());
+  EXPECT_EQ(linked->best.limit(), "scale-out network");
+  std::set<std::string> limits;
+  for (const DecodePoint& p : linked->points) limits.insert(p.limit());
+  EXPECT_TRUE(limits.contains("HBM bandwidth"));
+  Hardware slow = *find_hardware("h800");
+  ASSERT_TRUE(slow.set("fp8_tflops", 20).ok());
+  EXPECT_EQ(search_serving(v3(), slow, s)->best.limit(), "compute");
+  const auto node = found(s, "gb200-nvl72");
+  EXPECT_EQ(node->points.front().limit(), "HBM bandwidth");
+}
+
 TEST(ServingSearch, ALoadNeedsNodes) {
   PlanSettings s = loaded_service(4096, 1024, 100);
   const auto one = found(s);
@@ -62,10 +91,17 @@ TEST(ServingSearch, ALoadNeedsNodes) {
   // Prefill of V3 at half of the FP8 peak: 1978.9 * 0.5 TFLOP/s over 2 * 36.6 G + 61 * 128 * 4096 * 320 FLOPs.
   EXPECT_LE(one->prefill.tokens_per_s_per_gpu, 1978.9e12 * 0.5 / (2 * 36.6e9 + 61 * 128 * 4096.0 * 320) * 1.001);
   // Prompts whose first half is there: half the tokens, each of which attends to more.
+  // On a network that binds nobody: else the group that needs the fewest GPUs may be one that waits for it.
+  Hardware wide = *find_hardware("h800");
+  ASSERT_TRUE(wide.set("nic_effective_gbps", 1000).ok());
+  ASSERT_TRUE(wide.set("scale_up_effective_gbps", 1000).ok());
+  const auto whole = search_serving(v3(), wide, s);
   s.search.cache_hits = 0.5;
-  const auto half = found(s);
-  EXPECT_GT(half->prefill_gpus, 0.5 * one->prefill_gpus);
-  EXPECT_LT(half->prefill_gpus, 0.6 * one->prefill_gpus);
+  const auto half = search_serving(v3(), wide, s);
+  ASSERT_TRUE(whole.ok() && half.ok());
+  EXPECT_EQ(half->prefill.limit, "compute");
+  EXPECT_GT(half->prefill_gpus, 0.5 * whole->prefill_gpus);
+  EXPECT_LT(half->prefill_gpus, 0.6 * whole->prefill_gpus);
   EXPECT_NEAR(half->prefill.ttft_ms, 2048e3 / half->prefill.tokens_per_s_per_gpu, 1e-6);
   s.search.cache_hits = 0;
   // A tighter limit costs GPUs.
