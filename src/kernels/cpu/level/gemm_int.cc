@@ -89,7 +89,8 @@ constexpr int kBlockRows = 4, kBlockPanels = 1;  // 8 halves of sums of integers
 /// Codes of a byte each and factors of kBlockGroups groups of the panels: spans whose scales have been taken out.
 struct Block {
   const uint8_t* codes[kBlockPanels];
-  const float* factors[kBlockPanels];  // [group][Format::kFactors][16]
+  const float* factors[kBlockPanels];   // [group][Format::kFactors][16]
+  const int32_t* starts[kBlockPanels];  // [group][part][16], if Format::kIsFlipped
   int64_t first_group, groups;
   const uint8_t*
       next[kBlockPanels];    // what the memory is asked for while the block is used: this many bytes of each panel,
