@@ -19,4 +19,7 @@ inline constexpr int kMostSimGridClasses = 100'000;
 /// other threads.
 Result<FlowRun> run_simgrid(const FlowNetwork& network);
 
+/// Whether that library can be loaded, found out in a child process as well. The process must have no other threads.
+bool has_simgrid();
+
 }  // namespace fathom
