@@ -188,7 +188,7 @@ class CommandLine {
                                             chat, "fathom chat models/demo --temp 0.7");
     app->add_option("MODEL,-m,--model,--model-path", o->model, kModelHelp)->required();
     app->add_option("--system,--system-prompt", o->system, "system message");
-    add_integer<int64_t>(*app, "-n,--max-tokens,--n-predict", o->max_tokens, 0, kMost,
+    add_integer<int64_t>(*app, "-n,--max-tokens,--n-predict,--max-new-tokens", o->max_tokens, 0, kMost,
                          "tokens of an answer at most; 0: to the end of the context");
     add_sampling_flags(*app, o->sampling);
     add_all_compute_flags(*app, o->compute);
@@ -200,7 +200,8 @@ class CommandLine {
     app->add_option("MODEL,-m,--model,--model-path", o->model, kModelHelp)->required();
     CLI::Option* prompt = app->add_option("-p,--prompt", o->prompt, "the prompt");
     app->add_option("-f,--file", o->prompt_file, "read the prompt from a file; -: standard input")->excludes(prompt);
-    add_integer<int64_t>(*app, "-n,--max-tokens,--n-predict", o->max_tokens, 1, kMost, "new tokens at most");
+    add_integer<int64_t>(*app, "-n,--max-tokens,--n-predict,--max-new-tokens", o->max_tokens, 1, kMost,
+                         "new tokens at most");
     app->add_option("--stop", o->stop, "end before this text; may be given several times")->expected(1)->take_all();
     app->add_flag("--json", o->json, "print the result as JSON at the end instead of streaming text");
     add_sampling_flags(*app, o->sampling);
@@ -300,7 +301,7 @@ class CommandLine {
     add_generation_flags(*app, o->compute,
                          "--prompt-chunk,--max-num-batched-tokens,--chunked-prefill-size,--batch-size,-b");
     add_cache_flag(*app, o->compute);
-    add_log_flag(*app, o->compute);
+    add_log_flag(*app, o->compute.log_level);
     add_speculation_flags(*app, o->compute);
     add_integer<int64_t>(*app, "-c,--context,--max-model-len,--context-length,--ctx-size", o->compute.context, 0, kMost,
                          "tokens of a request at most; 0: the model's, 32768 at most")
@@ -399,6 +400,7 @@ class CommandLine {
     app->add_option("--max-shard-bytes", o->max_shard_bytes, "size of a file at most, and what an interruption loses")
         ->capture_default_str();
     app->add_flag("--json", o->json, "the result as JSON");
+    add_log_flag(*app, o->compute.log_level);
     add_machine_flags(*app, o->compute);
   }
 
@@ -411,13 +413,14 @@ class CommandLine {
         "  fathom data pack runs/pico/synth.jsonl --tokenizer runs/pico/tokenizer"
         " -o runs/pico/train.shard --validation runs/pico/validation.shard\n"
         "  fathom train examples/pico.toml");
-    app->add_option("CONFIG", o->config, "TOML file")->required();
+    app->add_option("CONFIG", o->config, "TOML file");
     app->add_option("--set", o->overrides, "override a setting: train.steps=200; may be given several times")
         ->expected(1)
         ->take_all();
-    app->add_flag("--print-config", o->print_config, "print the effective configuration and stop");
+    app->add_flag("--print-config", o->print_config,
+                  "print all settings as such a file, each with its meaning and its variable, and stop");
     app->add_flag("-q,--quiet", o->quiet, "no progress bar");
-    add_log_flag(*app, o->compute);
+    add_log_flag(*app, o->compute.log_level);
     add_machine_flags(*app, o->compute);
   }
 
@@ -453,7 +456,7 @@ class CommandLine {
     app->add_option("--kl-quant", o->kl_quant, "--quant of that model")->needs(against);
     app->add_flag("--json", o->json, "the result as JSON");
     add_machine_flags(*app, o->compute);
-    add_log_flag(*app, o->compute);
+    add_log_flag(*app, o->compute.log_level);
     add_precision_flag(*app, o->compute);
     add_weight_flags(*app, o->compute);
     add_cache_flag(*app, o->compute);
@@ -474,6 +477,7 @@ class CommandLine {
       app->add_option("-o,--output", o->output, "directory for tokenizer.json and tokenizer_config.json")->required();
       add_integer<int64_t>(*app, "--vocab-size", o->vocab_size, 300, 1 << 24, "tokens in all");
       app->add_flag("--split-digits,!--group-digits", o->split_digits, "one digit a token (else up to three)");
+      add_log_flag(*app, o->log_level);
     }
     {
       const auto [app, o] = verb<TokenizerCodeOptions>(*tokenizer, "encode", "text to token ids", tokenizer_encode,
@@ -505,6 +509,7 @@ class CommandLine {
       app->add_option("--mixture", o->mixture, "weights of story, arithmetic, recall and chat documents")
           ->expected(4)
           ->delimiter(',');
+      add_log_flag(*app, o->log_level);
     }
     {
       const auto [app, o] =
@@ -520,6 +525,7 @@ class CommandLine {
           ->check(within(0, 0.5))
           ->capture_default_str();
       app->add_flag("--assistant-loss-only", o->assistant_loss_only, "of chats, train on the assistant's words only");
+      add_log_flag(*app, o->log_level);
     }
   }
 
@@ -546,7 +552,7 @@ class CommandLine {
     app->add_flag("--json", o->json, "the result as JSON");
     add_integers(*app, "-t,--threads", o->threads, 0, 1024, "threads; 0: all CPUs")->group("Computing");
     add_kernels_flag(*app, o->compute);
-    add_log_flag(*app, o->compute);
+    add_log_flag(*app, o->compute.log_level);
     add_precision_flag(*app, o->compute);
     add_weight_flags(*app, o->compute);
     add_generation_flags(*app, o->compute);

@@ -44,7 +44,7 @@ Status data_synth(const DataSynthOptions& options) {
   if (auto s = validate(synth); !s) return s;
   auto file = AtomicFile::create(options.output);
   if (!file) return file.error();
-  ConsoleProgress progress(false);
+  ConsoleProgress progress(is_quiet(options.log_level));
   const auto report = write_synth(synth, *file, progress);
   if (!report) return report.error();
   progress.finish();
@@ -84,7 +84,7 @@ Status data_pack(const DataPackOptions& options) {
   pack.val_fraction = options.validation_fraction;
   pack.assistant_loss_only = options.assistant_loss_only;
   const std::vector<Path> inputs(options.inputs.begin(), options.inputs.end());
-  ConsoleProgress progress(false);
+  ConsoleProgress progress(is_quiet(options.log_level));
   const auto report = pack_files(inputs, options.output, options.validation, pack, progress);
   if (!report) return report.error();
   progress.finish();

@@ -13,6 +13,7 @@
 #include "base/machine.h"
 #include "kernels/limits.h"
 #include "kernels/registry.h"
+#include "sim/simgrid_engine.h"
 
 namespace fathom::apps {
 namespace {
@@ -149,7 +150,7 @@ Json list_of(const std::vector<std::string>& texts) {
   return list;
 }
 
-Json report_of(const Machine& machine, const Choice& kernels, const std::optional<MachineLimits>& limits,
+Json report_of(const Machine& machine, bool simgrid, const Choice& kernels, const std::optional<MachineLimits>& limits,
                const std::vector<Finding>& findings) {
   const BuildInfo& info = build_info();
   Json libraries = Json::object(), mend = Json::array();
@@ -163,7 +164,8 @@ Json report_of(const Machine& machine, const Choice& kernels, const std::optiona
                            .set("commit", info.commit)
                            .set("compiler", info.compiler)
                            .set("build", info.build)
-                           .set("libraries", std::move(libraries)));
+                           .set("libraries", std::move(libraries))
+                           .set("optional", Json::object().set("SimGrid", simgrid)));
   report.set("kernel", text_or_null(machine.kernel_release));
   report.set("cpu", Json::object()
                         .set("model", text_or_null(machine.cpu_model))
@@ -221,7 +223,7 @@ std::string rate_text(double per_second, const char* unit) {
   return per_second > 0 ? text : "none";
 }
 
-void print_text(const Machine& machine, const Choice& kernels, const std::optional<MachineLimits>& limits,
+void print_text(const Machine& machine, bool simgrid, const Choice& kernels, const std::optional<MachineLimits>& limits,
                 const std::vector<Finding>& findings) {
   std::printf("%s\n", version_text().c_str());
   row("processor", told(machine.cpu_model));
@@ -247,6 +249,8 @@ void print_text(const Machine& machine, const Choice& kernels, const std::option
     libraries += (libraries.empty() ? "" : ", ") + name + " " + version;
   }
   row("libraries", libraries);
+  row("optional", std::string("SimGrid 3.32, for fathom simulate --engine simgrid: ") +
+                      (simgrid ? "there" : "absent; sudo apt-get install libsimgrid3.32"));
   row("operating system", "Linux " + told(machine.kernel_release));
   if (limits) {
     row("reading memory",
@@ -272,14 +276,15 @@ void print_text(const Machine& machine, const Choice& kernels, const std::option
 
 Status doctor(const DoctorOptions& options) {
   const Machine machine = inspect_machine();
+  const bool simgrid = has_simgrid();  // before there are threads
   const Choice kernels = choose_kernels(options.compute);
   if (kernels.source == "--kernels" && !kernels.error.empty()) return invalid(kernels.error);
   const auto limits = measure(options, machine, kernels);
   const std::vector<Finding> findings = findings_of(machine, kernels);
   if (options.json) {
-    std::printf("%s\n", report_of(machine, kernels, limits, findings).dump(2).c_str());
+    std::printf("%s\n", report_of(machine, simgrid, kernels, limits, findings).dump(2).c_str());
   } else {
-    print_text(machine, kernels, limits, findings);
+    print_text(machine, simgrid, kernels, limits, findings);
   }
   return {};
 }

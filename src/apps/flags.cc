@@ -142,8 +142,8 @@ void add_cache_flag(CLI::App& app, ComputeOptions& options) {
       ->group("Computing");
 }
 
-void add_log_flag(CLI::App& app, ComputeOptions& options) {
-  app.add_option("--log-level", options.log_level,
+void add_log_flag(CLI::App& app, std::string& log_level) {
+  app.add_option("--log-level", log_level,
                  "what standard error gets: error, info (progress and notes too), debug (what was chosen too)")
       ->check(CLI::IsMember({"error", "info", "debug"}))
       ->envname("FATHOM_LOG_LEVEL")
@@ -195,7 +195,7 @@ void add_all_compute_flags(CLI::App& app, ComputeOptions& options) {
   add_generation_flags(app, options);
   add_cache_flag(app, options);
   add_speculation_flags(app, options);
-  add_log_flag(app, options);
+  add_log_flag(app, options.log_level);
   add_integer<int64_t>(app, "-c,--context,--max-model-len,--context-length,--ctx-size", options.context, 0, kMost,
                        "tokens of context; 0: the model's, 32768 at most")
       ->group("Computing");

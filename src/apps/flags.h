@@ -53,7 +53,7 @@ void add_weight_flags(CLI::App& app, ComputeOptions& options);
 void add_generation_flags(CLI::App& app, ComputeOptions& options, const std::string& chunk_names = "--prompt-chunk");
 void add_cache_flag(CLI::App& app, ComputeOptions& options);
 /// What a verb says on standard error.
-void add_log_flag(CLI::App& app, ComputeOptions& options);
+void add_log_flag(CLI::App& app, std::string& log_level);
 void add_sampling_flags(CLI::App& app, SamplingFlags& flags);
 void add_speculation_flags(CLI::App& app, ComputeOptions& options);
 /// All that a verb which generates has.

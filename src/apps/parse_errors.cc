@@ -37,6 +37,8 @@ constexpr std::pair<std::string_view, std::string_view> kForeignVerbs[] = {
     {"server", "serve"},
     {"collect-env", "doctor"},
     {"version", "--version"},
+    {"-v", "--version"},
+    {"-V", "--version"},
     {"show", "inspect"},
     {"benchmark", "bench"},
     {"finetune", "train"},
@@ -58,7 +60,12 @@ std::string meant_verb(const CLI::App& app, const std::string& given) {
 /// Of what is left over, the first flag (the value of an unknown flag is left over too), else the first word.
 std::string unexpected(const CLI::App& app, const std::vector<std::string>& rest) {
   const auto flag = std::ranges::find_if(rest, [](const std::string& word) { return word.starts_with("-"); });
-  if (flag == rest.end()) return "\"" + rest.front() + "\" is one argument too many for " + full_name(app);
+  if (flag == rest.end()) {
+    const std::string hint = app.get_name() == "generate"   ? "; the prompt goes behind -p"
+                             : app.get_name() == "quantize" ? "; the formats go behind --quant"
+                                                            : "";
+    return "\"" + rest.front() + "\" is one argument too many for " + full_name(app) + hint;
+  }
   const std::string given = flag->substr(0, flag->find('='));
   if (const auto advice = advice_on_foreign_flag(given))
     return full_name(app) + " has no flag " + given + ": " + *advice;

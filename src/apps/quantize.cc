@@ -28,6 +28,7 @@ struct Calibration {
   std::unique_ptr<Session> session;
   std::vector<std::vector<int32_t>> documents;
   int64_t window = 0;
+  bool quiet = false;
 
   Result<std::map<std::string, InputStatistics>> collect(Kernels& kernels) const;
   /// KL of the model in the formats of a policy to the session's.
@@ -44,6 +45,7 @@ Result<Calibration> load_calibration(const QuantizeVerbOptions& options) {
   if (!session) return session.error();
   Calibration out;
   out.session = std::move(*session);
+  out.quiet = options.compute.is_quiet();
   out.window = std::min<int64_t>(2048, out.session->model().config.max_context());
   for (std::string_view document : split_documents(*text)) {
     auto ids = out.session->encode_prompt(document);
@@ -60,7 +62,7 @@ Result<std::map<std::string, InputStatistics>> Calibration::collect(Kernels& ker
   Arena arena;
   InputCollector collector;
   const Run run{.k = kernels, .arena = arena, .precision = Precision::kBF16, .observer = &collector};
-  ConsoleProgress progress(false);
+  ConsoleProgress progress(quiet);
   int64_t done = 0;
   for (const std::vector<int32_t>& ids : documents) {
     for (const ScoredWindow& w : score_windows(static_cast<int64_t>(ids.size()), window)) {
@@ -78,7 +80,7 @@ Result<std::map<std::string, InputStatistics>> Calibration::collect(Kernels& ker
 Result<double> Calibration::measure(const Path& source, const QuantPolicy& policy, const Compute& compute) const {
   const auto model = load_model(source);
   if (!model) return model.error();
-  ConsoleProgress progress(false);
+  ConsoleProgress progress(quiet);
   if (auto s = prepare_weights(**model, policy, Precision::kBF16, *compute.kernels, progress); !s) return s.error();
   const Model& exact = session->model();
   const Transformer reference(exact.config, exact.weights), quantised((*model)->config, (*model)->weights);
@@ -123,7 +125,7 @@ Result<Chosen> choose(const QuantizeVerbOptions& options, const Path& source, co
   const auto model = load_model(source);
   if (!model) return model.error();
   if (auto s = check_quantizable(**model, source); !s) return s.error();
-  ConsoleProgress progress(false);
+  ConsoleProgress progress(options.compute.is_quiet());
   auto choice = measure_formats(**model, statistics, *compute.pool, progress);
   if (!choice) {
     return choice.error().code == ErrorCode::kCancelled ? interrupted_error("measuring formats") : choice.error();
@@ -223,7 +225,7 @@ Status quantize(const QuantizeVerbOptions& options) {
     policy = chosen->choice.policy();
     if (!options.json) print_choice(*chosen);
   }
-  ConsoleProgress progress(false);
+  ConsoleProgress progress(options.compute.is_quiet());
   const auto report = quantize_checkpoint(*source, options.output, {.policy = *policy, .max_shard_bytes = *shard_bytes},
                                           *compute->pool, progress);
   if (!report) {

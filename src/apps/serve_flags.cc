@@ -260,11 +260,35 @@ class Translator {
   std::vector<std::string> ours_;
 };
 
+/// Flags of llama.cpp's command line and of Transformers, which no server has.
+constexpr std::pair<std::string_view, std::string_view> kForeignOfTools[] = {
+    {"-cnv", "fathom chat is the conversation; leave it away"},
+    {"--conversation", "fathom chat is the conversation; leave it away"},
+    {"-i", "fathom chat is the conversation; leave it away"},
+    {"--interactive", "fathom chat is the conversation; leave it away"},
+    {"-no-cnv", "fathom generate continues a text; leave it away"},
+    {"--no-conversation", "fathom generate continues a text; leave it away"},
+    {"-st", "echo TEXT | fathom chat MODEL is one turn"},
+    {"--single-turn", "echo TEXT | fathom chat MODEL is one turn"},
+    {"-sys", "its name here is --system"},
+    {"-r", "its name here is --stop, of fathom generate"},
+    {"--reverse-prompt", "its name here is --stop, of fathom generate"},
+    {"-co", "it changes nothing here; leave it away"},
+    {"--color", "it changes nothing here; leave it away"},
+    {"--do-sample", "--temperature 0 takes the most probable token, any other draws"},
+    {"--do_sample", "--temperature 0 takes the most probable token, any other draws"},
+    {"--dtype", "its name here is --precision"},
+    {"--torch-dtype", "its name here is --precision"},
+    {"--torch_dtype", "its name here is --precision"},
+    {"--device", "fathom computes on the CPU; leave it away"}};
+
 }  // namespace
 
 Result<std::vector<std::string>> in_our_words(const std::vector<std::string>& words) { return Translator(words).run(); }
 
 std::optional<std::string> advice_on_foreign_flag(std::string_view flag) {
+  const auto advice = std::ranges::find(kForeignOfTools, flag, &std::pair<std::string_view, std::string_view>::first);
+  if (advice != std::end(kForeignOfTools)) return std::string(advice->second);
   const auto found = std::ranges::find_if(kForeign, [&](const Foreign& f) { return f.name == flag; });
   if (found == std::end(kForeign)) return std::nullopt;
   if (found->kind == Kind::kCacheType) return "its name here is --kv-cache-dtype";

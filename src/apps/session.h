@@ -23,6 +23,9 @@ namespace fathom::apps {
 /// Tokens of context without --context, if the model has as many.
 inline constexpr int64_t kDefaultContext = 32768;
 
+/// Of --log-level: neither progress nor notes on standard error.
+inline bool is_quiet(std::string_view log_level) { return log_level == "error"; }
+
 /// How to compute: the flags that every verb with a model has.
 struct ComputeOptions {
   int64_t threads = 0;           // 0: all usable CPUs
@@ -46,7 +49,7 @@ struct ComputeOptions {
   double cache_memory_share = 1;
   std::string log_level = "info";  // of standard error: error, info (progress and notes), debug (what was chosen too)
 
-  bool is_quiet() const { return log_level == "error"; }
+  bool is_quiet() const { return apps::is_quiet(log_level); }
 };
 
 /// Sampling flags; unset ones come from generation_config.json, then from fathom's defaults.

@@ -10,6 +10,7 @@
 #include <memory>
 
 #include "apps/parse_errors.h"
+#include "base/check.h"
 #include "base/config.h"
 
 namespace fathom::apps {
@@ -142,13 +143,15 @@ std::string toml_value(const Setting& setting, const std::vector<std::string>& v
 }  // namespace
 
 void add_settings_flags(CLI::App& verb) {
-  const std::string name = verb.get_name();
-  std::string upper = name;
-  std::transform(upper.begin(), upper.end(), upper.begin(), [](unsigned char c) { return std::toupper(c); });
+  // The first flag of several words shows best how it is written there; MODEL is on the command line mostly.
+  const std::vector<Setting> settings = settings_of(verb);
+  check(settings.size() > 1, "a verb with settings has more of them than the model");
+  auto example = std::ranges::find_if(settings, [](const Setting& s) { return s.name.find('_') != std::string::npos; });
+  if (example == settings.end()) example = settings.begin() + 1;
   verb.add_option(kConfig)
-      ->description("TOML file with these flags in a table [" + name +
-                    "], as max_tokens for --max-tokens; each is also a variable, as FATHOM_" + upper +
-                    "_MAX_TOKENS. Flag > variable > file")
+      ->description("TOML file with these flags in a table [" + verb.get_name() + "], as " + example->name + " for --" +
+                    example->option->get_lnames().front() + "; each is also a variable, as " +
+                    variable_of(verb, *example) + ". Flag > variable > file")
       ->envname("FATHOM_CONFIG")
       ->type_name("TEXT")
       ->expected(1)

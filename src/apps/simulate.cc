@@ -52,6 +52,12 @@ std::string title_of(const SimulateOptions& options) {
   return "Simulation: " + Path(options.scenario).filename().string();
 }
 
+/// The answer is there: an interrupt may no longer end the program at once, which would leave a part of the files.
+Status write_pages(const Report& page, const Path& path) {
+  catch_interrupts();
+  return write_report(page, path);
+}
+
 Status simulate_one(const SimulateOptions& options, const ConfigSources& sources, FlowEngine engine) {
   const auto scenario = load_config<Scenario>(sources);
   if (!scenario) return scenario.error();
@@ -73,7 +79,7 @@ Status simulate_one(const SimulateOptions& options, const ConfigSources& sources
   if (!options.report.empty()) {
     const auto page = simulate_report(title_of(options), *scenario, *answer);
     if (!page) return page.error();
-    if (auto written = write_report(*page, options.report); !written) return written;
+    if (auto written = write_pages(*page, options.report); !written) return written;
   }
   if (options.json) {
     std::printf("%s\n", json.dump(2).c_str());
@@ -115,7 +121,7 @@ Status simulate_sweep(const SimulateOptions& options, const ConfigSources& sourc
     }
   }
   if (!options.report.empty()) {
-    if (auto written = write_report(sweep_report(title_of(options), *sweep), options.report); !written) return written;
+    if (auto written = write_pages(sweep_report(title_of(options), *sweep), options.report); !written) return written;
   }
   if (options.json) {
     Json json = to_json(*sweep);
@@ -135,9 +141,6 @@ Status simulate_sweep(const SimulateOptions& options, const ConfigSources& sourc
 }  // namespace
 
 Status simulate(const SimulateOptions& options) {
-  // What is written appears whole or not at all, so an interrupt may end the program at once.
-  std::signal(SIGINT, SIG_DFL);
-  std::signal(SIGTERM, SIG_DFL);
   const ConfigSources sources{
       .file = options.scenario, .environment = process_environment(), .overrides = options.overrides};
   if (options.print_config) {
@@ -151,6 +154,10 @@ Status simulate(const SimulateOptions& options) {
   if (!options.report.empty()) {  // before minutes are spent
     if (auto writable = check_report_path(options.report); !writable) return writable;
   }
+  // Nothing is written while it computes, so an interrupt may end the program at once.
+  std::signal(SIGINT, SIG_DFL);
+  std::signal(SIGTERM, SIG_DFL);
+  if (interrupted()) return interrupted_error("starting");
   return options.sweep.empty() ? simulate_one(options, sources, *engine) : simulate_sweep(options, sources, *engine);
 }
 

@@ -1,8 +1,10 @@
 // fathom tokenizer train | encode | decode.
 #include "text/tokenizer.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cstdio>
+#include <filesystem>
 
 #include "apps/console.h"
 #include "apps/verbs.h"
@@ -42,35 +44,68 @@ Result<Tokenizer> tokenizer_of(const std::string& model) {
   return load_tokenizer(*dir);
 }
 
-/// Adds the texts of a file to the trainer: whole for .txt, message by message for .jsonl.
-Status add_file(const Path& path, BpeTrainer& trainer) {
-  auto text = read_file(path);
-  if (!text) return text.error();
-  if (path.extension() != ".jsonl") {
-    for (std::string_view document : split_documents(*text)) {
-      if (auto s = trainer.add(document); !s) return Error{s.error().code, path.string() + ": " + s.error().text};
+/// Reads files into the trainer; how far it is, in bytes of all files, is asked and told document by document.
+class TrainingTexts {
+ public:
+  TrainingTexts(BpeTrainer& trainer, Progress& progress) : trainer_(trainer), progress_(progress) {}
+
+  /// Whole for .txt, message by message for .jsonl.
+  Status add(const std::vector<std::string>& paths) {
+    for (const std::string& path : paths) {
+      std::error_code ignored;  // reading it will say
+      const auto bytes = std::filesystem::file_size(path, ignored);
+      total_ += ignored ? 0 : static_cast<int64_t>(bytes);
+    }
+    for (const std::string& path : paths) {
+      if (auto s = add_file(path); !s) return s;
     }
     return {};
   }
-  int64_t line_number = 0;
-  for (size_t begin = 0; begin < text->size();) {
-    size_t end = text->find('\n', begin);
-    if (end == std::string::npos) end = text->size();
-    const std::string_view line = std::string_view(*text).substr(begin, end - begin);
-    begin = end + 1;
-    ++line_number;
-    if (line.empty()) continue;
-    const auto document = document_from_json_line(line, path.string() + " line " + std::to_string(line_number));
-    if (!document) return document.error();
-    if (!document->text.empty()) {
-      if (auto s = trainer.add(document->text); !s) return s;
+
+ private:
+  Status add_file(const Path& path) {
+    auto text = read_file(path);
+    if (!text) return text.error();
+    if (path.extension() == ".jsonl") return add_lines(path, *text);
+    for (std::string_view document : split_documents(*text)) {
+      if (auto s = trainer_.add(document); !s) return Error{s.error().code, path.string() + ": " + s.error().text};
+      if (auto s = advance(document.size(), path); !s) return s;
     }
-    for (const Message& message : document->messages) {
-      if (auto s = trainer.add(message.content); !s) return s;
-    }
+    return {};
   }
-  return {};
-}
+
+  Status add_lines(const Path& path, std::string_view text) {
+    int64_t line_number = 0;
+    for (size_t begin = 0; begin < text.size();) {
+      const size_t end = std::min(text.find('\n', begin), text.size());
+      const std::string_view line = text.substr(begin, end - begin);
+      begin = end + 1;
+      ++line_number;
+      if (line.empty()) continue;
+      const auto document = document_from_json_line(line, path.string() + " line " + std::to_string(line_number));
+      if (!document) return document.error();
+      if (!document->text.empty()) {
+        if (auto s = trainer_.add(document->text); !s) return s;
+      }
+      for (const Message& message : document->messages) {
+        if (auto s = trainer_.add(message.content); !s) return s;
+      }
+      if (auto s = advance(line.size(), path); !s) return s;
+    }
+    return {};
+  }
+
+  Status advance(size_t bytes, const Path& path) {
+    done_ += static_cast<int64_t>(bytes);
+    if (progress_.stop_requested()) return interrupted_error("reading " + path.string());
+    progress_.update("reading", std::min(done_, total_), total_, path.string());
+    return {};
+  }
+
+  BpeTrainer& trainer_;
+  Progress& progress_;
+  int64_t total_ = 0, done_ = 0;
+};
 
 }  // namespace
 
@@ -82,12 +117,8 @@ Status tokenizer_train(const TokenizerTrainOptions& options) {
   if (options.split_digits) trainer_options.split_patterns[0] = "\\p{N}";
   auto trainer = BpeTrainer::create(trainer_options);
   if (!trainer) return trainer.error();
-  ConsoleProgress progress(false);
-  for (size_t i = 0; i < options.inputs.size(); ++i) {
-    progress.update("reading", static_cast<int64_t>(i), static_cast<int64_t>(options.inputs.size()), options.inputs[i]);
-    if (auto s = add_file(options.inputs[i], *trainer); !s) return s;
-    if (interrupted()) return interrupted_error("reading " + options.inputs[i]);
-  }
+  ConsoleProgress progress(is_quiet(options.log_level));
+  if (auto s = TrainingTexts(*trainer, progress).add(options.inputs); !s) return s;
   const auto spec = trainer->train(progress);
   if (!spec) return spec.error();
   progress.finish();

@@ -8,11 +8,15 @@
 namespace fathom::apps {
 
 Status train(const TrainOptions& options) {
+  if (options.config.empty() && !options.print_config) {
+    return invalid(
+        "CONFIG is required: TOML file; --print-config prints one with every setting; see fathom train --help");
+  }
   const auto config =
       load_train_config({.file = options.config, .environment = process_environment(), .overrides = options.overrides});
   if (!config) return config.error();
   if (options.print_config) {
-    std::fputs(to_toml(*config).c_str(), stdout);
+    std::fputs(to_documented_toml(*config).c_str(), stdout);
     return {};
   }
   const auto compute = make_compute(options.compute);

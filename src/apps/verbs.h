@@ -132,6 +132,7 @@ struct TokenizerTrainOptions {
   std::string output;  // directory
   int64_t vocab_size = 4096;
   bool split_digits = true;
+  std::string log_level = "info";
 };
 Status tokenizer_train(const TokenizerTrainOptions& options);
 
@@ -149,6 +150,7 @@ struct DataSynthOptions {
   int64_t bytes = 0;
   uint64_t seed = 0;
   std::vector<double> mixture;  // story, arithmetic, recall, chat
+  std::string log_level = "info";
 };
 Status data_synth(const DataSynthOptions& options);
 
@@ -159,6 +161,7 @@ struct DataPackOptions {
   std::string validation;
   double validation_fraction = 0.05;
   bool assistant_loss_only = false;
+  std::string log_level = "info";
 };
 Status data_pack(const DataPackOptions& options);
 

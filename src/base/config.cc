@@ -506,7 +506,7 @@ Status apply_config(const std::vector<ConfigField>& fields, const ConfigSources&
   return apply_overrides(fields, sources.overrides);
 }
 
-std::string config_to_toml(const std::vector<ConfigField>& fields) {
+std::string config_to_toml(const std::vector<ConfigField>& fields, TomlComments comments) {
   check_fields(fields);
   // TOML wants the keys without a section first, and each section once.
   std::vector<std::string> sections{""};
@@ -519,6 +519,9 @@ std::string config_to_toml(const std::vector<ConfigField>& fields) {
     if (!section.empty()) out += (out.empty() ? "[" : "\n[") + section + "]\n";
     for (const ConfigField& field : fields) {
       if (section_of(field.key) != section) continue;
+      if (comments == TomlComments::kHelp) {
+        out += "# " + field.help + ": " + accepted_text(field) + " (" + environment_name(field.key) + ")\n";
+      }
       out += std::string(last_part(field.key)) + " = " + toml_text(field) + "\n";
     }
   }

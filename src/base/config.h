@@ -82,7 +82,8 @@ struct ConfigKey {
 
 // The work behind the templates below, on the type-erased list.
 Status apply_config(const std::vector<ConfigField>& fields, const ConfigSources& sources);
-std::string config_to_toml(const std::vector<ConfigField>& fields);
+enum class TomlComments { kNone, kHelp };
+std::string config_to_toml(const std::vector<ConfigField>& fields, TomlComments comments = TomlComments::kNone);
 std::vector<ConfigKey> config_keys(const std::vector<ConfigField>& fields);
 
 /// `defaults` with the values of the sources laid over it. Errors name the source (file:line, variable or override),
@@ -103,6 +104,14 @@ std::string to_toml(Config config) {
   ConfigFields fields;
   config.fields(fields);
   return config_to_toml(fields.list());
+}
+
+/// to_toml for people: above each setting what it means, what it accepts and the variable that sets it.
+template <class Config>
+std::string to_documented_toml(Config config) {
+  ConfigFields fields;
+  config.fields(fields);
+  return config_to_toml(fields.list(), TomlComments::kHelp);
 }
 
 /// Every setting with type, default and help, in the order of the struct.

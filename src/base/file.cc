@@ -163,7 +163,9 @@ void release_pages(const void* data, int64_t num_bytes) {
   const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
   const auto begin = reinterpret_cast<uintptr_t>(data), end = begin + static_cast<uintptr_t>(num_bytes);
   const uintptr_t first = (begin + page - 1) / page * page, last = end / page * page;
-  if (first < last) ::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+  if (first >= last) return;
+  auto* const bytes = const_cast<char*>(static_cast<const char*>(data));
+  ::madvise(bytes + (first - begin), last - first, MADV_DONTNEED);
 }
 
 }  // namespace fathom

@@ -26,7 +26,7 @@ ThreadPool::ThreadPool(int num_threads) {
   workers_.reserve(static_cast<size_t>(num_threads - 1));
   try {
     for (int id = 1; id < num_threads; ++id) workers_.emplace_back([this, id] { worker(id); });
-  } catch (const std::system_error&) {  // a limit on processes or memory
+  } catch (const std::system_error&) {  // NOLINT(bugprone-empty-catch): a limit of threads or memory, fewer will do
   }
 }
 

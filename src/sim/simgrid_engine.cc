@@ -321,4 +321,15 @@ Result<FlowRun> run_simgrid(const FlowNetwork& network, const Deadline& deadline
   return run;
 }
 
+bool has_simgrid() {
+  const pid_t pid = fork();
+  if (pid == 0) {
+    Library lib;
+    _exit(load(lib) ? 0 : kNoLibrary);
+  }
+  int status = 0;
+  while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR) continue;
+  return pid > 0 && status == 0;
+}
+
 }  // namespace fathom

@@ -20,4 +20,7 @@ inline constexpr int kMostSimGridClasses = 100'000;
 /// kCancelled after the deadline; a link above its capacity, named. The process must have no other threads.
 Result<FlowRun> run_simgrid(const FlowNetwork& network, const Deadline& deadline = {});
 
+/// Whether that library can be loaded, found out in a child process as well. The process must have no other threads.
+bool has_simgrid();
+
 }  // namespace fathom

@@ -227,7 +227,8 @@ int64_t length(Runtime& runtime, const Value& self) {
 Value call_value(Runtime& runtime, const Value& callee, const Args& args) {
   if (callee.is_undefined()) runtime.fail(callee.why());
   if (!callee.is_object()) runtime.fail("a value of type " + std::string(callee.type_name()) + " cannot be called");
-  const std::shared_ptr<Object> object = callee.shared_object();  // stays alive through its own call
+  // NOLINTNEXTLINE(performance-unnecessary-copy-initialization): it stays alive through its own call
+  const std::shared_ptr<Object> object = callee.shared_object();
   return object->call(runtime, args);
 }
 

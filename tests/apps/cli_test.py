@@ -81,7 +81,7 @@ class Refusals(CommandLineCase):
     def test_verbs_that_were_meant_are_named(self):
         self.refused("chatt", "model", needles=['"chatt"; did you mean chat?'])
         self.refused("data", "sinth", needles=['"sinth"; did you mean synth?'])
-        for theirs, ours in (("run", "chat"), ("perplexity", "eval"), ("convert", "quantize"), ("version", "--version")):
+        for theirs, ours in (("run", "chat"), ("perplexity", "eval"), ("convert", "quantize"), ("version", "--version"), ("-v", "--version"), ("-V", "--version")):
             with self.subTest(theirs=theirs):
                 self.refused(theirs, needles=[f'"{theirs}"; here it is {ours}'])
         self.assertNotIn("here it is", self.refused("data", "run", needles=['"run"']).stderr)
@@ -97,13 +97,24 @@ class Refusals(CommandLineCase):
         nothing = "it changes nothing here; leave it away"
         for flag, advice in (("-ngl", nothing), ("--n-gpu-layers=99", nothing), ("-fa", nothing), ("--no-mmap", nothing),
                              ("--mlock", nothing), ("-ub", nothing), ("-ctk", "its name here is --kv-cache-dtype"),
-                             ("-hf", "its name here is --model")):
+                             ("-hf", "its name here is --model"), ("-cnv", "fathom chat is the conversation; leave it away"),
+                             ("-no-cnv", "fathom generate continues a text; leave it away"), ("-sys", "its name here is --system"),
+                             ("-co", nothing), ("--dtype", "its name here is --precision"), ("-i", "fathom chat is the conversation; leave it away")):
             for verb in (("generate", "-p", "hi"), ("chat",), ("eval", "--text", "x.txt")):
                 with self.subTest(flag=flag, verb=verb[0]):
                     self.refused(verb[0], model, *verb[1:], flag, "99",
                                  needles=[f"fathom {verb[0]} has no flag {flag.split('=')[0]}: {advice}; see fathom {verb[0]} --help"])
         for flag in ("-n3", "-p-fa"):  # of our own, with their value
             self.assertNotIn("has no flag", support.run("generate", model, "-p", "a", flag).stderr)
+
+    def test_an_argument_that_is_a_flag_here_is_answered_with_it(self):
+        self.refused("generate", support.tiny_model(), "Once upon", needles=['"Once upon" is one argument too many', "; the prompt goes behind -p;"])
+        self.refused("quantize", support.tiny_model(), "out", "Q8_0", needles=['"Q8_0" is one argument too many', "; the formats go behind --quant;"])
+
+    def test_tokens_have_the_names_of_other_programs(self):
+        for name in ("-n", "--n-predict", "--max-new-tokens"):
+            with self.subTest(name=name):
+                self.assertEqual(self.generate_json(support.tiny_model(), "-p", "a", "-t", 1, name, 1)["completion_tokens"], 1)
 
     def test_unknown_flags_are_named(self):
         self.refused("--colour", needles=["--colour"])

@@ -1,9 +1,12 @@
 """The console: Ctrl-C at any moment ends a verb in one line, nothing is coloured off a terminal, lost output is said."""
 
+import contextlib
 import os
+import pty
 import random
 import shutil
 import signal
+import subprocess
 import time
 import unittest
 
@@ -69,6 +72,16 @@ class Interrupts(CommandLineCase):
             leftovers = [path for path in directory.rglob("*") if "partial" in path.name]
             self.assertEqual(leftovers, [])
 
+    def test_ctrl_c_while_a_tokenizer_reads_one_long_file(self):
+        """It was asked for between files only."""
+        work = support.fresh_directory("long_file")
+        support.made("data", "synth", "-o", work / "text.jsonl", "--documents", 60000)
+        process = support.start("tokenizer", "train", work / "text.jsonl", "-o", work / "tok")
+        support.wait_until(lambda: support.catches_interrupts(process), "the program to start")
+        support.interrupt(process)
+        self.assert_ends(process, "interrupted while reading", "text.jsonl")
+        self.assertFalse((work / "tok").exists())
+
     def test_a_second_ctrl_c_ends_at_once(self):
         process = support.start("train", support.tiny_settings(support.fresh_directory("twice"), 100_000), "-q", "-t", 1)
         support.wait_until(lambda: support.catches_interrupts(process), "the program to start")
@@ -86,6 +99,36 @@ class Output(CommandLineCase):
                           ("train", support.tiny_settings(support.tiny_run()), "-t", 1)):
             done = support.run(*arguments)
             self.assertNotIn("\x1b", done.stdout + done.stderr)
+
+    def test_the_log_level_silences_progress(self):
+        """Of all verbs that draw it, those of training data too."""
+        work, data = support.fresh_directory("progress"), support.tiny_data()
+        text = work / "text.jsonl"
+        support.made("data", "synth", "-o", text, "--documents", 20000)
+        for name, arguments in {
+                "documents": ("data", "synth", "-o", work / "again.jsonl", "--documents", 60000),
+                "packing": ("data", "pack", text, "--tokenizer", data / "tokenizer", "-o", work / "a.shard", "--validation-fraction", 0),
+                "reading": ("tokenizer", "train", text, "-o", work / "tok", "--vocab-size", 2000)}.items():
+            drawn = {}
+            for level in ("info", "error"):
+                with self.subTest(verb=arguments[:2], level=level):
+                    drawn[level] = self.on_terminal(*arguments, level=level)
+            self.assertRegex(drawn["info"], name + r" \[#*\.*\] +\d+ %")
+            self.assertEqual(drawn["error"], "")
+
+    def on_terminal(self, *arguments, level):
+        """What standard error, a terminal, gets of a verb that succeeds."""
+        ours, theirs = pty.openpty()
+        process = subprocess.Popen([support.BINARY, *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=theirs,
+                                   env=support.environment(FATHOM_LOG_LEVEL=level))
+        os.close(theirs)
+        drawn = b""
+        with contextlib.suppress(OSError):  # the other end is closed
+            while got := os.read(ours, 1 << 16):
+                drawn += got
+        os.close(ours)
+        self.assertEqual(process.wait(support.TIMEOUT_S), 0)
+        return drawn.decode()
 
     def test_output_that_cannot_be_written_is_an_error(self):
         with open("/dev/full", "w") as full:

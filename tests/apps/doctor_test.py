@@ -28,6 +28,18 @@ class Doctor(CommandLineCase):
         self.assertRegex(found["fathom"]["libraries"]["OpenSSL"], r"^3\.")
         self.assertRegex(found["fathom"]["libraries"]["glibc"], r"^2\.")
         self.assertGreater(found["memory"]["available_bytes"], 1 << 20)
+        simulated = support.run("simulate", support.ROOT / "examples" / "scenarios" / "all-to-all-128.toml", "--engine", "simgrid")
+        self.assertEqual(found["fathom"]["optional"]["SimGrid"], simulated.returncode == 0, simulated.stderr)
+
+    def test_a_library_that_is_absent_comes_with_its_package(self):
+        if not shutil.which("unshare") or subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
+            self.skipTest("this system grants no mount namespace of our own (unshare -rm)")
+        library = subprocess.run("ldconfig -p | sed -n 's/.*libsimgrid.so.3.32.*=> //p'", shell=True, capture_output=True, text=True).stdout
+        hide = 'mount --bind /dev/null "$1" && ' if library.strip() else ""
+        done = subprocess.run(["unshare", "-rm", "sh", "-c", hide + 'exec "$0" doctor --no-measure', support.BINARY, library.strip()],
+                              capture_output=True, text=True, env=support.environment(), timeout=support.TIMEOUT_S)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertRegex(done.stdout, r"(?m)^  optional +SimGrid 3\.32, .*: absent; sudo apt-get install libsimgrid3\.32$")
 
     def test_measures_what_bench_measures(self):
         measured = self.doctor("-t", 1)["measured"]

@@ -110,6 +110,11 @@ def emit(work, gpus=1024):
             "--set", "search.utilisation=0.5", "--emit", work / "best.toml")
 
 
+def simulate(work, gpus=16, sweep=()):
+    scenario = support.ROOT / "examples" / "scenarios" / "message-size.toml"
+    return ("simulate", scenario, "--set", f"network.gpus={gpus}", *sweep, "--report", work / "network.html")
+
+
 def experts(work, quant="int8"):
     from max_memory_test import least_memory
     return ("generate", support.tiny_model(), "-p", "Once", "-n", 2, "--temp", 0, "-c", 128, "--prompt-chunk", 64, "-t", 1,
@@ -130,6 +135,8 @@ ROWS = {
                               lambda work: support.made(*pipeline("--svg", work / "pipe.svg", "--trace", work / "trace.json", ranks=2))),
     "plan --report": Row(lambda work: pipeline("--report", work / "plan.html"),
                          lambda work: support.made(*pipeline("--report", work / "plan.html", ranks=2))),
+    "simulate --report": Row(simulate, lambda work: support.made(*simulate(work, 32))),
+    "simulate --sweep --report": Row(lambda work: simulate(work, sweep=("--sweep", "job.bytes=1e5,1e6"))),
     "plan --emit": Row(emit, lambda work: support.made(*emit(work, 512))),
     "chat /save": Row(lambda work: ("chat", support.tiny_model(), "-t", 1, "-n", 2), lambda work: (work / "talk.json").write_text("{}"),
                       stdin="/system Be brief.\n/save {work}/talk.json\n", told=("System message set", "Saved 1 messages")),
@@ -350,7 +357,7 @@ def limited(num_bytes=1000):
 class RealDisks(CommandLineCase):
     """The same faults as a kernel makes them: a file system that is full, one that is read-only, a limit, permissions."""
 
-    ROWS = ("data synth", "data pack", "tokenizer train, first", "quantize", "plan --report")
+    ROWS = ("data synth", "data pack", "tokenizer train, first", "quantize", "plan --report", "simulate --report")
 
     def run_in(self, name, work, wrap=(), **options):
         return subprocess.run([*wrap, support.BINARY, *map(str, ROWS[name].arguments(work))], capture_output=True, text=True,
@@ -395,7 +402,15 @@ class RealDisks(CommandLineCase):
 
     def test_standard_output_that_is_a_file(self):
         """What --json and the like print; the library above does not see the calls of the C library itself."""
-        for arguments in (("plan", "--paper", "--json"), ("inspect", support.tiny_model(), "--json"), ("train", "--help")):
+        model, scenario = support.tiny_model(), support.ROOT / "examples" / "scenarios" / "message-size.toml"
+        text = support.work_directory() / "faults_text.txt"
+        text.write_text("Once upon a time there was a cat.\n" * 4)
+        sweep = ("simulate", scenario, "--sweep", "job.bytes=1e5,1e6,1e7")
+        for arguments in (("plan", "--paper", "--json"), ("inspect", model, "--json"), ("train", "--help"), ("train", "--print-config"),
+                          ("simulate", scenario, "--json"), (*sweep, "--csv"), ("doctor", "--no-measure", "--json"),
+                          ("eval", model, "--text", text, "-t", 1, "--json"), ("generate", model, "-p", "Once", "-n", 2, "-t", 1, "--json"),
+                          ("bench", model, "--prompt", 8, "--decode", 2, "--batch", 1, "--repeat", 1, "--read-mib", 1, "-t", 1, "--json"),
+                          ("tokenizer", "encode", model, "Once upon a time " * 40, "--json")):
             with self.subTest(arguments=arguments), open(support.fresh_directory("limit") / "out", "wb") as out:
                 done = subprocess.run([support.BINARY, *map(str, arguments)], stdout=out, stderr=subprocess.PIPE, text=True,
                                       env=support.environment(), preexec_fn=lambda: limited(100), timeout=support.TIMEOUT_S)

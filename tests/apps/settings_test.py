@@ -72,6 +72,14 @@ batch = [1, 4]
         self.assertEqual(again, self.file.read_text())
         self.assertIn("\nmax_tokens = 9\n", again)
 
+    def test_the_help_shows_a_setting_that_the_verb_has(self):
+        """It was max_tokens for all, which serve, bench, doctor and others do not have."""
+        for verb in VERBS:
+            with self.subTest(verb=verb):
+                shown = re.search(r"as (\w+) for --([\w-]+); each is also a variable, as FATHOM_(\w+)\.", support.made(verb, "--help").stdout)
+                self.assertEqual((shown[1], f"{verb}_{shown[1]}".upper()), (shown[2].replace("-", "_"), shown[3]))
+                self.assertRegex(support.made(verb, "--print-config").stdout, rf"(?m)^(# )?{shown[1]} = ")
+
     def test_unknown_keys_and_wrong_values_are_refused_with_their_place(self):
         model = support.tiny_model()
         for text, needles in (("[generate]\nmax_token = 3\n", ("run.toml:2", "generate.max_token", "max_tokens")),

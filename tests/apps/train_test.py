@@ -1,5 +1,6 @@
 """fathom train: runs that were stopped or killed go on with the same bits; settings, their errors, and full disks."""
 
+import re
 import resource
 import shutil
 import signal
@@ -144,6 +145,20 @@ class Settings(CommandLineCase):
         text = support.made("train", self.directory / "train.toml", "--print-config").stdout
         (self.directory / "whole.toml").write_text(text)
         self.assertEqual(support.made("train", self.directory / "whole.toml", "--print-config").stdout, text)
+
+    def test_print_config_says_what_each_setting_means_and_needs_no_file(self):
+        text = support.made("train", "--print-config").stdout
+        keys = re.findall(r"(?m)^(\w+) = ", text)
+        self.assertGreater(len(keys), 60)
+        section = ""
+        for before, line in zip(text.splitlines(), text.splitlines()[1:]):
+            if header := re.fullmatch(r"\[(\w+)\]", before):
+                section = header[1]
+            if key := re.match(r"(\w+) = ", line):
+                self.assertRegex(before, rf"^# \w.+: .+ \(FATHOM_{section.upper()}_{key[1].upper()}\)$")
+        self.assertEqual(tomllib.loads(text)["train"]["seed"], tomllib.loads(support.made(
+            "train", "--print-config", "--set", "train.steps=3").stdout)["train"]["seed"])
+        self.refused("train", needles=["CONFIG is required", "--print-config", "fathom train --help"])
 
     def test_set_beats_the_file(self):
         self.assertEqual(self.printed("--set", "train.steps=7")["train"]["steps"], 7)

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <sstream>
 
 namespace fathom {
 namespace {
@@ -210,6 +211,20 @@ betas = [0.9, 0.95]
 layers = [1, 2]
 shards = []
 )");
+}
+
+TEST(Config, PrintsWhatEachSettingMeansAndAcceptsAboveIt) {
+  RunConfig config;
+  config.lr = 0.5;
+  const std::string text = to_documented_toml(config);
+  EXPECT_NE(text.find("\n# peak learning rate: a number >= 0 (FATHOM_TRAIN_LR)\nlr = 0.5\n"), std::string::npos)
+      << text;
+  std::string without_comments, line;
+  std::istringstream lines(text);
+  while (std::getline(lines, line)) {
+    if (!line.starts_with("#")) without_comments += line + "\n";
+  }
+  EXPECT_EQ(without_comments, to_toml(config));
 }
 
 TEST(Config, ListsKeysWithVariableTypeDefaultAndHelp) {
