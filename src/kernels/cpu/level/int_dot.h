@@ -79,12 +79,18 @@ static inline Pairs no_pairs() { return set1_i32(0); }
 static inline I32x16 widened(Pairs p) { return p; }
 #else
 constexpr bool kStartsOffset = false, kHasNarrowSums = true;
+/// Makes the compiler have the sum here: GCC puts off additions to the end of an unrolled loop and keeps every product
+/// in memory until then.
+static inline __m512i now(__m512i sum) {
+  asm("" : "+v"(sum));
+  return sum;
+}
 struct Pairs {
   __m512i v;
 };
 static inline Pairs no_pairs() { return {_mm512_setzero_si512()}; }
 static inline Pairs dot(Pairs acc, U8x64 w, const int8_t* x) {
-  return {_mm512_add_epi16(acc.v, _mm512_maddubs_epi16(w.v, broadcast_quad(x)))};
+  return {now(_mm512_add_epi16(acc.v, _mm512_maddubs_epi16(w.v, broadcast_quad(x))))};
 }
 static inline I32x16 widened(Pairs p) { return {_mm512_madd_epi16(p.v, _mm512_set1_epi16(1))}; }
 struct Quads {
@@ -99,7 +105,7 @@ static inline I32x16 dot(I32x16 acc, Quads w, const int8_t* x) {
   const __m512i quad = broadcast_quad(x);
   const __m512i sign = _mm512_mask_sub_epi8(quad, w.negative, _mm512_setzero_si512(), quad);
   const __m512i pairs = _mm512_maddubs_epi16(w.magnitude, sign);
-  return {_mm512_add_epi32(acc.v, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))};
+  return {now(_mm512_add_epi32(acc.v, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1))))};
 }
 #endif
 
@@ -175,11 +181,17 @@ static inline __m256i broadcast_quad(const int8_t* x) {
   __builtin_memcpy(&bits, x, sizeof(bits));
   return _mm256_set1_epi32(bits);
 }
+/// Makes the compiler have the sum here: GCC puts off additions to the end of an unrolled loop and keeps every product
+/// in memory until then.
+static inline __m256i now(__m256i sum) {
+  asm("" : "+x"(sum));
+  return sum;
+}
 static inline Pairs no_pairs() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
 static inline Pairs dot(Pairs acc, U8x64 w, const int8_t* x) {
   const __m256i quad = broadcast_quad(x);
-  return {_mm256_add_epi16(acc.lo, _mm256_maddubs_epi16(w.lo, quad)),
-          _mm256_add_epi16(acc.hi, _mm256_maddubs_epi16(w.hi, quad))};
+  return {now(_mm256_add_epi16(acc.lo, _mm256_maddubs_epi16(w.lo, quad))),
+          now(_mm256_add_epi16(acc.hi, _mm256_maddubs_epi16(w.hi, quad)))};
 }
 static inline I32x16 widened(Pairs p) {
   const __m256i ones = _mm256_set1_epi16(1);
@@ -195,7 +207,7 @@ static inline Quads quads_of(U8x64 w) {
 }
 static inline __m256i dot(__m256i acc, __m256i value, __m256i magnitude, __m256i quad) {
   const __m256i pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(quad, value));
-  return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  return now(_mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))));
 }
 static inline I32x16 dot(I32x16 acc, const Quads& w, const int8_t* x) {
   const __m256i quad = broadcast_quad(x);
@@ -216,7 +228,8 @@ static inline I32x16 dot(I32x16 acc, const Flipped& w, const int8_t* x) {
   const __m256i quad = broadcast_quad(x), ones = _mm256_set1_epi16(1);
   const __m256i lo = _mm256_maddubs_epi16(w.magnitude_lo, _mm256_xor_si256(quad, w.negative_lo));
   const __m256i hi = _mm256_maddubs_epi16(w.magnitude_hi, _mm256_xor_si256(quad, w.negative_hi));
-  return {_mm256_add_epi32(acc.lo, _mm256_madd_epi16(lo, ones)), _mm256_add_epi32(acc.hi, _mm256_madd_epi16(hi, ones))};
+  return {now(_mm256_add_epi32(acc.lo, _mm256_madd_epi16(lo, ones))),
+          now(_mm256_add_epi32(acc.hi, _mm256_madd_epi16(hi, ones)))};
 }
 /// acc + the magnitudes of the negative weights.
 static inline I32x16 add_negatives(I32x16 acc, const Flipped& w) {
