@@ -50,7 +50,7 @@ void multiply_direct(const IntTile& t, const uint8_t* panel, int64_t row, int64_
   for (int m = 0; m < kRows; ++m) sum[m] = zero();
   const int8_t* x = t.x.codes + row * t.x.stride;
   for (int64_t g = 0; g < t.w.groups; ++g) {
-    if constexpr (kRows > 2) ask_ahead<Format>(panel, g);
+    if constexpr (kRows > 2 || FATHOM_SIMD_BITS == 256) ask_ahead<Format>(panel, g);
     PartSum<Format, kQuadsOfPart, kParts == 1> part[kRows][kParts];
 #pragma GCC unroll 4
     for (int m = 0; m < kRows; ++m) {
