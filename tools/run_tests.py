@@ -23,7 +23,6 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 LOGS = ROOT / "build-logs"
 # The folders whose code runs on several threads.
 TSAN_FOLDERS = ("base", "kernels", "comm", "parallel", "engine", "train", "serve")
-TIDY_FILES = 40  # about 7 s of one core each
 FAST_LIMIT_S, ALL_LIMIT_S = 8 * 60, 45 * 60
 
 Stage = collections.namedtuple("Stage", "name passed failed skipped seconds")
@@ -191,22 +190,6 @@ class Run:
         if self.command("npm install", ["npm", install, "--no-audit", "--no-fund", *(["--no-package-lock"] if install == "install" else [])], cwd=folder):
             self.command("npm checks", ["npm", "test"], timeout_s=600, cwd=folder)
 
-    def tidy(self, most):
-        """clang-tidy on `most` files that this branch changed, or on main the last ten commits; what is left out is said."""
-        def git(*arguments):
-            return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-        base = "main" if git("rev-parse", "--verify", "--quiet", "main") not in ("", git("rev-parse", "HEAD")) else "HEAD~10"
-        if not git("rev-parse", "--verify", "--quiet", base):
-            self.skip("clang-tidy", f"no {base} to compare with: a clone with its history has one")
-            return
-        start = time.monotonic()
-        status, output = self.execute([sys.executable, "tools/tidy.py", "--quick", "--changed", "--base", base, "--most", str(most),
-                                       "--jobs", str(self.jobs)], "clang-tidy.log", 15 * 60)
-        if status:
-            self.show(output)
-        self.add("clang-tidy", start, passed=0 if status else 1, failures=[f"exit status {status}"] if status else [],
-                 skips=tidy_skips(output, base))
-
     def documentation(self):
         pages = [p for p in (ROOT / "README.md", *sorted((ROOT / "docs").glob("guide-*.md"))) if p.exists()]
         if not pages:
@@ -256,15 +239,6 @@ def programs_of(directory):
     except (ValueError, KeyError):
         return {}
     return {test["name"]: pathlib.Path(test["command"][0]).name for test in tests if test.get("command")}
-
-
-def tidy_skips(output, base):
-    """What tools/tidy.py did not read, from its last line."""
-    last = output.rstrip().rsplit("\n", 1)[-1]
-    if last.startswith("0 files"):
-        return [f"nothing in src/ differs from {base}"]
-    left_out = re.search(r"(\d+) files left out", last)
-    return [f"{left_out[1]} files more differ from {base} or read a header that does"] if left_out else []
 
 
 def one_line(text):
@@ -335,7 +309,7 @@ def shared_folder():
 
 def main():
     parser = argparse.ArgumentParser(prog="./test", description="Builds and runs the tests.")
-    parser.add_argument("--all", action="store_true", help="also long training runs, sanitizers, ARM, clang-tidy, fuzz targets, npm checks and documentation")
+    parser.add_argument("--all", action="store_true", help="also long training runs, sanitizers, ARM, fuzz targets, npm checks and documentation")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="parallel jobs (default: CPUs)")
     parser.add_argument("--fuzz-seconds", type=int, default=30, help="seconds for all fuzz targets together (default 30)")
     options = parser.parse_args()
@@ -366,7 +340,6 @@ def main():
             run.ctest("tsan", pattern="^(" + "|".join(threaded) + ")$", timeout_s=900, effort="little")
         if run.build("aarch64"):  # the kernels alone, in an emulator
             run.ctest("aarch64", timeout_s=900, effort="little")
-        run.tidy(TIDY_FILES)
         run.fuzz(options.fuzz_seconds)
         run.npm()
         run.documentation()

@@ -30,12 +30,6 @@ using Action = std::function<Result<int>()>;
 
 constexpr const char* kModelHelp = "model directory, GGUF file, or ORG/NAME in the Hugging Face cache";
 
-/// On the command line, and not in a variable of the environment that several verbs read.
-bool is_typed(const CLI::Option* option) {
-  const char* variable = option->get_envname().empty() ? nullptr : std::getenv(option->get_envname().c_str());
-  return option->count() > 0 && !(variable != nullptr && option->results() == std::vector<std::string>{variable});
-}
-
 class CommandLine {
  public:
   CommandLine() {

@@ -341,4 +341,9 @@ void add_plan_flags(CLI::App& app, PlanOptions& options) {
   }
 }
 
+bool is_typed(const CLI::Option* option) {
+  const char* variable = option->get_envname().empty() ? nullptr : std::getenv(option->get_envname().c_str());
+  return option->count() > 0 && !(variable != nullptr && option->results() == std::vector<std::string>{variable});
+}
+
 }  // namespace fathom::apps

@@ -67,4 +67,7 @@ void add_plan_flags(CLI::App& app, PlanOptions& options);
 /// "nan" is below no bound and above none: no range would refuse it. Of this command and those below it.
 void refuse_not_numbers(CLI::App& app);
 
+/// On the command line, and not in a variable of the environment that several verbs read.
+bool is_typed(const CLI::Option* option);
+
 }  // namespace fathom::apps

@@ -71,12 +71,6 @@ class CountTests(unittest.TestCase):
         self.assertIsNone(self.levels(GTEST))
         self.assertIsNone(self.levels(case[:40]))
 
-    def test_what_clang_tidy_did_not_read_is_a_skip(self):
-        self.assertEqual(run_tests.tidy_skips("0 files, 0 finds\n", "main"), ["nothing in src/ differs from main"])
-        self.assertEqual(run_tests.tidy_skips("[2/2] a.cc\n10 files, 0 finds\n", "main"), [])
-        (left_out,) = run_tests.tidy_skips("40 files, 1 finds; 12 files left out by --most\n", "HEAD~10")
-        self.assertEqual(left_out, "12 files more differ from HEAD~10 or read a header that does")
-
     def test_the_summary_has_a_line_of_kernels(self):
         run = run_tests.Run(1)
         run.kernels.append("test: generic executed")
