@@ -132,7 +132,7 @@ Result<FigureGroup> training_group(const CountedModel& model, const Hardware& h,
 void add_network(const CountedModel& model, const Hardware& h, const PlanSettings::Serving& s, const DecodeStep& step,
                  FigureGroup& g) {
   const ModelConfig& c = model.config;
-  const TokenCopies copies = token_copies(c, h, s);
+  const TokenCopies copies = token_copies(model, h, s);
   const std::string received = s.in_network ? "distinct GPUs a token" : "top-k";
   g.figures.push_back({"step bound by network", step.network_ms, "ms",
                        "2 * layers with experts * (" + figure_text(bytes_on_wire(s.dispatch)) + " B + " +

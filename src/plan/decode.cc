@@ -52,10 +52,10 @@ std::string DecodeStep::limit() const {
 
 double DecodeStep::sequences_that_fit() const { return std::max(0.0, std::floor(room_bytes / sequence_bytes)); }
 
-TokenCopies token_copies(const ModelConfig& c, const Hardware& h, const PlanSettings::Serving& s) {
+TokenCopies token_copies(const CountedModel& model, const Hardware& h, const PlanSettings::Serving& s) {
   const double gpus = as_double(s.gpus), in_node = std::min(gpus, as_double(h.gpus_per_node));
-  const double copies =
-      s.in_network ? spread_of(gate_of(c), s.gpus, h.gpus_per_node).gpus : as_double(c.num_experts_per_tok);
+  const double copies = s.in_network ? destinations_of(model.gate, s.gpus, h.gpus_per_node).gpus
+                                     : as_double(model.config.num_experts_per_tok);
   return {copies * (1 - in_node / gpus), copies * (in_node - 1) / gpus};
 }
 
@@ -96,7 +96,7 @@ Result<DecodeStep> decode_step(const CountedModel& model, const Hardware& h, con
   out.compute_ms = batch * positions * more * decode_flops(model, s) / (h.fp8_tflops * 1e9);
   out.is_in_node = s.gpus <= h.gpus_per_node;
   if (exchanges) {
-    const TokenCopies copies = token_copies(c, h, s);
+    const TokenCopies copies = token_copies(model, h, s);
     const double nic = copies.nic / h.nic_effective_gbps, nvlink = copies.nvlink / h.scale_up_effective_gbps;
     const double ms_per_byte = std::max(nic, nvlink) / 1e6;
     const double bytes = (bytes_on_wire(s.dispatch) + bytes_on_wire(s.combine)) * tokens / 2 * as_double(c.hidden_size);

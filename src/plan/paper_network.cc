@@ -164,7 +164,7 @@ void add_deepep(const PaperInput& in, Figures& out) {
   // Fitted to NICs of 50 GB/s and NVLink of 160 GB/s; others are taken to be as efficient.
   const double nic_scale = in.nic_gbps / kDeepEpLineGbps, nvlink_scale = in.nvlink_gbps / 160;
   const double nic_rate = kDeepEpNicGbps * nic_scale, nvlink_rate = kDeepEpNvlinkGbps * nvlink_scale;
-  const Gate gate = gate_of(in.v3);
+  const Gate gate = node_limited_gate_of(in.v3);
   for (const auto& row : rows) {
     const NormalBandwidth b = normal_bandwidth(gate, row.nodes, nic_rate, nvlink_rate);
     const std::string ep = "EP" + std::to_string(8 * row.nodes);

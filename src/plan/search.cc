@@ -66,7 +66,6 @@ struct Run {
   const CountedModel& model;
   const Hardware& hardware;
   const PlanSettings& settings;
-  Gate gate;
 };
 
 // Seconds of the data-parallel reduction: a ring over the replicas of each parameter.
@@ -144,7 +143,7 @@ Status time_layout(const Run& run, const Schedule& schedule, const StageCosts& c
   const double held = costs.others + costs.experts / as_double(r.layout.expert), hbm = h.memory_gbps * 1e9;
   const double read = held * kWeightBytes / hbm, accumulate = held * 2 * kGradientBytes / hbm;
   const ExchangeCost link =
-      exchange_cost(run.gate, r.layout.expert, h.gpus_per_node, h.nic_effective_gbps, h.scale_up_effective_gbps);
+      exchange_cost(run.model.gate, r.layout.expert, h.gpus_per_node, h.nic_effective_gbps, h.scale_up_effective_gbps);
   const double exchange =
       costs.moe_layers * tokens * hidden * (bytes_on_wire("fp8") + bytes_on_wire("bf16")) * link.seconds_per_byte;
   const ChunkWork work{work_of(tokens * costs.forward, read), work_of(tokens * costs.input, read),
@@ -254,7 +253,7 @@ Result<TrainingSearch> search_training(const CountedModel& model, const Hardware
     return invalid("search.utilisation is missing: the share of the BF16 peak that products reach, as 0.5");
   }
   const ModelConfig& c = model.config;
-  const Run run{model, hardware, settings, gate_of(c)};
+  const Run run{model, hardware, settings};
   const int64_t experts = std::max<int64_t>(c.n_routed_experts, 1);
   TrainingSearch out;
   RankedLayout nearest;

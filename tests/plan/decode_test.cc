@@ -127,12 +127,12 @@ TEST(Decode, ReadsWhatTheTrafficOfAModelSays) {
 TEST(Decode, MulticastDoesNotSaveWhatIsReceived) {
   const Hardware h = *find_hardware("h800");
   PlanSettings::Serving s = v3_decode();
-  const TokenCopies alone = token_copies(v3().config, h, s);
+  const TokenCopies alone = token_copies(v3(), h, s);
   EXPECT_NEAR(alone.nic, 8 * (1 - 8 / 144.0), 1e-12);
   EXPECT_NEAR(alone.nvlink, 8 * 7 / 144.0, 1e-12);
   const double before = step_of(s).network_ms;
   s.in_network = true;
-  const double distinct = spread_of(gate_of(v3().config), 144, 8).gpus;
+  const double distinct = destinations_of(v3().gate, 144, 8).gpus;
   EXPECT_GT(distinct, 6.5);
   EXPECT_NEAR(step_of(s).network_ms / before, distinct / 8, 1e-12);
 }
