@@ -183,15 +183,15 @@ Result<FigureGroup> serving_group(const CountedModel& model, const Hardware& h, 
         "hidden / 32",
         "DeepEP, low-latency kernels");
   }
-  if (auto fits = check_fits(*step, h, s); !fits) return fits.error();
+  if (auto fits = check_fits(model, *step, h, s); !fits) return fits.error();
   add("KV cache per token as served", serving_kv_bytes(c, s), "B", s.kv + ", layers with softmax attention",
       s.kv == "fp8" ? "FlashMLA: scales per 128, rope in BF16" : kPaper);
   if (s.full_attention_every > 1) {
     add("states of linear attention per sequence", linear_state_bytes(c, s) / 1e6, "MB",
         "4 B * heads * qk_nope_head_dim * v_head_dim * linear layers", "arXiv 2401.04658 (Lightning Attention)");
   }
-  add("sequences that fit", step->sequences_that_fit(), "",
-      "(memory - weights - buffers) / (KV per token * context), nothing else in memory", h.facts[0].source);
+  add("sequences that fit", as_double(most_sequences(model, h, s)), "",
+      "(memory - weights - buffers of so many) / (KV per token * context), nothing else in memory", h.facts[0].source);
   add("weights read in a step", step->read_bytes / 1e9, "GB",
       "P (1 - (1 - top-k / P)^tokens of the group) / GPUs of P = experts + replicas a layer, a row of the embedding a "
       "token, the rest whole; the gate chooses evenly",

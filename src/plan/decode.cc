@@ -50,7 +50,7 @@ std::string DecodeStep::limit() const {
   return most_ms() == compute_ms ? "compute" : std::string(network);
 }
 
-double DecodeStep::sequences_that_fit() const { return std::max(0.0, std::floor(room_bytes / sequence_bytes)); }
+bool DecodeStep::holds(double batch) const { return batch <= std::floor(room_bytes / sequence_bytes); }
 
 TokenCopies token_copies(const CountedModel& model, const Hardware& h, const PlanSettings::Serving& s) {
   const double gpus = as_double(s.gpus), in_node = std::min(gpus, as_double(h.gpus_per_node));
@@ -110,18 +110,38 @@ Result<DecodeStep> decode_step(const CountedModel& model, const Hardware& h, con
   return out;
 }
 
-Status check_fits(const DecodeStep& step, const Hardware& h, const PlanSettings::Serving& s) {
-  if (step.room_bytes <= 0) {
+int64_t most_sequences(const CountedModel& model, const Hardware& h, const PlanSettings::Serving& s) {
+  constexpr int64_t kMost = 1 << 20;
+  const auto fits = [&](int64_t batch) {
+    const auto step = decode_step(model, h, s, as_double(batch));
+    return step && step->holds(as_double(batch));
+  };
+  int64_t most = 0, too_many = 1;
+  while (too_many <= kMost && fits(too_many)) {
+    most = too_many;
+    too_many *= 2;
+  }
+  if (most == kMost) return most;
+  while (too_many - most > 1) {
+    const int64_t middle = (most + too_many) / 2;
+    (fits(middle) ? most : too_many) = middle;
+  }
+  return most;
+}
+
+Status check_fits(const CountedModel& model, const DecodeStep& step, const Hardware& h,
+                  const PlanSettings::Serving& s) {
+  if (step.holds(as_double(s.batch))) return {};
+  const int64_t most = most_sequences(model, h, s);
+  if (most == 0 && step.room_bytes <= 0) {
     return invalid(
         "serving: the weights of one GPU are " + figure_text(step.weight_bytes / 1e9, 4) + " GB" +
         (step.buffer_bytes > 0 ? " and its buffers " + figure_text(step.buffer_bytes / 1e9, 4) + " GB" : "") +
         ", more than the " + figure_text(h.memory_gb, 4) + " GB of " + h.name + "; spread them over more GPUs");
   }
-  if (as_double(s.batch) > step.sequences_that_fit()) {
-    return invalid("serving: " + std::to_string(s.batch) + " sequences of " + std::to_string(s.context) +
-                   " tokens do not fit beside the weights; at most " + figure_text(step.sequences_that_fit()));
-  }
-  return {};
+  return invalid("serving: " + std::to_string(s.batch) + " sequences of " + std::to_string(s.context) +
+                 " tokens do not fit beside the weights" + (step.buffer_bytes > 0 ? " and their buffers" : "") +
+                 "; at most " + std::to_string(most));
 }
 
 }  // namespace fathom

@@ -55,7 +55,8 @@ struct DecodeStep {
   /// "HBM bandwidth", "compute" or `network`.
   std::string limit() const;
   double tpot_ms() const { return most_ms() / tokens_per_sequence; }
-  double sequences_that_fit() const;
+  /// `batch` sequences fit beside the weights and the buffers of this step, which are those of its own batch.
+  bool holds(double batch) const;
 };
 
 /// With `serving.gpus` devices, each with `serving.batch` sequences of `serving.context` tokens. Network, per layer
@@ -80,8 +81,13 @@ struct TokenCopies {
 };
 TokenCopies token_copies(const CountedModel& model, const Hardware& hardware, const PlanSettings::Serving& serving);
 
-/// Why a step's sequences do not fit, as an error that says what would.
-Status check_fits(const DecodeStep& step, const Hardware& hardware, const PlanSettings::Serving& serving);
+/// The most sequences of a GPU that fit beside the weights and the buffers that so many need themselves, at most 2^20;
+/// serving.batch is not looked at. 0: not even one, or what decode_step refuses.
+int64_t most_sequences(const CountedModel& model, const Hardware& hardware, const PlanSettings::Serving& serving);
+
+/// Why a step's sequences do not fit, as an error that says what would. `step` is that of the settings.
+Status check_fits(const CountedModel& model, const DecodeStep& step, const Hardware& hardware,
+                  const PlanSettings::Serving& serving);
 
 /// FLOPs of one generated token after `serving.context` tokens: 2 per active parameter; in layers with softmax
 /// attention, in absorbed form, heads * context * 2 (2 kv_lora_rank + qk_rope_head_dim); in linear ones 4 per number of

@@ -165,7 +165,7 @@ Result<ServingSearch> search_serving(const CountedModel& model, const Hardware& 
       ++out.num_tried;
       least_bytes = std::min(least_bytes, step->weight_bytes + step->buffer_bytes + step->sequence_bytes);
       const DecodePoint point{gpus, base.redundant_experts, base.batch, *step};
-      if (step->room_bytes <= 0 || as_double(base.batch) > step->sequences_that_fit()) {
+      if (!step->holds(as_double(base.batch))) {
         constexpr double kMore = 1.01;
         if (base.batch > 1) points.back().is_full = point.per_gpu() > kMore * points.back().per_gpu();
         break;
