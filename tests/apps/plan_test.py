@@ -271,13 +271,18 @@ class Plan(CommandLineCase):
         said = self.figures(demo, "--hardware", "this")
         self.assertGreater(said["decode at most"]["value"], 0)
         self.assertGreater(said["prefill at most"]["value"], 0)
-        for model, quant in ((demo, ""), (demo, "fp8"), (demo, "int8"), (demo, "int4"), (support.tiny_model(), ""),
-                             (support.tiny_model("bf16"), ""), (support.tiny_model("fp8"), "")):
-            with self.subTest(model=model.name, quant=quant):
-                planned = self.figures(model, "--hardware", "this", *settings(f"machine.quant={quant}"))
+        long, longer = "Once " * 100, "Once " * 280
+        for model, quant, prompt in ((demo, "", "Once"), (demo, "fp8", "Once"), (demo, "int8", "Once"), (demo, "int4", "Once"),
+                                     (support.tiny_model(), "", "Once"), (support.tiny_model("bf16"), "", "Once"),
+                                     (support.tiny_model("fp8"), "", "Once"), (demo, "", long), (demo, "", longer),
+                                     (demo, "int4", longer)):
+            with self.subTest(model=model.name, quant=quant, prompt=len(prompt)):
+                ids = json.loads(support.made("tokenizer", "encode", model, prompt, "--json").stdout)
+                planned = self.figures(model, "--hardware", "this",
+                                       *settings(f"machine.quant={quant}", f"machine.prompt={len(ids)}"))
                 # VmHWM, not ru_maxrss: that remembers the Python process before exec. It computes once a character is
                 # there.
-                with support.start("generate", model, "-p", "Once", "-n", 200, "--temp", 0,
+                with support.start("generate", model, "-p", prompt, "-n", 200, "--temp", 0,
                                    *(("--quant", quant) if quant else ())) as process:
                     process.stdout.read(1)
                     status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
