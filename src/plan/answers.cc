@@ -100,7 +100,7 @@ Result<FigureGroup> training_group(const CountedModel& model, const Hardware& h,
                    "; spread it with more training.pipeline, expert or data, or --search training");
   }
   add("memory of the GPU", h.memory_gb, "GB", "", h.facts[0].source);
-  add("time of the pipeline", timeline->run.makespan, "", "in the unit of chunk_times, with hop and stage_scale",
+  add("time of the pipeline", timeline->run.makespan, "units", "of training.chunk_times, with hop and stage_scale",
       "simulated");
   add("bubble", 100 * bubble_of(timeline->run), "%", kBubbleFormula, "simulated");
   if (t.mfu > 0) {

@@ -353,7 +353,7 @@ FigureGroup summary(const TrainingSearch& search, const PlanSettings& settings) 
       {"GPUs", as_double(best.layout.num_gpus()), "", of, source},
       {"step", best.step_s, "s", of, source},
       {"time of the pipeline", best.pipeline_s(), "s", "the schedule, timed: step - data-parallel reduction", source},
-      {"bubble", 100 * best.bubble, "%", kBubbleFormula, source},
+      {"bubble", 100 * best.bubble, "%", std::string(kBubbleFormula) + "; that of the busiest is waiting", source},
       {"tokens per day", best.tokens_per_s * 86400 / 1e9, "B", "batch * tokens / step", source},
       {"tokens per second and GPU", best.tokens_per_s_per_gpu(), "", "batch * tokens / step / GPUs", source},
       part("computation", best.compute_s, "of the busiest rank: FLOPs / (utilisation * BF16 peak)"),
@@ -361,7 +361,9 @@ FigureGroup summary(const TrainingSearch& search, const PlanSettings& settings) 
            "weights and gradients / HBM bandwidth, of chunks that take longer for it than for products"),
       part("exposed expert exchange", best.exchange_s,
            "dispatch FP8, combine BF16, less what F&B pairs hide (search.overlap)"),
-      part("waiting", best.wait_s, "of the busiest rank in the pipeline: its time - busy time"),
+      part("waiting", best.wait_s,
+           "idle share of the step, of the busiest rank, whose parts these are; the bubble is of the one that waits "
+           "most"),
       part("data-parallel reduction", best.reduce_s,
            "(4 + 2) B * parameters * (n - 1) / n / NIC, nothing of it hidden"),
       {"memory of the fullest rank", best.bytes.total() / 1e9, "GB", "training_bytes", source}};
