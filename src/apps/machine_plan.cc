@@ -81,12 +81,15 @@ Result<std::vector<FigureGroup>> plan_this_machine(const std::string& name, cons
   const int64_t context = s.context > 0 ? s.context : std::min(c.max_context(), kDefaultContext);
   const DType cache_dtype = default_cache_dtype(precision);
   const int64_t token_bytes = kv_cache_bytes_per_token(c, cache_dtype);
-  const int64_t cache = pages_for(context) * LatentPages::kPageTokens * token_bytes;
+  const auto cache_of = [&](int64_t tokens) { return pages_for(tokens) * LatentPages::kPageTokens * token_bytes; };
+  const int64_t cache = cache_of(context);
   const int64_t scratch = working_bytes(c, ComputeOptions{}.prompt_chunk);
+  const int64_t prompt = std::min(s.prompt, context);
+  const int64_t prompt_scratch = working_bytes(c, std::min(prompt, ComputeOptions{}.prompt_chunk));
   const auto rows_read = [&](int64_t tokens) { return std::min(bytes.embedding, tokens * kMappedAround); };
-  const int64_t rows = rows_read(std::min(s.prompt, context));
+  const int64_t rows = rows_read(prompt);
   const int64_t held = program + kComputingBytes + bytes.in_memory;
-  const int64_t loading = held + rows + bytes.largest;
+  const int64_t loading = held + rows + std::max(bytes.largest, cache_of(prompt) + prompt_scratch);
   const int64_t full = held + rows_read(context) + std::max(bytes.largest, cache + scratch);
   const Machine machine = inspect_machine();
   const MachineLimits limits = measure_limits(compute->kernels->name(), *compute->pool);
@@ -120,10 +123,13 @@ Result<std::vector<FigureGroup>> plan_this_machine(const std::string& name, cons
   add("computing", as_double(kComputingBytes) * kGB, "GB", "code, stacks and the buffers of a few tokens",
       "measured of models/demo and smaller ones");
   add("embedding as a prompt reads it", as_double(rows) * kGB, "GB",
-      "64 KiB of the file around each row of " + std::to_string(std::min(s.prompt, context)) + " tokens, at most the " +
+      "64 KiB of the file around each row of " + std::to_string(prompt) + " tokens, at most the " +
           figure_text(as_double(bytes.embedding) * kGB) + " GB that it has",
       "fault_around_bytes of Linux");
-  add("peak of loading", as_double(loading) * kGB, "GB", "their sum", packed);
+  add("peak of loading", as_double(loading) * kGB, "GB",
+      "program + weights + computing + embedding + max(largest matrix, cache + scratch of a prompt of " +
+          std::to_string(prompt) + " tokens)",
+      packed);
   add("cache of the context", as_double(cache) * kGB, "GB",
       std::to_string(context) + " tokens * " + std::to_string(token_bytes) + " B", "settings");
   add("scratch of a prompt's chunk", as_double(scratch) * kGB, "GB",
@@ -142,7 +148,6 @@ Result<std::vector<FigureGroup>> plan_this_machine(const std::string& name, cons
   take_prepared_forms(model, *policy, precision);
   const ModelTraffic traffic = traffic_of(model);
   groups.push_back({"speed", {}});
-  const int64_t prompt = std::min(s.prompt, context);
   const double step = decode_step_bytes(traffic, 1, as_double(prompt), token_bytes);
   const char* const bound = "nobody is faster on this machine; how close fathom comes: fathom bench";
   add("bytes of a decode step", step * kGB, "GB", "weights of a token, cache of " + std::to_string(prompt) + " tokens",

@@ -100,7 +100,7 @@ Result<FigureGroup> training_group(const CountedModel& model, const Hardware& h,
                    "; spread it with more training.pipeline, expert or data, or --search training");
   }
   add("memory of the GPU", h.memory_gb, "GB", "", h.facts[0].source);
-  add("time of the pipeline", timeline->run.makespan, "", "in the unit of chunk_times, with hop and stage_scale",
+  add("time of the pipeline", timeline->run.makespan, "units", "of training.chunk_times, with hop and stage_scale",
       "simulated");
   add("bubble", 100 * bubble_of(timeline->run), "%", kBubbleFormula, "simulated");
   if (t.mfu > 0) {
@@ -132,7 +132,7 @@ Result<FigureGroup> training_group(const CountedModel& model, const Hardware& h,
 void add_network(const CountedModel& model, const Hardware& h, const PlanSettings::Serving& s, const DecodeStep& step,
                  FigureGroup& g) {
   const ModelConfig& c = model.config;
-  const TokenCopies copies = token_copies(c, h, s);
+  const TokenCopies copies = token_copies(model, h, s);
   const std::string received = s.in_network ? "distinct GPUs a token" : "top-k";
   g.figures.push_back({"step bound by network", step.network_ms, "ms",
                        "2 * layers with experts * (" + figure_text(bytes_on_wire(s.dispatch)) + " B + " +
@@ -143,16 +143,17 @@ void add_network(const CountedModel& model, const Hardware& h, const PlanSetting
                            ") / rate",
                        "arXiv 2505.09343, section 2.3.2, less copies that stay where they are"});
   const bool drafts = s.mtp_acceptance > 0;
-  const double rate = step.is_in_node ? h.scale_up_effective_gbps : h.nic_effective_gbps;
+  const double rate = step.is_in_node ? h.scale_up_gbps : h.nic_gbps;  // line rates, as there
   const NetworkTpot counted = network_tpot({.bandwidth_gbps = rate,
                                             .tokens = as_double(s.batch) / 2 * (drafts ? 2 : 1),
-                                            .experts = as_double(c.num_experts_per_tok),
+                                            .experts = as_double(c.num_experts_per_tok + c.n_shared_experts),
                                             .hidden = as_double(c.hidden_size),
-                                            .layers = as_double(model.moe_layers()) + (drafts ? 1 : 0),
+                                            .layers = as_double(c.num_hidden_layers) + (drafts ? 1 : 0),
                                             .dispatch_bytes = s.dispatch == "fp8" ? 1 : bytes_on_wire(s.dispatch),
                                             .combine_bytes = s.combine == "fp8" ? 1 : bytes_on_wire(s.combine)});
   g.figures.push_back({"the same as the paper counts it", counted.tpot_ms, "ms",
-                       "every one of top-k copies crosses the link, FP8 without scales, no latency: no bound",
+                       "2 * all layers * bytes * batch / 2 * (top-k + shared) copies * hidden / line rate, FP8 without "
+                       "scales, no latency: no bound; its 14.76 ms for V3 take 7000 for a hidden size of 7168",
                        "arXiv 2505.09343, section 2.3.2"});
   if (step.is_in_node) return;
   PlanSettings::Serving slow = s;
@@ -183,15 +184,15 @@ Result<FigureGroup> serving_group(const CountedModel& model, const Hardware& h, 
         "hidden / 32",
         "DeepEP, low-latency kernels");
   }
-  if (auto fits = check_fits(*step, h, s); !fits) return fits.error();
+  if (auto fits = check_fits(model, *step, h, s); !fits) return fits.error();
   add("KV cache per token as served", serving_kv_bytes(c, s), "B", s.kv + ", layers with softmax attention",
       s.kv == "fp8" ? "FlashMLA: scales per 128, rope in BF16" : kPaper);
   if (s.full_attention_every > 1) {
     add("states of linear attention per sequence", linear_state_bytes(c, s) / 1e6, "MB",
         "4 B * heads * qk_nope_head_dim * v_head_dim * linear layers", "arXiv 2401.04658 (Lightning Attention)");
   }
-  add("sequences that fit", step->sequences_that_fit(), "",
-      "(memory - weights - buffers) / (KV per token * context), nothing else in memory", h.facts[0].source);
+  add("sequences that fit", as_double(most_sequences(model, h, s)), "",
+      "(memory - weights - buffers of so many) / (KV per token * context), nothing else in memory", h.facts[0].source);
   add("weights read in a step", step->read_bytes / 1e9, "GB",
       "P (1 - (1 - top-k / P)^tokens of the group) / GPUs of P = experts + replicas a layer, a row of the embedding a "
       "token, the rest whole; the gate chooses evenly",

@@ -50,12 +50,12 @@ std::string DecodeStep::limit() const {
   return most_ms() == compute_ms ? "compute" : std::string(network);
 }
 
-double DecodeStep::sequences_that_fit() const { return std::max(0.0, std::floor(room_bytes / sequence_bytes)); }
+bool DecodeStep::holds(double batch) const { return batch <= std::floor(room_bytes / sequence_bytes); }
 
-TokenCopies token_copies(const ModelConfig& c, const Hardware& h, const PlanSettings::Serving& s) {
+TokenCopies token_copies(const CountedModel& model, const Hardware& h, const PlanSettings::Serving& s) {
   const double gpus = as_double(s.gpus), in_node = std::min(gpus, as_double(h.gpus_per_node));
-  const double copies =
-      s.in_network ? spread_of(gate_of(c), s.gpus, h.gpus_per_node).gpus : as_double(c.num_experts_per_tok);
+  const double copies = s.in_network ? destinations_of(model.gate, s.gpus, h.gpus_per_node).gpus
+                                     : as_double(model.config.num_experts_per_tok);
   return {copies * (1 - in_node / gpus), copies * (in_node - 1) / gpus};
 }
 
@@ -96,7 +96,7 @@ Result<DecodeStep> decode_step(const CountedModel& model, const Hardware& h, con
   out.compute_ms = batch * positions * more * decode_flops(model, s) / (h.fp8_tflops * 1e9);
   out.is_in_node = s.gpus <= h.gpus_per_node;
   if (exchanges) {
-    const TokenCopies copies = token_copies(c, h, s);
+    const TokenCopies copies = token_copies(model, h, s);
     const double nic = copies.nic / h.nic_effective_gbps, nvlink = copies.nvlink / h.scale_up_effective_gbps;
     const double ms_per_byte = std::max(nic, nvlink) / 1e6;
     const double bytes = (bytes_on_wire(s.dispatch) + bytes_on_wire(s.combine)) * tokens / 2 * as_double(c.hidden_size);
@@ -110,18 +110,38 @@ Result<DecodeStep> decode_step(const CountedModel& model, const Hardware& h, con
   return out;
 }
 
-Status check_fits(const DecodeStep& step, const Hardware& h, const PlanSettings::Serving& s) {
-  if (step.room_bytes <= 0) {
+int64_t most_sequences(const CountedModel& model, const Hardware& h, const PlanSettings::Serving& s) {
+  constexpr int64_t kMost = 1 << 20;
+  const auto fits = [&](int64_t batch) {
+    const auto step = decode_step(model, h, s, as_double(batch));
+    return step && step->holds(as_double(batch));
+  };
+  int64_t most = 0, too_many = 1;
+  while (too_many <= kMost && fits(too_many)) {
+    most = too_many;
+    too_many *= 2;
+  }
+  if (most == kMost) return most;
+  while (too_many - most > 1) {
+    const int64_t middle = (most + too_many) / 2;
+    (fits(middle) ? most : too_many) = middle;
+  }
+  return most;
+}
+
+Status check_fits(const CountedModel& model, const DecodeStep& step, const Hardware& h,
+                  const PlanSettings::Serving& s) {
+  if (step.holds(as_double(s.batch))) return {};
+  const int64_t most = most_sequences(model, h, s);
+  if (most == 0 && step.room_bytes <= 0) {
     return invalid(
         "serving: the weights of one GPU are " + figure_text(step.weight_bytes / 1e9, 4) + " GB" +
         (step.buffer_bytes > 0 ? " and its buffers " + figure_text(step.buffer_bytes / 1e9, 4) + " GB" : "") +
         ", more than the " + figure_text(h.memory_gb, 4) + " GB of " + h.name + "; spread them over more GPUs");
   }
-  if (as_double(s.batch) > step.sequences_that_fit()) {
-    return invalid("serving: " + std::to_string(s.batch) + " sequences of " + std::to_string(s.context) +
-                   " tokens do not fit beside the weights; at most " + figure_text(step.sequences_that_fit()));
-  }
-  return {};
+  return invalid("serving: " + std::to_string(s.batch) + " sequences of " + std::to_string(s.context) +
+                 " tokens do not fit beside the weights" + (step.buffer_bytes > 0 ? " and their buffers" : "") +
+                 "; at most " + std::to_string(most));
 }
 
 }  // namespace fathom

@@ -10,6 +10,7 @@
 #include "cluster/hardware.h"
 #include "model/config.h"
 #include "model/tensor_plan.h"
+#include "plan/expert_traffic.h"
 #include "plan/footprint.h"
 #include "plan/settings.h"
 
@@ -18,11 +19,12 @@ namespace fathom {
 /// A model and what is counted of it once.
 struct CountedModel {
   explicit CountedModel(const ModelConfig& model)
-      : config(model), elements(count_elements(model)), parameters(count_parameters(model)) {}
+      : config(model), elements(count_elements(model)), parameters(count_parameters(model)), gate(gate_of(model)) {}
 
   ModelConfig config;
   LayerElements elements;
   ParameterCount parameters;
+  Gate gate;
 
   int64_t moe_layers() const { return config.num_hidden_layers - config.first_k_dense_replace; }
 };
@@ -53,7 +55,8 @@ struct DecodeStep {
   /// "HBM bandwidth", "compute" or `network`.
   std::string limit() const;
   double tpot_ms() const { return most_ms() / tokens_per_sequence; }
-  double sequences_that_fit() const;
+  /// `batch` sequences fit beside the weights and the buffers of this step, which are those of its own batch.
+  bool holds(double batch) const;
 };
 
 /// With `serving.gpus` devices, each with `serving.batch` sequences of `serving.context` tokens. Network, per layer
@@ -71,15 +74,20 @@ Result<DecodeStep> decode_step(const CountedModel& model, const Hardware& hardwa
 /// each of top-k experts, spread evenly, of which those to the own node do not cross the NIC and the own GPU's cross
 /// nothing: top-k (1 - n / GPUs) and top-k (n - 1) / GPUs with n GPUs in a node. With in_network a switch multiplies
 /// what is sent, so a GPU sends a token once; it still receives a copy for each of the distinct GPUs of every token
-/// (spread_of), which is never less, and is what the link must carry. Combine is its mirror image: aggregation saves
-/// what comes back, not what leaves. Full-duplex links.
+/// (destinations_of), which is never less, and is what the link must carry. Combine is its mirror image: aggregation
+/// saves what comes back, not what leaves. Full-duplex links.
 struct TokenCopies {
   double nic = 0, nvlink = 0;
 };
-TokenCopies token_copies(const ModelConfig& config, const Hardware& hardware, const PlanSettings::Serving& serving);
+TokenCopies token_copies(const CountedModel& model, const Hardware& hardware, const PlanSettings::Serving& serving);
 
-/// Why a step's sequences do not fit, as an error that says what would.
-Status check_fits(const DecodeStep& step, const Hardware& hardware, const PlanSettings::Serving& serving);
+/// The most sequences of a GPU that fit beside the weights and the buffers that so many need themselves, at most 2^20;
+/// serving.batch is not looked at. 0: not even one, or what decode_step refuses.
+int64_t most_sequences(const CountedModel& model, const Hardware& hardware, const PlanSettings::Serving& serving);
+
+/// Why a step's sequences do not fit, as an error that says what would. `step` is that of the settings.
+Status check_fits(const CountedModel& model, const DecodeStep& step, const Hardware& hardware,
+                  const PlanSettings::Serving& serving);
 
 /// FLOPs of one generated token after `serving.context` tokens: 2 per active parameter; in layers with softmax
 /// attention, in absorbed form, heads * context * 2 (2 kv_lora_rank + qk_rope_head_dim); in linear ones 4 per number of

@@ -2,6 +2,12 @@
 
 #include <algorithm>
 
+#include "base/check.h"
+#include "base/rng.h"
+#include "base/threads.h"
+#include "kernels/registry.h"
+#include "model/router.h"
+
 namespace fathom {
 namespace {
 
@@ -32,9 +38,55 @@ AlphaBeta fit(double bytes_per_copy, double LowLatency::*latency) {
   return {(sum_y - slope * sum_x) / n, 1 / (slope * 1e3)};
 }
 
+// The means over the drawn tokens; a token's experts ascend, so do its GPUs and nodes.
+Destinations destinations_of_draws(const Gate& gate, int64_t ranks, int64_t per_node) {
+  const auto k = static_cast<size_t>(gate.top_k);
+  int64_t nodes = 0, gpus = 0;
+  for (size_t at = 0; at < gate.drawn.size(); at += k) {
+    int64_t last_gpu = -1, last_node = -1;
+    for (size_t i = at; i < at + k; ++i) {
+      const int64_t gpu = gate.drawn[i] * ranks / gate.experts, node = gpu / per_node;
+      gpus += gpu != last_gpu;
+      nodes += node != last_node;
+      last_gpu = gpu;
+      last_node = node;
+    }
+  }
+  const auto tokens = static_cast<double>(gate.drawn.size() / k);
+  return {static_cast<double>(nodes) / tokens, static_cast<double>(gpus) / tokens};
+}
+
+// What the reference kernel of the gate chooses.
+std::vector<int32_t> draw_choices(const ModelConfig& c) {
+  constexpr int64_t kTokens = 4096, kAtOnce = 512;
+  constexpr uint64_t kSeed = 1;
+  const RouterSpec spec = router_spec(c);
+  const int64_t experts = c.n_routed_experts, top_k = c.num_experts_per_tok;
+  ThreadPool pool(1);
+  const auto kernels = make_kernels("ref", pool);
+  check(kernels.ok(), "the reference kernels are in every build");
+  std::vector<float> logits(static_cast<size_t>(kAtOnce * experts)), scores(logits.size());
+  std::vector<float> bias(static_cast<size_t>(experts)), weights(static_cast<size_t>(kAtOnce * top_k));
+  std::vector<int32_t> out(static_cast<size_t>(kTokens * top_k));
+  const Rng rng(kSeed, stream_of("gate"));
+  uint64_t drawn = 0;
+  for (int64_t token = 0; token < kTokens; token += kAtOnce) {
+    for (float& z : logits) z = static_cast<float>(rng.normal(drawn++));
+    (*kernels)->router(
+        {.logits = Tensor::contiguous(logits.data(), DType::kF32, {kAtOnce, experts}),
+         .bias = spec.biased_selection ? Tensor::contiguous(bias.data(), DType::kF32, {experts}) : Tensor{},
+         .spec = spec,
+         .scores = Tensor::contiguous(scores.data(), DType::kF32, {kAtOnce, experts}),
+         .expert_ids = Tensor::contiguous(out.data() + token * top_k, DType::kI32, {kAtOnce, top_k}),
+         .weights = Tensor::contiguous(weights.data(), DType::kF32, {kAtOnce, top_k})});
+  }
+  return out;
+}
+
 }  // namespace
 
-Spread spread_of(const Gate& gate, int64_t ranks, int64_t per_node) {
+Destinations destinations_of(const Gate& gate, int64_t ranks, int64_t per_node) {
+  if (!gate.drawn.empty()) return destinations_of_draws(gate, ranks, per_node);
   const double nodes = static_cast<double>((ranks + per_node - 1) / per_node);
   const double in_node = static_cast<double>(std::min(ranks, per_node));
   const double reachable = std::min(nodes, static_cast<double>(gate.max_nodes));
@@ -44,12 +96,21 @@ Spread spread_of(const Gate& gate, int64_t ranks, int64_t per_node) {
 }
 
 Gate gate_of(const ModelConfig& c) {
-  return {c.n_routed_experts, c.num_experts_per_tok, c.n_group > 1 ? c.topk_group : c.n_routed_experts};
+  Gate out{.experts = c.n_routed_experts, .top_k = c.num_experts_per_tok, .max_nodes = c.n_routed_experts};
+  const RouterSpec spec = router_spec(c);
+  if (spec.n_group > 1 && spec.topk_group < spec.n_group) out.drawn = draw_choices(c);
+  return out;
+}
+
+Gate node_limited_gate_of(const ModelConfig& c) {
+  return {.experts = c.n_routed_experts,
+          .top_k = c.num_experts_per_tok,
+          .max_nodes = c.n_group > 1 ? c.topk_group : c.n_routed_experts};
 }
 
 ExchangeCost exchange_cost(const Gate& gate, int64_t ranks, int64_t per_node, double nic_gbps, double nvlink_gbps) {
   if (ranks <= 1 || gate.experts < 1) return {};
-  const Spread spread = spread_of(gate, ranks, per_node);
+  const Destinations spread = destinations_of(gate, ranks, per_node);
   const double nodes = static_cast<double>((ranks + per_node - 1) / per_node);
   const double in_node = static_cast<double>(std::min(ranks, per_node));
   const double nic = spread.nodes * (nodes - 1) / nodes / (nic_gbps * 1e9);
@@ -58,7 +119,7 @@ ExchangeCost exchange_cost(const Gate& gate, int64_t ranks, int64_t per_node, do
 }
 
 NormalBandwidth normal_bandwidth(const Gate& gate, int64_t nodes, double nic_gbps, double nvlink_gbps) {
-  const Spread spread = spread_of(gate, nodes);
+  const Destinations spread = destinations_of(gate, nodes);
   const double remote = spread.nodes * static_cast<double>(nodes - 1) / static_cast<double>(nodes);
   const double nic = remote / nic_gbps, nvlink = spread.gpus * 7 / 8 / nvlink_gbps;
   return {spread.nodes / std::max(nic, nvlink), nvlink > nic};

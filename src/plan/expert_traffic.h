@@ -3,32 +3,40 @@
 
 #include <array>
 #include <cstdint>
+#include <vector>
 
 #include "model/config.h"
 
 namespace fathom {
 
-/// A router over `experts` experts, spread evenly over nodes of 8 GPUs, that takes `top_k` of those on `max_nodes`
-/// nodes, all choices equally likely. Node-limited routing of V3: 256, 8, 4.
+/// A router over `experts` experts, spread evenly and in order over GPUs, that takes `top_k` of them. With `drawn`, the
+/// choices are those; without, it takes them from those on `max_nodes` nodes, all choices equally likely. DeepEP's
+/// benchmarks of V3's gate, with a group a node: 256, 8, 4.
 struct Gate {
   int64_t experts = 256;
   int64_t top_k = 8;
   int64_t max_nodes = 4;
+  std::vector<int32_t> drawn = {};  // experts of one token after another, top_k each, ascending
 };
 
-/// Expected distinct destinations of a token, exactly: of m places with e experts each, out of N = m e experts,
-/// m (1 - C(N - e, K) / C(N, K)).
-struct Spread {
+/// Expected distinct destinations of a token. Of draws their mean; else exactly: of m places with e experts each, out
+/// of N = m e experts, m (1 - C(N - e, K) / C(N, K)).
+struct Destinations {
   double nodes = 0;
   double gpus = 0;
 };
 /// `ranks` GPUs in nodes of `per_node` (the last may be part of one), experts spread over them evenly. Both >= 1.
-Spread spread_of(const Gate& gate, int64_t ranks, int64_t per_node);
+Destinations destinations_of(const Gate& gate, int64_t ranks, int64_t per_node);
 /// Nodes of 8, all whole.
-inline Spread spread_of(const Gate& gate, int64_t nodes) { return spread_of(gate, 8 * nodes, 8); }
+inline Destinations destinations_of(const Gate& gate, int64_t nodes) { return destinations_of(gate, 8 * nodes, 8); }
 
-/// The router of a model: with groups a token goes to at most topk_group of n_group, a group a node; else anywhere.
+/// The router of a model. Without groups a token goes anywhere. With groups the choices are drawn by the model's own
+/// gate, of logits that are normal, independent and alike for every expert (4096 tokens, always the same): a group may
+/// be several nodes or a part of one, and the groups of the best experts have more of the chosen ones than any would.
 Gate gate_of(const ModelConfig& config);
+
+/// The same as DeepEP's benchmarks have it: a group a node, whatever their number, and choices equally likely.
+Gate node_limited_gate_of(const ModelConfig& config);
 
 /// Seconds that one direction of the exchange takes for a byte of a token, both links at work at once: a copy to each
 /// other node over the NIC, a copy to each other GPU inside. The larger counts; `is_nic` says which. A single rank: 0.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <vector>
 
 #include "model/traffic.h"
@@ -139,14 +140,16 @@ Status check_layout(const ModelConfig& config, const TrainingLayout& layout) {
                      std::to_string(kMostRanks));
     }
   }
+  const int64_t experts = std::max<int64_t>(config.n_routed_experts, 1);
+  // Whatever is named divides both, so that taking it does not lead to the other error.
+  const std::string possible = divisors_near(std::gcd(layout.data, experts), layout.expert);
   if (layout.data % layout.expert != 0) {
     return invalid("layout: expert " + std::to_string(layout.expert) + " does not divide data " +
-                   std::to_string(layout.data) + "; possible: " + divisors_near(layout.data, layout.expert));
+                   std::to_string(layout.data) + "; possible: " + possible);
   }
-  const int64_t experts = std::max<int64_t>(config.n_routed_experts, 1);
   if (experts % layout.expert != 0) {
     return invalid("layout: expert " + std::to_string(layout.expert) + " does not divide the " +
-                   std::to_string(experts) + " routed experts; possible: " + divisors_near(experts, layout.expert));
+                   std::to_string(experts) + " routed experts; possible: " + possible);
   }
   return {};
 }

@@ -22,7 +22,6 @@ namespace {
 
 constexpr double kChange = 0.2;  // of every input in turn
 constexpr int64_t kMostBars = 5000;
-constexpr int64_t kMostSequences = 1 << 20;
 constexpr const char* kPaper = "arXiv 2505.09343";
 constexpr const char* kRoofline = "roofline";
 
@@ -82,25 +81,6 @@ LineChart bounds_against(const Decode& decode, const char* fact, double value, c
   return chart;
 }
 
-// The most sequences that fit with the buffers that they need.
-int64_t most_batch(const Decode& decode) {
-  const auto fits = [&](int64_t batch) {
-    Decode changed = decode;
-    changed.serving.batch = batch;
-    return as_double(batch) <= changed.step().sequences_that_fit();
-  };
-  int64_t most = 0, too_many = 1;
-  while (too_many <= kMostSequences && fits(too_many)) {
-    most = too_many;
-    too_many *= 2;
-  }
-  while (too_many - most > 1) {
-    const int64_t middle = (most + too_many) / 2;
-    (fits(middle) ? most : too_many) = middle;
-  }
-  return most;
-}
-
 // Throughput against speed over the batch, from one sequence to as many as fit.
 LineChart throughput_over_batch(const Decode& decode) {
   LineChart chart{.title = "Throughput against speed, by sequences per GPU",
@@ -122,7 +102,7 @@ LineChart throughput_over_batch(const Decode& decode) {
     series.y.push_back(as_double(batch) * speed);
     series.labels.push_back("batch " + std::to_string(batch));
   };
-  const int64_t most = most_batch(decode);
+  const int64_t most = most_sequences(decode.model, decode.hardware, decode.serving);
   for (int64_t batch = 1; batch < most; batch *= 2) add(chart.series[0], batch);
   add(chart.series[0], most);
   add(chart.series[1], decode.serving.batch);
@@ -176,7 +156,7 @@ Tornado step_sensitivity(const Decode& decode, std::string title, std::string va
 Result<Report::Section> serving_section(const CountedModel& model, const Hardware& h, const PlanSettings::Serving& s) {
   const auto step = decode_step(model, h, s);
   if (!step) return step.error();
-  if (auto fits = check_fits(*step, h, s); !fits) return fits.error();
+  if (auto fits = check_fits(model, *step, h, s); !fits) return fits.error();
   const Decode decode{model, h, s};
   Report::Section out{"Serving",
                       "Decode steps of " + std::to_string(s.batch) +

@@ -66,7 +66,6 @@ struct Run {
   const CountedModel& model;
   const Hardware& hardware;
   const PlanSettings& settings;
-  Gate gate;
 };
 
 // Seconds of the data-parallel reduction: a ring over the replicas of each parameter.
@@ -144,7 +143,7 @@ Status time_layout(const Run& run, const Schedule& schedule, const StageCosts& c
   const double held = costs.others + costs.experts / as_double(r.layout.expert), hbm = h.memory_gbps * 1e9;
   const double read = held * kWeightBytes / hbm, accumulate = held * 2 * kGradientBytes / hbm;
   const ExchangeCost link =
-      exchange_cost(run.gate, r.layout.expert, h.gpus_per_node, h.nic_effective_gbps, h.scale_up_effective_gbps);
+      exchange_cost(run.model.gate, r.layout.expert, h.gpus_per_node, h.nic_effective_gbps, h.scale_up_effective_gbps);
   const double exchange =
       costs.moe_layers * tokens * hidden * (bytes_on_wire("fp8") + bytes_on_wire("bf16")) * link.seconds_per_byte;
   const ChunkWork work{work_of(tokens * costs.forward, read), work_of(tokens * costs.input, read),
@@ -254,7 +253,7 @@ Result<TrainingSearch> search_training(const CountedModel& model, const Hardware
     return invalid("search.utilisation is missing: the share of the BF16 peak that products reach, as 0.5");
   }
   const ModelConfig& c = model.config;
-  const Run run{model, hardware, settings, gate_of(c)};
+  const Run run{model, hardware, settings};
   const int64_t experts = std::max<int64_t>(c.n_routed_experts, 1);
   TrainingSearch out;
   RankedLayout nearest;
@@ -354,7 +353,7 @@ FigureGroup summary(const TrainingSearch& search, const PlanSettings& settings) 
       {"GPUs", as_double(best.layout.num_gpus()), "", of, source},
       {"step", best.step_s, "s", of, source},
       {"time of the pipeline", best.pipeline_s(), "s", "the schedule, timed: step - data-parallel reduction", source},
-      {"bubble", 100 * best.bubble, "%", kBubbleFormula, source},
+      {"bubble", 100 * best.bubble, "%", std::string(kBubbleFormula) + "; that of the busiest is waiting", source},
       {"tokens per day", best.tokens_per_s * 86400 / 1e9, "B", "batch * tokens / step", source},
       {"tokens per second and GPU", best.tokens_per_s_per_gpu(), "", "batch * tokens / step / GPUs", source},
       part("computation", best.compute_s, "of the busiest rank: FLOPs / (utilisation * BF16 peak)"),
@@ -362,7 +361,9 @@ FigureGroup summary(const TrainingSearch& search, const PlanSettings& settings) 
            "weights and gradients / HBM bandwidth, of chunks that take longer for it than for products"),
       part("exposed expert exchange", best.exchange_s,
            "dispatch FP8, combine BF16, less what F&B pairs hide (search.overlap)"),
-      part("waiting", best.wait_s, "of the busiest rank in the pipeline: its time - busy time"),
+      part("waiting", best.wait_s,
+           "idle share of the step, of the busiest rank, whose parts these are; the bubble is of the one that waits "
+           "most"),
       part("data-parallel reduction", best.reduce_s,
            "(4 + 2) B * parameters * (n - 1) / n / NIC, nothing of it hidden"),
       {"memory of the fullest rank", best.bytes.total() / 1e9, "GB", "training_bytes", source}};

@@ -74,7 +74,7 @@ Result<PrefillUnit> best_prefill(const CountedModel& model, const Hardware& h, c
     if (!weights) return weights.error();
     if (*weights + serving_kv_bytes(c, settings.serving) * s.isl > h.memory_gb * 1e9 * s.memory_share) continue;
     const ExchangeCost link =
-        exchange_cost(gate_of(c), gpus, h.gpus_per_node, h.nic_effective_gbps, h.scale_up_effective_gbps);
+        exchange_cost(model.gate, gpus, h.gpus_per_node, h.nic_effective_gbps, h.scale_up_effective_gbps);
     const double exchange = as_double(model.moe_layers() * c.hidden_size) *
                             (bytes_on_wire("fp8") + bytes_on_wire("bf16")) * link.seconds_per_byte;
     const double per_token = std::max(compute, exchange), ttft_ms = s.isl * (1 - s.cache_hits) * per_token * 1e3;
@@ -165,7 +165,7 @@ Result<ServingSearch> search_serving(const CountedModel& model, const Hardware& 
       ++out.num_tried;
       least_bytes = std::min(least_bytes, step->weight_bytes + step->buffer_bytes + step->sequence_bytes);
       const DecodePoint point{gpus, base.redundant_experts, base.batch, *step};
-      if (step->room_bytes <= 0 || as_double(base.batch) > step->sequences_that_fit()) {
+      if (!step->holds(as_double(base.batch))) {
         constexpr double kMore = 1.01;
         if (base.batch > 1) points.back().is_full = point.per_gpu() > kMore * points.back().per_gpu();
         break;

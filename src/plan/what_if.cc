@@ -55,7 +55,9 @@ const std::vector<Preset>& presets() {
       {{"nic-800g", "hardware.nic_gbps = 100, nic_effective_gbps in the same ratio as now",
         "one 800G port; effective / line rate as arXiv 2505.09343, section 4.3"},
        scale_nic},
-      {{"nvl72", "72 GPUs reach each other at 900 GB/s (720 effective); a larger serving.gpus becomes 72",
+      {{"nvl72",
+        "72 GPUs reach each other at 900 GB/s (720 effective); a larger serving.gpus becomes 72, and "
+        "serving.redundant_experts the fewest that then spread evenly",
         "arXiv 2505.09343, section 2.3.2"},
        use_nvl72},
       {{"roce-128", "fabric.radix = 128", "arXiv 2505.09343, section 5.2.2: RoCE switches have 128 ports"},
@@ -70,9 +72,10 @@ const std::vector<Preset>& presets() {
       {{"logfmt-combine", "serving.combine = logfmt10",
         "DeepEP: LogFMT-10 with two BF16 limits per 128; what encoding costs is not counted"},
        text(&Serving::combine, "logfmt10")},
-      {{"logfmt-nic", "serving.combine = logfmt8",
-        "arXiv 2505.09343, section 6.5: the NIC encodes, nothing else waits"},
-       text(&Serving::combine, "logfmt8")},
+      {{"logfmt-nic", "serving.combine = logfmt10, encoded by the NIC",
+        "arXiv 2505.09343, section 6.5: the NIC encodes and nothing else waits, so the figures of logfmt-combine are "
+        "reached; no other format is meant"},
+       text(&Serving::combine, "logfmt10")},
       {{"in-network", "serving.in_network = true",
         "arXiv 2505.09343, section 6.5: multicast of dispatch, aggregation of combine; what a GPU receives (dispatch) "
         "and sends back (combine) stays, but for experts that share a GPU"},

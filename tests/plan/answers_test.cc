@@ -90,9 +90,13 @@ TEST(Answers, HardwareChangesMoveTheBounds) {
   EXPECT_EQ(value(after, "step bound by network"), value(before, "step bound by network") / 2);
   EXPECT_EQ(value(after, "step bound by memory"), value(before, "step bound by memory"));
   EXPECT_EQ(value(before, "TPOT at least"), value(before, "step bound by network"));
-  EXPECT_EQ(value(before, "sequences that fit"),
-            std::floor((80 - value(before, "weights per GPU") - value(before, "communication buffers per GPU")) * 1e9 /
-                       (4096.0 * 70272)));
+  // Whatever batch was asked for, the buffers are those of the sequences that fit: 94 at a time.
+  const double room = 80e9 - value(before, "weights per GPU") * 1e9 - low_latency_buffer_bytes(94, 288, 7168);
+  EXPECT_EQ(value(before, "sequences that fit"), 188);
+  EXPECT_EQ(std::floor(room / (4096.0 * 70272)), 188);
+  for (const char* batch : {"serving.batch=1", "serving.batch=188"}) {
+    EXPECT_EQ(value(answers(settings({base[0], base[1], batch})), "sequences that fit"), 188) << batch;
+  }
 }
 
 TEST(Answers, FabricsWithCountsAndPrices) {
@@ -161,9 +165,10 @@ TEST(Answers, RefusesWhatDoesNotFit) {
   EXPECT_EQ(
       refusal({"serving.gpus=1"}).rfind("serving: the weights of one GPU are 672.9 GB, more than the 80 GB of h800", 0),
       0u);
-  EXPECT_EQ(refusal({"serving.gpus=64", "serving.batch=1000"})
-                .rfind("serving: 1000 sequences of 4096 tokens do not fit beside the weights; at most ", 0),
-            0u);
+  EXPECT_EQ(
+      refusal({"serving.gpus=64", "serving.batch=1000"})
+          .rfind("serving: 1000 sequences of 4096 tokens do not fit beside the weights and their buffers; at most ", 0),
+      0u);
   EXPECT_EQ(refusal({"training.pipeline=1"}).rfind("training: rank 0 needs ", 0), 0u);
   EXPECT_NE(refusal({"training.pipeline=1"}).find(" GB, more than the 80 GB of h800; "), std::string::npos);
   EXPECT_EQ(plan_failures(settings({"failures.gpu_mtbf_h=1e12", "failures.gpus=1", "failures.checkpoint_min=1"}))

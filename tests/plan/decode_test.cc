@@ -127,12 +127,12 @@ TEST(Decode, ReadsWhatTheTrafficOfAModelSays) {
 TEST(Decode, MulticastDoesNotSaveWhatIsReceived) {
   const Hardware h = *find_hardware("h800");
   PlanSettings::Serving s = v3_decode();
-  const TokenCopies alone = token_copies(v3().config, h, s);
+  const TokenCopies alone = token_copies(v3(), h, s);
   EXPECT_NEAR(alone.nic, 8 * (1 - 8 / 144.0), 1e-12);
   EXPECT_NEAR(alone.nvlink, 8 * 7 / 144.0, 1e-12);
   const double before = step_of(s).network_ms;
   s.in_network = true;
-  const double distinct = spread_of(gate_of(v3().config), 144, 8).gpus;
+  const double distinct = destinations_of(v3().gate, 144, 8).gpus;
   EXPECT_GT(distinct, 6.5);
   EXPECT_NEAR(step_of(s).network_ms / before, distinct / 8, 1e-12);
 }
@@ -186,10 +186,24 @@ TEST(Decode, WhatDoesNotFitSaysWhatWould) {
   s.redundant_experts = 0;
   s.batch = 1000;
   const Hardware h = *find_hardware("h800");
-  EXPECT_EQ(check_fits(step_of(s), h, s).error().text.rfind("serving: 1000 sequences of 4096 tokens do not fit", 0),
-            0u);
+  EXPECT_EQ(
+      check_fits(v3(), step_of(s), h, s).error().text.rfind("serving: 1000 sequences of 4096 tokens do not fit", 0),
+      0u);
+  // The same number however many were asked for, also where the buffers of so many are larger than the memory.
+  PlanSettings::Serving many = v3_decode();
+  for (const int64_t batch : {189, 192, 1000, 100000}) {
+    many.batch = batch;
+    const Status fits = check_fits(v3(), step_of(many), h, many);
+    ASSERT_FALSE(fits) << batch;
+    EXPECT_EQ(fits.error().text,
+              "serving: " + std::to_string(batch) +
+                  " sequences of 4096 tokens do not fit beside the weights and their buffers; at most 188");
+  }
+  many.batch = most_sequences(v3(), h, many);
+  EXPECT_EQ(many.batch, 188);
+  EXPECT_TRUE(check_fits(v3(), step_of(many), h, many));
   s.gpus = 1;
-  EXPECT_EQ(check_fits(step_of(s), h, s).error().text,
+  EXPECT_EQ(check_fits(v3(), step_of(s), h, s).error().text,
             "serving: the weights of one GPU are 672.9 GB, more than the 80 GB of h800; spread them over more GPUs");
   s.gpus = 144;
   EXPECT_FALSE(decode_step(v3(), h, s).ok());

@@ -111,8 +111,12 @@ TEST(Footprint, LayoutsThatDoNotDivideSayWhatDoes) {
     return bytes ? "" : bytes.error().text;
   };
   EXPECT_EQ(error({.expert = 48, .data = 96}),
+            "layout: expert 48 does not divide the 256 routed experts; possible: 32");
+  EXPECT_EQ(error({.expert = 64, .data = 96}), "layout: expert 64 does not divide data 96; possible: 32");
+  EXPECT_EQ(error({.expert = 32, .data = 96}), "");
+  EXPECT_EQ(error({.expert = 48, .data = 192}),
             "layout: expert 48 does not divide the 256 routed experts; possible: 32 or 64");
-  EXPECT_EQ(error({.expert = 64, .data = 100}), "layout: expert 64 does not divide data 100; possible: 50 or 100");
+  EXPECT_EQ(error({.expert = 64, .data = 100}), "layout: expert 64 does not divide data 100; possible: 4");
   EXPECT_EQ(error({.pipeline = 64, .num_micro_batches = 200}),
             "layout: 64 pipeline stages for 61 layers; accepted: at most one stage a layer");
   EXPECT_EQ(error({.pipeline = 15, .schedule = "dualpipe", .num_micro_batches = 30}).rfind("dualpipe: 15 ranks; ", 0),

@@ -51,6 +51,18 @@ TEST(Paper, EveryFigureIsWithinItsTolerance) {
   }
 }
 
+// Rows that are different quantities have different formulas: a pointer that rests on one sees its own.
+TEST(Paper, EachRowOfTheNetworkBoundHasItsOwnFormula) {
+  std::set<std::string> formulas;
+  size_t rows = 0;
+  for (const PaperFigure& f : figures()) {
+    if (f.where != "section 2.3.2") continue;
+    ++rows;
+    EXPECT_TRUE(formulas.insert(f.ours.formula).second) << f.ours.name << ": " << f.ours.formula;
+  }
+  EXPECT_EQ(rows, 7u);
+}
+
 TEST(Paper, AWrongFigureDoesNotHold) {
   for (PaperFigure f : figures()) {
     f.ours.value *= f.agreement == Agreement::kRetelling ? f.published / f.ours.value : 1.13;

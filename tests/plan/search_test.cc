@@ -176,6 +176,19 @@ TEST(Search, TheChosenLayoutIsReadBack) {
     const double said = value(summary(v3_search(), v3_run()), name);
     EXPECT_NEAR(value(groups->back(), name) / said, 1, 1e-9) << name;
   }
+  // Two shares that are not the same, so each says of which rank it is; and a time has a unit.
+  const auto figure = [](const FigureGroup& group, std::string_view name) {
+    for (const Figure& f : group.figures) {
+      if (f.name == name) return f;
+    }
+    ADD_FAILURE() << name;
+    return Figure{};
+  };
+  const FigureGroup said = summary(v3_search(), v3_run());
+  EXPECT_NE(figure(said, "bubble").formula.find("that of the busiest is waiting"), std::string::npos);
+  EXPECT_NE(figure(said, "waiting").formula.find("the bubble is of the one that waits most"), std::string::npos);
+  EXPECT_GT(figure(said, "bubble").value, figure(said, "waiting").value);
+  EXPECT_EQ(figure(groups->back(), "time of the pipeline").unit, "units");
   // Stages differ, or nothing of this is shown.
   EXPECT_NE(best.stage_scale.front(), best.stage_scale.back());
 }

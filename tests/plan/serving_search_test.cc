@@ -50,7 +50,7 @@ TEST(ServingSearch, TheFrontHasNothingThatIsBeatenInBoth) {
   }
   EXPECT_EQ(search->best.per_gpu(), search->front.back().per_gpu());
   for (const DecodePoint& p : search->front) {
-    EXPECT_LE(static_cast<double>(p.batch), p.step.sequences_that_fit());
+    EXPECT_TRUE(p.step.holds(static_cast<double>(p.batch)));
     EXPECT_EQ((256 + p.redundant_experts) % p.gpus, 0);
   }
 }

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <string_view>
 
 #include "plan/paper.h"
 
@@ -50,6 +51,17 @@ TEST(WhatIf, LinksMoveTheNetworkAlone) {
   // 720 instead of 40 GB/s; 4 instead of 2 experts a GPU.
   EXPECT_NEAR(*nvl.at("step bound by network").ratio(), 40.0 / 720 * (71 / 72.0) / (17 / 18.0), 1e-12);
   EXPECT_GT(*nvl.at("weights per GPU").ratio(), 1);
+  // What it changes besides the links is said.
+  PlanCase many = v3_case();
+  many.settings.serving.redundant_experts = 176;
+  const auto after = changed("nvl72", many);
+  ASSERT_TRUE(after);
+  EXPECT_EQ(after->settings.serving.redundant_experts, 32);
+  for (const WhatIf& w : what_ifs()) {
+    if (std::string_view(w.name) != "nvl72") continue;
+    EXPECT_NE(std::string_view(w.change).find("serving.gpus"), std::string_view::npos);
+    EXPECT_NE(std::string_view(w.change).find("serving.redundant_experts"), std::string_view::npos);
+  }
 }
 
 TEST(WhatIf, FormatsMoveWhatTheyStore) {
@@ -58,6 +70,9 @@ TEST(WhatIf, FormatsMoveWhatTheyStore) {
   EXPECT_LT(*moved("fp4-weights").at("weights per GPU").ratio(), 0.7);
   EXPECT_NEAR(*moved("logfmt-combine").at("step bound by network").ratio(),
               (1 + 1 / 32.0 + 9184.0 / 7168) / (3 + 1 / 32.0), 1e-12);
+  // The NIC encodes the same numbers: whatever changes is not the format.
+  EXPECT_EQ(moved("logfmt-nic").at("step bound by network").after->value,
+            moved("logfmt-combine").at("step bound by network").after->value);
   // What is received bounds: experts that share a GPU are all that multicast saves.
   EXPECT_GT(*moved("in-network").at("step bound by network").ratio(), 0.85);
   // Formats move the estimate with latencies as well, whatever the NIC.
