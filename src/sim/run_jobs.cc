@@ -31,6 +31,24 @@ void add_loads(const Traffic& traffic, std::span<const Job> jobs, LinkLoads& loa
   }
 }
 
+/// `ended` [class of network], `job_ended` [job]. Merged classes may be of several jobs, so the link is one that a
+/// class of the job itself crosses.
+void set_limits(const Traffic& traffic, const Quotient* quotient, const FlowNetwork& network,
+                std::span<const double> ended, std::span<const double> job_ended, JobsRun& out) {
+  for (size_t j = 0; j < job_ended.size(); ++j) {
+    const std::vector<int> held_by = bottlenecks(network, ended, job_ended[j]);
+    for (size_t c = 0; c < traffic.job.size(); ++c) {
+      const size_t merged = quotient ? static_cast<size_t>(quotient->class_of[c]) : c;
+      if (static_cast<size_t>(traffic.job[c]) != j || ended[merged] < job_ended[j]) continue;
+      for (int link : traffic.network.links(static_cast<int>(c))) {
+        const auto l = static_cast<size_t>(link);
+        if ((quotient ? quotient->link_of[l] : link) == held_by[merged]) out.limit[j] = traffic.links[l].group;
+      }
+      break;
+    }
+  }
+}
+
 Status run_part(const Traffic& traffic, bool is_symmetric, std::span<const Job> jobs, FlowEngine engine,
                 const Deadline& deadline, JobsRun& out) {
   add_loads(traffic, jobs, out.load);
@@ -51,6 +69,7 @@ Status run_part(const Traffic& traffic, bool is_symmetric, std::span<const Job> 
     const auto bound = flow_bound(network);
     if (!bound) return bound.error();
     out.seconds[0] += bound->seconds;
+    out.limit[0] = traffic.links[static_cast<size_t>(bound->link)].group;
     return {};
   }
   if (engine == FlowEngine::kMaxMin && network.num_classes() > kMostMaxMinClasses) {
@@ -67,6 +86,7 @@ Status run_part(const Traffic& traffic, bool is_symmetric, std::span<const Job> 
     end = std::max(end, run->ended[merged]);
   }
   for (size_t j = 0; j < jobs.size(); ++j) out.seconds[j] += ended[j];
+  set_limits(traffic, is_merged ? &quotient : nullptr, network, run->ended, ended, out);
   return {};
 }
 
@@ -90,6 +110,7 @@ Result<JobsRun> run_jobs(const Cluster& cluster, std::span<const Job> jobs, int6
                          const Deadline& deadline) {
   JobsRun out;
   out.seconds.assign(jobs.size(), 0);
+  out.limit.resize(jobs.size());
   const bool is_symmetric =
       std::all_of(jobs.begin(), jobs.end(), [&](const Job& job) { return is_uniform(cluster, job); }) &&
       !(cluster.graph() && window > 0);  // which nodes are near by number is not what a graph's symmetry keeps
@@ -110,6 +131,12 @@ Result<JobsRun> run_jobs(const Cluster& cluster, std::span<const Job> jobs, int6
     if (!traffic) return traffic.error();
     if (auto s = run_part(*traffic, is_symmetric, jobs, engine, deadline, out); !s) return s.error();
     if (is_whole) break;
+  }
+  if (out.num_parts > 1) {
+    const auto most =
+        std::max_element(out.load.by_group.begin(), out.load.by_group.end(),
+                         [](const auto& a, const auto& b) { return a.second.seconds() < b.second.seconds(); });
+    out.limit[0] = most->first;
   }
   out.load.seconds = *std::max_element(out.seconds.begin(), out.seconds.end());
   return out;

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "sim/simulate.h"
@@ -10,14 +11,60 @@
 namespace fathom {
 namespace {
 
-TEST(Scenario, EveryExampleIsAnswered) {
-  int num_examples = 0;
+std::vector<Path> examples() {
+  std::vector<Path> files;
   for (const auto& file : std::filesystem::directory_iterator(FATHOM_SOURCE_DIR "/examples/scenarios")) {
-    const auto scenario = load_config<Scenario>({.file = file.path()});
+    files.push_back(file.path());
+  }
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+// The definition of a limit. Of several windows there is no one link.
+TEST(Scenario, FasterIsTheNamedLinkAndNoOther) {
+  int num_links = 0;
+  for (const Path& file : examples()) {
+    const auto scenario = load_config<Scenario>({.file = file});
     ASSERT_TRUE(scenario.ok()) << scenario.error().text;
     const auto answer = simulate(*scenario, FlowEngine::kAuto);
-    ASSERT_TRUE(answer.ok()) << file.path() << ": " << answer.error().text;
-    EXPECT_GT(answer->jobs[0].seconds, 0) << file.path();
+    ASSERT_TRUE(answer.ok()) << file << ": " << answer.error().text;
+    for (double Scenario::NetworkSettings::*rate :
+         {&Scenario::NetworkSettings::nic_gbps, &Scenario::NetworkSettings::nvlink_gbps,
+          &Scenario::NetworkSettings::port_gbps}) {
+      const char* kind = rate == &Scenario::NetworkSettings::nic_gbps      ? "NIC "
+                         : rate == &Scenario::NetworkSettings::nvlink_gbps ? "NVLink "
+                                                                           : "";
+      Scenario doubled = *scenario;
+      doubled.network.*rate *= 2;
+      const auto faster = simulate(doubled, FlowEngine::kAuto);
+      ASSERT_TRUE(faster.ok()) << file << ": " << faster.error().text;
+      for (size_t j = 0; j < answer->jobs.size(); ++j) {
+        const std::string& limit = answer->jobs[j].limit.resource;
+        if (limit == "window" || limit == "latency" || limit == "software") continue;
+        const bool is_other = limit.rfind("NIC ", 0) != 0 && limit.rfind("NVLink ", 0) != 0;
+        const bool is_named = *kind == 0 ? is_other : limit.rfind(kind, 0) == 0;
+        const double ratio = faster->jobs[j].link_seconds / answer->jobs[j].link_seconds;
+        if (is_named) {
+          EXPECT_LT(ratio, 0.99) << file << " " << answer->jobs[j].name << ": " << limit;
+          ++num_links;
+        } else {
+          EXPECT_NEAR(ratio, 1, 1e-6) << file << " " << answer->jobs[j].name << ": " << limit << ", doubled "
+                                      << (*kind == 0 ? "ports" : kind);
+        }
+      }
+    }
+  }
+  EXPECT_GE(num_links, 15);
+}
+
+TEST(Scenario, EveryExampleIsAnswered) {
+  int num_examples = 0;
+  for (const Path& file : examples()) {
+    const auto scenario = load_config<Scenario>({.file = file});
+    ASSERT_TRUE(scenario.ok()) << scenario.error().text;
+    const auto answer = simulate(*scenario, FlowEngine::kAuto);
+    ASSERT_TRUE(answer.ok()) << file << ": " << answer.error().text;
+    EXPECT_GT(answer->jobs[0].seconds, 0) << file;
     ++num_examples;
   }
   EXPECT_GE(num_examples, 10);

@@ -281,7 +281,7 @@ TEST(Simulate, TheLimitIsTheWindowOrTheLink) {
   EXPECT_EQ(limit().resource, "window");
   EXPECT_EQ(limit(FlowEngine::kMaxMin).resource, "window");
   EXPECT_EQ(limit().text.rfind("window of 8 peers: the fullest link is ", 0), 0u) << limit().text;
-  const double share = figure(run(s, FlowEngine::kBound), "of them the fullest link's");
+  const double share = figure(run(s, FlowEngine::kBound), "of them the limiting link's");
   EXPECT_GT(share, 50);
   EXPECT_LT(share, 80);
   s.job.window = 255;  // all at once: an uplink sums so many flows that hashes even out
