@@ -4,7 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
+#include <regex>
+#include <sstream>
 
 #include "sim/simulate.h"
 
@@ -57,17 +60,58 @@ TEST(Scenario, FasterIsTheNamedLinkAndNoOther) {
   EXPECT_GE(num_links, 15);
 }
 
-TEST(Scenario, EveryExampleIsAnswered) {
+// A line of a file's head: what figure of the first job has what value, if need be with other settings.
+struct KnownAnswer {
+  std::string figure, unit;
+  double value = 0, tolerance = 0;
+  std::vector<std::string> overrides;
+};
+std::vector<KnownAnswer> known_answers(const std::string& text) {
+  static const std::regex form(
+      R"(# Known answer: ([a-z ]+) = (-?[0-9.]+)(?: ([^ ]+))? \(tolerance ([0-9.]+) %\)(?: with((?: --set [^ ]+)+))?)");
+  static const std::regex set("--set ([^ ]+)");
+  std::vector<KnownAnswer> all;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.find("nown answer") == std::string::npos) continue;
+    std::smatch m;
+    if (!std::regex_match(line, m, form)) {
+      ADD_FAILURE() << "not the form of a known answer: " << line;
+      continue;
+    }
+    KnownAnswer known{m[1], m[3], std::stod(m[2]), std::stod(m[4]) / 100, {}};
+    const std::string sets = m[5];
+    for (std::sregex_iterator at(sets.begin(), sets.end(), set), end; at != end; ++at)
+      known.overrides.push_back((*at)[1]);
+    all.push_back(std::move(known));
+  }
+  return all;
+}
+
+TEST(Scenario, EveryExampleHasItsKnownAnswer) {
   int num_examples = 0;
   for (const Path& file : examples()) {
-    const auto scenario = load_config<Scenario>({.file = file});
-    ASSERT_TRUE(scenario.ok()) << scenario.error().text;
-    const auto answer = simulate(*scenario, FlowEngine::kAuto);
-    ASSERT_TRUE(answer.ok()) << file << ": " << answer.error().text;
-    EXPECT_GT(answer->jobs[0].seconds, 0) << file;
+    const auto text = read_file(file, 1 << 20);
+    ASSERT_TRUE(text.ok()) << file;
+    const auto all = known_answers(*text);
+    EXPECT_FALSE(all.empty()) << file;
+    for (const KnownAnswer& known : all) {
+      EXPECT_LE(known.tolerance, 0.06) << file;
+      const auto scenario = load_config<Scenario>({.file = file, .overrides = known.overrides});
+      ASSERT_TRUE(scenario.ok()) << scenario.error().text;
+      const auto answer = simulate(*scenario, FlowEngine::kAuto);
+      ASSERT_TRUE(answer.ok()) << file << ": " << answer.error().text;
+      const auto& figures = answer->jobs[0].figures;
+      const auto at =
+          std::find_if(figures.begin(), figures.end(), [&](const Figure& f) { return f.name == known.figure; });
+      ASSERT_NE(at, figures.end()) << file << ": " << known.figure;
+      EXPECT_EQ(at->unit, known.unit) << file << ": " << known.figure;
+      EXPECT_NEAR(at->value, known.value, std::abs(known.value) * known.tolerance)
+          << file << ": " << known.figure << (known.overrides.empty() ? "" : " with " + known.overrides[0]);
+    }
     ++num_examples;
   }
-  EXPECT_GE(num_examples, 10);
+  EXPECT_GE(num_examples, 19);
 }
 
 // What a setting says of itself is what the guide says, with its default.
