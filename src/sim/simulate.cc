@@ -248,6 +248,11 @@ Result<Simulation> simulate(const Scenario& scenario, FlowEngine engine, const D
                            figure_text(8 * cluster->spec().nic_gbps) + " Gb/s, and network.port_gbps " +
                            figure_text(cluster->spec().port_gbps) + " GB/s: a NIC of 400 Gb/s has 50 GB/s");
   }
+  const auto& fail = scenario.fail;
+  if (!fail.spread && fail.plane < 0 && fail.leaf < 0 && fail.nic < 0) {
+    result.notes.push_back(
+        "fail.spread = false changes nothing: it is where the traffic of a dead plane, leaf or NIC goes");
+  }
   result.engine = run->engine;
   auto fabric = fabric_figures(cluster->counts(), *prices);
   if (!fabric) return fabric.error();

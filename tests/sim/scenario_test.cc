@@ -147,6 +147,44 @@ TEST(Scenario, WhatIsPrintedReadsBackAndHasTheJobsThatThereAre) {
   std::filesystem::remove(path);
 }
 
+// What an answer would not depend on is a mistake of whoever set it.
+TEST(Scenario, RefusesSettingsThatChangeNothing) {
+  const auto answer = [](const Path& file, std::vector<std::string> overrides) {
+    const auto scenario = load_config<Scenario>(
+        {.file = FATHOM_SOURCE_DIR "/examples/scenarios" / file, .overrides = std::move(overrides)});
+    return scenario ? simulate(*scenario, FlowEngine::kAuto) : Result<Simulation>(scenario.error());
+  };
+  const auto error = [&](const Path& file, const std::string& setting) {
+    const auto refused = answer(file, {setting});
+    return refused ? "" : refused.error().text;
+  };
+  const Path all = "all-to-all-128.toml";
+  EXPECT_EQ(error(all, "job.skew=0.7"),
+            "job.skew is given for job.op = \"all-to-all\"; accepted: with dispatch and combine");
+  for (const char* setting : {"job.top_k=4", "job.experts=64", "job.max_nodes=2", "job.tokens=128", "job.seed=2",
+                              "job.direct=true", "job.ring_gpus=4", "job.ring_stride=2", "job.from=1", "job.to=2"}) {
+    const std::string key = std::string(setting).substr(0, std::string(setting).find('='));
+    EXPECT_EQ(error(all, setting).rfind(key + " is given for job.op = \"all-to-all\"; accepted: with ", 0), 0u)
+        << setting;
+  }
+  EXPECT_EQ(error("small-message.toml", "job.ranks=64"),
+            "job.ranks is given for job.op = \"send\"; accepted: with all but send");
+  EXPECT_EQ(error("dispatch-64.toml", "job.gate_layer=3"),
+            "job.gate_layer is given for job.op = \"dispatch\"; accepted: with a gate_file");
+  EXPECT_EQ(error(all, "network.slim_fly_q=5"),
+            "network.slim_fly_q is given for network.fabric = \"mpft\"; accepted: with slimfly");
+  EXPECT_EQ(error("slim-fly-27.toml", "network.dragonfly_groups=3"),
+            "network.dragonfly_groups is given for network.fabric = \"slimfly\"; accepted: with dragonfly");
+  EXPECT_EQ(error(all, "network.gpus_per_switch=4"),
+            "network.gpus_per_switch is given for network.fabric = \"mpft\"; accepted: with slimfly and dragonfly");
+  // One that a sweep over failures has at its healthy point is noted.
+  const auto noted = answer(all, {"fail.spread=false"}), broken = answer(all, {"fail.spread=false", "fail.nic=0"});
+  ASSERT_TRUE(noted.ok() && broken.ok());
+  ASSERT_EQ(noted->notes.size(), 1u);
+  EXPECT_EQ(noted->notes[0].rfind("fail.spread = false changes nothing", 0), 0u);
+  EXPECT_TRUE(broken->notes.empty());
+}
+
 TEST(Scenario, RefusesUnknownKeysAndNumbersThatAreNone) {
   const auto error = [](std::vector<std::string> overrides) {
     const auto scenario = load_config<Scenario>({.overrides = std::move(overrides)});
