@@ -271,23 +271,29 @@ std::vector<Way> Cluster::fabric(int64_t u, int a, int64_t v, int b, uint64_t qu
   return {{1, std::move(links)}};
 }
 
+std::pair<int, int> Cluster::nics(int a, int b) const {
+  const int out = spec_.pxn ? b : a;
+  return {out, spec_.kind != FabricKind::kMpft ? b : out};
+}
+
+void Cluster::add_nvlink(int64_t node, int from, int to, std::vector<ClusterLink>& links) {
+  if (from == to) return;
+  links.push_back({LinkKind::kNvlinkOut, static_cast<int32_t>(node), from, -1});
+  links.push_back({LinkKind::kNvlinkIn, static_cast<int32_t>(node), to, -1});
+}
+
 std::vector<Way> Cluster::ways(int64_t u, int a, int64_t v, int b, uint64_t queue_pair) const {
-  const auto nvlink = [](int64_t node, int from, int to, std::vector<ClusterLink>& links) {
-    if (from == to) return;
-    links.push_back({LinkKind::kNvlinkOut, static_cast<int32_t>(node), from, -1});
-    links.push_back({LinkKind::kNvlinkIn, static_cast<int32_t>(node), to, -1});
-  };
   if (u == v) {
     Way way;
-    nvlink(u, a, b, way.links);
+    add_nvlink(u, a, b, way.links);
     return {std::move(way)};
   }
   const bool joined = spec_.kind != FabricKind::kMpft;
   // Where it enters and leaves the fabric when nothing is broken.
-  const int out = spec_.pxn ? b : a, in = joined ? b : out;
-  std::vector<std::pair<int, int>> nics;
+  const auto [out, in] = nics(a, b);
+  std::vector<std::pair<int, int>> alive;
   if (!is_dead(u, out) && !is_dead(v, in)) {
-    nics.emplace_back(out, in);
+    alive.emplace_back(out, in);
   } else {
     const int broken = is_dead(u, out) ? out : in;
     for (int step = 1; step < spec_.gpus_per_node; ++step) {
@@ -295,17 +301,17 @@ std::vector<Way> Cluster::ways(int64_t u, int a, int64_t v, int b, uint64_t queu
       // Without links between planes both ends change; with them only the one that must.
       const int from = joined && !is_dead(u, out) ? out : other, to = joined && !is_dead(v, in) ? in : other;
       if (is_dead(u, from) || is_dead(v, to)) continue;
-      nics.emplace_back(from, to);
+      alive.emplace_back(from, to);
       if (!spec_.spread) break;
     }
   }
   std::vector<Way> ways;
-  for (const auto& [from, to] : nics) {
+  for (const auto& [from, to] : alive) {
     for (const Way& middle : fabric(u, from, v, to, queue_pair)) {
-      Way way{middle.share / static_cast<double>(nics.size()), {}};
-      nvlink(u, a, from, way.links);
+      Way way{middle.share / static_cast<double>(alive.size()), {}};
+      add_nvlink(u, a, from, way.links);
       way.links.insert(way.links.end(), middle.links.begin(), middle.links.end());
-      nvlink(v, to, b, way.links);
+      add_nvlink(v, to, b, way.links);
       ways.push_back(std::move(way));
     }
   }

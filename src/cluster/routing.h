@@ -118,6 +118,11 @@ class Cluster {
 
   /// The ways from GPU a of node u to GPU b of node v (not the same GPU); shares sum to 1. In a node: NVLink.
   std::vector<Way> ways(int64_t u, int a, int64_t v, int b, uint64_t queue_pair = 0) const;
+  /// The NICs of the sender's and the receiver's node over which a message from its GPU a to GPU b goes, none being
+  /// dead.
+  std::pair<int, int> nics(int a, int b) const;
+  /// Adds the links of NVLink between two GPUs of a node; none for one.
+  static void add_nvlink(int64_t node, int from, int to, std::vector<ClusterLink>& links);
   /// The fabric alone: from NIC a of node u to NIC b of node v, u != v, on one plane or a fabric that joins them.
   /// Several ways only on graphs of switches.
   std::vector<Way> fabric(int64_t u, int a, int64_t v, int b, uint64_t queue_pair = 0) const;

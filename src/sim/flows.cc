@@ -57,7 +57,8 @@ Status FlowNetwork::check() const {
 /// Rates of the classes that are still moving, again and again.
 class FlowSolver {
  public:
-  explicit FlowSolver(const FlowNetwork& n) : n_(n), moving_(n.bytes_.size(), 1), rate_(n.bytes_.size(), 0) {
+  explicit FlowSolver(const FlowNetwork& n)
+      : n_(n), moving_(n.bytes_.size(), 1), rate_(n.bytes_.size(), 0), held_by_(n.bytes_.size(), -1) {
     // The classes of every link, in one list.
     classes_from_.assign(n.capacity_.size() + 1, 0);
     for (int l : n.links_) ++classes_from_[static_cast<size_t>(l) + 1];
@@ -70,6 +71,7 @@ class FlowSolver {
   }
 
   const std::vector<double>& rates() const { return rate_; }
+  const std::vector<int>& held_by() const { return held_by_; }  // [class] the link whose filling fixed its rate
   void stop(size_t c) { moving_[c] = 0; }
   bool is_moving(size_t c) const { return moving_[c] != 0; }
 
@@ -111,6 +113,7 @@ class FlowSolver {
         open[c] = 0;
         --num_open;
         rate_[c] = now * n_.members_[c];
+        held_by_[c] = static_cast<int>(l);
         for (size_t j = n_.first_[c]; j < n_.first_[c + 1]; ++j) {
           const auto m = static_cast<size_t>(n_.links_[j]);
           left[m] -= rate_[c];
@@ -137,6 +140,7 @@ class FlowSolver {
   const FlowNetwork& n_;
   std::vector<char> moving_;
   std::vector<double> rate_;
+  std::vector<int> held_by_;
   std::vector<size_t> classes_from_, classes_;
 };
 
@@ -150,6 +154,15 @@ Result<std::vector<double>> max_min_rates(const FlowNetwork& network) {
 Result<FlowBound> flow_bound(const FlowNetwork& network) {
   if (auto s = network.check(); !s) return s.error();
   return FlowSolver(network).bound();
+}
+
+std::vector<int> bottlenecks(const FlowNetwork& network, std::span<const double> ended, double at_seconds) {
+  FlowSolver solver(network);
+  for (size_t c = 0; c < ended.size(); ++c) {
+    if (ended[c] < at_seconds * (1 - 1e-6)) solver.stop(c);
+  }
+  solver.solve();
+  return solver.held_by();
 }
 
 Result<FlowRun> run_flows(const FlowNetwork& network, const Deadline& deadline) {

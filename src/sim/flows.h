@@ -67,6 +67,12 @@ struct FlowRun {
   std::vector<double> ended;  // [class], seconds
   int64_t num_solves = 0;     // how often rates were computed
 };
+
+/// What holds each class back at one moment of a run, the classes that have ended before `at_seconds` being gone: the
+/// link that is full and gives it its rate; -1: it has ended. `ended`: FlowRun's, of any engine; ends within 1e-6 of
+/// each other count as one.
+std::vector<int> bottlenecks(const FlowNetwork& network, std::span<const double> ended, double at_seconds);
+
 /// When an engine gives up with kCancelled; none: never.
 using Deadline = std::optional<std::chrono::steady_clock::time_point>;
 

@@ -19,6 +19,12 @@ void add_loads(const Traffic& traffic, std::span<const Job> jobs, LinkLoads& loa
   for (const LinkGroup& group : traffic.links) {
     of_link.push_back(&loads.by_group.try_emplace(group.group, LinkLoad{.group = group}).first->second);
   }
+  for (size_t l = 0; l < traffic.loads.size(); ++l) {  // of one job
+    const double busy = traffic.loads[l] / traffic.links[l].count;
+    of_link[l]->busy_bytes += busy;
+    of_link[l]->bytes += busy * jobs[0].efficiency;
+    of_link[l]->jobs |= 1u;
+  }
   for (int c = 0; c < traffic.network.num_classes(); ++c) {
     const auto job = static_cast<size_t>(traffic.job[static_cast<size_t>(c)]);
     for (int l : traffic.network.links(c)) {
@@ -31,14 +37,51 @@ void add_loads(const Traffic& traffic, std::span<const Job> jobs, LinkLoads& loa
   }
 }
 
+/// The most loaded link alone.
+void add_bound(const Traffic& traffic, JobsRun& out) {
+  const std::vector<double> loads = traffic.loads.empty() ? traffic.network.loads() : traffic.loads;
+  double most = 0;
+  for (size_t l = 0; l < loads.size(); ++l) {
+    const double seconds = loads[l] / (traffic.links[l].gbps * traffic.links[l].count * 1e9);
+    if (seconds <= most) continue;
+    most = seconds;
+    out.limit[0] = traffic.links[l].group;
+  }
+  out.seconds[0] += most;
+}
+
+/// `ended` [class of network], `job_ended` [job]. Merged classes may be of several jobs, so the link is one that a
+/// class of the job itself crosses.
+void set_limits(const Traffic& traffic, const Quotient* quotient, const FlowNetwork& network,
+                std::span<const double> ended, std::span<const double> job_ended, JobsRun& out) {
+  for (size_t j = 0; j < job_ended.size(); ++j) {
+    const std::vector<int> held_by = bottlenecks(network, ended, job_ended[j]);
+    for (size_t c = 0; c < traffic.job.size(); ++c) {
+      const size_t merged = quotient ? static_cast<size_t>(quotient->class_of[c]) : c;
+      if (static_cast<size_t>(traffic.job[c]) != j || ended[merged] < job_ended[j]) continue;
+      for (int link : traffic.network.links(static_cast<int>(c))) {
+        const auto l = static_cast<size_t>(link);
+        if ((quotient ? quotient->link_of[l] : link) == held_by[merged]) out.limit[j] = traffic.links[l].group;
+      }
+      break;
+    }
+  }
+}
+
 Status run_part(const Traffic& traffic, bool is_symmetric, std::span<const Job> jobs, FlowEngine engine,
                 const Deadline& deadline, JobsRun& out) {
   add_loads(traffic, jobs, out.load);
   out.num_flows += traffic.num_flows;
   ++out.num_parts;
-  // Under the cluster's own symmetry the classes mostly are few already. The bound needs no fewer.
+  if (engine == FlowEngine::kBound) {
+    out.engine = engine;
+    out.num_classes += traffic.num_classes;
+    add_bound(traffic, out);
+    return {};
+  }
+  // Under the cluster's own symmetry the classes mostly are few already.
   constexpr int kFew = 1000;
-  const bool is_merged = (!is_symmetric || traffic.network.num_classes() > kFew) && engine != FlowEngine::kBound;
+  const bool is_merged = (!is_symmetric || traffic.network.num_classes() > kFew);
   Quotient quotient;
   if (is_merged) quotient = merge_alike(traffic.network);
   const FlowNetwork& network = is_merged ? quotient.network : traffic.network;
@@ -48,9 +91,7 @@ Status run_part(const Traffic& traffic, bool is_symmetric, std::span<const Job> 
   out.engine = engine;
   out.num_classes += network.num_classes();
   if (engine == FlowEngine::kBound) {
-    const auto bound = flow_bound(network);
-    if (!bound) return bound.error();
-    out.seconds[0] += bound->seconds;
+    add_bound(traffic, out);
     return {};
   }
   if (engine == FlowEngine::kMaxMin && network.num_classes() > kMostMaxMinClasses) {
@@ -67,6 +108,7 @@ Status run_part(const Traffic& traffic, bool is_symmetric, std::span<const Job> 
     end = std::max(end, run->ended[merged]);
   }
   for (size_t j = 0; j < jobs.size(); ++j) out.seconds[j] += ended[j];
+  set_limits(traffic, is_merged ? &quotient : nullptr, network, run->ended, ended, out);
   return {};
 }
 
@@ -90,6 +132,7 @@ Result<JobsRun> run_jobs(const Cluster& cluster, std::span<const Job> jobs, int6
                          const Deadline& deadline) {
   JobsRun out;
   out.seconds.assign(jobs.size(), 0);
+  out.limit.resize(jobs.size());
   const bool is_symmetric =
       std::all_of(jobs.begin(), jobs.end(), [&](const Job& job) { return is_uniform(cluster, job); }) &&
       !(cluster.graph() && window > 0);  // which nodes are near by number is not what a graph's symmetry keeps
@@ -106,10 +149,17 @@ Result<JobsRun> run_jobs(const Cluster& cluster, std::span<const Job> jobs, int6
   for (int64_t from = 1; from == 1 || from <= distances; from += window) {
     const Distances part =
         is_whole ? Distances{} : Distances{from == 1 ? 0 : from, std::min(from + window - 1, distances)};
-    const auto traffic = make_traffic(cluster, jobs, symmetry, part);
+    const auto traffic =
+        make_traffic(cluster, jobs, symmetry, part, engine == FlowEngine::kBound ? Keep::kLoads : Keep::kClasses);
     if (!traffic) return traffic.error();
     if (auto s = run_part(*traffic, is_symmetric, jobs, engine, deadline, out); !s) return s.error();
     if (is_whole) break;
+  }
+  if (out.num_parts > 1) {
+    const auto most =
+        std::max_element(out.load.by_group.begin(), out.load.by_group.end(),
+                         [](const auto& a, const auto& b) { return a.second.seconds() < b.second.seconds(); });
+    out.limit[0] = most->first;
   }
   out.load.seconds = *std::max_element(out.seconds.begin(), out.seconds.end());
   return out;

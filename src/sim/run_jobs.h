@@ -28,6 +28,9 @@ std::string engine_name(FlowEngine engine);
 struct JobsRun {
   FlowEngine engine = FlowEngine::kAuto;  // that ran: not kAuto
   std::vector<double> seconds;            // [job] from the first byte to the last
+  /// [job] the full link that its last flows wait for, as LinkGroup::group: faster, it would end the job sooner. Of
+  /// several windows the most loaded link, each window having its own.
+  std::vector<ClusterLink> limit;
   LinkLoads load;
   double num_flows = 0, num_classes = 0, num_solves = 0;
   double num_parts = 0;  // windows, one after the other

@@ -6,6 +6,56 @@
 #include "sim/recorded_gate.h"
 
 namespace fathom {
+namespace {
+
+/// A setting that this fabric, or op, does not look at.
+struct Unused {
+  const char* key;
+  bool is_given, is_used;
+  const char* accepted;
+};
+
+Status check_fabric_keys(const Scenario::NetworkSettings& n) {
+  const bool is_slim_fly = n.fabric == "slimfly", is_dragonfly = n.fabric == "dragonfly";
+  for (const Unused& u :
+       {Unused{"slim_fly_q", n.slim_fly_q != 0, is_slim_fly, "slimfly"},
+        Unused{"dragonfly_groups", n.dragonfly_groups != 0, is_dragonfly, "dragonfly"},
+        Unused{"gpus_per_switch", n.gpus_per_switch != 0, is_slim_fly || is_dragonfly, "slimfly and dragonfly"}}) {
+    if (u.is_given && !u.is_used) {
+      return invalid(std::string("network.") + u.key + " is given for network.fabric = \"" + n.fabric +
+                     "\"; accepted: with " + u.accepted);
+    }
+  }
+  return {};
+}
+
+Status check_op_keys(const JobSettings& s, JobOp op, const std::string& name) {
+  const JobSettings none;
+  const char *experts = "dispatch and combine", *rings = "all-gather, reduce-scatter and all-reduce", *send = "send";
+  const bool has_experts = is_expert(op), has_rings = is_ring(op), is_send = op == JobOp::kSend;
+  for (const Unused& u :
+       {Unused{"gate_file", s.gate_file != none.gate_file, has_experts, experts},
+        Unused{"ranks", s.ranks != none.ranks, !is_send, "all but send"},
+        Unused{"ring_gpus", s.ring_gpus != none.ring_gpus, has_rings, rings},
+        Unused{"ring_stride", s.ring_stride != none.ring_stride, has_rings, rings},
+        Unused{"tokens", s.tokens != none.tokens, has_experts, experts},
+        Unused{"experts", s.experts != none.experts, has_experts, experts},
+        Unused{"top_k", s.top_k != none.top_k, has_experts, experts},
+        Unused{"max_nodes", s.max_nodes != none.max_nodes, has_experts, experts},
+        Unused{"skew", s.skew != none.skew, has_experts, experts},
+        Unused{"seed", s.seed != none.seed, has_experts, experts},
+        Unused{"gate_layer", s.gate_layer != none.gate_layer, !s.gate_file.empty(), "a gate_file"},
+        Unused{"direct", s.direct != none.direct, has_experts, experts},
+        Unused{"from", s.from != none.from, is_send, send}, Unused{"to", s.to != none.to, is_send, send}}) {
+    if (u.is_given && !u.is_used) {
+      return invalid(name + "." + u.key + " is given for " + name + ".op = \"" + s.op + "\"; accepted: with " +
+                     u.accepted);
+    }
+  }
+  return {};
+}
+
+}  // namespace
 
 std::string job_name(size_t i) { return i == 0 ? "job" : "also" + (i == 1 ? "" : std::to_string(i)); }
 
@@ -26,6 +76,7 @@ std::string scenario_toml(const Scenario& scenario) {
 Result<Cluster> cluster_of(const Scenario& scenario) {
   const auto& n = scenario.network;
   if (n.gpus == 0) return invalid("network.gpus is missing: how many GPUs the cluster has, as network.gpus = 2048");
+  if (auto ok = check_fabric_keys(n); !ok) return ok.error();
   ClusterSpec s;
   s.kind = n.fabric == "ft2"         ? FabricKind::kFt2
            : n.fabric == "ft3"       ? FabricKind::kFt3
@@ -84,11 +135,8 @@ Result<Job> job_of(const JobSettings& settings, std::string_view name) {
     return invalid(std::string(name) + ".window is " + std::to_string(settings.window) +
                    "; accepted: with job.op = \"all-to-all\" only");
   }
+  if (auto ok = check_op_keys(settings, job.op, std::string(name)); !ok) return ok.error();
   if (!settings.gate_file.empty()) {
-    if (!is_expert(job.op)) {
-      return invalid(std::string(name) + ".gate_file is given for " + std::string(name) + ".op = \"" + settings.op +
-                     "\"; accepted: with dispatch and combine");
-    }
     if (settings.skew > 0) {
       return invalid(std::string(name) + ".gate_file and " + std::string(name) +
                      ".skew both say how popular experts are; accepted: one of them");

@@ -133,11 +133,11 @@ struct Scenario {
 /// The effective scenario as TOML that load_config reads back to equal values; jobs that are not there are left out.
 std::string scenario_toml(const Scenario& scenario);
 
-/// Errors: network.gpus is 0; what Cluster::make refuses.
+/// Errors: network.gpus is 0; a setting of another fabric; what Cluster::make refuses.
 Result<Cluster> cluster_of(const Scenario& scenario);
 
-/// Reads the gate file, if one is given. Errors: no bytes, or less than one (named by `name`: "job" or "also"); a gate
-/// file for what has no experts, or beside a skew; what read_gate refuses.
+/// Reads the gate file, if one is given. Errors: no bytes, or less than one (named by `name`: "job" or "also"); a
+/// setting that the op does not look at; a gate file beside a skew; what read_gate refuses.
 Result<Job> job_of(const JobSettings& settings, std::string_view name);
 
 struct NamedJob {

@@ -43,7 +43,7 @@ double step_latency_us(const Cluster& cluster, const Job& job, const std::string
   return 0;
 }
 
-/// What a job's time is up to. `link`: the most loaded of those that it crosses. From its first byte to its last it is
+/// What a job's time is up to. `link`: JobsRun::limit. From its first byte to its last it is
 /// idle while one window waits for its slowest flow, and for the latency of the next.
 JobLimit limit_of(const Cluster& cluster, const LinkLoad& link, double link_s, double latency_us, double software_us,
                   const JobsRun& run, int64_t window) {
@@ -90,18 +90,14 @@ JobAnswer answer(const Cluster& cluster, const NamedJob& named, const Scenario& 
     latency_us = steps * step_latency_us(cluster, job, scenario.network.latency);
   }
   a.seconds = fluid_s + latency_us / 1e6 + settings.alpha_us / 1e6;
-  const LinkLoad* fullest = nullptr;
-  for (const auto& [key, load] : run.load.by_group) {
-    if ((load.jobs >> id & 1) == 0) continue;
-    if (fullest == nullptr || load.seconds() > fullest->seconds()) fullest = &load;
-  }
-  if (fullest) a.limit = limit_of(cluster, *fullest, fluid_s, latency_us, settings.alpha_us, run, settings.window);
+  const LinkLoad& link = run.load.by_group.at(run.limit[id]);
+  a.limit = limit_of(cluster, link, fluid_s, latency_us, settings.alpha_us, run, settings.window);
   const std::string prototype = "fluid flows, max-min fair";
   a.figures.push_back({"time", a.seconds * 1e6, "us", "bytes on links + latency + software", prototype});
   a.figures.push_back({"of it bytes on links", fluid_s * 1e6, "us", how, prototype});
-  if (fullest && run.seconds.size() == 1) {  // of several jobs, none has the link for itself
-    a.figures.push_back({"of them the fullest link's", 100 * fullest->seconds() / fluid_s, "%",
-                         "bytes / efficiency / rate of the most loaded link that it crosses, over the above",
+  if (run.seconds.size() == 1) {  // of several jobs, none has the link for itself
+    a.figures.push_back({"of them the limiting link's", 100 * link.seconds() / fluid_s, "%",
+                         "bytes / efficiency / rate of the link that its last flows wait for, over the above",
                          prototype});
   }
   if (latency_us > 0) {
@@ -251,6 +247,11 @@ Result<Simulation> simulate(const Scenario& scenario, FlowEngine engine, const D
     result.notes.push_back("network.nic_gbps is " + figure_text(cluster->spec().nic_gbps) + " GB/s, that is " +
                            figure_text(8 * cluster->spec().nic_gbps) + " Gb/s, and network.port_gbps " +
                            figure_text(cluster->spec().port_gbps) + " GB/s: a NIC of 400 Gb/s has 50 GB/s");
+  }
+  const auto& fail = scenario.fail;
+  if (!fail.spread && fail.plane < 0 && fail.leaf < 0 && fail.nic < 0) {
+    result.notes.push_back(
+        "fail.spread = false changes nothing: it is where the traffic of a dead plane, leaf or NIC goes");
   }
   result.engine = run->engine;
   auto fabric = fabric_figures(cluster->counts(), *prices);

@@ -5,6 +5,7 @@
 #include <map>
 #include <numeric>
 #include <string>
+#include <unordered_map>
 
 namespace fathom {
 namespace {
@@ -15,10 +16,20 @@ int64_t num_colours(const std::vector<int32_t>& colours) {
   return colours.empty() ? 0 : *std::max_element(colours.begin(), colours.end()) + 1;
 }
 
+struct LinkHash {
+  size_t operator()(const ClusterLink& link) const {
+    uint64_t x = (static_cast<uint64_t>(link.place) << 32) | static_cast<uint32_t>(link.lane);
+    x ^= ((static_cast<uint64_t>(link.port) << 8) | static_cast<uint64_t>(link.kind)) * 0x9e3779b97f4a7c15;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
+    return x ^ (x >> 27);
+  }
+};
+
 /// Turns ways between GPUs into classes on groups of links.
 class TrafficBuilder {
  public:
-  TrafficBuilder(const Cluster& cluster, const Symmetry& symmetry) : cluster_(cluster), symmetry_(symmetry) {
+  TrafficBuilder(const Cluster& cluster, const Symmetry& symmetry, Keep keep)
+      : cluster_(cluster), symmetry_(symmetry), keep_(keep) {
     const auto sizes = [](const std::vector<int32_t>& colours) {
       std::vector<int32_t> count(static_cast<size_t>(num_colours(colours)), 0);
       for (int32_t c : colours) ++count[static_cast<size_t>(c)];
@@ -31,6 +42,7 @@ class TrafficBuilder {
   /// `members` flows of `bytes` each, alike to the one from GPU a of node u to GPU b of node v.
   void add(int job, const Job& j, int64_t u, int a, int64_t v, int b, double bytes, double members) {
     if (!(bytes > 0) || !(members > 0)) return;
+    if (keep_ == Keep::kLoads && u != v && !cluster_.has_dead_nics()) return add_load(j, u, a, v, b, bytes, members);
     for (int q = 0; q < j.queue_pairs && !is_full(); ++q) {
       for (const Way& way : cluster_.ways(u, a, v, b, static_cast<uint64_t>(q))) {
         add_class(job, j, way.links, bytes * way.share / j.queue_pairs, members * way.share / j.queue_pairs, members);
@@ -50,19 +62,66 @@ class TrafficBuilder {
     }
   }
 
+  /// After the last flow of a job.
+  void flush(const Job& j) {
+    const int gpus = cluster_.spec().gpus_per_node;
+    for (size_t i = 0; i < rails_.size(); ++i) {
+      const Rail rail = std::exchange(rails_[i], {});
+      if (rail.classes == 0) continue;
+      const int out = static_cast<int>(i) / gpus, in = static_cast<int>(i) % gpus;
+      for (int q = 0; q < j.queue_pairs; ++q) {
+        for (const Way& way : cluster_.fabric(u_, out, v_, in, static_cast<uint64_t>(q))) {
+          put(way.links, rail.bytes * way.share / j.queue_pairs);
+          traffic_.num_flows += rail.flows;
+          traffic_.num_classes += rail.classes;
+        }
+      }
+    }
+  }
+
   bool is_full() const { return traffic_.network.num_classes() > kMostFlowClasses; }
   Traffic take() { return std::move(traffic_); }
 
  private:
+  /// Messages of a pair of nodes that share both NICs, whose ways through the fabric are the same.
+  struct Rail {
+    double bytes = 0, flows = 0, classes = 0;
+  };
+
+  void add_load(const Job& j, int64_t u, int a, int64_t v, int b, double bytes, double members) {
+    const int gpus = cluster_.spec().gpus_per_node;
+    rails_.resize(static_cast<size_t>(gpus) * static_cast<size_t>(gpus));
+    if (u != u_ || v != v_) flush(j);
+    u_ = u, v_ = v;
+    const auto [out, in] = cluster_.nics(a, b);
+    const double busy = bytes * members / j.efficiency;
+    Rail& rail = rails_[static_cast<size_t>(out * gpus + in)];
+    rail.bytes += busy, rail.flows += members, ++rail.classes;
+    nvlinks_.clear();
+    Cluster::add_nvlink(u, a, out, nvlinks_);
+    Cluster::add_nvlink(v, in, b, nvlinks_);
+    put(nvlinks_, busy);
+  }
+
+  void put(const std::vector<ClusterLink>& links, double bytes) {
+    for (const ClusterLink& link : links) {
+      const auto id = static_cast<size_t>(id_of(link));
+      traffic_.loads.resize(traffic_.links.size(), 0);
+      traffic_.loads[id] += bytes;
+    }
+  }
+
   void add_class(int job, const Job& j, const std::vector<ClusterLink>& links, double bytes, double members,
                  double flows) {
     if (is_full()) return;
+    ++traffic_.num_classes;
+    traffic_.num_flows += flows;
+    if (keep_ == Keep::kLoads) return put(links, bytes * flows / j.efficiency);
     ids_.clear();
     for (const ClusterLink& link : links) ids_.push_back(id_of(link));
     // A lane's weight makes its flows count as so many; their bytes stay.
     traffic_.network.add_class(bytes * flows / j.efficiency, members * j.weight, ids_);
     traffic_.job.push_back(job);
-    traffic_.num_flows += flows;
   }
 
   int id_of(const ClusterLink& link) {
@@ -81,10 +140,14 @@ class TrafficBuilder {
 
   const Cluster& cluster_;
   const Symmetry& symmetry_;
+  const Keep keep_;
   Symmetry sizes_;  // [colour]: how many have it
   Traffic traffic_;
-  std::map<ClusterLink, int> ids_by_group_;
+  std::unordered_map<ClusterLink, int, LinkHash> ids_by_group_;
   std::vector<int> ids_;
+  int64_t u_ = -1, v_ = -1;  // of rails_
+  std::vector<Rail> rails_;  // [NIC out * GPUs of a node + NIC in]
+  std::vector<ClusterLink> nvlinks_;
 };
 
 /// Pairs of things that are alike: how many there are, and one of them.
@@ -252,10 +315,16 @@ void add_rings(TrafficBuilder& out, int id, const Job& job, const Cluster& clust
   }
 }
 
-/// What would make the flows of this cluster alike that are not.
-std::string way_out(const Cluster& cluster, const Distances& distances) {
+/// What would make the flows of these jobs alike that are not.
+std::string way_out(const Cluster& cluster, std::span<const Job> jobs, const Distances& distances) {
   const ClusterSpec& s = cluster.spec();
-  if (!cluster.graph() || s.routing != Routing::kAdaptive) return "adaptive routing of a uniform load";
+  if (s.routing != Routing::kAdaptive) return "adaptive routing of a uniform load";
+  for (const Job& job : jobs) {
+    if (is_ring(job.op) || job.op == JobOp::kSend) return "no rings or messages beside it";
+    if (job.skew > 0) return "experts that are all as popular (skew = 0)";
+    if (!job.recorded.empty()) return "experts that are all as popular (no gate_file)";
+  }
+  if (!cluster.graph()) return cluster.is_broken() ? "nothing broken" : "groups of whole leaves and pods (ranks)";
   if (distances.to > 0) return "a uniform load without a window";
   if (s.dead_nic >= 0 || s.lost_uplinks > 0) return "nothing broken";
   if (s.gpus_per_switch % s.gpus_per_node != 0) {
@@ -358,8 +427,8 @@ bool is_uniform(const Cluster& cluster, const Job& job) {
 }
 
 Result<Traffic> make_traffic(const Cluster& cluster, std::span<const Job> jobs, const Symmetry& symmetry,
-                             const Distances& distances) {
-  TrafficBuilder out(cluster, symmetry);
+                             const Distances& distances, Keep keep) {
+  TrafficBuilder out(cluster, symmetry, keep);
   // The pairs of nodes are counted in a table of this size.
   const int64_t colours = num_colours(symmetry.node);
   if (colours * colours > 4 * kMostFlowClasses) {
@@ -368,14 +437,21 @@ Result<Traffic> make_traffic(const Cluster& cluster, std::span<const Job> jobs, 
     if (is_all_pairs) {
       return invalid(text(cluster.num_nodes()) + " nodes, none alike, are too many for an all-to-all; accepted: " +
                      text(static_cast<int64_t>(std::sqrt(4.0 * kMostFlowClasses))) + " at most, or " +
-                     way_out(cluster, distances));
+                     way_out(cluster, jobs, distances));
     }
   }
+  const bool is_each = colours == cluster.num_nodes();
   for (size_t i = 0; i < jobs.size(); ++i) {
     const Job& job = jobs[i];
     const auto id = static_cast<int>(i);
     if (auto s = check_job(cluster, job); !s) return s.error();
     const int gpus_per_node = cluster.spec().gpus_per_node;
+    const bool is_all_pairs = !is_ring(job.op) && job.op != JobOp::kSend;
+    if (keep == Keep::kLoads && is_each && is_all_pairs &&
+        ranks_of(cluster, job) > kMostSummedFlows / cluster.spec().gpus) {
+      return invalid("more than " + text(kMostSummedFlows) + " flows that are not alike, too many to sum; accepted: " +
+                     "fewer GPUs, or " + way_out(cluster, jobs, distances));
+    }
     if (is_ring(job.op)) {
       add_rings(out, id, job, cluster);
     } else if (job.op == JobOp::kSend) {
@@ -394,9 +470,12 @@ Result<Traffic> make_traffic(const Cluster& cluster, std::span<const Job> jobs, 
         add_forwarded(out, id, job, cluster, symmetry, *hits);
       }
     }
+    out.flush(job);
     if (out.is_full()) {
-      return invalid("more than " + text(kMostFlowClasses) + " flows that are not alike; accepted: fewer GPUs" +
-                     (is_ring(job.op) ? "" : ", or " + way_out(cluster, distances)));
+      std::string ways = jobs.size() == 1 ? "engine bound" : "";
+      ways += ways.empty() ? "fewer GPUs" : is_all_pairs ? ", fewer GPUs" : " or fewer GPUs";
+      if (is_all_pairs) ways += ", or " + way_out(cluster, jobs, distances);
+      return invalid("more than " + text(kMostFlowClasses) + " flows that are not alike; accepted: " + ways);
     }
   }
   return out.take();

@@ -48,14 +48,24 @@ struct LinkGroup {
   ClusterLink group;  // its places as colours of the symmetry: the same for all of them, whichever was seen first
 };
 
+/// What is kept of flows.
+enum class Keep {
+  kClasses,  // each class: what engines run
+  kLoads     // what links carry of them together, as a bound needs: of many more
+};
+
 struct Traffic {
   FlowNetwork network;           // its bytes are those that the links are busy for: of a job over its efficiency
   std::vector<LinkGroup> links;  // [link of network], whose capacity is theirs together
   std::vector<int> job;          // [class]
-  double num_flows = 0;          // between two GPUs by one way
+  std::vector<double> loads;     // [link] Keep::kLoads: bytes, as the network's, of classes that it does not have
+  double num_classes = 0;
+  double num_flows = 0;  // between two GPUs by one way
 };
 
 inline constexpr int64_t kMostFlowClasses = 1'200'000;
+/// Flows of which none are alike that are summed at most: an all-to-all of 16,384 GPUs.
+inline constexpr int64_t kMostSummedFlows = int64_t{1} << 28;
 
 /// Whether the symmetry of the cluster holds for this job: uniform, in groups that fill units and pods evenly.
 bool is_uniform(const Cluster& cluster, const Job& job);
@@ -66,9 +76,9 @@ bool is_uniform(const Cluster& cluster, const Job& job);
 /// direct: one copy to the same GPU of each target node, that forwards over NVLink to each target GPU there (DeepEP);
 /// combine: the same backwards.
 /// Errors: sizes that are not above 0; ranks that are not whole nodes or do not divide; a ring that a node's GPUs do
-/// not divide; what draw_gate refuses; more than kMostFlowClasses.
+/// not divide; what draw_gate refuses; more than kMostFlowClasses, or kMostSummedFlows.
 Result<Traffic> make_traffic(const Cluster& cluster, std::span<const Job> jobs, const Symmetry& symmetry,
-                             const Distances& distances = {});
+                             const Distances& distances = {}, Keep keep = Keep::kClasses);
 
 /// Group of the job's ranks: as given, or all.
 int64_t ranks_of(const Cluster& cluster, const Job& job);

@@ -25,6 +25,23 @@ TEST(Flows, RatesOfTheTextbookChain) {
   EXPECT_EQ(*rates, (std::vector<double>{0.25 * kGb, 0.75 * kGb, 1.75 * kGb, 0.75 * kGb}));
 }
 
+// A class waits for the link that fixes its rate, which is another once the flows beside it have ended.
+TEST(Flows, BottlenecksChangeAsFlowsEnd) {
+  FlowNetwork n;
+  const int a = n.add_link("a", 1), b = n.add_link("b", 3);
+  n.add_class(3 * kGb, 1, std::vector{a});     // with the next on a: half of it, until that one has ended
+  n.add_class(1 * kGb, 1, std::vector{a, b});  // 2 s
+  n.add_class(7 * kGb, 1, std::vector{b});     // 2.5 of b for 2 s, then all of it
+  const auto run = run_flows(n);
+  ASSERT_TRUE(run.ok());
+  EXPECT_NEAR(run->ended[1], 2, 1e-9);
+  EXPECT_NEAR(run->ended[2], 2 + 2 / 3.0, 1e-9);
+  EXPECT_NEAR(run->ended[0], 4, 1e-9);
+  EXPECT_EQ(bottlenecks(n, run->ended, 0), (std::vector<int>{a, a, b}));
+  EXPECT_EQ(bottlenecks(n, run->ended, run->ended[2]), (std::vector<int>{a, -1, b}));
+  EXPECT_EQ(bottlenecks(n, run->ended, run->ended[0]), (std::vector<int>{a, -1, -1}));
+}
+
 struct Random {
   FlowNetwork network, members;  // classes, and the same with every member as a class of its own
   std::vector<double> capacity;

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <map>
 
 #include "scenario_cases.h"
 #include "sim/quotient.h"
@@ -94,6 +95,52 @@ TEST(Traffic, QueuePairsShareAMessage) {
   EXPECT_EQ(b->network.num_classes(), 8);
   EXPECT_NEAR(load_of(*b, {LinkKind::kNicOut, 0, 0, -1}), 8e6, 1e-3);
   EXPECT_GT(b->network.num_links(), a->network.num_links());
+}
+
+// What is summed is what the classes put on each link.
+TEST(Traffic, LoadsAreThoseOfTheClasses) {
+  auto cases = scenario_cases();
+  for (const char* fabric : {"mpft", "mrft", "ft2"}) {
+    for (const char* routing : {"ecmp", "static"}) {
+      for (bool pxn : {true, false}) {
+        Scenario s = all_to_all(256);
+        s.network.radix = 32;
+        s.network.fabric = fabric;
+        s.network.routing = routing;
+        s.network.pxn = pxn;
+        s.job.queue_pairs = 3;
+        s.job.efficiency = 0.5;
+        cases.emplace_back(std::string(fabric) + " " + routing + (pxn ? " PXN" : ""), s);
+      }
+    }
+  }
+  Scenario valiant = all_to_all(72);
+  valiant.network.fabric = "dragonfly";
+  valiant.network.gpus_per_switch = valiant.network.gpus_per_node = 2;
+  valiant.network.routing = "valiant";
+  cases.emplace_back("Valiant", valiant);
+  for (const auto& [name, scenario] : cases) {
+    const auto cluster = cluster_of(scenario);
+    ASSERT_TRUE(cluster.ok()) << name << ": " << cluster.error().text;
+    const auto jobs = jobs_in(scenario);
+    if (jobs.size() > 1) continue;
+    for (const Distances& part : {Distances{}, Distances{2, 3}}) {
+      const auto each = make_traffic(*cluster, jobs, cluster->none_alike(), part);
+      const auto sums = make_traffic(*cluster, jobs, cluster->none_alike(), part, Keep::kLoads);
+      ASSERT_TRUE(each.ok() && sums.ok()) << name;
+      EXPECT_EQ(sums->network.num_classes(), 0);
+      EXPECT_EQ(sums->num_classes, each->num_classes) << name;
+      EXPECT_NEAR(sums->num_flows / each->num_flows, 1, 1e-12) << name;
+      ASSERT_EQ(sums->links.size(), each->links.size()) << name;
+      const std::vector<double> loads = each->network.loads();
+      std::map<ClusterLink, double> by_link;
+      for (size_t l = 0; l < loads.size(); ++l) by_link[each->links[l].group] = loads[l];
+      for (size_t l = 0; l < sums->links.size(); ++l) {
+        const double load = by_link.at(sums->links[l].group);
+        EXPECT_NEAR(sums->loads[l], load, 1e-9 * load) << name << ": " << cluster->name(sums->links[l].first);
+      }
+    }
+  }
 }
 
 }  // namespace
