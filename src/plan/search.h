@@ -62,9 +62,8 @@ struct TrainingSearch {
 ///   out, and so do stage times (about one layer more on the last stage);
 /// - computation: forward FLOPs of training_flops / 3, input gradients of the matrices the same and of attention twice,
 ///   weight gradients of the matrices the same; stages by layers_of_stages, the head on the last;
-/// - HBM: a chunk reads its stage's BF16 weights once (F, I), or reads and writes its FP32 gradients (W); activations
-/// are
-///   not counted. A chunk takes the longer of both;
+/// - HBM: a chunk reads its stage's BF16 weights once (F, I), or reads and writes its FP32 gradients (W);
+///   activations are not counted. A chunk takes the longer of both;
 /// - exchange: exchange_cost, FP8 with scales there and BF16 back, as much in backward; hidden only in F&B pairs, up to
 ///   search.overlap of it: max(computation, overlap * exchange) + (1 - overlap) * exchange;
 /// - pipeline: the schedule timed by simulate_pipeline, hops of a BF16 boundary over the NIC and 3.7 us;

@@ -18,17 +18,6 @@ constexpr int64_t group_bytes(IntCodes codes) {
 constexpr int64_t span_bytes(IntCodes codes) { return kLine + 2 * group_bytes(codes); }
 constexpr bool has_super_blocks(IntScales scales) { return scales > IntScales::kBF16; }
 
-template <bool kFirst, class First, class Second>
-struct Chosen {
-  using Type = First;
-};
-template <class First, class Second>
-struct Chosen<false, First, Second> {
-  using Type = Second;
-};
-template <bool kFirst, class First, class Second>
-using Choose = typename Chosen<kFirst, First, Second>::Type;
-
 template <IntCodes kCodes, IntScales kScales>
 struct IntFormat {
   static constexpr bool kHasOffset = kScales == IntScales::kWithOffset, kHasHalves = kScales == IntScales::kOfHalves;
@@ -44,8 +33,7 @@ struct IntFormat {
   /// Quads whose pairs of products add up to less than 2^15 (a power of two of them).
   static constexpr int64_t kQuadsOfPairs = kLargest <= 15 ? 8 : kLargest <= 31 ? 4 : 2;
   static_assert(kLargest * 127 * 2 * kQuadsOfPairs < 1 << 15);
-  using Ready = Choose<kIsNarrow, U8x64, Quads>;
-  static Ready ready(U8x64 bytes) {
+  static auto ready(U8x64 bytes) {
     if constexpr (kIsNarrow) {
       return bytes;
     } else {
