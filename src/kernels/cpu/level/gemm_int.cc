@@ -39,6 +39,12 @@ I32x16 start_of(const IntRows& x, int64_t row, int64_t group, int part) {
   return set1_i32(part == 0 ? starts.first_half : kStart + (starts.whole - starts.first_half));
 }
 
+#if FATHOM_SIMD_BITS >= 256
+constexpr int kDirectRows = kFewRows;
+#else
+constexpr int kDirectRows = 1;                   // plain loops: more rows would only be more code
+#endif
+
 /// kRows rows by one panel, all of k.
 template <int kRows, class Format>
 void multiply_direct(const IntTile& t, const uint8_t* panel, int64_t row, int64_t column) {
@@ -82,9 +88,14 @@ void multiply_direct(const IntTile& t, const uint8_t* panel, int64_t row, int64_
 
 #if FATHOM_SIMD_BITS == 512
 constexpr int kBlockRows = 6, kBlockPanels = 2;  // 12 sums of integers and 12 of floats in 32 registers
-#else
+#elif FATHOM_SIMD_BITS == 256
 constexpr int kBlockRows = 4, kBlockPanels = 1;  // 8 halves of sums of integers in 16; a quad is made ready for 4 rows
+#else
+constexpr int kBlockRows = 2, kBlockPanels = 1;  // plain loops: more rows would only be more code
 #endif
+/// Rows that are shared out evenly among as few blocks as will do leave none smaller, if there are as many as this.
+constexpr int kLeastBlockRows = (kBlockRows + 1) / 2;
+static_assert(kLeastBlockRows <= kFewRows);
 
 /// Codes of a byte each and factors of kBlockGroups groups of the panels: spans whose scales have been taken out.
 struct Block {
@@ -215,15 +226,27 @@ void multiply_block(const IntTile& t, const Block& b, int64_t row, int64_t colum
 
 const uint8_t* panel_of(const IntTile& t, int64_t column) { return t.w.data + column / kLanes * t.w.panel_bytes; }
 
+template <int kRows, class Format>
+void multiply_direct_rows(int64_t rows, const IntTile& t, const uint8_t* panel, int64_t row, int64_t column) {
+  if constexpr (kRows > 1) {
+    if (rows < kRows) return multiply_direct_rows<kRows - 1, Format>(rows, t, panel, row, column);
+  }
+  multiply_direct<kRows, Format>(t, panel, row, column);
+}
+
+template <int kRows, class Format>
+void multiply_block_rows(int64_t rows, const IntTile& t, const Block& b, int64_t row, int64_t column, int64_t ahead) {
+  if constexpr (kRows > kLeastBlockRows) {
+    if (rows < kRows) return multiply_block_rows<kRows - 1, Format>(rows, t, b, row, column, ahead);
+  }
+  multiply_block<kRows, Format>(t, b, row, column, ahead);
+}
+
 template <class Format>
 void multiply_few(const IntTile& t) {
   for (int64_t n = t.column_begin; n < t.column_end; n += kLanes) {
-    const uint8_t* panel = panel_of(t, n);
-    switch (t.row_end - t.row_begin) {
-      case 1: multiply_direct<1, Format>(t, panel, t.row_begin, n); break;
-      case 2: multiply_direct<2, Format>(t, panel, t.row_begin, n); break;
-      case 3: multiply_direct<3, Format>(t, panel, t.row_begin, n); break;
-      default: multiply_direct<4, Format>(t, panel, t.row_begin, n); break;
+    for (int64_t m = t.row_begin; m < t.row_end; m += kDirectRows) {
+      multiply_direct_rows<kDirectRows, Format>(t.row_end - m, t, panel_of(t, n), m, n);
     }
   }
 }
@@ -293,16 +316,7 @@ void multiply_many(const IntTile& t, void* scratch) {
       for (int64_t i = 0; i < row_blocks; ++i) {
         const int64_t m = t.row_begin + rows * i / row_blocks, end = t.row_begin + rows * (i + 1) / row_blocks;
         const int64_t ahead = i * b.groups * b.step;
-        switch (end - m) {
-#if FATHOM_SIMD_BITS == 512
-          case 6: multiply_block<6, Format>(t, b, m, n, ahead); break;
-          case 5: multiply_block<5, Format>(t, b, m, n, ahead); break;
-#endif
-          case 4: multiply_block<4, Format>(t, b, m, n, ahead); break;
-          case 3: multiply_block<3, Format>(t, b, m, n, ahead); break;
-          case 2: multiply_block<2, Format>(t, b, m, n, ahead); break;
-          default: multiply_block<1, Format>(t, b, m, n, ahead); break;
-        }
+        multiply_block_rows<kBlockRows, Format>(end - m, t, b, m, n, ahead);
       }
     }
   }
