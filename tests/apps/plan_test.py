@@ -286,8 +286,9 @@ class Plan(CommandLineCase):
         self.assertGreater(said["decode at most"]["value"], 0)
         self.assertGreater(said["prefill at most"]["value"], 0)
         short, long, longer = "Once " * 16, "Once " * 100, "Once " * 280  # two tokens each
+        # The longer one takes two chunks: what the first computed in must be gone when the second needs more.
         for model, quant, prompt in ((demo, "", short), (demo, "fp8", short), (demo, "int8", short), (demo, "int4", short),
-                                     (demo, "", long), (demo, "", longer)):
+                                     (demo, "", long), (demo, "", longer), (demo, "int8", longer), (demo, "int4", longer)):
             with self.subTest(model=model.name, quant=quant, prompt=len(prompt)):
                 ids = json.loads(support.made("tokenizer", "encode", model, prompt, "--json").stdout)
                 planned = self.figures(model, "--hardware", "this",
