@@ -14,6 +14,7 @@
 #include "plan/plan_report.h"
 #include "plan/search.h"
 #include "plan/search_report.h"
+#include "plan/service.h"
 #include "plan/serving_search.h"
 #include "plan/unused_settings.h"
 #include "plan/what_if.h"
@@ -142,7 +143,8 @@ Status show_timeline(const PlanSettings& settings, const PlanOptions& options) {
 std::string report_title(const PlanOptions& options, const PlanSettings& settings) {
   if (!options.model.empty()) return "Plan: " + Path(options.model).filename().string() + " on " + options.hardware;
   if (settings.fabric.kind != "none") return "Plan: network " + settings.fabric.kind;
-  return settings.training.pipeline > 0 ? "Plan: pipeline " + settings.training.schedule : "Plan: failures";
+  if (settings.training.pipeline > 0) return "Plan: pipeline " + settings.training.schedule;
+  return settings.failures.gpu_mtbf_h > 0 ? "Plan: failures" : "Plan: service";
 }
 
 /// The settings that flags stand for.
@@ -287,7 +289,7 @@ Result<std::vector<FigureGroup>> report(const PlanCase& c, const PlanOptions& op
   if (!c.model) asked.settings.training.pipeline = 0;
   const PlanSettings& s = asked.settings;
   const bool has_only_pipeline = !c.model && c.settings.training.pipeline > 0 && s.serving.gpus == 0 &&
-                                 s.fabric.kind == "none" && s.failures.gpu_mtbf_h == 0;
+                                 s.fabric.kind == "none" && s.failures.gpu_mtbf_h == 0 && !has_service(s);
   Result<std::vector<FigureGroup>> groups = std::vector<FigureGroup>();
   if (!has_only_pipeline) groups = answer(asked);
   if (!groups) return groups.error();
@@ -317,9 +319,11 @@ Status plan(const PlanOptions& options) {
   if (options.paper) return print_paper(options);
   const auto settings = load_config<PlanSettings>({.file = options.config, .overrides = overrides_of(options)});
   if (!settings) return settings.error();
-  if (auto used = check_used(*settings, options.overrides, !options.model.empty(), options.hardware == "this"); !used) {
-    return used;
-  }
+  const Asked asked{.has_model = !options.model.empty(),
+                    .is_this_machine = options.hardware == "this",
+                    .has_report = !options.report.empty(),
+                    .has_what_if = !options.what_if.empty()};
+  if (auto used = check_used(*settings, options.overrides, asked); !used) return used;
   if (!options.report.empty() && options.hardware == "this") {
     return invalid("--report draws layouts on a preset, as h800; --hardware this is about the machine at hand");
   }
