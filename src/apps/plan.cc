@@ -63,16 +63,27 @@ std::string percent_text(double difference) {
   return text;
 }
 
+const char* agreement_name(Agreement agreement) {
+  switch (agreement) {
+    case Agreement::kExact: return "exact";
+    case Agreement::kWithin: return "within";
+    case Agreement::kEstimate: return "estimate";
+    case Agreement::kAtLeast: return "at least";
+    case Agreement::kAtMost: return "at most";
+    case Agreement::kOrder: return "order";
+    case Agreement::kRetelling: return "retelling";
+  }
+  return "";
+}
+
 /// A figure from other inputs than the published says what it was, and nothing of agreement.
 Json to_json(const PaperFigure& f) {
   Json item = to_json(f.ours);
   item.set("where", f.where).set("published", f.published).set("comparable", f.is_comparable);
   if (!f.is_comparable) return item.set("with_published_inputs", f.with_published_inputs);
   item.set("difference", f.difference());
-  item.set("agreement", f.agreement == Agreement::kExact    ? "exact"
-                        : f.agreement == Agreement::kWithin ? "within"
-                                                            : "retelling");
-  if (f.agreement == Agreement::kWithin) item.set("tolerance", f.tolerance);
+  item.set("agreement", agreement_name(f.agreement));
+  if (f.tolerance > 0) item.set("tolerance", f.tolerance);
   return item.set("holds", f.holds()).set("note", f.note);
 }
 
@@ -107,8 +118,9 @@ Status print_paper(const PlanOptions& options) {
                 styled(note == last ? "" : note, "2").c_str());
     last = note;
   }
-  std::printf("published, ours, difference; %zu of %zu within their tolerance. --json has every formula and source.\n",
-              num_held, num_compared);
+  std::printf(
+      "published, ours, difference; %zu of %zu within their tolerance or bound. --json has every formula and source.\n",
+      num_held, num_compared);
   if (const size_t num_moved = figures->size() - num_compared; num_moved > 0) {
     std::printf("%zu follow the inputs that were changed and are not compared; what was measured stays as published.\n",
                 num_moved);
