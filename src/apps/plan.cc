@@ -14,6 +14,7 @@
 #include "plan/plan_report.h"
 #include "plan/search.h"
 #include "plan/search_report.h"
+#include "plan/service.h"
 #include "plan/serving_search.h"
 #include "plan/unused_settings.h"
 #include "plan/what_if.h"
@@ -62,16 +63,27 @@ std::string percent_text(double difference) {
   return text;
 }
 
+const char* agreement_name(Agreement agreement) {
+  switch (agreement) {
+    case Agreement::kExact: return "exact";
+    case Agreement::kWithin: return "within";
+    case Agreement::kEstimate: return "estimate";
+    case Agreement::kAtLeast: return "at least";
+    case Agreement::kAtMost: return "at most";
+    case Agreement::kOrder: return "order";
+    case Agreement::kRetelling: return "retelling";
+  }
+  return "";
+}
+
 /// A figure from other inputs than the published says what it was, and nothing of agreement.
 Json to_json(const PaperFigure& f) {
   Json item = to_json(f.ours);
   item.set("where", f.where).set("published", f.published).set("comparable", f.is_comparable);
   if (!f.is_comparable) return item.set("with_published_inputs", f.with_published_inputs);
   item.set("difference", f.difference());
-  item.set("agreement", f.agreement == Agreement::kExact    ? "exact"
-                        : f.agreement == Agreement::kWithin ? "within"
-                                                            : "retelling");
-  if (f.agreement == Agreement::kWithin) item.set("tolerance", f.tolerance);
+  item.set("agreement", agreement_name(f.agreement));
+  if (f.tolerance > 0) item.set("tolerance", f.tolerance);
   return item.set("holds", f.holds()).set("note", f.note);
 }
 
@@ -106,8 +118,9 @@ Status print_paper(const PlanOptions& options) {
                 styled(note == last ? "" : note, "2").c_str());
     last = note;
   }
-  std::printf("published, ours, difference; %zu of %zu within their tolerance. --json has every formula and source.\n",
-              num_held, num_compared);
+  std::printf(
+      "published, ours, difference; %zu of %zu within their tolerance or bound. --json has every formula and source.\n",
+      num_held, num_compared);
   if (const size_t num_moved = figures->size() - num_compared; num_moved > 0) {
     std::printf("%zu follow the inputs that were changed and are not compared; what was measured stays as published.\n",
                 num_moved);
@@ -142,7 +155,8 @@ Status show_timeline(const PlanSettings& settings, const PlanOptions& options) {
 std::string report_title(const PlanOptions& options, const PlanSettings& settings) {
   if (!options.model.empty()) return "Plan: " + Path(options.model).filename().string() + " on " + options.hardware;
   if (settings.fabric.kind != "none") return "Plan: network " + settings.fabric.kind;
-  return settings.training.pipeline > 0 ? "Plan: pipeline " + settings.training.schedule : "Plan: failures";
+  if (settings.training.pipeline > 0) return "Plan: pipeline " + settings.training.schedule;
+  return settings.failures.gpu_mtbf_h > 0 ? "Plan: failures" : "Plan: service";
 }
 
 /// The settings that flags stand for.
@@ -287,7 +301,7 @@ Result<std::vector<FigureGroup>> report(const PlanCase& c, const PlanOptions& op
   if (!c.model) asked.settings.training.pipeline = 0;
   const PlanSettings& s = asked.settings;
   const bool has_only_pipeline = !c.model && c.settings.training.pipeline > 0 && s.serving.gpus == 0 &&
-                                 s.fabric.kind == "none" && s.failures.gpu_mtbf_h == 0;
+                                 s.fabric.kind == "none" && s.failures.gpu_mtbf_h == 0 && !has_service(s);
   Result<std::vector<FigureGroup>> groups = std::vector<FigureGroup>();
   if (!has_only_pipeline) groups = answer(asked);
   if (!groups) return groups.error();
@@ -317,9 +331,11 @@ Status plan(const PlanOptions& options) {
   if (options.paper) return print_paper(options);
   const auto settings = load_config<PlanSettings>({.file = options.config, .overrides = overrides_of(options)});
   if (!settings) return settings.error();
-  if (auto used = check_used(*settings, options.overrides, !options.model.empty(), options.hardware == "this"); !used) {
-    return used;
-  }
+  const Asked asked{.has_model = !options.model.empty(),
+                    .is_this_machine = options.hardware == "this",
+                    .has_report = !options.report.empty(),
+                    .has_what_if = !options.what_if.empty()};
+  if (auto used = check_used(*settings, options.overrides, asked); !used) return used;
   if (!options.report.empty() && options.hardware == "this") {
     return invalid("--report draws layouts on a preset, as h800; --hardware this is about the machine at hand");
   }

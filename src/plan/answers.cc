@@ -13,6 +13,7 @@
 #include "plan/goodput.h"
 #include "plan/limits.h"
 #include "plan/search.h"
+#include "plan/service.h"
 #include "plan/serving_search.h"
 
 namespace fathom {
@@ -134,10 +135,14 @@ void add_network(const CountedModel& model, const Hardware& h, const PlanSetting
   const ModelConfig& c = model.config;
   const TokenCopies copies = token_copies(model, h, s);
   const std::string received = s.in_network ? "distinct GPUs a token" : "top-k";
+  const auto bytes_text = [&](const std::string& format) {
+    const bool has_codec = format.starts_with("logfmt") && s.codec_overhead > 0;
+    return figure_text(bytes_on_wire(format)) + " B" +
+           (has_codec ? " * (1 + codec_overhead " + figure_text(s.codec_overhead) + ")" : "");
+  };
   g.figures.push_back({"step bound by network", step.network_ms, "ms",
-                       "2 * layers with experts * (" + figure_text(bytes_on_wire(s.dispatch)) + " B + " +
-                           figure_text(bytes_on_wire(s.combine)) +
-                           " B) * batch / 2 * hidden * copies that a GPU receives (" +
+                       "2 * layers with experts * (" + bytes_text(s.dispatch) + " + " + bytes_text(s.combine) +
+                           ") * batch / 2 * hidden * copies that a GPU receives (" +
                            (step.is_in_node ? figure_text(copies.nvlink, 4) + " of " + received + " over NVLink"
                                             : figure_text(copies.nic, 4) + " of " + received + " over the NIC") +
                            ") / rate",
@@ -151,6 +156,9 @@ void add_network(const CountedModel& model, const Hardware& h, const PlanSetting
                                             .layers = as_double(c.num_hidden_layers) + (drafts ? 1 : 0),
                                             .dispatch_bytes = s.dispatch == "fp8" ? 1 : bytes_on_wire(s.dispatch),
                                             .combine_bytes = s.combine == "fp8" ? 1 : bytes_on_wire(s.combine)});
+  g.figures.push_back({"one micro-batch as the paper counts it", counted.stage_us, "us",
+                       "bytes * batch / 2 * (top-k + shared) copies * hidden / line rate; two a layer",
+                       "arXiv 2505.09343, section 2.3.2"});
   g.figures.push_back({"the same as the paper counts it", counted.tpot_ms, "ms",
                        "2 * all layers * bytes * batch / 2 * (top-k + shared) copies * hidden / line rate, FP8 without "
                        "scales, no latency: no bound; its 14.76 ms for V3 take 7000 for a hidden size of 7168",
@@ -191,17 +199,40 @@ Result<FigureGroup> serving_group(const CountedModel& model, const Hardware& h, 
     add("states of linear attention per sequence", linear_state_bytes(c, s) / 1e6, "MB",
         "4 B * heads * qk_nope_head_dim * v_head_dim * linear layers", "arXiv 2401.04658 (Lightning Attention)");
   }
-  add("sequences that fit", as_double(most_sequences(model, h, s)), "",
-      "(memory - weights - buffers of so many) / (KV per token * context), nothing else in memory", h.facts[0].source);
+  const auto most = as_double(most_sequences(model, h, s));
+  add("sequences that fit", most, "",
+      std::string("(memory - weights - buffers of so many) / (KV per token * context), nothing else in memory") +
+          (step->pool_bytes > 0 ? "; and the pool of the host" : ""),
+      h.facts[0].source);
+  const auto full = decode_step(model, h, s, most);
+  if (!full) return full.error();
+  if (step->pool_bytes > 0) {
+    add("of them in the host's pool", full->host_sequences, "", "what HBM has no room for", kGiven);
+  }
+  add("TPOT of so many at least", full->tpot_ms(), "ms", "as TPOT below: " + full->limit(), "roofline");
+  const double most_tokens = most * 1e3 / full->tpot_ms();
+  add("tokens per second and GPU of so many", most_tokens, "", "sequences that fit / their TPOT", "roofline");
+  if (s.gpu_hour_dollars > 0) {
+    add("price per million tokens of so many", dollars_per_million(s.gpu_hour_dollars, most_tokens), "$",
+        "GPU-hour / their tokens per second and GPU; of a pool's memory nothing is in it", kGiven);
+  }
   add("weights read in a step", step->read_bytes / 1e9, "GB",
       "P (1 - (1 - top-k / P)^tokens of the group) / GPUs of P = experts + replicas a layer, a row of the embedding a "
       "token, the rest whole; the gate chooses evenly",
       kConfig);
-  add("step bound by memory", step->memory_ms, "ms", "(weights read + batch * context * KV per token) / HBM bandwidth",
+  add("step bound by memory", step->memory_ms, "ms",
+      std::string("(weights read + batch") + (step->host_sequences > 0 ? " in HBM" : "") +
+          " * context * KV per token) / HBM bandwidth",
       h.facts[1].source);
   add("step bound by compute", step->compute_ms, "ms", "batch * FLOPs per generated token / FP8 peak",
       h.facts[3].source);
   if (step->network_ms > 0) add_network(model, h, s, *step, g);
+  if (step->host_ms > 0) {
+    add("step bound by the host's link", step->host_ms, "ms",
+        std::string("(sequences in the pool * context * KV per token") +
+            (s.host_shares_nic ? " + bytes of the NIC" : "") + ") / host_gbps",
+        s.host_shares_nic ? "arXiv 2505.09343, section 4.5: KV and the NIC share PCIe" : kGiven);
+  }
   if (s.mtp_acceptance > 0) {
     add("tokens per step and sequence", step->tokens_per_sequence, "", "1 + mtp_acceptance, one draft", kGiven);
   }
@@ -214,9 +245,15 @@ Result<FigureGroup> serving_group(const CountedModel& model, const Hardware& h, 
         "GPU-hour / tokens per second and GPU", kGiven);
   }
   if (s.host_gbps > 0) {
-    if (s.host_gbps < kLeast) return too_small("serving.host_gbps", s.host_gbps);
-    add("a sequence back from the host's pool", step->sequence_bytes / (s.host_gbps * 1e6), "ms",
-        "KV per token * context / host_gbps", kGiven);
+    const double back = step->sequence_bytes / (s.host_gbps * 1e6);
+    // A prompt of the context's length, forward, causal.
+    const TrainingFlops three = training_flops(model.parameters, c, s.context);
+    const double again = three.causal() / 3 * as_double(s.context) / (h.fp8_tflops * 1e9);
+    add("a sequence back from the host's pool", back, "ms", "KV per token * context / host_gbps", kGiven);
+    add("the same computed again at least", again, "ms", "context * FLOPs per prompt token / FP8 peak, on one GPU",
+        h.facts[3].source);
+    add("first token sooner by", again / back, "", "computed again / back from the pool, all of the prompt there",
+        "roofline");
   }
   return g;
 }
@@ -384,8 +421,15 @@ Result<std::vector<FigureGroup>> answer(const PlanCase& c) {
     if (!failures) return failures.error();
     groups.push_back(*std::move(failures));
   }
+  if (has_service(s)) {
+    auto service = plan_service(s);
+    if (!service) return service.error();
+    groups.push_back(*std::move(service));
+  }
   if (groups.empty()) {
-    return invalid("nothing to plan: give a MODEL, --timeline, --paper, or --set fabric.kind or failures.gpu_mtbf_h");
+    return invalid(
+        "nothing to plan: give a MODEL, --timeline, --paper, or --set fabric.kind, failures.gpu_mtbf_h or "
+        "service.node_output_tokens_per_s");
   }
   return groups;
 }

@@ -54,7 +54,8 @@ struct PlanCase {
   PlanSettings settings;
 };
 
-/// Every group that the case's settings ask for: plan_model, the summary of a search, plan_fabric, plan_failures.
+/// Every group that the case's settings ask for: plan_model, the summary of a search, plan_fabric, plan_failures,
+/// plan_service.
 /// Errors: theirs; training or serving without a model; nothing is asked.
 Result<std::vector<FigureGroup>> answer(const PlanCase& plan_case);
 

@@ -9,6 +9,8 @@
 namespace fathom {
 namespace {
 
+constexpr double kLeastHostGbps = 1e-6;
+
 double as_double(int64_t v) { return static_cast<double>(v); }
 
 int64_t full_layers(const ModelConfig& c, const PlanSettings::Serving& s) {
@@ -43,14 +45,19 @@ double decode_flops(const CountedModel& model, const PlanSettings::Serving& s) {
          4 * state_numbers(c) * linear_layers(c, s);
 }
 
-double DecodeStep::most_ms() const { return std::max({memory_ms, compute_ms, network_ms}); }
+double DecodeStep::most_ms() const { return std::max({memory_ms, compute_ms, network_ms, host_ms}); }
 
 std::string DecodeStep::limit() const {
   if (most_ms() == memory_ms) return "HBM bandwidth";
+  if (most_ms() == host_ms) return "host link";
   return most_ms() == compute_ms ? "compute" : std::string(network);
 }
 
-bool DecodeStep::holds(double batch) const { return batch <= std::floor(room_bytes / sequence_bytes); }
+double DecodeStep::resident() const { return std::floor(room_bytes / sequence_bytes); }
+
+bool DecodeStep::holds(double batch) const {
+  return resident() >= 0 && batch <= resident() + std::floor(pool_bytes / sequence_bytes);
+}
 
 TokenCopies token_copies(const CountedModel& model, const Hardware& h, const PlanSettings::Serving& s) {
   const double gpus = as_double(s.gpus), in_node = std::min(gpus, as_double(h.gpus_per_node));
@@ -85,6 +92,7 @@ Result<DecodeStep> decode_step(const CountedModel& model, const Hardware& h, con
   out.read_bytes = *read;
   out.tokens_per_sequence = 1 + s.mtp_acceptance;
   const bool exchanges = s.gpus > 1 && c.n_routed_experts > 0;
+  double shared_bytes = 0;  // of the NIC, over the host's link
   if (exchanges) {
     out.buffer_bytes =
         low_latency_buffer_bytes(std::ceil(batch / 2) * positions, as_double(c.n_routed_experts + s.redundant_experts),
@@ -92,21 +100,36 @@ Result<DecodeStep> decode_step(const CountedModel& model, const Hardware& h, con
   }
   out.room_bytes = h.memory_gb * 1e9 - out.weight_bytes - out.buffer_bytes;
   out.sequence_bytes = more * serving_kv_bytes(c, s) * as_double(s.context) + linear_state_bytes(c, s);
-  out.memory_ms = (out.read_bytes + batch * out.sequence_bytes) / (h.memory_gbps * 1e6);
+  if (s.host_gbps > 0) {
+    if (s.host_gbps < kLeastHostGbps) {
+      return invalid("serving.host_gbps is " + figure_text(s.host_gbps) + "; accepted: 1e-6 or more, or 0: no pool");
+    }
+    out.pool_bytes = s.host_gb * 1e9;
+  }
+  if (out.pool_bytes > 0) out.host_sequences = std::max(0.0, batch - std::max(0.0, out.resident()));
+  out.memory_ms = (out.read_bytes + (batch - out.host_sequences) * out.sequence_bytes) / (h.memory_gbps * 1e6);
   out.compute_ms = batch * positions * more * decode_flops(model, s) / (h.fp8_tflops * 1e9);
   out.is_in_node = s.gpus <= h.gpus_per_node;
   if (exchanges) {
     const TokenCopies copies = token_copies(model, h, s);
     const double nic = copies.nic / h.nic_effective_gbps, nvlink = copies.nvlink / h.scale_up_effective_gbps;
     const double ms_per_byte = std::max(nic, nvlink) / 1e6;
-    const double bytes = (bytes_on_wire(s.dispatch) + bytes_on_wire(s.combine)) * tokens / 2 * as_double(c.hidden_size);
+    const auto busy = [&](const std::string& format) {  // as bytes: with the time of the codec
+      return bytes_on_wire(format) * (format.starts_with("logfmt") ? 1 + s.codec_overhead : 1);
+    };
+    const double numbers = tokens / 2 * as_double(c.hidden_size);
+    const double bytes = (busy(s.dispatch) + busy(s.combine)) * numbers;
     const double layers = as_double(model.moe_layers()) + (drafts ? 1 : 0);
     const double latency_ms = (s.dispatch_us + s.combine_us) / 1e3;
     out.network_ms = 2 * layers * (bytes * ms_per_byte + latency_ms);
     out.network = latency_ms > bytes * ms_per_byte ? "network latency"
                   : nic > nvlink                   ? "scale-out network"
                                                    : "scale-up network";
+    if (s.host_shares_nic && s.host_gbps > 0) {
+      shared_bytes = 2 * layers * copies.nic * (bytes_on_wire(s.dispatch) + bytes_on_wire(s.combine)) * numbers;
+    }
   }
+  if (s.host_gbps > 0) out.host_ms = (out.host_sequences * out.sequence_bytes + shared_bytes) / (s.host_gbps * 1e6);
   return out;
 }
 

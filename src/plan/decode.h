@@ -46,24 +46,32 @@ struct DecodeStep {
   double room_bytes = 0;                                          // memory - weights - buffers; may be negative
   double memory_ms = 0;                                           // read_bytes, and the KV cache of every sequence
   double compute_ms = 0;                                          // FLOPs at the FP8 peak
-  double network_ms = 0;           // dispatch and combine of two micro-batches; 0: one device
-  bool is_in_node = true;          // the group does not leave NVLink
+  double network_ms = 0;   // dispatch and combine of two micro-batches; 0: one device
+  double host_ms = 0;      // of the link to the host: sequences of its pool, and the NIC's bytes where it shares
+  bool is_in_node = true;  // the group does not leave NVLink
   double tokens_per_sequence = 1;  // of a step: 1 + mtp_acceptance with drafts
 
   double most_ms() const;
-  std::string_view network;  // what takes network_ms: "scale-up network", "scale-out network" or "network latency"
-  /// "HBM bandwidth", "compute" or `network`.
+  std::string_view network;   // what takes network_ms: "scale-up network", "scale-out network" or "network latency"
+  double pool_bytes = 0;      // of the host that a step may read; 0: none
+  double host_sequences = 0;  // of the batch: those that lie there
+  /// "HBM bandwidth", "compute", "host link" or `network`.
   std::string limit() const;
   double tpot_ms() const { return most_ms() / tokens_per_sequence; }
-  /// `batch` sequences fit beside the weights and the buffers of this step, which are those of its own batch.
+  /// Sequences that fit beside the weights and the buffers of this step, which are those of its own batch.
+  double resident() const;
+  /// `batch` sequences fit there or in the host's pool.
   bool holds(double batch) const;
 };
 
 /// With `serving.gpus` devices, each with `serving.batch` sequences of `serving.context` tokens. Network, per layer
 /// with experts and for each of two micro-batches: dispatch_us + combine_us + (dispatch + combine bytes) * batch / 2 *
 /// hidden * seconds per byte of token_copies over their links, both at work at once. Experts that a step's weights are
-/// read of: serving_read_bytes. With MTP (mtp_acceptance > 0) a step carries two positions of each sequence through the
-/// layers and the module's one. Errors: what serving_weight_bytes refuses; acceptance without a module.
+/// read of: serving_read_bytes. A transfer in LogFMT takes 1 + codec_overhead of its time. Sequences that HBM has no
+/// room for lie in the host's pool (host_gb), if there is one, and are read over its link in every step, together with
+/// the bytes of the NIC where host_shares_nic. With MTP (mtp_acceptance > 0) a step carries two positions of each
+/// sequence through the layers and the module's one. Errors: what serving_weight_bytes refuses; acceptance without a
+/// module.
 Result<DecodeStep> decode_step(const CountedModel& model, const Hardware& hardware,
                                const PlanSettings::Serving& serving);
 /// The same with a batch that need be no whole number, for the slope of the bound.

@@ -77,6 +77,10 @@ Result<PaperInput> paper_input(const ConfigSources& sources);
 enum class Agreement {
   kExact,      // equal as printed
   kWithin,     // within `tolerance`
+  kEstimate,   // ours leaves out what the note names: within `tolerance`, which is wide, and no more is claimed
+  kAtLeast,    // ours is a bound that nothing exceeds, `published` was measured: ours is no less
+  kAtMost,     // the same the other way round: ours is no more
+  kOrder,      // `published` is a reading of a plot: ours lies on the same side of 1
   kRetelling,  // `published` is a popular retelling that is wrong; ours is what the sources say
 };
 
@@ -85,7 +89,7 @@ struct PaperFigure {
   double published = 0;
   Figure ours;
   Agreement agreement = Agreement::kWithin;
-  double tolerance = 0;              // relative; of kWithin
+  double tolerance = 0;              // relative; of kWithin and kEstimate
   std::string note;                  // why they differ, or what the figure rests on
   double with_published_inputs = 0;  // ours before other inputs moved it
   bool is_comparable = true;         // with `published`: not if they did

@@ -103,6 +103,47 @@ void add_expert_parallel_bounds(const PaperInput& in, Figures& out) {
        Agreement::kExact,
        0,
        "effective rates; the V3 report says 3.2: it divides by the line rate of 50 GB/s"});
+  // DeepSeek's experts lie on 8 nodes, a group each.
+  constexpr int64_t kNodes = 8;
+  Gate limited = node_limited_gate_of(in.v3), anywhere = limited;
+  anywhere.max_nodes = in.v3.n_routed_experts;
+  const double forwarded = in.nvlink_gbps / in.nic_gbps, groups = as_double(limited.max_nodes);
+  const std::string free_gate = "m (1 - C(N - e, K) / C(N, K)) of m = 8 nodes, every choice as likely";
+  const struct {
+    const char* where;
+    double published;
+    const char* name;
+    double ours;
+    const char* formula;
+    Agreement agreement;
+    double tolerance;
+    const char* note;
+    const char* source;
+  } routing[] = {
+      {"section 4.3", 8, "NIC copies of a token at most, any 8 experts",
+       as_double(std::min<int64_t>(in.v3.num_experts_per_tok, kNodes)), "min(top-k, nodes)", Agreement::kExact, 0, "",
+       kPaper},
+      {"section 4.3", 4, "NIC copies of a token at most, 4 nodes",
+       std::min(as_double(in.v3.num_experts_per_tok), groups), "min(top-k, topk_group)", Agreement::kExact, 0, "",
+       kPaper},
+      {"section 4.3", 8, "NIC copies expected, any 8 experts", destinations_of(anywhere, kNodes).nodes,
+       free_gate.c_str(), Agreement::kAtMost, 0,
+       "8 is the worst case; experts that share a node share a copy (5.25 if a token could draw one twice)", kPaper},
+      {"section 4.3", 4, "NIC copies expected, at most 4 nodes", destinations_of(limited, kNodes).nodes,
+       "the same of m = topk_group nodes", Agreement::kAtMost, 0,
+       "4 is the worst case; against any 8 experts the NIC carries 31 % less, not half", kPaper},
+      {"V3 report, 3.2", 3.2, "experts per node that NVLink forwards", forwarded, "NVLink / line rate of the NIC",
+       Agreement::kWithin, 1e-9, "at the line rate of the NIC; section 4.3 divides by its effective rate", kReport},
+      {"V3 report, 3.2", 13, "experts of a token in the same time", groups * forwarded, "nodes * experts per node",
+       Agreement::kWithin, 0.02, "4 * 3.2 = 12.8, which the report rounds up", kReport}};
+  for (const auto& row : routing) {
+    out.push_back({row.where,
+                   row.published,
+                   {row.name, row.ours, "", row.formula, row.source},
+                   row.agreement,
+                   row.tolerance,
+                   row.note});
+  }
   const std::string of_a_micro_batch = "(1 B + 2 B) * 32 tokens * (top-k + shared) experts * hidden * 7000 / 7168 / ";
   const std::string stage = of_a_micro_batch + "line rate of the NIC",
                     nvl_stage = of_a_micro_batch + "line rate of NVLink";

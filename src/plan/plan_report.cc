@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <iterator>
 #include <optional>
 
 #include "cluster/dragonfly.h"
@@ -59,24 +60,27 @@ LineChart bounds_against(const Decode& decode, const char* fact, double value, c
       .series = {{.name = "memory", .x = {}, .y = {}},
                  {.name = "compute", .x = {}, .y = {}},
                  {.name = "network", .x = {}, .y = {}},
+                 {.name = "host link", .x = {}, .y = {}},
                  {.name = "TPOT at least", .x = {}, .y = {}, .labels = {}, .points_only = true}},
       .log_x = true,
-      .origin = {"the largest of: (weights read + batch * context * KV per token) / HBM bandwidth; batch * FLOPs per "
-                 "generated token / FP8 peak; 2 * layers with experts * (dispatch and combine bytes of half the batch "
-                 "/ network bandwidth + latencies); over the tokens per step and sequence",
-                 std::string(kPaper) + ", section 2.3.2; the other inputs as given"}};
+      .origin = {
+          "the largest of: (weights read + batch * context * KV per token) / HBM bandwidth; batch * FLOPs per "
+          "generated token / FP8 peak; 2 * layers with experts * (dispatch and combine bytes of half the batch "
+          "/ network bandwidth + latencies); what crosses the host's link; over the tokens per step and sequence",
+          std::string(kPaper) + ", section 2.3.2; the other inputs as given"}};
   for (int k = -6; k <= 6; ++k) {
     Decode changed = decode;
     const double x = value * std::exp2(k / 2.0);
     if (!changed.hardware.set(fact, x)) continue;
     const DecodeStep s = changed.step();
-    const double ys[] = {s.memory_ms, s.compute_ms, s.network_ms, s.tpot_ms()};
-    for (size_t i = 0; i < 4; ++i) {
+    const double ys[] = {s.memory_ms, s.compute_ms, s.network_ms, s.host_ms, s.tpot_ms()};
+    for (size_t i = 0; i < std::size(ys); ++i) {
       chart.series[i].x.push_back(x);
       chart.series[i].y.push_back(ys[i]);
     }
-    chart.series[3].labels.push_back(k == 0 ? "as given, limited by " + s.limit() : "limited by " + s.limit());
+    chart.series.back().labels.push_back(k == 0 ? "as given, limited by " + s.limit() : "limited by " + s.limit());
   }
+  if (decode.step().host_ms == 0) chart.series.erase(chart.series.begin() + 3);
   if (decode.step().network_ms == 0) chart.series.erase(chart.series.begin() + 2);
   return chart;
 }

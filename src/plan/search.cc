@@ -244,14 +244,36 @@ double site_kw(const Hardware& h, const PlanSettings& settings, double gpus) {
   return gpus * h.power_w * settings.energy.pue / 1e3;
 }
 
+namespace {
+
+constexpr const char* kNoUtilisation =
+    "search.utilisation is missing: the share of the BF16 peak that products reach, as 0.5";
+
+}  // namespace
+
+Result<RankedLayout> time_training(const CountedModel& model, const Hardware& hardware, const PlanSettings& settings,
+                                   const TrainingLayout& layout) {
+  if (settings.search.utilisation == 0) return invalid(kNoUtilisation);
+  if (auto ok = check_layout(model.config, layout); !ok) return ok.error();
+  const auto schedule =
+      make_schedule(layout.schedule, static_cast<int>(layout.pipeline), static_cast<int>(layout.num_micro_batches));
+  if (!schedule) return schedule.error();
+  const auto bytes = training_bytes(model.config, model.elements, *schedule, layout);
+  if (!bytes) return bytes.error();
+  RankedLayout r;
+  r.layout = layout;
+  r.bytes = *bytes;
+  const StageCosts costs = stage_costs(model, hardware, settings, schedule->num_stages);
+  if (auto ok = time_layout({model, hardware, settings}, *schedule, costs, r); !ok) return ok.error();
+  return r;
+}
+
 Result<TrainingSearch> search_training(const CountedModel& model, const Hardware& hardware,
                                        const PlanSettings& settings) {
   const auto& s = settings.search;
   if (auto ok = check_search(settings, settings.training.tokens > 0); !ok) return ok.error();
   if (s.batch == 0) return invalid("search.batch is missing: sequences of a training step, as 15360");
-  if (s.utilisation == 0) {
-    return invalid("search.utilisation is missing: the share of the BF16 peak that products reach, as 0.5");
-  }
+  if (s.utilisation == 0) return invalid(kNoUtilisation);
   const ModelConfig& c = model.config;
   const Run run{model, hardware, settings};
   const int64_t experts = std::max<int64_t>(c.n_routed_experts, 1);

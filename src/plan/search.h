@@ -74,6 +74,11 @@ struct TrainingSearch {
 Result<TrainingSearch> search_training(const CountedModel& model, const Hardware& hardware,
                                        const PlanSettings& settings);
 
+/// One layout with the times and bytes that a search would give it, whether it fits or not. Errors: what check_layout,
+/// the schedule's generator and training_bytes refuse; search.utilisation is missing.
+Result<RankedLayout> time_training(const CountedModel& model, const Hardware& hardware, const PlanSettings& settings,
+                                   const TrainingLayout& layout);
+
 /// How many were tried and what the best reaches, as figures.
 FigureGroup summary(const TrainingSearch& search, const PlanSettings& settings);
 

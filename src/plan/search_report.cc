@@ -106,7 +106,8 @@ struct Bound {
 constexpr Bound kBounds[] = {
     {"memory", &DecodeStep::memory_ms, "(weights read + batch * context * KV per token) / HBM bandwidth"},
     {"compute", &DecodeStep::compute_ms, "batch * FLOPs per generated token / FP8 peak"},
-    {"network", &DecodeStep::network_ms, "2 * layers with experts * dispatch and combine of half the batch / network"}};
+    {"network", &DecodeStep::network_ms, "2 * layers with experts * dispatch and combine of half the batch / network"},
+    {"host link", &DecodeStep::host_ms, "sequences in the host's pool * context * KV per token / host_gbps"}};
 
 }  // namespace
 
@@ -206,7 +207,8 @@ Report::Section search_section(const ServingSearch& search, const PlanSettings& 
       series.y.push_back(p.step.*bound.ms);
       series.labels.push_back(name_of(p));
     }
-    bounds.series.push_back(std::move(series));
+    const bool is_there = std::any_of(series.y.begin(), series.y.end(), [](double ms) { return ms > 0; });
+    if (is_there || bound.ms != &DecodeStep::host_ms) bounds.series.push_back(std::move(series));
   }
   return {"Layouts",
           figure_text(as_double(search.num_tried)) + " groups and batches were tried, " +

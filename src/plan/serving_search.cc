@@ -77,13 +77,20 @@ Result<PrefillUnit> best_prefill(const CountedModel& model, const Hardware& h, c
         exchange_cost(model.gate, gpus, h.gpus_per_node, h.nic_effective_gbps, h.scale_up_effective_gbps);
     const double exchange = as_double(model.moe_layers() * c.hidden_size) *
                             (bytes_on_wire("fp8") + bytes_on_wire("bf16")) * link.seconds_per_byte;
-    const double per_token = std::max(compute, exchange), ttft_ms = s.isl * (1 - s.cache_hits) * per_token * 1e3;
+    // What the host's pool has is read from there; otherwise it is in HBM already.
+    const auto& serving = settings.serving;
+    const double restore = serving.host_gbps > 0
+                               ? s.cache_hits * serving_kv_bytes(c, serving) / (serving.host_gbps * 1e9)
+                               : 0;  // of a token of the prompt
+    const double per_token = std::max({compute, exchange, restore / (1 - s.cache_hits)});
+    const double ttft_ms = s.isl * ((1 - s.cache_hits) * std::max(compute, exchange) + restore) * 1e3;
     least_ttft = std::min(least_ttft, ttft_ms);
     if (s.max_ttft_ms > 0 && ttft_ms > s.max_ttft_ms) continue;
     const PrefillUnit unit{gpus, replicas, 1 / per_token, ttft_ms,
-                           compute >= exchange ? "compute"
-                           : link.is_nic       ? "scale-out network"
-                                               : "scale-up network"};
+                           per_token > std::max(compute, exchange) ? "host link"
+                           : compute >= exchange                   ? "compute"
+                           : link.is_nic                           ? "scale-out network"
+                                                                   : "scale-up network"};
     const auto cost = [&](const PrefillUnit& u) {
       return cost_of(busy_prefill(settings, u), u.gpus, u.tokens_per_s_per_gpu);
     };
@@ -224,7 +231,12 @@ FigureGroup summary(const ServingSearch& search, const Hardware& h, const PlanSe
   add("sequences per GPU", as_double(best.batch), "",
       std::string(search.load_gpus() > 0 ? "fewest GPUs in whole groups for the load" : "most tokens per GPU") +
           (settings.search.max_tpot_ms > 0 ? ", within search.max_tpot_ms" : ""));
-  add("TPOT", best.step.tpot_ms(), "ms", "the largest of memory, compute and network: " + best.step.limit());
+  if (best.step.host_sequences > 0) {
+    add("of them in the host's pool", best.step.host_sequences, "", "read over its link in every step");
+  }
+  add("TPOT", best.step.tpot_ms(), "ms",
+      std::string("the largest of memory, compute") +
+          (best.step.host_ms > 0 ? ", network and the host's link: " : " and network: ") + best.step.limit());
   add("tokens per second and user", best.per_user(), "", "1 / TPOT");
   add("tokens per second and GPU", best.per_gpu(), "", "batch / TPOT");
   add("decode tokens per second and node", best.per_gpu() * h.gpus_per_node, "", "GPUs per node * batch / TPOT");
@@ -236,9 +248,12 @@ FigureGroup summary(const ServingSearch& search, const Hardware& h, const PlanSe
     add("GPUs of a prefill group", as_double(p.gpus), "",
         std::to_string(p.redundant_experts) + " redundant experts, limit: " + std::string(p.limit));
     add("prefill tokens per second and node", p.tokens_per_s_per_gpu * h.gpus_per_node, "",
-        "1 / max(FLOPs / (utilisation * FP8 peak), exchange)");
+        std::string("1 / max(FLOPs / (utilisation * FP8 peak), exchange") +
+            (settings.serving.host_gbps > 0 ? ", KV of cache hits / host_gbps)" : ")"));
     add("time to the first token at least", p.ttft_ms, "ms",
-        "isl * (1 - cache_hits) * time per token, alone on its GPU");
+        settings.serving.host_gbps > 0
+            ? "isl * ((1 - cache_hits) * time per token + cache_hits * KV per token / host_gbps), alone on its GPU"
+            : "isl * (1 - cache_hits) * time per token, alone on its GPU");
   }
   if (search.load_gpus() > 0) {
     const auto groups = [&](const std::string& kind, int64_t num, int64_t gpus, double busy, const char* formula) {
@@ -273,6 +288,7 @@ Json to_json(const ServingSearch& search) {
                   .set("memory_ms", p.step.memory_ms)
                   .set("compute_ms", p.step.compute_ms)
                   .set("network_ms", p.step.network_ms)
+                  .set("host_ms", p.step.host_ms)
                   .set("limit", p.limit())
                   .set("tokens_per_s_per_user", p.per_user())
                   .set("tokens_per_s_per_gpu", p.per_gpu()));

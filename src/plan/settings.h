@@ -35,7 +35,10 @@ struct PlanSettings {
     double dispatch_us = 0, combine_us = 0;
     double mtp_acceptance = 0;         // 0: no drafts
     int64_t full_attention_every = 1;  // 1: every layer
+    double codec_overhead = 0.5;       // of a transfer in LogFMT
     double host_gbps = 0;              // 0: no pool in the host
+    double host_gb = 0;                // 0: not known
+    bool host_shares_nic = false;
     double gpu_hour_dollars = 0;
   } serving;
   struct Search {
@@ -62,6 +65,13 @@ struct PlanSettings {
     // -1: not given. No price given: table 3's.
     double switch_base_dollars = 0, switch_port_dollars = -1, link_dollars = -1, endpoint_dollars = -1;
   } fabric;
+
+  struct Service {  // 0: not known
+    double input_tokens_per_day = 0, output_tokens_per_day = 0;
+    double node_input_tokens_per_s = 0, node_output_tokens_per_s = 0;  // both 0: no service
+    int64_t gpus_per_node = 8;
+    double gpu_hour_dollars = 0;
+  } service;
 
   struct Failures {
     double gpu_mtbf_h = 0;  // 0: not known
@@ -113,8 +123,18 @@ struct PlanSettings {
     v("serving.mtp_acceptance", serving.mtp_acceptance, "of one drafted token per step; 0: no drafts", between(0, 1));
     v("serving.full_attention_every", serving.full_attention_every,
       "one layer in so many keeps softmax attention, the others are linear; 1: all keep it", between(1, 1024));
+    v("serving.codec_overhead", serving.codec_overhead,
+      "time that encoding and decoding add to a transfer in LogFMT, as a share of it: 0.5 to 1 where the GPU does it "
+      "(arXiv 2505.09343, section 3.2), 0 where the NIC does",
+      between(0, 100));
     v("serving.host_gbps", serving.host_gbps, "from host or CXL memory to a GPU, GB/s; 0: no KV pool there",
       between(0, 1e6));
+    v("serving.host_gb", serving.host_gb,
+      "KV pool there of each GPU, GB, for sequences that HBM has no room for: a step reads them over the link; 0: not "
+      "known",
+      between(0, 1e6));
+    v("serving.host_shares_nic", serving.host_shares_nic,
+      "what the NIC carries crosses that link too, as over one PCIe port of the GPU");
     v("serving.gpu_hour_dollars", serving.gpu_hour_dollars, "price of a GPU-hour; 0: not known", between(0, 1e6));
     v("search.kind", search.kind, "rank layouts", one_of({"none", "training", "serving"}));
     v("search.gpus", search.gpus, "of the cluster; several sizes are compared", between(1, 1 << 20));
@@ -143,6 +163,16 @@ struct PlanSettings {
     v("machine.context", machine.context, "tokens of a sequence on this machine; 0: as generate", between(0, 1 << 24));
     v("machine.prompt", machine.prompt, "tokens of a prompt on this machine", between(1, 1 << 24));
     v("machine.threads", machine.threads, "on this machine; 0: all", between(0, 4096));
+    v("service.input_tokens_per_day", service.input_tokens_per_day, "tokens of prompts; 0: not known",
+      between(0, 1e18));
+    v("service.output_tokens_per_day", service.output_tokens_per_day, "tokens of answers; 0: not known",
+      between(0, 1e18));
+    v("service.node_input_tokens_per_s", service.node_input_tokens_per_s,
+      "tokens of prompts that a prefill node takes in a second, as measured; 0: not known", between(0, 1e12));
+    v("service.node_output_tokens_per_s", service.node_output_tokens_per_s,
+      "tokens that a decode node gives in a second, as measured; 0: not known", between(0, 1e12));
+    v("service.gpus_per_node", service.gpus_per_node, "of such a node", between(1, 1024));
+    v("service.gpu_hour_dollars", service.gpu_hour_dollars, "price of a GPU-hour; 0: not known", between(0, 1e6));
     v("failures.gpu_mtbf_h", failures.gpu_mtbf_h, "hours between stops of one GPU's job; 0: no answer",
       between(0, 1e12));
     v("failures.gpus", failures.gpus, "of the job, that stops when one of them does", between(0, 1e9));

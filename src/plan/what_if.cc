@@ -45,6 +45,24 @@ std::function<Status(PlanCase&)> set(T PlanSettings::*section, V T::*member, V v
   };
 }
 
+std::function<Status(PlanCase&)> logfmt(double codec_overhead) {
+  return [=](PlanCase& c) -> Status {
+    c.settings.serving.combine = "logfmt10";
+    c.settings.serving.codec_overhead = codec_overhead;
+    return {};
+  };
+}
+
+std::function<Status(PlanCase&)> pool(double gbps, double gb, bool shares_nic) {
+  return [=](PlanCase& c) -> Status {
+    auto& serving = c.settings.serving;
+    serving.host_gbps = gbps;
+    serving.host_gb = gb;
+    serving.host_shares_nic = shares_nic;
+    return {};
+  };
+}
+
 const std::vector<Preset>& presets() {
   using Serving = PlanSettings::Serving;
   using Fabric = PlanSettings::FabricSettings;
@@ -69,23 +87,26 @@ const std::vector<Preset>& presets() {
       {{"fp8-kv", "serving.kv = fp8", "FlashMLA: 512 E4M3, a scale per 128, 64 BF16"}, text(&Serving::kv, "fp8")},
       {{"fp4-weights", "serving.weights = fp4", "OCP MX 1.0: 4 bits and a shared 8-bit scale per 32"},
        text(&Serving::weights, "fp4")},
-      {{"logfmt-combine", "serving.combine = logfmt10",
-        "DeepEP: LogFMT-10 with two BF16 limits per 128; what encoding costs is not counted"},
-       text(&Serving::combine, "logfmt10")},
-      {{"logfmt-nic", "serving.combine = logfmt10, encoded by the NIC",
-        "arXiv 2505.09343, section 6.5: the NIC encodes and nothing else waits, so the figures of logfmt-combine are "
-        "reached; no other format is meant"},
-       text(&Serving::combine, "logfmt10")},
+      {{"logfmt-combine", "serving.combine = logfmt10, serving.codec_overhead = 0.5: encoded by the GPU",
+        "DeepEP: LogFMT-10 with two BF16 limits per 128; the least of the 50 to 100 % that fused encoding costs, arXiv "
+        "2505.09343, section 3.2"},
+       logfmt(0.5)},
+      {{"logfmt-nic", "serving.combine = logfmt10, serving.codec_overhead = 0: encoded by the NIC",
+        "arXiv 2505.09343, section 6.5: the same format, and the GPU does not wait for the encoding"},
+       logfmt(0)},
       {{"in-network", "serving.in_network = true",
         "arXiv 2505.09343, section 6.5: multicast of dispatch, aggregation of combine; what a GPU receives (dispatch) "
         "and sends back (combine) stays, but for experts that share a GPU"},
        set(&PlanSettings::serving, &Serving::in_network, true)},
       {{"mtp", "serving.mtp_acceptance = 0.85", "V3 report, section 5.4.3: 85 to 90 % of second tokens"},
        set(&PlanSettings::serving, &Serving::mtp_acceptance, 0.85)},
-      {{"host-kv", "serving.host_gbps = 63", "PCIe 5.0 x16, also of CXL 2.0: 32 GT/s * 16 * 128 / 130 / 8"},
-       set(&PlanSettings::serving, &Serving::host_gbps, 63.0)},
-      {{"cpu-nvlink", "serving.host_gbps = 450", "NVLink-C2C of GH200, 900 GB/s in both directions together"},
-       set(&PlanSettings::serving, &Serving::host_gbps, 450.0)},
+      {{"host-kv", "serving.host_gbps = 63, host_gb = 256, shared with the NIC",
+        "PCIe 5.0 x16, also of CXL 2.0: 32 GT/s * 16 * 128 / 130 / 8; 2 TB of a DGX H100 over 8 GPUs; KV and the NIC "
+        "share PCIe, arXiv 2505.09343, section 4.5"},
+       pool(63, 256, true)},
+      {{"cpu-nvlink", "serving.host_gbps = 450, host_gb = 480, not shared",
+        "NVLink-C2C of GH200, 900 GB/s in both directions together, and its LPDDR5X; the NIC stays on PCIe"},
+       pool(450, 480, false)},
       {{"linear-hybrid", "serving.full_attention_every = 4",
         "three linear layers to one of softmax, as arXiv 2510.26692; arXiv 2505.09343, section 2.1.3"},
        set(&PlanSettings::serving, &Serving::full_attention_every, int64_t{4})}};

@@ -208,6 +208,18 @@ class Plan(CommandLineCase):
                                     "weights per GPU": (24.08, 0.001)}),
                  "training": (model, {"GPU-hours": (14.8e12 / 272.80e9 * 24 * 2048, 0.003), "time of the pipeline": (19.926 - 0.29, 0.02),
                                       "GPUs at least": (1024, 0), "step": (19.926, 0.005)}),
+                 # Questions 11 to 13: the micro-batch, the token, and 73 + 93 us of the 58 layers with experts.
+                 "tpot-400g": (model, {"one micro-batch as the paper counts it": (120.96 * 7168 / 7000, 1e-4),
+                                       "the same as the paper counts it": (14.76 * 7168 / 7000, 0.001)}),
+                 "tpot-nvl72": ([V3, "--hardware", "gb200-nvl72"],
+                                {"one micro-batch as the paper counts it": (6.72 * 7168 / 7000, 1e-4),
+                                 "the same as the paper counts it": (0.82 * 7168 / 7000, 0.001)}),
+                 "tpot-measured": (model, {"TPOT at least": ((73 + 93) * 2 * 58 / 1e3, 0.005)}),
+                 # Questions 24 and 25.
+                 "service-day": ([], {"nodes": (226.9, 0.0005), "prefill nodes": (95.5, 0.001), "decode nodes": (131.4, 0.001),
+                                      "price of a day": (87072, 0.001)}),
+                 "price-per-token": ([], {"price per million output tokens": (0.199, 0.003)}),
+                 "least-gpus": (model, {"GPUs at least": (1024, 0), "GPUs": (1024, 0)}),
                  "failures": ([], {"goodput": (91, 0.011), "time between stops": (54 * 24 / 419, 0.001)}),
                  # 200 requests of 4000 and 1000 tokens a second: 2.8 prefill groups of 24 GPUs, 0.9 decode groups of 48; 2 $ an hour.
                  "service": (model, {"prefill groups for the load": (3, 0), "decode groups for the load": (1, 0),
@@ -286,8 +298,9 @@ class Plan(CommandLineCase):
         self.assertGreater(said["decode at most"]["value"], 0)
         self.assertGreater(said["prefill at most"]["value"], 0)
         short, long, longer = "Once " * 16, "Once " * 100, "Once " * 280  # two tokens each
+        # The longer one takes two chunks: what the first computed in must be gone when the second needs more.
         for model, quant, prompt in ((demo, "", short), (demo, "fp8", short), (demo, "int8", short), (demo, "int4", short),
-                                     (demo, "", long), (demo, "", longer)):
+                                     (demo, "", long), (demo, "", longer), (demo, "int8", longer), (demo, "int4", longer)):
             with self.subTest(model=model.name, quant=quant, prompt=len(prompt)):
                 ids = json.loads(support.made("tokenizer", "encode", model, prompt, "--json").stdout)
                 planned = self.figures(model, "--hardware", "this",
@@ -343,6 +356,16 @@ class Plan(CommandLineCase):
                 ([V3, "--hardware", "h800", *settings("machine.quant=int4")], ["--hardware this", "serving.weights"]),
                 ([V3, "--hardware", "h800", *settings("serving.batch=64")], ["serving.batch", "serving.gpus"]),
                 ([V3, "--hardware", "h800", *settings("search.batch=15360")], ["search.batch", "--search"]),
+                (settings("fabric.kind=mpft", "fabric.q=27"), ["fabric.q", "slimfly; it is mpft"]),
+                (settings("fabric.kind=ft2", "fabric.planes=4"), ["fabric.planes", "mpft or mrft"]),
+                ([V3, "--hardware", "h800", *settings("training.pipeline=16", "training.tokens=1e12")],
+                 ["training.tokens", "training.mfu"]),
+                ([V3, "--hardware", "h800", "--search", "training", "--gpus", "64", *settings("training.pipeline=16")],
+                 ["training.pipeline", "tries every layout"]),
+                ([V3, "--hardware", "h800", *settings("serving.gpus=8", "serving.codec_overhead=0")],
+                 ["serving.codec_overhead", "logfmt"]),
+                (settings("service.output_tokens_per_day=1e9"), ["service.node_output_tokens_per_s"]),
+                (settings("service.node_output_tokens_per_s=1e4"), ["service.gpu_hour_dollars"]),
                 (settings("fabric.planes=4"), ["fabric.planes", "fabric.kind"]),
                 ([support.ROOT / "models" / "demo", "--hardware", "this", *settings("serving.batch=4")],
                  ["serving.batch", "machine.quant"]),

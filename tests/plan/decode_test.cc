@@ -65,6 +65,33 @@ TEST(Decode, IsBoundByWhatIsScarce) {
   EXPECT_NEAR(step_of(s).network_ms, 2 * 58 * kBytes * 32 * 8 * (7 / 8.0) * 7168 / 160e6, 1e-9);
 }
 
+// The link to the host carries the sequences that HBM has no room for, and where it is the GPU's one port the NIC's
+// bytes.
+TEST(Decode, TheHostsLinkIsAResource) {
+  PlanSettings::Serving s = v3_decode();
+  s.host_gbps = 63;
+  EXPECT_EQ(step_of(s).host_ms, 0) << "no pool of a known size";
+  s.host_shares_nic = true;
+  const DecodeStep shared = step_of(s);
+  EXPECT_NEAR(shared.host_ms, shared.network_ms * 40 / 63, 1e-9) << "the same bytes, over a faster link";
+  s.combine = "logfmt10";
+  EXPECT_LT(step_of(s).host_ms, shared.host_ms);
+  EXPECT_NEAR(step_of(s).host_ms, shared.host_ms * (1 + 1 / 32.0 + 9184.0 / 7168) / kBytes, 1e-9)
+      << "bytes alone: the codec takes no time of this link";
+  s = v3_decode();
+  s.host_gbps = 63;
+  s.host_gb = 256;
+  s.batch = 400;
+  const DecodeStep full = step_of(s);
+  EXPECT_TRUE(full.holds(400));
+  EXPECT_EQ(full.limit(), "host link");
+  EXPECT_EQ(full.tpot_ms(), full.host_ms);
+  s.host_gbps = 0;
+  EXPECT_FALSE(step_of(s).holds(400)) << "no link, no pool";
+  s.host_gbps = 1e-7;
+  EXPECT_NE(decode_step(v3(), *find_hardware("h800"), s).error().text.find("serving.host_gbps"), std::string::npos);
+}
+
 TEST(Decode, FormatsChangeWhatTheyTouch) {
   const DecodeStep base = step_of(v3_decode());
   PlanSettings::Serving s = v3_decode();
@@ -76,10 +103,16 @@ TEST(Decode, FormatsChangeWhatTheyTouch) {
   s.weights = "fp4";
   EXPECT_NEAR(step_of(s).weight_bytes, (base.weight_bytes - 3.7e9) * 4.25 / 8 + 3.7e9, 0.02e9);
   s = v3_decode();
-  s.combine = "logfmt10";
-  EXPECT_NEAR(step_of(s).network_ms / base.network_ms, (1 + 1 / 32.0 + 9184.0 / 7168) / kBytes, 1e-12);
-  s.combine = "logfmt8";
-  EXPECT_NEAR(step_of(s).network_ms / base.network_ms, (2 + 2 / 32.0) / kBytes, 1e-12);
+  // The codec's time is of the transfer that carries LogFMT, half of it where nothing is said.
+  for (const double overhead : {0.5, 0.0, 1.0}) {
+    s.codec_overhead = overhead;
+    s.combine = "logfmt10";
+    EXPECT_NEAR(step_of(s).network_ms / base.network_ms, (1 + 1 / 32.0 + (1 + overhead) * 9184.0 / 7168) / kBytes,
+                1e-12);
+    s.combine = "logfmt8";
+    EXPECT_NEAR(step_of(s).network_ms / base.network_ms, (1 + (1 + overhead)) * (1 + 1 / 32.0) / kBytes, 1e-12);
+  }
+  EXPECT_EQ(PlanSettings::Serving().codec_overhead, 0.5);
   s = v3_decode();
   s.combine = "fp8";
   EXPECT_NEAR(step_of(s).network_ms / base.network_ms, (2 + 2 / 32.0) / kBytes, 1e-12);

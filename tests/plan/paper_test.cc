@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <map>
 #include <set>
 #include <string_view>
 
@@ -44,7 +45,14 @@ TEST(Paper, EveryFigureIsWithinItsTolerance) {
     EXPECT_FALSE(f.ours.formula.empty()) << f.ours.name;
     EXPECT_FALSE(f.ours.source.empty()) << f.ours.name;
     // network-planning.md, 7: 5 to 6 % for what DeepEP measured, 2 % for times, 0.8 % for prices.
-    EXPECT_LE(f.tolerance, f.where == "DeepEP" ? 0.06 : f.where == "figure 7" ? 0.05 : 0.02) << f.ours.name;
+    // Estimates claim no more than their size, and say what they leave out.
+    const double most = f.agreement == Agreement::kEstimate ? 0.25
+                        : f.where == "DeepEP"               ? 0.06
+                        : f.where == "figure 7"             ? 0.05
+                                                            : 0.02;
+    EXPECT_LE(f.tolerance, most) << f.ours.name;
+    const bool is_loose = f.agreement != Agreement::kExact && f.agreement != Agreement::kWithin;
+    EXPECT_FALSE(is_loose && f.note.empty()) << f.ours.name;
     if (f.ours.name.find(" cost") != std::string::npos) {
       EXPECT_LE(f.tolerance, 0.008) << f.ours.name;
     }
@@ -65,7 +73,15 @@ TEST(Paper, EachRowOfTheNetworkBoundHasItsOwnFormula) {
 
 TEST(Paper, AWrongFigureDoesNotHold) {
   for (PaperFigure f : figures()) {
-    f.ours.value *= f.agreement == Agreement::kRetelling ? f.published / f.ours.value : 1.13;
+    switch (f.agreement) {
+      case Agreement::kExact:
+      case Agreement::kWithin: f.ours.value *= 1.13; break;
+      case Agreement::kEstimate: f.ours.value *= 1.5; break;
+      case Agreement::kAtLeast: f.ours.value = 0.999 * f.published; break;
+      case Agreement::kAtMost: f.ours.value = 1.001 * f.published; break;
+      case Agreement::kOrder: f.ours.value = 1 / f.published; break;
+      case Agreement::kRetelling: f.ours.value = f.published; break;
+    }
     EXPECT_FALSE(f.holds()) << f.ours.name;
   }
 }
@@ -91,8 +107,17 @@ TEST(Paper, InputsMoveWhatDependsOnThem) {
     if (ep == std::string_view("EP16") || ep == std::string_view("EP256")) continue;  // NVLink's; not published
     for (const char* kernel : {"DeepEP dispatch, ", "DeepEP combine, "}) nic.insert(kernel + std::string(ep));
   }
+  for (const char* name : {"experts per node that NVLink forwards", "experts of a token in the same time",
+                           "adaptive routing, TP8", "adaptive routing, TP4", "adaptive routing, TP2", "dispatch, EP16",
+                           "combine, EP16", "dispatch, EP32", "combine, EP32"}) {
+    nic.insert(name);
+  }
   EXPECT_EQ(moved([](PaperInput& in) { in.nic_gbps = 51; }), nic);
-  EXPECT_EQ(moved([](PaperInput& in) { in.nic_effective_gbps = 50; }), (Names{"NVLink over NIC"}));
+  EXPECT_EQ(moved([](PaperInput& in) { in.nic_effective_gbps = 50; }),
+            (Names{"NVLink over NIC", "64 B, RoCE, same leaf", "64 B, RoCE, cross leaf", "64 B, InfiniBand, same leaf",
+                   "64 B, InfiniBand, cross leaf", "all-to-all, 128 GPUs, busbw", "1F, exchange exposed",
+                   "1B, exchange exposed", "time per step, from FLOPs", "decode tokens per second and node at most",
+                   "tokens per second and user at most", "tokens/s and user, nothing overlapped"}));
   EXPECT_EQ(moved([](PaperInput& in) { in.planes = 4; }),
             (Names{"MPFT endpoints", "MPFT switches", "MPFT links", "MPFT cost"}));  // not the cost per endpoint
   const Names radix = moved([](PaperInput& in) { in.radix = 128; });
@@ -110,6 +135,39 @@ TEST(Paper, InputsMoveWhatDependsOnThem) {
   const Names gate = moved([](PaperInput& in) { in.v3.topk_group = 2; });
   EXPECT_TRUE(gate.contains("DeepEP dispatch, EP64"));
   EXPECT_FALSE(gate.contains("DeepEP dispatch, EP16"));  // two nodes anyway
+}
+
+// Every part of the publications that a formula of ours gives has rows: table 5 whole, both columns of table 4, figures
+// 5, 6 and 8, the limit of 4 nodes.
+TEST(Paper, EveryPartHasItsRows) {
+  std::map<std::string, int> rows;
+  std::map<std::string, double> published, ours;
+  for (const PaperFigure& f : figures()) {
+    ++rows[f.where];
+    EXPECT_TRUE(published.emplace(f.where + ": " + f.ours.name, f.published).second) << f.ours.name;
+    ours[f.where + ": " + f.ours.name] = f.ours.value;
+  }
+  EXPECT_EQ(rows["table 5"], 5);
+  EXPECT_EQ(rows["figure 5"], 4);
+  EXPECT_EQ(rows["figure 6"], 2);
+  EXPECT_EQ(rows["figure 8"], 9);
+  EXPECT_EQ(rows["README of DualPipe"], 8);
+  EXPECT_EQ(published.at("table 4: time per step, MRFT"), 19.946);
+  EXPECT_EQ(published.at("table 4: bubble, MRFT"), 2.03);
+  EXPECT_EQ(published.at("table 4: 1F, exchange exposed"), 1.13);
+  // 8 of 256 experts, none twice, on 8 nodes: 5.295; 8 (1 - (7/8)^8) = 5.251 if a token could draw one twice. 3.63:
+  // network-planning.md, 5.3.
+  EXPECT_NEAR(ours.at("section 4.3: NIC copies expected, any 8 experts"), 5.2947, 0.0001);
+  EXPECT_NEAR(ours.at("section 4.3: NIC copies expected, at most 4 nodes"), 3.63, 0.01);
+}
+
+// A model of other sizes has rows too, whatever the published layout divides.
+TEST(Paper, OtherModelsHaveTheirStep) {
+  for (const char* setting : {"model.n_routed_experts=160", "model.num_hidden_layers=9"}) {
+    const auto in = paper_input({.overrides = {setting}});
+    ASSERT_TRUE(in.ok()) << setting;
+    EXPECT_TRUE(paper_figures(*in).ok()) << setting << ": " << paper_figures(*in).error().text;
+  }
 }
 
 TEST(Paper, ARowOfOtherInputsIsNotCompared) {

@@ -54,6 +54,20 @@ TEST(PlanReport, BoundsAgainstBandwidthPassThroughThePlannedOne) {
   EXPECT_TRUE(chart.log_x && chart.log_y);
 }
 
+TEST(PlanReport, TheHostsLinkIsDrawnWhereItCarriesSomething) {
+  PlanSettings s = serving();
+  s.serving.host_gbps = 450;
+  s.serving.host_gb = 480;
+  s.serving.batch = 300;
+  const Report report = v3_report(s);
+  const auto& chart = *find<LineChart>(report, "TPOT against network bandwidth");
+  ASSERT_EQ(chart.series.size(), 5u);
+  EXPECT_EQ(chart.series[3].name, "host link");
+  const DecodeStep b = *decode_step(CountedModel(paper_input().v3), *find_hardware("h800"), s.serving);
+  EXPECT_DOUBLE_EQ(chart.series[3].y.front(), b.host_ms);
+  EXPECT_EQ(chart.series[4].y.size(), chart.series[4].labels.size());
+}
+
 TEST(PlanReport, TheTornadoIsTheFormulaWithChangedInputs) {
   const Report report = v3_report(serving());
   const auto& chart = *find<Tornado>(report, "What moves the bound on TPOT");

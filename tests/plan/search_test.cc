@@ -55,6 +55,22 @@ TEST(Search, TheV3LayoutTakesAboutItsPublishedStep) {
   }
 }
 
+TEST(Search, OneLayoutIsTimedAsTheSearchTimesIt) {
+  const RankedLayout& best = v3_search().layouts.front();
+  const auto one = time_training(v3(), *find_hardware("h800"), v3_run(), best.layout);
+  ASSERT_TRUE(one.ok()) << one.error().text;
+  EXPECT_EQ(one->step_s, best.step_s);
+  EXPECT_EQ(one->times.pair, best.times.pair);
+  EXPECT_EQ(one->bytes.total(), best.bytes.total());
+  PlanSettings s = v3_run();
+  s.search.utilisation = 0;
+  EXPECT_EQ(time_training(v3(), *find_hardware("h800"), s, best.layout).error().text.rfind("search.utilisation", 0),
+            0u);
+  TrainingLayout odd = best.layout;
+  odd.expert = 7;
+  EXPECT_FALSE(time_training(v3(), *find_hardware("h800"), v3_run(), odd).ok());
+}
+
 TEST(Search, LayoutsDivideFitAndAreSorted) {
   const TrainingSearch& search = v3_search();
   EXPECT_EQ(search.num_divide, search.num_too_big + static_cast<int64_t>(search.layouts.size()));

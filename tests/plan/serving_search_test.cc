@@ -7,6 +7,7 @@
 #include <set>
 #include <string>
 
+#include "cluster/hardware.h"
 #include "plan/paper.h"
 
 namespace fathom {
@@ -53,6 +54,38 @@ TEST(ServingSearch, TheFrontHasNothingThatIsBeatenInBoth) {
     EXPECT_TRUE(p.step.holds(static_cast<double>(p.batch)));
     EXPECT_EQ((256 + p.redundant_experts) % p.gpus, 0);
   }
+}
+
+// The pool of the host: what the cache has of a prompt is read back from there, which takes its time, and more
+// sequences decode at once, as far as its link keeps up.
+TEST(ServingSearch, APoolInTheHostTakesTimeAndGivesRoom) {
+  PlanSettings s = loaded_service(4000, 1000, 20);
+  s.search.cache_hits = 0.5;
+  const auto in_hbm = found(s);
+  s.serving.host_gbps = 63;
+  const auto on_pcie = found(s);
+  s.serving.host_gbps = 0.5;
+  const auto slow = found(s);
+  ASSERT_TRUE(in_hbm.ok() && on_pcie.ok() && slow.ok());
+  EXPECT_NEAR(on_pcie->prefill.ttft_ms - in_hbm->prefill.ttft_ms, 4000 * 0.5 * 70272 / 63e6, 1e-9);
+  EXPECT_EQ(on_pcie->prefill.tokens_per_s_per_gpu, in_hbm->prefill.tokens_per_s_per_gpu);
+  EXPECT_EQ(slow->prefill.limit, "host link");
+  EXPECT_NEAR(slow->prefill.tokens_per_s_per_gpu, 0.5e9 / 70272, 1e-6);  // half hits, half new: a token each
+
+  // Where HBM is short: 8 sequences beside the weights.
+  Hardware small = *find_hardware("gb200-nvl72");
+  ASSERT_TRUE(small.set("memory_gb", 34).ok());
+  PlanSettings decode = v3_service();
+  decode.search.gpus = {72};
+  decode.serving.context = 8192;
+  const auto without = search_serving(v3(), small, decode);
+  decode.serving.host_gbps = 450;
+  decode.serving.host_gb = 480;
+  const auto with = search_serving(v3(), small, decode);
+  ASSERT_TRUE(without.ok() && with.ok());
+  EXPECT_GT(with->best.batch, without->best.batch);
+  EXPECT_GT(with->best.per_gpu(), 1.01 * without->best.per_gpu());
+  EXPECT_GT(with->best.step.host_sequences, 0);
 }
 
 // What limits a point: its next batch does not fit and would give more, or what takes its step.

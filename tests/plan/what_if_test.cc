@@ -3,9 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <map>
 #include <string_view>
 
+#include "plan/decode.h"
 #include "plan/paper.h"
 
 namespace fathom {
@@ -68,11 +70,19 @@ TEST(WhatIf, FormatsMoveWhatTheyStore) {
   EXPECT_NEAR(*moved("fp8-kv").at("KV cache per token as served").ratio(), 656.0 / 1152, 1e-12);
   EXPECT_FALSE(moved("fp8-kv").contains("step bound by network"));
   EXPECT_LT(*moved("fp4-weights").at("weights per GPU").ratio(), 0.7);
+  // The same format; a GPU that encodes takes half as long again for the transfer, a NIC nothing.
   EXPECT_NEAR(*moved("logfmt-combine").at("step bound by network").ratio(),
-              (1 + 1 / 32.0 + 9184.0 / 7168) / (3 + 1 / 32.0), 1e-12);
-  // The NIC encodes the same numbers: whatever changes is not the format.
-  EXPECT_EQ(moved("logfmt-nic").at("step bound by network").after->value,
-            moved("logfmt-combine").at("step bound by network").after->value);
+              (1 + 1 / 32.0 + 1.5 * 9184.0 / 7168) / (3 + 1 / 32.0), 1e-12);
+  EXPECT_NEAR(*moved("logfmt-nic").at("step bound by network").ratio(), (1 + 1 / 32.0 + 9184.0 / 7168) / (3 + 1 / 32.0),
+              1e-12);
+  EXPECT_LT(moved("logfmt-nic").at("TPOT at least").after->value,
+            moved("logfmt-combine").at("TPOT at least").after->value);
+  // At 100 %, the other end of what was measured, it does not pay: why the service keeps BF16 (section 3.2).
+  PlanCase slow = v3_case();
+  slow.settings.serving.combine = "logfmt10";
+  slow.settings.serving.codec_overhead = 1;
+  EXPECT_GT(decode_step(CountedModel(*slow.model), slow.hardware, slow.settings.serving)->network_ms,
+            decode_step(CountedModel(*slow.model), slow.hardware, v3_case().settings.serving)->network_ms);
   // What is received bounds: experts that share a GPU are all that multicast saves.
   EXPECT_GT(*moved("in-network").at("step bound by network").ratio(), 0.85);
   // Formats move the estimate with latencies as well, whatever the NIC.
@@ -96,6 +106,49 @@ TEST(WhatIf, APoolInTheHostAddsAFigure) {
   EXPECT_FALSE(pool.before);
   EXPECT_FALSE(pool.ratio());
   EXPECT_NEAR(pool.after->value, 4096 * 70272 / 63e6, 1e-9);
+}
+
+// The pool holds more sequences; those that HBM has no room for are read over the link in every step, and a prompt that
+// it has is read instead of computed.
+TEST(WhatIf, APoolInTheHostMovesWhatDependsOnIt) {
+  for (const auto& [name, gbps, gb] : {std::tuple{"host-kv", 63.0, 256.0}, {"cpu-nvlink", 450.0, 480.0}}) {
+    const auto by = moved(name);
+    const double sequence = 4096.0 * 70272, in_pool = std::floor(gb * 1e9 / sequence);
+    const ChangedFigure& fit = by.at("sequences that fit");
+    // Buffers of more sequences take room from those in HBM.
+    EXPECT_GT(fit.after->value, fit.before->value + in_pool - 60) << name;
+    EXPECT_LT(fit.after->value, fit.before->value + in_pool) << name;
+    EXPECT_GE(by.at("of them in the host's pool").after->value, in_pool - 1) << name;
+    EXPECT_NEAR(by.at("a sequence back from the host's pool").after->value, sequence / gbps / 1e6, 1e-9) << name;
+    EXPECT_GT(by.at("first token sooner by").after->value, 10) << name;
+    // All of them at once: the link is the limit, and takes at least the time of its bytes.
+    const ChangedFigure& tpot = by.at("TPOT of so many at least");
+    EXPECT_GE(tpot.after->value, (in_pool - 1) * sequence / gbps / 1e6) << name;
+    EXPECT_NE(tpot.after->formula.find("host link"), std::string::npos) << name;
+    EXPECT_LT(*by.at("tokens per second and GPU of so many").ratio(), 1) << name;
+    EXPECT_FALSE(by.contains("TPOT at least")) << name << ": 64 sequences fit into HBM";
+  }
+  PlanCase priced = v3_case();
+  priced.settings.serving.gpu_hour_dollars = 2;
+  bool has_price = false;
+  for (const ChangedFigure& f : compare(*answer(priced), *answer(*changed("cpu-nvlink", priced)))) {
+    has_price |= f.before && f.after && f.after->name == "price per million tokens of so many";
+  }
+  EXPECT_TRUE(has_price);
+  // Over PCIe the NIC's bytes cross the same link, over NVLink-C2C they do not.
+  EXPECT_TRUE(moved("host-kv").contains("step bound by the host's link"));
+  EXPECT_FALSE(moved("cpu-nvlink").contains("step bound by the host's link"));
+  // With more sequences than HBM holds the step itself waits for the link.
+  PlanCase many = v3_case();
+  many.settings.serving.batch = 300;
+  EXPECT_FALSE(answer(many).ok());
+  const auto pooled = changed("cpu-nvlink", many);
+  const auto step = decode_step(CountedModel(*many.model), many.hardware, pooled->settings.serving);
+  ASSERT_TRUE(step.ok());
+  EXPECT_TRUE(step->holds(300));
+  EXPECT_EQ(step->host_sequences, 300 - step->resident());
+  EXPECT_NEAR(step->host_ms, step->host_sequences * step->sequence_bytes / 450e6, 1e-9);
+  EXPECT_NEAR(step->memory_ms, (step->read_bytes + step->resident() * step->sequence_bytes) / 3350e6, 1e-9);
 }
 
 TEST(WhatIf, UnknownAndImpossibleChanges) {

@@ -52,7 +52,7 @@ void CpuKernels::reserve_scratch(int64_t bytes) {
   if (bytes <= scratch_stride_) return;
   // Threads' parts are whole pages plus a line, so that they share neither lines nor cache sets.
   scratch_stride_ = (bytes + 4095) / 4096 * 4096 + 64;
-  thread_scratch_ = Storage(scratch_stride_ * pool_.num_threads());
+  grow(thread_scratch_, scratch_stride_ * pool_.num_threads());
 }
 
 }  // namespace fathom

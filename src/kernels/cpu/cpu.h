@@ -96,11 +96,18 @@ class CpuKernels final : public Kernels {
   void* scratch(int thread_id) const {
     return static_cast<std::byte*>(thread_scratch_.data()) + thread_id * scratch_stride_;
   }
+  /// At least `bytes`, zeroed where it grows. What was there is given back first: both at once would be a peak of
+  /// memory that nothing needs.
+  static void grow(Storage& storage, int64_t bytes) {
+    if (bytes <= storage.num_bytes()) return;
+    storage = Storage();
+    storage = Storage(bytes);
+  }
   /// Memory that all threads see within one operation, kept until the end.
   template <class T>
   T* shared(int64_t count) {
     const int64_t bytes = count * static_cast<int64_t>(sizeof(T));
-    if (bytes > shared_scratch_.num_bytes()) shared_scratch_ = Storage(bytes);
+    grow(shared_scratch_, bytes);
     return static_cast<T*>(shared_scratch_.data());
   }
 

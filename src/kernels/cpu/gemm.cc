@@ -220,7 +220,7 @@ cpu::RoundedRows CpuKernels::round_rows(const Tensor& x) {
   const int64_t rows = x.extent(0), depth = x.extent(1);
   const int64_t row_bytes = cpu::kBf16Stride * level_.bf16_element_bytes, block_bytes = rows * row_bytes;
   const int64_t bytes = ceil_div(depth, cpu::kDepthBlockBf16) * block_bytes + cpu::kRowsBeyond * row_bytes;
-  if (bytes > rounded_x_.num_bytes()) rounded_x_ = Storage(bytes);
+  grow(rounded_x_, bytes);
   auto* const data = static_cast<std::byte*>(rounded_x_.data());
   each(rows, depth / 4, [&](int64_t t, int) { level_.round_x(row(x, t), depth, data + t * row_bytes, block_bytes); });
   return {data, block_bytes, row_bytes};

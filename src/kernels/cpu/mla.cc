@@ -135,7 +135,7 @@ void CpuKernels::mla_prefill_backward(const MlaPrefillBackwardArgs& b) {
 const float* CpuKernels::rounded_rows(const Tensor& x) {
   const int64_t tokens = x.extent(0), heads = x.extent(1), width = x.extent(2);
   const int64_t bytes = tokens * heads * width * static_cast<int64_t>(sizeof(float));
-  if (bytes > rounded_.num_bytes()) rounded_ = Storage(bytes);
+  grow(rounded_, bytes);
   auto* const out = static_cast<float*>(rounded_.data());
   each(tokens * heads, 2 * width, [&](int64_t i, int) {
     float* to = out + i * width;
