@@ -9,7 +9,7 @@
 #include "../find_block.h"
 #include "plan/decode.h"
 #include "plan/footprint.h"
-#include "plan/goodput.h"
+#include "sim/goodput.h"
 #include "plan/paper.h"
 
 namespace fathom {
