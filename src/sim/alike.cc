@@ -123,10 +123,15 @@ class Refinement {
           for (const Range& r : {group, both(group, unit), both(group, pod)}) add_range(seen, r);
           continue;
         }
-        const int64_t stride = job.ring_stride, size = group.end - group.first, place = u - group.first;
-        for (const int64_t v : {group.first + (place + stride) % size, group.first + (place + size - stride) % size}) {
-          seen.add(static_cast<uint64_t>(colours[static_cast<size_t>(v)]));
-          seen.add(static_cast<uint64_t>(relation_of(cluster_, u, v)));
+        // Alike nodes have alike nodes at all distances along the ring, so those further away tell nothing else apart,
+        // but sooner: some rounds instead of as many as there are nodes below a leaf, or in a pod.
+        const int64_t size = group.end - group.first, place = u - group.first;
+        for (int64_t hop = job.ring_stride; hop == job.ring_stride || hop < size; hop *= 2) {
+          for (const int64_t v :
+               {group.first + (place + hop) % size, group.first + (place + size - hop % size) % size}) {
+            seen.add(static_cast<uint64_t>(colours[static_cast<size_t>(v)]));
+            if (hop == job.ring_stride) seen.add(static_cast<uint64_t>(relation_of(cluster_, u, v)));
+          }
         }
       }
       keys[static_cast<size_t>(u)] = {colours[static_cast<size_t>(u)], seen.value()};
