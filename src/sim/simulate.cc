@@ -189,6 +189,10 @@ std::vector<std::string> idle_settings(const Cluster& cluster, const Scenario& s
     notes.push_back("network.seed = " + std::to_string(scenario.network.seed) +
                     " changes nothing: it is of ECMP's hash");
   }
+  if (scenario.failures.link_mtbf_h > 0 && cluster.counts().switch_links() == 0) {
+    notes.push_back("failures.link_mtbf_h changes nothing: " + figure_text(static_cast<double>(cluster.spec().gpus)) +
+                    " GPUs need no link between switches");
+  }
   for (const NamedJob& job : jobs) {
     if (job.settings.queue_pairs != none.job.queue_pairs && !has_hashes) {
       notes.push_back(job.name + ".queue_pairs = " + std::to_string(job.settings.queue_pairs) +

@@ -374,6 +374,10 @@ TEST(Simulate, WhatChangesNothingIsNoted) {
   s.network.planes = 4;
   EXPECT_EQ(notes_of(s),
             std::vector<std::string>{"network.planes = 4 changes nothing: ft2 has none; mpft and mrft have"});
+  s = all_to_all(64);
+  s.failures = {.gpu_mtbf_h = 5e4, .link_mtbf_h = 1e6, .checkpoint_min = 1};
+  EXPECT_EQ(notes_of(s),
+            std::vector<std::string>{"failures.link_mtbf_h changes nothing: 64 GPUs need no link between switches"});
   s = all_to_all(128);
   s.network.seed = 5;
   s.job.queue_pairs = 8;
