@@ -342,10 +342,10 @@ class CommandLine {
         "  fathom simulate examples/scenarios/all-to-all-16384.toml --engine bound --json\n"
         "  fathom simulate examples/scenarios/message-size.toml --sweep job.bytes=1e5,1e6,1e7,1e8"
         " --report sizes.html");
-    app->add_option(
-           "SCENARIO", o->scenario,
-           "TOML file: [network], [job], jobs beside it as [also], [also2] to [also15], what is broken as [fail], "
-           "[prices]; docs/guide-simulate.md lists their keys")
+    app->add_option("SCENARIO", o->scenario,
+                    "TOML file: [network], [job], jobs beside it as [also], [also2] to [also15], what is broken as "
+                    "[fail], how often something breaks as [failures], "
+                    "[prices]; docs/guide-simulate.md lists their keys")
         ->required();
     app->add_option("--set", o->overrides, "override a setting: network.gpus=2048; may be given several times")
         ->expected(1)
@@ -357,7 +357,7 @@ class CommandLine {
         ->capture_default_str();
     app->add_flag("--check", o->check,
                   "a second engine must agree within 0.01 %: SimGrid with maxmin, maxmin with any other; skipped, with "
-                  "the reason, after 20 s");
+                  "the reason, where that is too much work");
     app->add_flag("--print-config", o->print_config, "print the effective scenario and stop");
     CLI::Option* sweep =
         app->add_option("--sweep", o->sweep,

@@ -44,6 +44,7 @@ void print(const Simulation& s) {
     std::printf("  %-42s %14s  %s\n", (l.name + alike).c_str(), (figure_text(l.seconds * 1e6) + " us").c_str(),
                 styled(figure_text(l.bytes / 1e6) + " MB / " + rate, "2").c_str());
   }
+  if (!s.failures.empty()) print_figures("failures", s.failures);
   print_figures("fabric", s.fabric);
   print_figures("work", s.work);
 }
@@ -97,14 +98,14 @@ Status simulate_sweep(const SimulateOptions& options, const ConfigSources& sourc
   if (!sweep) return sweep.error();
   Json checks = Json::array();
   if (options.check) {
-    // All points together have the time of two.
-    double seconds_left = 2 * kCheckSeconds;
+    // All points together may cost as much as two.
+    double shares_left = 2;
     size_t num_checked = 0;
     for (const SweepPoint& point : sweep->points) {
-      const auto check = check_engine(point.scenario, point.answer, std::min(seconds_left, kCheckSeconds));
+      const auto check = check_engine(point.scenario, point.answer, std::min(shares_left, 1.0));
       if (!check) return check.error();
       const std::string text = "--sweep " + text_of(*sweep, point) + ": " + text_of(*check, point.answer);
-      seconds_left = std::max(seconds_left - check->seconds, 0.0);
+      shares_left = std::max(shares_left - check->cost, 0.0);
       checks.push(to_json(*check));
       if (check->agrees()) {
         ++num_checked;

@@ -197,9 +197,9 @@ std::array<uint32_t, 4> Cluster::hash(int64_t u, int a, int64_t v, int b, uint64
 }
 
 std::vector<Way> Cluster::fabric(int64_t u, int a, int64_t v, int b, uint64_t queue_pair) const {
-  const ClusterLink out{LinkKind::kNicOut, static_cast<int32_t>(u), a, -1};
-  const ClusterLink in{LinkKind::kNicIn, static_cast<int32_t>(v), b, -1};
   if (graph_) {
+    const ClusterLink out{LinkKind::kNicOut, static_cast<int32_t>(u), a, -1};
+    const ClusterLink in{LinkKind::kNicIn, static_cast<int32_t>(v), b, -1};
     const auto source = static_cast<int>(switch_of(u, a)), target = static_cast<int>(switch_of(v, b));
     if (source == target) return {{1, {out, in}}};
     std::vector<Way> ways;
@@ -226,7 +226,14 @@ std::vector<Way> Cluster::fabric(int64_t u, int a, int64_t v, int b, uint64_t qu
     for (const Route& route : routes) add(1 / static_cast<double>(routes.size()), route);
     return ways;
   }
-  std::vector<ClusterLink> links = {out};
+  Way way;
+  tree_way(u, a, v, b, queue_pair, way.links);
+  return {std::move(way)};
+}
+
+void Cluster::tree_way(int64_t u, int a, int64_t v, int b, uint64_t queue_pair, std::vector<ClusterLink>& links) const {
+  links.clear();
+  links.push_back({LinkKind::kNicOut, static_cast<int32_t>(u), a, -1});
   const auto from = static_cast<int32_t>(unit_of(u)), to = static_cast<int32_t>(unit_of(v));
   const int plane_a = plane_of(a), plane_b = plane_of(b);
   if (from != to || plane_a != plane_b) {
@@ -267,8 +274,7 @@ std::vector<Way> Cluster::fabric(int64_t u, int a, int64_t v, int b, uint64_t qu
     }
     links.push_back({LinkKind::kLeafDown, to, plane_b, down});
   }
-  links.push_back(in);
-  return {{1, std::move(links)}};
+  links.push_back({LinkKind::kNicIn, static_cast<int32_t>(v), b, -1});
 }
 
 std::pair<int, int> Cluster::nics(int a, int b) const {

@@ -126,6 +126,8 @@ class Cluster {
   /// The fabric alone: from NIC a of node u to NIC b of node v, u != v, on one plane or a fabric that joins them.
   /// Several ways only on graphs of switches.
   std::vector<Way> fabric(int64_t u, int a, int64_t v, int b, uint64_t queue_pair = 0) const;
+  /// The same on a tree, where it is one way: its links, in the place of what was in `links`.
+  void tree_way(int64_t u, int a, int64_t v, int b, uint64_t queue_pair, std::vector<ClusterLink>& links) const;
 
   double gbps(const ClusterLink& link) const;
   /// What stands for all links that are alike to this one under `symmetry`: its place and lane as their colours, of a

@@ -10,7 +10,6 @@
 #include "cluster/slim_fly.h"
 #include "plan/expert_traffic.h"
 #include "plan/footprint.h"
-#include "plan/goodput.h"
 #include "plan/limits.h"
 #include "plan/search.h"
 #include "plan/service.h"
@@ -336,9 +335,7 @@ Result<FigureGroup> plan_fabric(const PlanSettings& settings) {
   return FigureGroup{"fabric " + fabric->name, *std::move(figures)};
 }
 
-namespace {
-
-Result<FailureModel> failure_model(const PlanSettings& settings) {
+Result<FailureCase> failure_case(const PlanSettings& settings) {
   const auto& f = settings.failures;
   if (f.gpus == 0) return invalid("failures.gpus is missing: the GPUs of the job");
   // By the names that the user gave: what goodput refuses is a quotient.
@@ -346,49 +343,24 @@ Result<FailureModel> failure_model(const PlanSettings& settings) {
     return invalid("failures.gpu_mtbf_h / failures.gpus is " + figure_text(f.gpu_mtbf_h / f.gpus) +
                    " h between stops of the job; accepted: more than 0 to 1e9");
   }
-  if (f.checkpoint_min == 0 && f.interval_min == 0) {
-    return invalid("failures.checkpoint_min is 0, so the best interval is none; give it, or failures.interval_min");
-  }
-  return FailureModel{f.gpu_mtbf_h / f.gpus, f.checkpoint_min, f.restart_min};
+  return FailureCase{.model = {f.gpu_mtbf_h / f.gpus, f.checkpoint_min, f.restart_min},
+                     .interval_min = f.interval_min,
+                     .stops = f.stops,
+                     .seed = static_cast<uint64_t>(f.seed),
+                     .mtbf_formula = "gpu_mtbf_h / gpus",
+                     .stops_when = "one of its " + figure_text(f.gpus) + " GPUs does"};
 }
 
-}  // namespace
-
 Result<FigureGroup> plan_failures(const PlanSettings& settings) {
-  const auto& f = settings.failures;
-  const auto given = failure_model(settings);
-  if (!given) return given.error();
-  const FailureModel& model = *given;
-  const auto result = goodput(model, f.interval_min);
-  if (!result) return result.error();
-  const double checkpoints = result->share * model.checkpoint_min / result->interval_min;
-  const double restarts = -std::expm1(-model.restart_min / (model.mtbf_h * 60));
-  FigureGroup g{"failures",
-                {{"time between stops", model.mtbf_h, "h", "gpu_mtbf_h / gpus", kGiven},
-                 {"work between checkpoints", result->interval_min, "min",
-                  f.interval_min > 0 ? "as given" : "the best, near sqrt(2 * checkpoint * time between stops)",
-                  "Young 1974, Daly 2006"},
-                 {"goodput", 100 * result->share, "%", "t / (M exp(r / M) (exp((t + c) / M) - 1))", "Daly 2006"},
-                 {"of the rest: checkpoints", 100 * checkpoints, "%", "goodput * c / t", "Daly 2006"},
-                 {"of the rest: restarts", 100 * restarts, "%", "1 - exp(-r / M), restarts that a stop ends included",
-                  "Daly 2006"},
-                 {"of the rest: work lost", 100 * std::max(0.0, 1 - result->share - checkpoints - restarts), "%",
-                  "100 % - goodput - checkpoints - restarts", "Daly 2006"}}};
-  if (const auto run = plan_failure_run(settings)) {
-    g.figures.push_back({"goodput of a drawn run", 100 * run->share(), "%",
-                         "kept work / time up to stop " + std::to_string(f.stops) + ", gaps -M ln(1 - u)",
-                         "drawn with failures.seed " + std::to_string(f.seed)});
-  }
-  return g;
+  const auto failures = failure_case(settings);
+  if (!failures) return failures.error();
+  return failure_figures(*failures);
 }
 
 Result<FailureRun> plan_failure_run(const PlanSettings& settings) {
-  const auto& f = settings.failures;
-  const auto model = failure_model(settings);
-  if (!model) return model.error();
-  const auto planned = goodput(*model, f.interval_min);
-  if (!planned) return planned.error();
-  return draw_failures(*model, planned->interval_min, f.stops, static_cast<uint64_t>(f.seed));
+  const auto failures = failure_case(settings);
+  if (!failures) return failures.error();
+  return drawn_run(*failures);
 }
 
 Result<std::vector<FigureGroup>> answer(const PlanCase& c) {

@@ -14,8 +14,8 @@
 #include "model/config.h"
 #include "parallel/schedule.h"
 #include "plan/decode.h"
-#include "plan/failure_run.h"
 #include "plan/settings.h"
+#include "sim/failure_answer.h"
 #include "sim/pipeline_sim.h"
 
 namespace fathom {
@@ -37,6 +37,9 @@ Result<FigureGroup> plan_fabric(const PlanSettings& settings);
 
 /// The settings' prices, or those that fit table 3 of arXiv 2505.09343 where none is given. Errors: prices_of's.
 Result<PriceTable> fabric_prices(const PlanSettings& settings);
+
+/// The settings' failures (gpu_mtbf_h is not 0). Errors: gpus is 0, what goodput refuses.
+Result<FailureCase> failure_case(const PlanSettings& settings);
 
 /// The share of time that a job keeps working under the settings' failures (gpu_mtbf_h is not 0), what the rest goes
 /// to, and the share of a drawn run (plan_failure_run), where one can be drawn. Errors: gpus is 0, what goodput

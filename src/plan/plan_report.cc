@@ -13,9 +13,7 @@
 #include "cluster/price.h"
 #include "cluster/slim_fly.h"
 #include "plan/decode.h"
-#include "plan/failure_run.h"
 #include "plan/footprint.h"
-#include "plan/goodput.h"
 #include "sim/pipeline_picture.h"
 
 namespace fathom {
@@ -359,79 +357,6 @@ Result<Report::Section> fabric_section(const PlanSettings& settings) {
                          {std::move(chart), std::move(grid)}};
 }
 
-// ---- failures ------------------------------------------------------------------------------------------------------
-
-// Kept work over time after each stop of a drawn run, beside the expectation.
-LineChart goodput_over_time(const FailureRun& run, double expected) {
-  const std::string of = "M = " + figure_text(run.model.mtbf_h) + " h between stops, " + figure_text(run.interval_min) +
-                         " min of work between checkpoints";
-  LineChart chart{.title = "Goodput of a drawn run so far",
-                  .x_label = "time (h)",
-                  .y_label = "goodput (%)",
-                  .log_y = false,
-                  .series = {},
-                  .log_x = true,
-                  .origin = {"kept work / time, after each stop and its restart; " + of,
-                             "drawn with seed " + std::to_string(run.seed)}};
-  Series drawn{.name = "drawn", .x = {}, .y = {}, .labels = {}};
-  double kept = 0;
-  for (size_t i = 0; i < run.stretches.size(); ++i) {
-    kept += run.stretches[i].intervals * run.interval_min;
-    const double end = i + 1 < run.stretches.size() ? run.stretches[i + 1].start_min : run.minutes();
-    drawn.x.push_back(end / 60);
-    drawn.y.push_back(100 * kept / end);
-    drawn.labels.push_back("after stop " + std::to_string(i + 1));
-  }
-  Series line{.name = "expected", .x = {drawn.x.front(), drawn.x.back()}, .y = {100 * expected, 100 * expected}};
-  line.origin = {"t / (M exp(r / M) (exp((t + c) / M) - 1))", "Daly 2006"};
-  chart.series = {std::move(drawn), std::move(line)};
-  return chart;
-}
-
-Result<Report::Section> failure_section(const PlanSettings& settings) {
-  const auto& f = settings.failures;
-  const FailureModel model{f.gpu_mtbf_h / f.gpus, f.checkpoint_min, f.restart_min};
-  const auto planned = goodput(model, f.interval_min);
-  if (!planned) return planned.error();
-  LineChart chart{.title = "Goodput against the checkpoint interval",
-                  .x_label = "work between checkpoints (min)",
-                  .y_label = "goodput (%)",
-                  .log_y = false,
-                  .series = {},
-                  .log_x = true,
-                  .origin = {"t / (M exp(r / M) (exp((t + c) / M) - 1)), t between checkpoints of c, restarts of r, M "
-                             "between stops",
-                             "Daly 2006"}};
-  for (const double factor : {0.5, 1.0, 2.0}) {
-    FailureModel scaled = model;
-    scaled.mtbf_h *= factor;
-    Series series{.name = figure_text(scaled.mtbf_h, 3) + " h between stops" + (factor == 1 ? ", as given" : ""),
-                  .x = {},
-                  .y = {}};
-    for (int k = -10; k <= 10; ++k) {
-      const double interval = planned->interval_min * std::exp2(k / 2.0);
-      const auto at = goodput(scaled, interval);
-      if (!at) continue;
-      series.x.push_back(interval);
-      series.y.push_back(100 * at->share);
-    }
-    chart.series.push_back(std::move(series));
-  }
-  chart.series.push_back({.name = f.interval_min > 0 ? "as planned" : "the best",
-                          .x = {planned->interval_min},
-                          .y = {100 * planned->share},
-                          .points_only = true});
-  Report::Section out{
-      "Failures",
-      "A job that stops when one of its " + figure_text(f.gpus) + " GPUs does and goes on from the last checkpoint.",
-      {std::move(chart)}};
-  const auto run = plan_failure_run(settings);
-  if (!run) return out;  // restarts that hardly ever end: the expectation says it
-  out.blocks.push_back(goodput_over_time(*run, planned->share));
-  out.blocks.push_back(to_gantt(*run));
-  return out;
-}
-
 }  // namespace
 
 Result<Report> plan_report(std::string title, const PlanCase& c, const std::vector<FigureGroup>& groups,
@@ -462,7 +387,9 @@ Result<Report> plan_report(std::string title, const PlanCase& c, const std::vect
     if (auto s = add(fabric_section(settings)); !s) return s.error();
   }
   if (settings.failures.gpu_mtbf_h > 0) {
-    if (auto s = add(failure_section(settings)); !s) return s.error();
+    const auto failures = failure_case(settings);
+    if (!failures) return failures.error();
+    if (auto s = add(failure_section(*failures)); !s) return s.error();
   }
   return report;
 }

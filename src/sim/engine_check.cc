@@ -1,32 +1,39 @@
 #include "sim/engine_check.h"
 
-#include <chrono>
+#include <algorithm>
 
 namespace fathom {
 
 Json to_json(const EngineCheck& check) {
   Json json = Json::object().set("engine", engine_name(check.engine));
   if (!check.skipped.empty()) return json.set("skipped", check.skipped);
-  return json.set("difference", check.difference).set("seconds", check.seconds);
+  return json.set("difference", check.difference);
 }
 
-Result<EngineCheck> check_engine(const Scenario& scenario, const Simulation& answer, double most_seconds) {
-  using Clock = std::chrono::steady_clock;
+Result<EngineCheck> check_engine(const Scenario& scenario, const Simulation& answer, double share) {
   EngineCheck check;
   if (answer.engine == FlowEngine::kMaxMin) check.engine = FlowEngine::kSimGrid;
-  const Clock::time_point start = Clock::now();
-  const auto second =
-      simulate(scenario, check.engine,
-               start + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(most_seconds)));
-  check.seconds = std::chrono::duration<double>(Clock::now() - start).count();
-  if (!second) {
-    const Error& error = second.error();
-    // The first engine has answered, so nothing is wrong with the scenario.
-    const bool is_late = error.code == ErrorCode::kCancelled && check.seconds >= most_seconds * 0.99;
-    if (!is_late && error.code != ErrorCode::kInvalidArgument) return error;
-    check.skipped = is_late ? error.text + "; a check is given " + figure_text(most_seconds) + " s" : error.text;
+  const bool is_simgrid = check.engine == FlowEngine::kSimGrid;
+  const auto most = static_cast<double>(is_simgrid ? kMostSimGridRates : kMostMaxMinRates);
+  const auto budget = static_cast<int64_t>(share * most);
+  const std::string given =
+      "; a check is given " + figure_text(static_cast<double>(budget), 9) + " rates" + (share < 1 ? " here" : "");
+  if (is_simgrid && answer.num_rates > budget) {
+    check.skipped =
+        "engine simgrid would compute " + figure_text(static_cast<double>(answer.num_rates), 9) + " rates" + given;
     return check;
   }
+  const auto second = simulate(scenario, check.engine, budget);
+  if (!second) {
+    const Error& error = second.error();
+    // The first engine has answered, so nothing is wrong with the scenario. An interrupt ends the program.
+    const bool is_over = error.code == ErrorCode::kCancelled && !is_simgrid;
+    if (!is_over && error.code != ErrorCode::kInvalidArgument) return error;
+    check.skipped = is_over ? error.text + given : error.text;
+    if (is_over) check.cost = share;
+    return check;
+  }
+  check.cost = static_cast<double>(is_simgrid ? answer.num_rates : second->num_rates) / most;
   for (size_t j = 0; j < answer.jobs.size(); ++j) {
     const double difference = answer.jobs[j].link_seconds / second->jobs[j].link_seconds - 1;
     if (std::abs(difference) > std::abs(check.difference)) check.difference = difference;

@@ -165,7 +165,7 @@ std::vector<int> bottlenecks(const FlowNetwork& network, std::span<const double>
   return solver.held_by();
 }
 
-Result<FlowRun> run_flows(const FlowNetwork& network, const Deadline& deadline) {
+Result<FlowRun> run_flows(const FlowNetwork& network, const RateBudget& budget) {
   if (auto s = network.check(); !s) return s.error();
   FlowSolver solver(network);
   const auto num_classes = static_cast<size_t>(network.num_classes());
@@ -174,8 +174,9 @@ Result<FlowRun> run_flows(const FlowNetwork& network, const Deadline& deadline) 
   std::vector<double> left(num_classes);
   for (size_t c = 0; c < num_classes; ++c) left[c] = solver.bytes(c);
   for (size_t num_left = num_classes; num_left > 0;) {
-    if (deadline && std::chrono::steady_clock::now() >= *deadline) {
-      return cancelled("engine maxmin had no time left after " + std::to_string(run.num_solves) + " solves for " +
+    run.num_rates += static_cast<int64_t>(num_left);
+    if (budget && run.num_rates > *budget) {
+      return cancelled("engine maxmin gave up after " + std::to_string(run.num_solves) + " solves for " +
                        std::to_string(num_classes) + " different flows");
     }
     solver.solve();

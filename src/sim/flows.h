@@ -3,7 +3,6 @@
 // exact.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -66,6 +65,7 @@ struct FlowRun {
   double seconds = 0;         // when the last class has ended
   std::vector<double> ended;  // [class], seconds
   int64_t num_solves = 0;     // how often rates were computed
+  int64_t num_rates = 0;      // of classes that still moved, over all solves: what the run cost
 };
 
 /// What holds each class back at one moment of a run, the classes that have ended before `at_seconds` being gone: the
@@ -73,11 +73,12 @@ struct FlowRun {
 /// each other count as one.
 std::vector<int> bottlenecks(const FlowNetwork& network, std::span<const double> ended, double at_seconds);
 
-/// When an engine gives up with kCancelled; none: never.
-using Deadline = std::optional<std::chrono::steady_clock::time_point>;
+/// FlowRun::num_rates at most, then it gives up with kCancelled; none: never. A count and not a time, so that whether
+/// there is an answer does not depend on what else the machine does.
+using RateBudget = std::optional<int64_t>;
 
 /// Runs all classes from 0 until each has moved its bytes. Classes whose ends lie within 1e-9 of each other end
 /// together.
-Result<FlowRun> run_flows(const FlowNetwork& network, const Deadline& deadline = {});
+Result<FlowRun> run_flows(const FlowNetwork& network, const RateBudget& budget = {});
 
 }  // namespace fathom

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "sim/alike.h"
 #include "sim/quotient.h"
 #include "sim/simgrid_engine.h"
 
@@ -68,8 +69,12 @@ void set_limits(const Traffic& traffic, const Quotient* quotient, const FlowNetw
   }
 }
 
-Status run_part(const Traffic& traffic, bool is_symmetric, std::span<const Job> jobs, FlowEngine engine,
-                const Deadline& deadline, JobsRun& out) {
+RateBudget left_of(const RateBudget& budget, int64_t used) {
+  return budget ? RateBudget(std::max<int64_t>(*budget - used, 0)) : budget;
+}
+
+Status run_part(const Traffic& traffic, bool has_alike, std::span<const Job> jobs, FlowEngine engine,
+                const RateBudget& budget, JobsRun& out) {
   add_loads(traffic, jobs, out.load);
   out.num_flows += traffic.num_flows;
   ++out.num_parts;
@@ -79,9 +84,9 @@ Status run_part(const Traffic& traffic, bool is_symmetric, std::span<const Job> 
     add_bound(traffic, out);
     return {};
   }
-  // Under the cluster's own symmetry the classes mostly are few already.
+  // Under a symmetry the classes mostly are few already.
   constexpr int kFew = 1000;
-  const bool is_merged = (!is_symmetric || traffic.network.num_classes() > kFew);
+  const bool is_merged = !has_alike || traffic.network.num_classes() > kFew;
   Quotient quotient;
   if (is_merged) quotient = merge_alike(traffic.network);
   const FlowNetwork& network = is_merged ? quotient.network : traffic.network;
@@ -96,10 +101,13 @@ Status run_part(const Traffic& traffic, bool is_symmetric, std::span<const Job> 
   }
   if (engine == FlowEngine::kMaxMin && network.num_classes() > kMostMaxMinClasses) {
     return invalid(std::to_string(network.num_classes()) + " different flows; engine maxmin is given " +
-                   std::to_string(kMostMaxMinClasses) + " at most; accepted: engine bound, or fewer GPUs");
+                   std::to_string(kMostMaxMinClasses) +
+                   " at most; accepted: " + (jobs.size() == 1 ? "engine bound, or " : "") + "fewer GPUs");
   }
-  const auto run = engine == FlowEngine::kSimGrid ? run_simgrid(network, deadline) : run_flows(network, deadline);
+  const auto run =
+      engine == FlowEngine::kSimGrid ? run_simgrid(network) : run_flows(network, left_of(budget, out.num_rates));
   if (!run) return run.error();
+  out.num_rates += run->num_rates;
   out.num_solves += static_cast<double>(run->num_solves);
   std::vector<double> ended(jobs.size(), 0);
   for (size_t c = 0; c < traffic.job.size(); ++c) {
@@ -129,17 +137,19 @@ std::string engine_name(FlowEngine engine) {
 }
 
 Result<JobsRun> run_jobs(const Cluster& cluster, std::span<const Job> jobs, int64_t window, FlowEngine engine,
-                         const Deadline& deadline) {
+                         const RateBudget& budget) {
   JobsRun out;
   out.seconds.assign(jobs.size(), 0);
   out.limit.resize(jobs.size());
-  const bool is_symmetric =
-      std::all_of(jobs.begin(), jobs.end(), [&](const Job& job) { return is_uniform(cluster, job); }) &&
-      !(cluster.graph() && window > 0);  // which nodes are near by number is not what a graph's symmetry keeps
-  const Symmetry symmetry = is_symmetric ? cluster.symmetry() : cluster.none_alike();
-  out.load.symmetry = symmetry;
   const int64_t distances = ranks_of(cluster, jobs[0]) / cluster.spec().gpus_per_node - 1;
   const bool is_whole = window == 0 || window >= distances;
+  // A window is of one uniform job; which nodes are near by number is not what a graph's symmetry keeps.
+  const bool is_even_window = !cluster.graph() && is_uniform(cluster, jobs[0]);
+  const Symmetry symmetry = window == 0      ? symmetry_of(cluster, jobs)
+                            : is_even_window ? cluster.symmetry()
+                                             : cluster.none_alike();
+  const bool has_alike = symmetry.node != cluster.none_alike().node;
+  out.load.symmetry = symmetry;
   if (!is_whole && distances > kMostWindowPairs / cluster.num_nodes()) {
     return invalid("a window on " + std::to_string(cluster.num_nodes()) + " nodes with " + std::to_string(distances) +
                    " peers each; accepted: " + std::to_string(kMostWindowPairs) +
@@ -152,7 +162,7 @@ Result<JobsRun> run_jobs(const Cluster& cluster, std::span<const Job> jobs, int6
     const auto traffic =
         make_traffic(cluster, jobs, symmetry, part, engine == FlowEngine::kBound ? Keep::kLoads : Keep::kClasses);
     if (!traffic) return traffic.error();
-    if (auto s = run_part(*traffic, is_symmetric, jobs, engine, deadline, out); !s) return s.error();
+    if (auto s = run_part(*traffic, has_alike, jobs, engine, budget, out); !s) return s.error();
     if (is_whole) break;
   }
   if (out.num_parts > 1) {

@@ -33,12 +33,13 @@ struct JobsRun {
   std::vector<ClusterLink> limit;
   LinkLoads load;
   double num_flows = 0, num_classes = 0, num_solves = 0;
-  double num_parts = 0;  // windows, one after the other
+  int64_t num_rates = 0;  // FlowRun::num_rates of all parts
+  double num_parts = 0;   // windows, one after the other
 };
 
 /// Runs them from the same moment. `window`: peer nodes that the first has in flight; 0: all at once. Errors: what
-/// make_traffic and the engine refuse; more than kMostWindowPairs; kCancelled after the deadline.
+/// make_traffic and the engine refuse; more than kMostWindowPairs; kCancelled when max-min has used up its budget.
 Result<JobsRun> run_jobs(const Cluster& cluster, std::span<const Job> jobs, int64_t window, FlowEngine engine,
-                         const Deadline& deadline = {});
+                         const RateBudget& budget = {});
 
 }  // namespace fathom

@@ -121,6 +121,11 @@ Result<Job> job_of(const JobSettings& settings, std::string_view name) {
   for (const auto& [op, value] : kOps) {
     if (settings.op == op) job.op = value, is_known = true;
   }
+  if (settings.op == "none") {
+    return invalid(std::string(name) +
+                   ".op is \"none\", which takes out also, also2 and so on; accepted: what the GPUs do, as " +
+                   std::string(name) + ".op = \"all-to-all\"");
+  }
   if (!is_known) {
     return invalid(std::string(name) + ".op is missing: what the GPUs do, as " + std::string(name) +
                    ".op = \"all-to-all\"");
@@ -162,6 +167,89 @@ Result<Job> job_of(const JobSettings& settings, std::string_view name) {
   job.from = settings.from;
   job.to = settings.to;
   return job;
+}
+
+namespace {
+
+/// What can stop the job: how many there are, and how often each fails.
+struct Stopper {
+  const char* key;   // of failures
+  const char* name;  // "GPUs"
+  int64_t count;
+  double mtbf_h;
+
+  double per_h() const { return static_cast<double>(count) / mtbf_h; }
+};
+
+/// Those with a rate.
+std::vector<Stopper> stoppers_of(const Scenario& scenario, const Cluster& cluster) {
+  const auto& f = scenario.failures;
+  const int64_t gpus = cluster.spec().gpus;
+  const Fabric& fabric = cluster.counts();
+  std::vector<Stopper> all = {{"gpu_mtbf_h", "GPUs", gpus, f.gpu_mtbf_h},
+                              {"nic_mtbf_h", "NICs", gpus, f.nic_mtbf_h},
+                              {"switch_mtbf_h", "switches", fabric.switches, f.switch_mtbf_h},
+                              {"link_mtbf_h", "links", fabric.switch_links(), f.link_mtbf_h}};
+  std::erase_if(all, [](const Stopper& s) { return s.mtbf_h == 0 || s.count == 0; });
+  return all;
+}
+
+double stops_per_h(const std::vector<Stopper>& stoppers) {
+  double sum = 0;
+  for (const Stopper& s : stoppers) sum += s.per_h();
+  return sum;
+}
+
+}  // namespace
+
+Result<std::optional<FailureCase>> failures_of(const Scenario& scenario, const Cluster& cluster) {
+  const auto& f = scenario.failures;
+  if (f == Scenario::Failures{}) return std::optional<FailureCase>();
+  const std::vector<Stopper> stoppers = stoppers_of(scenario, cluster);
+  if (stoppers.empty()) {
+    return invalid(
+        "failures has no rate of anything that the fabric has; accepted: failures.gpu_mtbf_h, nic_mtbf_h, "
+        "switch_mtbf_h "
+        "or link_mtbf_h, hours between failures of one, as failures.gpu_mtbf_h = 50000");
+  }
+  FailureCase out{
+      .model = {.mtbf_h = 1 / stops_per_h(stoppers), .checkpoint_min = f.checkpoint_min, .restart_min = f.restart_min},
+      .interval_min = f.interval_min,
+      .stops = f.stops,
+      .seed = static_cast<uint64_t>(f.seed),
+      .mtbf_formula = "",
+      .stops_when = "one of its "};
+  for (size_t i = 0; i < stoppers.size(); ++i) {
+    const Stopper& s = stoppers[i];
+    out.mtbf_formula += (i == 0 ? "1 / (" : " + ") + figure_text(static_cast<double>(s.count), 9) + " / " + s.key;
+    out.stops_when += (i == 0                    ? ""
+                       : i + 1 < stoppers.size() ? ", "
+                                                 : " or ") +
+                      figure_text(static_cast<double>(s.count), 9) + " " + s.name;
+  }
+  out.mtbf_formula += ")";
+  out.stops_when += " does";
+  if (!(out.model.mtbf_h > 0) || !(out.model.mtbf_h <= 1e9)) {
+    return invalid("failures: " + out.mtbf_formula + " is " + figure_text(out.model.mtbf_h) +
+                   " h between stops of the job; accepted: more than 0 to 1e9");
+  }
+  return std::optional(std::move(out));
+}
+
+Result<std::vector<Figure>> stop_figures(const Scenario& scenario, const Cluster& cluster,
+                                         const FailureCase& failures) {
+  auto group = failure_figures(failures);
+  if (!group) return group.error();
+  const std::vector<Stopper> stoppers = stoppers_of(scenario, cluster);
+  std::vector<Figure> more = {{"stops a day", 24 / failures.model.mtbf_h, "", "24 h / time between stops", "settings"}};
+  for (const Stopper& s : stoppers) {
+    if (stoppers.size() == 1) break;
+    more.push_back({std::string("of them because of ") + s.name, 100 * s.per_h() / stops_per_h(stoppers), "%",
+                    figure_text(static_cast<double>(s.count), 9) + " / " + s.key + " * time between stops",
+                    "settings"});
+  }
+  group->figures.insert(group->figures.begin() + 1, more.begin(), more.end());
+  return std::move(group->figures);
 }
 
 Result<std::vector<NamedJob>> jobs_of(const Scenario& scenario) {

@@ -3,12 +3,14 @@
 #pragma once
 
 #include <array>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "base/config.h"
 #include "cluster/price.h"
 #include "cluster/routing.h"
+#include "sim/failure_answer.h"
 #include "sim/traffic.h"
 
 namespace fathom {
@@ -83,6 +85,14 @@ struct Scenario {
     bool spread = true;
   } fail;
   PriceSettings prices;
+  struct Failures {  // that stop the job in time
+    // Hours between two failures of one; 0: none. Links are those between switches.
+    double gpu_mtbf_h = 0, nic_mtbf_h = 0, switch_mtbf_h = 0, link_mtbf_h = 0;
+    double checkpoint_min = 0, restart_min = 0, interval_min = 0;
+    int64_t stops = 100, seed = 1;  // of the drawn run
+
+    bool operator==(const Failures&) const = default;
+  } failures;
 
   /// Of the i-th section, "job" being 0.
   const JobSettings& settings(size_t i) const { return i == 0 ? job : also[i - 1]; }
@@ -127,6 +137,17 @@ struct Scenario {
     v("prices.link_dollars", prices.link_dollars, "of a link between switches; -1: not given", at_least(-1));
     v("prices.endpoint_dollars", prices.endpoint_dollars,
       "of an endpoint's link; -1: not given; no price given: those that fit table 3 of arXiv 2505.09343", at_least(-1));
+    v("failures.gpu_mtbf_h", failures.gpu_mtbf_h, "hours between stops that one GPU causes; 0: none", between(0, 1e12));
+    v("failures.nic_mtbf_h", failures.nic_mtbf_h, "of one GPU's NIC and its cable; 0: none", between(0, 1e12));
+    v("failures.switch_mtbf_h", failures.switch_mtbf_h, "of one switch; 0: none", between(0, 1e12));
+    v("failures.link_mtbf_h", failures.link_mtbf_h, "of one link between switches; 0: none", between(0, 1e12));
+    v("failures.checkpoint_min", failures.checkpoint_min, "minutes that the job stands still for a checkpoint",
+      between(0, 1e6));
+    v("failures.restart_min", failures.restart_min, "minutes from a stop to running again", between(0, 1e6));
+    v("failures.interval_min", failures.interval_min, "minutes of work between checkpoints; 0: the best",
+      between(0, 1e6));
+    v("failures.stops", failures.stops, "of the run that is drawn", between(1, 10000));
+    v("failures.seed", failures.seed, "of the run that is drawn", between(0, 1e18));
   }
 };
 
@@ -139,6 +160,13 @@ Result<Cluster> cluster_of(const Scenario& scenario);
 /// Reads the gate file, if one is given. Errors: no bytes, or less than one (named by `name`: "job" or "also"); a
 /// setting that the op does not look at; a gate file beside a skew; what read_gate refuses.
 Result<Job> job_of(const JobSettings& settings, std::string_view name);
+
+/// The job on all GPUs of `cluster` that stops when anything does whose rate is given; nothing where no rate is.
+/// Errors: settings of failures without a rate; a time between stops that is 0 or above 1e9 h.
+Result<std::optional<FailureCase>> failures_of(const Scenario& scenario, const Cluster& cluster);
+
+/// failure_figures, with how often the job stops and because of what. Errors: failure_figures'.
+Result<std::vector<Figure>> stop_figures(const Scenario& scenario, const Cluster& cluster, const FailureCase& failures);
 
 struct NamedJob {
   std::string name;  // job_name

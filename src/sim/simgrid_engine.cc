@@ -3,7 +3,6 @@
 #include <dlfcn.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -251,13 +250,9 @@ Result<int> scale_of(const FlowNetwork& n) {
                  figure_text(0x1p62 / kLeastBytes));
 }
 
-Error out_of_time(int classes) {
-  return cancelled("engine simgrid had no time left for " + std::to_string(classes) + " different flows");
-}
-
 }  // namespace
 
-Result<FlowRun> run_simgrid(const FlowNetwork& network, const Deadline& deadline) {
+Result<FlowRun> run_simgrid(const FlowNetwork& network) {
   if (auto s = network.check(); !s) return s.error();
   const int classes = network.num_classes();
   if (classes > kMostSimGridClasses) {
@@ -268,11 +263,6 @@ Result<FlowRun> run_simgrid(const FlowNetwork& network, const Deadline& deadline
   if (classes == 0) return run;
   const auto scale = scale_of(network);
   if (!scale) return scale.error();
-  double seconds_left = 0;
-  if (deadline) {
-    seconds_left = std::chrono::duration<double>(*deadline - std::chrono::steady_clock::now()).count();
-    if (seconds_left < 1e-3) return out_of_time(classes);
-  }
   const int hosts = static_cast<int>(std::ceil(std::sqrt(static_cast<double>(classes)))) + 1;
   const MemoryFile platform_file, log, ends;
   if (!platform_file.ok() || !log.ok() || !ends.ok()) {
@@ -283,12 +273,6 @@ Result<FlowRun> run_simgrid(const FlowNetwork& network, const Deadline& deadline
   if (pid < 0) return io_error(std::string("cannot start a process for SimGrid: ") + std::strerror(errno));
   if (pid == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);  // it must not outlive the program
-    if (deadline) {                    // the signal ends it
-      const auto us = static_cast<int64_t>(std::min(seconds_left, 1e6) * 1e6);
-      const itimerval timer{{0, 0}, {us / 1'000'000, us % 1'000'000}};
-      std::signal(SIGALRM, SIG_DFL);
-      setitimer(ITIMER_REAL, &timer, nullptr);
-    }
     dup2(log.fd(), STDERR_FILENO);
     dup2(log.fd(), STDOUT_FILENO);
     const std::string xml = platform(network, hosts);
@@ -301,7 +285,6 @@ Result<FlowRun> run_simgrid(const FlowNetwork& network, const Deadline& deadline
     waitpid(pid, &status, 0);
     return cancelled("interrupted while SimGrid ran");
   }
-  if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM) return out_of_time(classes);
   if (WIFEXITED(status) && WEXITSTATUS(status) == kNoLibrary) {
     return not_found(std::string("SimGrid is not installed: ") + kSimGridLibrary +
                      " cannot be loaded; install the Debian package libsimgrid3.32, or take engine maxmin");

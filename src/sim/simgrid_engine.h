@@ -12,13 +12,14 @@ inline constexpr const char* kSimGridLibrary = "libsimgrid.so.3.32";
 /// Classes that are given to SimGrid at most: about 2 KB each.
 inline constexpr int kMostSimGridClasses = 100'000;
 
-/// run_flows by SimGrid: num_solves is 0. Sizes are whole bytes there, so all are multiplied by one power of two and
-/// the times divided by it: small messages stay exact. It runs in a child process, as SimGrid keeps one simulation per
-/// process and ends the process on errors of its own. Ends of classes are checked: no link has carried more than its
-/// capacity up to any of them (within 1e-4; SimGrid shares to 1e-5). Errors: check; more than kMostSimGridClasses;
-/// sizes too far apart for whole bytes; SimGrid is not installed, with its package; what it said when it failed;
-/// kCancelled after the deadline; a link above its capacity, named. The process must have no other threads.
-Result<FlowRun> run_simgrid(const FlowNetwork& network, const Deadline& deadline = {});
+/// run_flows by SimGrid: num_solves and num_rates are 0. Sizes are whole bytes there, so all are multiplied by one
+/// power of two and the times divided by it: small messages stay exact. It runs in a child process, as SimGrid keeps
+/// one simulation per process and ends the process on errors of its own. Ends of classes are checked: no link has
+/// carried more than its capacity up to any of them (within 1e-4; SimGrid shares to 1e-5). Errors: check; more than
+/// kMostSimGridClasses; sizes too far apart for whole bytes; SimGrid is not installed, with its package; what it said
+/// when it failed; kCancelled on an interrupt; a link above its capacity, named. The process must have no other
+/// threads.
+Result<FlowRun> run_simgrid(const FlowNetwork& network);
 
 /// Whether that library can be loaded, found out in a child process as well. The process must have no other threads.
 bool has_simgrid();

@@ -170,6 +170,42 @@ std::string words(const Cluster& cluster, const Scenario& scenario) {
   return text;
 }
 
+/// What was given and changes nothing, a line each. (What belongs to another op or fabric is an error: scenario.)
+std::vector<std::string> idle_settings(const Cluster& cluster, const Scenario& scenario,
+                                       const std::vector<NamedJob>& jobs) {
+  const Scenario none;
+  std::vector<std::string> notes;
+  const auto& fail = scenario.fail;
+  if (!fail.spread && fail.plane < 0 && fail.leaf < 0 && fail.nic < 0) {
+    notes.push_back("fail.spread = false changes nothing: it is where the traffic of a dead plane, leaf or NIC goes");
+  }
+  const FabricKind kind = cluster.spec().kind;
+  if (scenario.network.planes != none.network.planes && kind != FabricKind::kMpft && kind != FabricKind::kMrft) {
+    notes.push_back("network.planes = " + std::to_string(scenario.network.planes) +
+                    " changes nothing: " + scenario.network.fabric + " has none; mpft and mrft have");
+  }
+  const bool has_hashes = cluster.spec().routing == Routing::kEcmp;
+  if (scenario.network.seed != none.network.seed && !has_hashes) {
+    notes.push_back("network.seed = " + std::to_string(scenario.network.seed) +
+                    " changes nothing: it is of ECMP's hash");
+  }
+  if (scenario.failures.link_mtbf_h > 0 && cluster.counts().switch_links() == 0) {
+    notes.push_back("failures.link_mtbf_h changes nothing: " + figure_text(static_cast<double>(cluster.spec().gpus)) +
+                    " GPUs need no link between switches");
+  }
+  for (const NamedJob& job : jobs) {
+    if (job.settings.queue_pairs != none.job.queue_pairs && !has_hashes) {
+      notes.push_back(job.name + ".queue_pairs = " + std::to_string(job.settings.queue_pairs) +
+                      " changes nothing: ECMP alone hashes them");
+    }
+    if (job.settings.weight != none.job.weight && jobs.size() == 1) {
+      notes.push_back(job.name + ".weight = " + figure_text(job.settings.weight) +
+                      " changes nothing: no other job shares its links");
+    }
+  }
+  return notes;
+}
+
 }  // namespace
 
 Json to_json(const Simulation& simulation) {
@@ -198,6 +234,7 @@ Json to_json(const Simulation& simulation) {
                    .set("seconds", link.seconds)
                    .set("formula", "bytes over one link / efficiency of the job / its rate"));
   }
+  if (!simulation.failures.empty()) json.set("failures", list(simulation.failures));
   return json.set("cluster", simulation.cluster)
       .set("notes", text_json(simulation.notes))
       .set("engine", engine_name(simulation.engine))
@@ -207,7 +244,7 @@ Json to_json(const Simulation& simulation) {
       .set("work", list(simulation.work));
 }
 
-Result<Simulation> simulate(const Scenario& scenario, FlowEngine engine, const Deadline& deadline) {
+Result<Simulation> simulate(const Scenario& scenario, FlowEngine engine, const RateBudget& budget) {
   const auto cluster = cluster_of(scenario);
   if (!cluster) return cluster.error();
   const auto prices = prices_of(scenario.prices, "prices");
@@ -226,9 +263,17 @@ Result<Simulation> simulate(const Scenario& scenario, FlowEngine engine, const D
                      ".op is given; accepted: maxmin, simgrid");
     }
   }
+  const auto failures = failures_of(scenario, *cluster);
+  if (!failures) return failures.error();
+  Simulation result;
+  if (*failures) {
+    auto figures = stop_figures(scenario, *cluster, **failures);
+    if (!figures) return figures.error();
+    result.failures = *std::move(figures);
+  }
   std::vector<Job> jobs;
   for (const NamedJob& job : *named) jobs.push_back(job.job);
-  auto run = run_jobs(*cluster, jobs, window, engine, deadline);
+  auto run = run_jobs(*cluster, jobs, window, engine, budget);
   if (!run) return run.error();
   std::optional<JobsRun> healthy;
   if (cluster->is_broken()) {
@@ -236,24 +281,21 @@ Result<Simulation> simulate(const Scenario& scenario, FlowEngine engine, const D
     whole.fail = {};
     const auto mended = cluster_of(whole);
     if (!mended) return mended.error();
-    auto whole_run = run_jobs(*mended, jobs, window, run->engine, deadline);
+    const RateBudget left = budget ? RateBudget(std::max<int64_t>(*budget - run->num_rates, 0)) : budget;
+    auto whole_run = run_jobs(*mended, jobs, window, run->engine, left);
     if (!whole_run) return whole_run.error();
     healthy = *std::move(whole_run);
   }
 
-  Simulation result;
   result.cluster = words(*cluster, scenario);
   if (cluster->spec().nic_gbps >= 4 * cluster->spec().port_gbps) {
     result.notes.push_back("network.nic_gbps is " + figure_text(cluster->spec().nic_gbps) + " GB/s, that is " +
                            figure_text(8 * cluster->spec().nic_gbps) + " Gb/s, and network.port_gbps " +
                            figure_text(cluster->spec().port_gbps) + " GB/s: a NIC of 400 Gb/s has 50 GB/s");
   }
-  const auto& fail = scenario.fail;
-  if (!fail.spread && fail.plane < 0 && fail.leaf < 0 && fail.nic < 0) {
-    result.notes.push_back(
-        "fail.spread = false changes nothing: it is where the traffic of a dead plane, leaf or NIC goes");
-  }
+  for (std::string& note : idle_settings(*cluster, scenario, *named)) result.notes.push_back(std::move(note));
   result.engine = run->engine;
+  result.num_rates = run->num_rates + (healthy ? healthy->num_rates : 0);
   auto fabric = fabric_figures(cluster->counts(), *prices);
   if (!fabric) return fabric.error();
   result.fabric = *std::move(fabric);
@@ -283,6 +325,10 @@ Result<Simulation> simulate(const Scenario& scenario, FlowEngine engine, const D
                  {"parts", run->num_parts, "", "windows, one after the other", "counted"}};
   if (run->engine == FlowEngine::kMaxMin) {
     result.work.push_back({"solves", run->num_solves, "", "times that rates were computed", "counted"});
+    result.work.push_back({"rates", static_cast<double>(result.num_rates), "",
+                           "of different flows that still moved, over all solves" +
+                               std::string(healthy ? ", with nothing broken too" : ""),
+                           "counted"});
   }
   result.loads = std::move(run->load);
   return result;

@@ -46,14 +46,16 @@ struct Simulation {
   FlowEngine engine = FlowEngine::kMaxMin;
   std::vector<JobAnswer> jobs;
   std::vector<LinkAnswer> links;  // of each kind that carries something, the most loaded first
+  std::vector<Figure> failures;   // stop_figures, where the scenario has rates
   std::vector<Figure> work;       // flows, classes, solves
   LinkLoads loads;                // of every link
+  int64_t num_rates = 0;          // JobsRun::num_rates, and those of the run with nothing broken
 };
 /// Everything but `loads`, which has a picture (load_maps).
 Json to_json(const Simulation& simulation);
 
 /// Errors: what the scenario's parts are refused for; one engine that cannot answer it (see FlowEngine, run_simgrid);
-/// kCancelled after the deadline.
-Result<Simulation> simulate(const Scenario& scenario, FlowEngine engine, const Deadline& deadline = {});
+/// kCancelled when max-min has used up its budget.
+Result<Simulation> simulate(const Scenario& scenario, FlowEngine engine, const RateBudget& budget = {});
 
 }  // namespace fathom

@@ -88,7 +88,7 @@ Report::Section links_section(const Simulation& answer) {
   return {"Links that limit", std::move(text), {std::move(chart), std::move(grid)}};
 }
 
-Report::Section failure_section(const Scenario& scenario, const Simulation& answer) {
+Report::Section broken_section(const Scenario& scenario, const Simulation& answer) {
   const bool has_dead = scenario.fail.plane >= 0 || scenario.fail.leaf >= 0 || scenario.fail.nic >= 0;
   Grid grid{.title = "With and without what is broken", .row_label = "job", .columns = {}, .rows = {}};
   for (size_t j = 0; j < answer.jobs.size(); ++j) {
@@ -125,11 +125,19 @@ Result<Report> simulate_report(std::string title, const Scenario& scenario, cons
     figures.blocks.push_back(FigureGroup{row_name(answer, j), answer.jobs[j].figures});
   }
   figures.blocks.push_back(time_chart(answer));
+  if (!answer.failures.empty()) figures.blocks.push_back(FigureGroup{"failures", answer.failures});
   figures.blocks.push_back(FigureGroup{"fabric", answer.fabric});
   figures.blocks.push_back(FigureGroup{"work", answer.work});
   report.sections.push_back(std::move(figures));
   report.sections.push_back(links_section(answer));
-  if (find(answer.jobs.front(), kHealthy)) report.sections.push_back(failure_section(scenario, answer));
+  if (find(answer.jobs.front(), kHealthy)) report.sections.push_back(broken_section(scenario, answer));
+  const auto failures = failures_of(scenario, *cluster);
+  if (!failures) return failures.error();
+  if (*failures) {
+    auto section = failure_section(**failures);
+    if (!section) return section.error();
+    report.sections.push_back(*std::move(section));
+  }
   Report::Section loads{
       "Load of the links", "The share of the time that a link would need at its full rate for what it carried.", {}};
   for (HeatMap& map : load_maps(*cluster, answer.loads)) loads.blocks.push_back(std::move(map));

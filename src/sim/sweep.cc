@@ -45,6 +45,8 @@ std::string axis_label(const std::string& key) {
   if (key == "network.gpus" || ends(".ranks")) return key + " (GPUs)";
   if (ends("_gbps")) return key + " (GB/s)";
   if (ends("_us")) return key + " (us)";
+  if (ends("_min")) return key + " (min)";
+  if (ends("_mtbf_h")) return key + " (h)";
   return key;
 }
 
@@ -71,16 +73,29 @@ std::string bandwidth_name(const Sweep& sweep, size_t job) {
   return name;
 }
 
+/// Of the job's time under the scenario's failures; nothing where it has none.
+const Figure* goodput_of(const SweepPoint& point) {
+  const auto& figures = point.answer.failures;
+  const auto at = std::find_if(figures.begin(), figures.end(), [](const Figure& f) { return f.name == "goodput"; });
+  return at == figures.end() ? nullptr : &*at;
+}
+
 const std::string& limit_of(const SweepPoint& point) { return point.answer.jobs.front().limit.resource; }
 
-/// One of the two figures that are drawn.
+/// One of the figures that are drawn.
 struct Drawn {
   std::string title;  // "busbw"
   std::string label;  // "busbw (GB/s)"
   bool is_log = false;
   Origin origin;
-  double (*value)(const JobAnswer& job) = nullptr;
+  double (*value)(const SweepPoint& point, size_t job) = nullptr;
+  bool is_of_job = true;  // else the same of all jobs of a point
 };
+
+/// Of every point: a goodput of some of them only is a sweep from no failures to some, and stands in the table.
+bool has_goodput(const Sweep& sweep) {
+  return std::all_of(sweep.points.begin(), sweep.points.end(), [](const auto& point) { return goodput_of(point); });
+}
 
 std::vector<Drawn> drawn_figures(const Sweep& sweep) {
   const std::vector<JobAnswer>& jobs = sweep.points.front().answer.jobs;
@@ -92,13 +107,25 @@ std::vector<Drawn> drawn_figures(const Sweep& sweep) {
   const std::string formula = name == "bandwidth" ? "busbw, of dispatch and combine logical bandwidth, of send algbw"
                                                   : bandwidth.formula + "; time: bytes on links + latency + software";
   const Figure& time = jobs.front().figures.front();
-  return {
+  std::vector<Drawn> out = {
       {name,
        name + " (GB/s)",
        false,
        {formula, bandwidth.source},
-       [](const JobAnswer& job) { return bandwidth_of(job).value; }},
-      {"Time", "time (us)", true, {time.formula, time.source}, [](const JobAnswer& job) { return job.seconds * 1e6; }}};
+       [](const SweepPoint& point, size_t job) { return bandwidth_of(point.answer.jobs[job]).value; }},
+      {"Time", "time (us)", true, {time.formula, time.source}, [](const SweepPoint& point, size_t job) {
+         return point.answer.jobs[job].seconds * 1e6;
+       }}};
+  if (has_goodput(sweep)) {
+    const Figure& goodput = *goodput_of(sweep.points.front());
+    out.push_back({"Goodput",
+                   "goodput (%)",
+                   false,
+                   {goodput.formula, goodput.source},
+                   [](const SweepPoint& point, size_t) { return goodput_of(point)->value; },
+                   false});
+  }
+  return out;
 }
 
 /// A line of a chart: the points that share what is not on its axis.
@@ -108,20 +135,24 @@ struct Line {
   std::string name;
 };
 
-std::vector<Line> lines_of(const Sweep& sweep, size_t key) {
+size_t num_jobs_of(const Sweep& sweep, const Drawn& drawn) {
+  return drawn.is_of_job ? sweep.points.front().answer.jobs.size() : 1;
+}
+
+std::vector<Line> lines_of(const Sweep& sweep, const Drawn& drawn, size_t key) {
   const auto& jobs = sweep.points.front().answer.jobs;
   const bool has_other = sweep.keys.size() > 1;
   std::vector<Line> lines;
-  for (size_t job = 0; job < jobs.size(); ++job) {
+  for (size_t job = 0; job < num_jobs_of(sweep, drawn); ++job) {
     const size_t count = has_other ? sweep.keys[1 - key].values.size() : 1;
     for (size_t value = 0; value < count; ++value) {
       Line line{job, has_other ? std::optional(value) : std::nullopt,
-                jobs.size() > 1 ? jobs[job].name + " " + jobs[job].op : ""};
+                jobs.size() > 1 && drawn.is_of_job ? jobs[job].name + " " + jobs[job].op : ""};
       if (has_other) {
         line.name +=
             (line.name.empty() ? "" : ", ") + sweep.keys[1 - key].key + "=" + sweep.keys[1 - key].values[value];
       }
-      if (line.name.empty()) line.name = jobs[job].op;
+      if (line.name.empty()) line.name = drawn.is_of_job ? jobs[job].op : "goodput";
       lines.push_back(std::move(line));
     }
   }
@@ -150,12 +181,12 @@ LineChart line_chart(const Sweep& sweep, const Drawn& drawn, size_t key, const s
                   .series = {},
                   .log_x = low > 0 && high >= 8 * low,
                   .origin = drawn.origin};
-  for (const Line& line : lines_of(sweep, key)) {
+  for (const Line& line : lines_of(sweep, drawn, key)) {
     Series series{.name = line.name, .x = {}, .y = {}, .labels = {}};
     for (const size_t value : order) {
       const SweepPoint& point = point_at(sweep, key, value, line.other.value_or(0));
       series.x.push_back(xs[value]);
-      series.y.push_back(drawn.value(point.answer.jobs[line.job]));
+      series.y.push_back(drawn.value(point, line.job));
       series.labels.push_back("limit: " + limit_of(point));
     }
     chart.series.push_back(std::move(series));
@@ -177,14 +208,14 @@ HeatMap heat_map(const Sweep& sweep, const Drawn& drawn, size_t job) {
   for (size_t row = 0; row < map.rows.size(); ++row) {
     auto& line = map.values.emplace_back();
     for (size_t column = 0; column < map.columns.size(); ++column) {
-      line.push_back(drawn.value(point_at(sweep, 0, column, row).answer.jobs[job]));
+      line.push_back(drawn.value(point_at(sweep, 0, column, row), job));
     }
   }
   return map;
 }
 
 BarChart bar_chart(const Sweep& sweep, const Drawn& drawn, size_t job) {
-  BarChart chart{.title = drawn.title + " of " + sweep.points.front().answer.jobs[job].op +
+  BarChart chart{.title = drawn.title + (drawn.is_of_job ? " of " + sweep.points.front().answer.jobs[job].op : "") +
                           (job > 0 ? ", " + sweep.points.front().answer.jobs[job].name : ""),
                  .row_label = sweep.keys[0].key + (sweep.keys.size() > 1 ? ", " + sweep.keys[1].key : ""),
                  .value_label = drawn.label,
@@ -193,12 +224,19 @@ BarChart bar_chart(const Sweep& sweep, const Drawn& drawn, size_t job) {
                  .origin = drawn.origin};
   for (const SweepPoint& point : sweep.points) {
     chart.rows.push_back(point.values[0] + (point.values.size() > 1 ? ", " + point.values[1] : ""));
-    chart.parts[0].values.push_back(drawn.value(point.answer.jobs[job]));
+    chart.parts[0].values.push_back(drawn.value(point, job));
   }
   return chart;
 }
 
 double or_none(const Figure* figure) { return figure ? figure->value : std::numeric_limits<double>::quiet_NaN(); }
+
+Origin goodput_origin(const Sweep& sweep) {
+  for (const SweepPoint& point : sweep.points) {
+    if (const Figure* goodput = goodput_of(point)) return {goodput->formula, goodput->source};
+  }
+  return {};
+}
 
 /// The columns of a job: name, unit, and where the number is.
 struct Column {
@@ -245,11 +283,14 @@ Grid grid_of(const Sweep& sweep) {
       grid.columns.push_back({job_prefix(sweep, job) + column.name, column.unit, column.origin});
     }
   }
+  const bool has_stops = std::any_of(sweep.points.begin(), sweep.points.end(), goodput_of);
+  if (has_stops) grid.columns.push_back({"goodput", "%", goodput_origin(sweep)});
   for (const SweepPoint& point : sweep.points) {
     Grid::Row row{text_of(sweep, point) + "; limit: " + limit_of(point), {}};
     for (size_t job = 0; job < num_jobs; ++job) {
       for (const Column& column : columns_of(sweep, job)) row.values.push_back(column.value(point.answer.jobs[job]));
     }
+    if (has_stops) row.values.push_back(or_none(goodput_of(point)));
     grid.rows.push_back(std::move(row));
   }
   return grid;
@@ -359,12 +400,15 @@ Table to_table(const Sweep& sweep, bool is_exact) {
                              (is_exact ? " (" + column.unit + ")" : " " + column.unit));
     }
   }
+  const bool has_stops = std::any_of(sweep.points.begin(), sweep.points.end(), goodput_of);
+  if (has_stops) table.header.push_back(is_exact ? "goodput (%)" : "goodput %");
   table.header.push_back("limit");
   for (const SweepPoint& point : sweep.points) {
     std::vector<std::string> row = point.values;
     for (size_t job = 0; job < num_jobs; ++job) {
       for (const Column& column : columns_of(sweep, job)) row.push_back(text(column.value(point.answer.jobs[job])));
     }
+    if (has_stops) row.push_back(text(or_none(goodput_of(point))));
     row.push_back(limit_of(point));
     table.rows.push_back(std::move(row));
   }
@@ -388,13 +432,13 @@ Report::Section sweep_section(const Sweep& sweep) {
     section.text +=
         (section.text.empty() ? "" : "; ") + key.key + " at " + std::to_string(key.values.size()) + " values";
   section.text += ". Everything else as in the scenario.";
-  const size_t num_jobs = sweep.points.front().answer.jobs.size();
   for (const Drawn& drawn : drawn_figures(sweep)) {
+    const size_t num_jobs = num_jobs_of(sweep, drawn);
     bool is_drawn = false, is_crowded = false;
     for (size_t key = 0; key < sweep.keys.size(); ++key) {
       const auto xs = numbers_of(sweep.keys[key]);
       if (!xs) continue;
-      if (lines_of(sweep, key).size() > kMostLines) {
+      if (lines_of(sweep, drawn, key).size() > kMostLines) {
         is_crowded = true;
         continue;
       }

@@ -5,150 +5,14 @@
 #include <map>
 #include <numeric>
 #include <string>
-#include <unordered_map>
+#include <utility>
+
+#include "sim/traffic_builder.h"
 
 namespace fathom {
 namespace {
 
 std::string text(int64_t v) { return std::to_string(v); }
-
-int64_t num_colours(const std::vector<int32_t>& colours) {
-  return colours.empty() ? 0 : *std::max_element(colours.begin(), colours.end()) + 1;
-}
-
-struct LinkHash {
-  size_t operator()(const ClusterLink& link) const {
-    uint64_t x = (static_cast<uint64_t>(link.place) << 32) | static_cast<uint32_t>(link.lane);
-    x ^= ((static_cast<uint64_t>(link.port) << 8) | static_cast<uint64_t>(link.kind)) * 0x9e3779b97f4a7c15;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
-    return x ^ (x >> 27);
-  }
-};
-
-/// Turns ways between GPUs into classes on groups of links.
-class TrafficBuilder {
- public:
-  TrafficBuilder(const Cluster& cluster, const Symmetry& symmetry, Keep keep)
-      : cluster_(cluster), symmetry_(symmetry), keep_(keep) {
-    const auto sizes = [](const std::vector<int32_t>& colours) {
-      std::vector<int32_t> count(static_cast<size_t>(num_colours(colours)), 0);
-      for (int32_t c : colours) ++count[static_cast<size_t>(c)];
-      return count;
-    };
-    sizes_ = {sizes(symmetry.node),  sizes(symmetry.gpu), sizes(symmetry.unit),
-              sizes(symmetry.plane), sizes(symmetry.pod), sizes(symmetry.hop)};
-  }
-
-  /// `members` flows of `bytes` each, alike to the one from GPU a of node u to GPU b of node v.
-  void add(int job, const Job& j, int64_t u, int a, int64_t v, int b, double bytes, double members) {
-    if (!(bytes > 0) || !(members > 0)) return;
-    if (keep_ == Keep::kLoads && u != v && !cluster_.has_dead_nics()) return add_load(j, u, a, v, b, bytes, members);
-    for (int q = 0; q < j.queue_pairs && !is_full(); ++q) {
-      for (const Way& way : cluster_.ways(u, a, v, b, static_cast<uint64_t>(q))) {
-        add_class(job, j, way.links, bytes * way.share / j.queue_pairs, members * way.share / j.queue_pairs, members);
-      }
-    }
-  }
-
-  /// The same from NIC to NIC, without a change of rail in a node.
-  void add_rail(int job, const Job& j, int64_t u, int a, int64_t v, double bytes, double members) {
-    // A dead NIC, leaf or plane needs the node's other NICs: that is what ways() knows.
-    if (cluster_.has_dead_nics()) return add(job, j, u, a, v, a, bytes, members);
-    if (!(bytes > 0)) return;
-    for (int q = 0; q < j.queue_pairs && !is_full(); ++q) {
-      for (const Way& way : cluster_.fabric(u, a, v, a, static_cast<uint64_t>(q))) {
-        add_class(job, j, way.links, bytes * way.share / j.queue_pairs, members * way.share / j.queue_pairs, members);
-      }
-    }
-  }
-
-  /// After the last flow of a job.
-  void flush(const Job& j) {
-    const int gpus = cluster_.spec().gpus_per_node;
-    for (size_t i = 0; i < rails_.size(); ++i) {
-      const Rail rail = std::exchange(rails_[i], {});
-      if (rail.classes == 0) continue;
-      const int out = static_cast<int>(i) / gpus, in = static_cast<int>(i) % gpus;
-      for (int q = 0; q < j.queue_pairs; ++q) {
-        for (const Way& way : cluster_.fabric(u_, out, v_, in, static_cast<uint64_t>(q))) {
-          put(way.links, rail.bytes * way.share / j.queue_pairs);
-          traffic_.num_flows += rail.flows;
-          traffic_.num_classes += rail.classes;
-        }
-      }
-    }
-  }
-
-  bool is_full() const { return traffic_.network.num_classes() > kMostFlowClasses; }
-  Traffic take() { return std::move(traffic_); }
-
- private:
-  /// Messages of a pair of nodes that share both NICs, whose ways through the fabric are the same.
-  struct Rail {
-    double bytes = 0, flows = 0, classes = 0;
-  };
-
-  void add_load(const Job& j, int64_t u, int a, int64_t v, int b, double bytes, double members) {
-    const int gpus = cluster_.spec().gpus_per_node;
-    rails_.resize(static_cast<size_t>(gpus) * static_cast<size_t>(gpus));
-    if (u != u_ || v != v_) flush(j);
-    u_ = u, v_ = v;
-    const auto [out, in] = cluster_.nics(a, b);
-    const double busy = bytes * members / j.efficiency;
-    Rail& rail = rails_[static_cast<size_t>(out * gpus + in)];
-    rail.bytes += busy, rail.flows += members, ++rail.classes;
-    nvlinks_.clear();
-    Cluster::add_nvlink(u, a, out, nvlinks_);
-    Cluster::add_nvlink(v, in, b, nvlinks_);
-    put(nvlinks_, busy);
-  }
-
-  void put(const std::vector<ClusterLink>& links, double bytes) {
-    for (const ClusterLink& link : links) {
-      const auto id = static_cast<size_t>(id_of(link));
-      traffic_.loads.resize(traffic_.links.size(), 0);
-      traffic_.loads[id] += bytes;
-    }
-  }
-
-  void add_class(int job, const Job& j, const std::vector<ClusterLink>& links, double bytes, double members,
-                 double flows) {
-    if (is_full()) return;
-    ++traffic_.num_classes;
-    traffic_.num_flows += flows;
-    if (keep_ == Keep::kLoads) return put(links, bytes * flows / j.efficiency);
-    ids_.clear();
-    for (const ClusterLink& link : links) ids_.push_back(id_of(link));
-    // A lane's weight makes its flows count as so many; their bytes stay.
-    traffic_.network.add_class(bytes * flows / j.efficiency, members * j.weight, ids_);
-    traffic_.job.push_back(job);
-  }
-
-  int id_of(const ClusterLink& link) {
-    const ClusterLink group = cluster_.group_of(link, symmetry_);
-    const auto [at, is_new] = ids_by_group_.try_emplace(group, traffic_.network.num_links());
-    if (is_new) {
-      const auto [places, lanes] = sizes_.of(link.kind);
-      double count = (*places)[static_cast<size_t>(group.place)];
-      if (lanes) count *= (*lanes)[static_cast<size_t>(group.lane)];
-      const double gbps = cluster_.gbps(link);
-      traffic_.network.add_link(cluster_.name(link), gbps * count);
-      traffic_.links.push_back({link, count, gbps, group});
-    }
-    return at->second;
-  }
-
-  const Cluster& cluster_;
-  const Symmetry& symmetry_;
-  const Keep keep_;
-  Symmetry sizes_;  // [colour]: how many have it
-  Traffic traffic_;
-  std::unordered_map<ClusterLink, int, LinkHash> ids_by_group_;
-  std::vector<int> ids_;
-  int64_t u_ = -1, v_ = -1;  // of rails_
-  std::vector<Rail> rails_;  // [NIC out * GPUs of a node + NIC in]
-  std::vector<ClusterLink> nvlinks_;
-};
 
 /// Pairs of things that are alike: how many there are, and one of them.
 struct Alike {
@@ -197,38 +61,65 @@ std::vector<Alike> graph_pairs(const Cluster& cluster, const Symmetry& s) {
   return pairs;
 }
 
-/// The ordered pairs of nodes of one group that a job joins, by what distinguishes them under the symmetry. A window's
-/// are seen one by one; without one, alike nodes have alike peers, and one of each colour stands for all.
-std::vector<Alike> node_pairs(const Cluster& cluster, int64_t group_nodes, const Symmetry& s, const Distances& d) {
-  const int64_t colours = num_colours(s.node), nodes = cluster.num_nodes();
-  if (cluster.graph() && colours < nodes) return graph_pairs(cluster, s);
-  const bool is_each = colours == nodes;  // every pair is one of a kind
-  std::vector<Alike> pairs(static_cast<size_t>(is_each ? 0 : colours * colours * 4));
+/// Calls see(v) for the peers of node u at the distances `d`, its own group's nodes following each other in a circle.
+template <class See>
+void for_each_peer(int64_t u, int64_t group_nodes, const Distances& d, const See& see) {
   const int64_t from = d.to > 0 ? d.from : 0, to = d.to > 0 ? d.to : group_nodes - 1;
-  if (is_each) pairs.reserve(static_cast<size_t>(nodes * (to - from + 1)));
+  const int64_t first = u / group_nodes * group_nodes;
+  for (int64_t distance = from; distance <= to; ++distance) {
+    const int64_t place = u - first + distance;
+    see(first + (place < group_nodes ? place : place - group_nodes));
+  }
+}
+
+/// Calls see(pair) until it says false, for the ordered pairs of nodes of one group that a job joins, by what
+/// distinguishes them under the symmetry. A window's are seen one by one; without one, alike nodes have alike peers,
+/// and one of each colour stands for all.
+template <class See>
+void for_each_node_pair(const Cluster& cluster, int64_t group_nodes, const Symmetry& s, const Distances& d,
+                        const See& see) {
+  const int64_t colours = num_colours(s.node), nodes = cluster.num_nodes();
+  if (cluster.graph() && colours < nodes) {
+    for (const Alike& pair : graph_pairs(cluster, s)) {
+      if (!see(pair)) return;
+    }
+    return;
+  }
+  if (colours == nodes) {  // every pair is one of a kind
+    bool goes_on = true;
+    for (int64_t u = 0; u < nodes && goes_on; ++u) {
+      for_each_peer(u, group_nodes, d, [&](int64_t v) { goes_on = goes_on && see(Alike{1, u, v}); });
+    }
+    return;
+  }
+  const bool has_one_for_all = d.to == 0;
   std::vector<double> sizes(static_cast<size_t>(colours), 0);
   for (int32_t colour : s.node) ++sizes[static_cast<size_t>(colour)];
-  const bool has_one_for_all = d.to == 0 && !is_each;
-  for (int64_t u = 0; u < nodes; ++u) {
+  std::vector<Alike> table(static_cast<size_t>((has_one_for_all ? 1 : colours) * colours * 4));
+  std::vector<size_t> used;
+  bool goes_on = true;
+  const auto flush = [&] {
+    for (const size_t key : used) goes_on = goes_on && see(std::exchange(table[key], {}));
+    used.clear();
+  };
+  for (int64_t u = 0; u < nodes && goes_on; ++u) {
     const auto colour = static_cast<size_t>(s.node[static_cast<size_t>(u)]);
     const double count = has_one_for_all ? std::exchange(sizes[colour], 0) : 1;
     if (count == 0) continue;
-    const int64_t first = u / group_nodes * group_nodes, unit = cluster.unit_of(u), pod = cluster.pod_of(u);
-    for (int64_t distance = from; distance <= to; ++distance) {
-      const int64_t place = u - first + distance, v = first + (place < group_nodes ? place : place - group_nodes);
-      if (is_each) {
-        pairs.push_back({1, u, v});
-        continue;
+    const int64_t row = has_one_for_all ? 0 : static_cast<int64_t>(colour);
+    for_each_peer(u, group_nodes, d, [&](int64_t v) {
+      const int relation = relation_of(cluster, u, v);
+      const auto key = static_cast<size_t>((row * colours + s.node[static_cast<size_t>(v)]) * 4 + relation);
+      Alike& alike = table[key];
+      if (alike.count == 0) {
+        used.push_back(key);
+        alike.u = u, alike.v = v;
       }
-      const int relation = u == v ? 0 : cluster.unit_of(v) == unit ? 1 : cluster.pod_of(v) == pod ? 2 : 3;
-      const int64_t key = (static_cast<int64_t>(colour) * colours + s.node[static_cast<size_t>(v)]) * 4 + relation;
-      Alike& alike = pairs[static_cast<size_t>(key)];
-      if (alike.count == 0) alike.u = u, alike.v = v;
       alike.count += count;
-    }
+    });
+    if (has_one_for_all) flush();
   }
-  std::erase_if(pairs, [](const Alike& a) { return a.count == 0; });
-  return pairs;
+  flush();
 }
 
 std::vector<Alike> gpu_pairs(const Cluster& cluster, const Symmetry& s) {
@@ -254,19 +145,26 @@ void add_pairs(TrafficBuilder& out, int id, const Job& job, const Cluster& clust
   const int64_t group_nodes = ranks_of(cluster, job) / cluster.spec().gpus_per_node;
   const int gpus_per_node = cluster.spec().gpus_per_node;
   const auto gpus = gpu_pairs(cluster, s);
-  for (const Alike& n : node_pairs(cluster, group_nodes, s, d)) {
+  const auto of_node = static_cast<size_t>(gpus_per_node);
+  for_each_node_pair(cluster, group_nodes, s, d, [&](const Alike& n) {
+    std::span<const double> scale(factor);  // [GPU of node v]
+    if (!factor.empty()) scale = scale.subspan(static_cast<size_t>(n.v % group_nodes) * of_node, of_node);
+    if (n.u != n.v && out.takes_nodes()) {
+      out.add_nodes(job, backwards ? n.v : n.u, backwards ? n.u : n.v, bytes, scale, backwards);
+      return true;
+    }
     for (const Alike& g : gpus) {
       if (n.u == n.v && g.u == g.v) continue;
       const auto a = static_cast<int>(g.u), b = static_cast<int>(g.v);
-      const double scale = factor.empty() ? 1 : factor[static_cast<size_t>(n.v % group_nodes * gpus_per_node + b)];
+      const double copies = bytes * (scale.empty() ? 1 : scale[static_cast<size_t>(b)]);
       if (backwards) {
-        out.add(id, job, n.v, b, n.u, a, bytes * scale, n.count * g.count);
+        out.add(id, job, n.v, b, n.u, a, copies, n.count * g.count);
       } else {
-        out.add(id, job, n.u, a, n.v, b, bytes * scale, n.count * g.count);
+        out.add(id, job, n.u, a, n.v, b, copies, n.count * g.count);
       }
-      if (out.is_full()) return;
     }
-  }
+    return !out.is_full();
+  });
 }
 
 /// One copy per node and then one per GPU.
@@ -277,7 +175,7 @@ void add_forwarded(TrafficBuilder& out, int id, const Job& job, const Cluster& c
   const double bytes = job.bytes * static_cast<double>(job.tokens);
   const bool backwards = job.op == JobOp::kCombine;
   const auto gpus = gpu_pairs(cluster, s);
-  for (const Alike& n : node_pairs(cluster, group_nodes, s, {})) {
+  for_each_node_pair(cluster, group_nodes, s, {}, [&](const Alike& n) {
     for (const Alike& g : gpus) {
       const auto a = static_cast<int>(g.u), b = static_cast<int>(g.v);
       if (n.u != n.v && a == b) {
@@ -290,26 +188,37 @@ void add_forwarded(TrafficBuilder& out, int id, const Job& job, const Cluster& c
                               hits.gpu[static_cast<size_t>(n.v % group_nodes * gpus_per_node + b)];
         out.add(id, job, n.u, backwards ? b : a, n.v, backwards ? a : b, copies, n.count * g.count);
       }
-      if (out.is_full()) return;
     }
-  }
+    return !out.is_full();
+  });
 }
 
-/// Rings as Traffic's comment says. Every place by itself.
-void add_rings(TrafficBuilder& out, int id, const Job& job, const Cluster& cluster) {
+/// Rings as Traffic's comment says. One node of each colour and one GPU of each stand for all.
+void add_rings(TrafficBuilder& out, int id, const Job& job, const Cluster& cluster, const Symmetry& s) {
   const int gpus_per_node = cluster.spec().gpus_per_node;
   const int in_ring = job.ring_gpus > 0 ? job.ring_gpus : gpus_per_node, stride = gpus_per_node / in_ring;
   const auto ranks = static_cast<double>(ring_ranks_of(cluster, job));
   const double passes = job.op == JobOp::kAllReduce ? 2 : 1;
   const double bytes = passes * job.bytes * (ranks - 1) / ranks;  // that pass between two neighbours, over all rings
+  std::vector<double> nodes(static_cast<size_t>(num_colours(s.node)), 0);
+  for (int32_t colour : s.node) ++nodes[static_cast<size_t>(colour)];
+  std::vector<Alike> gpus(static_cast<size_t>(num_colours(s.gpu)));
+  for (int a = gpus_per_node - 1; a >= 0; --a) {
+    Alike& alike = gpus[static_cast<size_t>(s.gpu[static_cast<size_t>(a)])];
+    alike = {alike.count + 1, a, a};
+  }
   for (int64_t u = 0; u < cluster.num_nodes(); ++u) {
+    const double count = std::exchange(nodes[static_cast<size_t>(s.node[static_cast<size_t>(u)])], 0);
+    if (count == 0) continue;
     const int64_t next = ring_next(cluster, job, u);
-    for (int a = 0; a < gpus_per_node; ++a) {
-      if (next != u) out.add_rail(id, job, u, a, next, bytes / in_ring, 1);
+    for (const Alike& g : gpus) {
+      if (g.count == 0) continue;
+      const auto a = static_cast<int>(g.u);
+      if (next != u) out.add_rail(id, job, u, a, next, bytes / in_ring, count * g.count);
       if (in_ring == 1) continue;
       // As many rings as GPUs; all but the one that leaves the node after this GPU go on inside.
       const double inside = next == u ? bytes : bytes * (in_ring - 1) / in_ring;
-      out.add(id, job, u, a, u, (a + stride) % gpus_per_node, inside, 1);
+      out.add(id, job, u, a, u, (a + stride) % gpus_per_node, inside, count * g.count);
     }
     if (out.is_full()) return;
   }
@@ -319,10 +228,23 @@ void add_rings(TrafficBuilder& out, int id, const Job& job, const Cluster& clust
 std::string way_out(const Cluster& cluster, std::span<const Job> jobs, const Distances& distances) {
   const ClusterSpec& s = cluster.spec();
   if (s.routing != Routing::kAdaptive) return "adaptive routing of a uniform load";
+  const auto has = [&](auto is) { return std::any_of(jobs.begin(), jobs.end(), is); };
+  const bool has_rings = has([](const Job& j) { return is_ring(j.op); });
+  const bool has_sends = has([](const Job& j) { return j.op == JobOp::kSend; });
+  if (cluster.graph() && (has_rings || has_sends)) return "no rings or messages beside it";
   for (const Job& job : jobs) {
-    if (is_ring(job.op) || job.op == JobOp::kSend) return "no rings or messages beside it";
-    if (job.skew > 0) return "experts that are all as popular (skew = 0)";
-    if (!job.recorded.empty()) return "experts that are all as popular (no gate_file)";
+    const std::string in_groups =
+        ranks_of(cluster, job) == s.gpus && !cluster.graph() ? " or groups of fewer (ranks)" : "";
+    if (job.skew > 0) return "experts that are all as popular (skew = 0)" + in_groups;
+    if (!job.recorded.empty()) return "experts that are all as popular (no gate_file)" + in_groups;
+  }
+  if (has_rings && has_sends) return "no message beside rings, which tell every node by its distance to it";
+  if (has_rings && cluster.is_broken())
+    return "nothing broken beside rings, which tell every node by its distance to it";
+  const int64_t unit_gpus = cluster.nodes_per_unit() * s.gpus_per_node;
+  if (has_rings && !cluster.graph() && s.gpus % unit_gpus != 0) {
+    return "full leaves beside rings (network.gpus = " + text(s.gpus / unit_gpus * unit_gpus) + " or " +
+           text((s.gpus / unit_gpus + 1) * unit_gpus) + ")";
   }
   if (!cluster.graph()) return cluster.is_broken() ? "nothing broken" : "groups of whole leaves and pods (ranks)";
   if (distances.to > 0) return "a uniform load without a window";
@@ -336,6 +258,12 @@ std::string way_out(const Cluster& cluster, std::span<const Job> jobs, const Dis
            ")";
   }
   return "adaptive routing of a uniform load over all GPUs";
+}
+
+}  // namespace
+
+int relation_of(const Cluster& cluster, int64_t u, int64_t v) {
+  return u == v ? 0 : cluster.unit_of(u) == cluster.unit_of(v) ? 1 : cluster.pod_of(u) == cluster.pod_of(v) ? 2 : 3;
 }
 
 Status check_job(const Cluster& cluster, const Job& job) {
@@ -383,8 +311,6 @@ Status check_job(const Cluster& cluster, const Job& job) {
   return {};
 }
 
-}  // namespace
-
 bool is_ring(JobOp op) { return op == JobOp::kAllGather || op == JobOp::kReduceScatter || op == JobOp::kAllReduce; }
 bool is_expert(JobOp op) { return op == JobOp::kDispatch || op == JobOp::kCombine; }
 
@@ -429,31 +355,27 @@ bool is_uniform(const Cluster& cluster, const Job& job) {
 Result<Traffic> make_traffic(const Cluster& cluster, std::span<const Job> jobs, const Symmetry& symmetry,
                              const Distances& distances, Keep keep) {
   TrafficBuilder out(cluster, symmetry, keep);
-  // The pairs of nodes are counted in a table of this size.
-  const int64_t colours = num_colours(symmetry.node);
-  if (colours * colours > 4 * kMostFlowClasses) {
-    bool is_all_pairs = false;
-    for (const Job& job : jobs) is_all_pairs = is_all_pairs || (!is_ring(job.op) && job.op != JobOp::kSend);
-    if (is_all_pairs) {
-      return invalid(text(cluster.num_nodes()) + " nodes, none alike, are too many for an all-to-all; accepted: " +
-                     text(static_cast<int64_t>(std::sqrt(4.0 * kMostFlowClasses))) + " at most, or " +
-                     way_out(cluster, jobs, distances));
-    }
-  }
-  const bool is_each = colours == cluster.num_nodes();
+  const bool is_each = num_colours(symmetry.node) == cluster.num_nodes();
   for (size_t i = 0; i < jobs.size(); ++i) {
     const Job& job = jobs[i];
     const auto id = static_cast<int>(i);
     if (auto s = check_job(cluster, job); !s) return s.error();
     const int gpus_per_node = cluster.spec().gpus_per_node;
     const bool is_all_pairs = !is_ring(job.op) && job.op != JobOp::kSend;
+    // The ways of a graph are searched for, pair by pair.
+    constexpr int64_t kMostGraphPairs = 4 * kMostFlowClasses;
+    if (cluster.graph() && is_each && is_all_pairs && cluster.num_nodes() > kMostGraphPairs / cluster.num_nodes()) {
+      return invalid(text(cluster.num_nodes()) + " nodes, none alike, are too many for an all-to-all; accepted: " +
+                     text(static_cast<int64_t>(std::sqrt(kMostGraphPairs))) + " at most, or " +
+                     way_out(cluster, jobs, distances));
+    }
     if (keep == Keep::kLoads && is_each && is_all_pairs &&
         ranks_of(cluster, job) > kMostSummedFlows / cluster.spec().gpus) {
       return invalid("more than " + text(kMostSummedFlows) + " flows that are not alike, too many to sum; accepted: " +
                      "fewer GPUs, or " + way_out(cluster, jobs, distances));
     }
     if (is_ring(job.op)) {
-      add_rings(out, id, job, cluster);
+      add_rings(out, id, job, cluster, symmetry);
     } else if (job.op == JobOp::kSend) {
       out.add(id, job, job.from / gpus_per_node, static_cast<int>(job.from % gpus_per_node), job.to / gpus_per_node,
               static_cast<int>(job.to % gpus_per_node), job.bytes, 1);
@@ -470,7 +392,6 @@ Result<Traffic> make_traffic(const Cluster& cluster, std::span<const Job> jobs, 
         add_forwarded(out, id, job, cluster, symmetry, *hits);
       }
     }
-    out.flush(job);
     if (out.is_full()) {
       std::string ways = jobs.size() == 1 ? "engine bound" : "";
       ways += ways.empty() ? "fewer GPUs" : is_all_pairs ? ", fewer GPUs" : " or fewer GPUs";

@@ -67,16 +67,21 @@ inline constexpr int64_t kMostFlowClasses = 1'200'000;
 /// Flows of which none are alike that are summed at most: an all-to-all of 16,384 GPUs.
 inline constexpr int64_t kMostSummedFlows = int64_t{1} << 28;
 
-/// Whether the symmetry of the cluster holds for this job: uniform, in groups that fill units and pods evenly.
+/// What two nodes share: 0: they are the same; 1: leaves; 2: a pod; 3: none of it.
+int relation_of(const Cluster& cluster, int64_t u, int64_t v);
+
+/// Whether the cluster can run the job. Errors: see make_traffic.
+Status check_job(const Cluster& cluster, const Job& job);
+
+/// Whether the symmetry of the cluster alone holds for this job: uniform, in groups that fill units and pods evenly.
 bool is_uniform(const Cluster& cluster, const Job& job);
 
-/// The flows of `jobs` under `symmetry`: cluster.symmetry() if all of them are uniform, none_alike() for one class per
-/// flow. Routes: Cluster::ways. Rings (all-gather, reduce-scatter; all-reduce is both): ranks - 1 steps of 1/ranks of
-/// the buffer, one ring per NIC, each with its share of the bytes; a node passes them on over NVLink. Dispatch, not
-/// direct: one copy to the same GPU of each target node, that forwards over NVLink to each target GPU there (DeepEP);
-/// combine: the same backwards.
-/// Errors: sizes that are not above 0; ranks that are not whole nodes or do not divide; a ring that a node's GPUs do
-/// not divide; what draw_gate refuses; more than kMostFlowClasses, or kMostSummedFlows.
+/// The flows of `jobs` under `symmetry`: symmetry_of (sim/alike), or none_alike() for one class per flow. Routes:
+/// Cluster::ways. Rings (all-gather, reduce-scatter; all-reduce is both): ranks - 1 steps of 1/ranks of the buffer, one
+/// ring per NIC, each with its share of the bytes; a node passes them on over NVLink. Dispatch, not direct: one copy to
+/// the same GPU of each target node, that forwards over NVLink to each target GPU there (DeepEP); combine: the same
+/// backwards. Errors: sizes that are not above 0; ranks that are not whole nodes or do not divide; a ring that a node's
+/// GPUs do not divide; what draw_gate refuses; more than kMostFlowClasses, or kMostSummedFlows.
 Result<Traffic> make_traffic(const Cluster& cluster, std::span<const Job> jobs, const Symmetry& symmetry,
                              const Distances& distances = {}, Keep keep = Keep::kClasses);
 

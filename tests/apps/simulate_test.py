@@ -115,6 +115,40 @@ class Simulate(CommandLineCase):
             self.assertEqual(process.returncode, 0)
             self.assertLess(usage.ru_maxrss * 1024, 200e6, engine)  # 268 million flows one by one would be 500 GB
 
+    def test_the_largest_hashed_all_to_all_is_bounded_in_seconds(self):
+        process = subprocess.Popen((support.BINARY, "simulate", SCENARIOS / "all-to-all-16384.toml", "--engine", "bound", "--set",
+                                    "network.routing=ecmp"), stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        self.assertEqual(process.returncode, 0)
+        self.assertLess(usage.ru_maxrss * 1024, 200e6)
+        self.assertLess(usage.ru_utime + usage.ru_stime, 16)  # of a core; GPU by GPU it was 48
+
+    def test_whether_a_second_engine_is_asked_does_not_depend_on_time(self):
+        for engine, second in (("maxmin", "simgrid"), ("bound", "maxmin")):
+            done = support.run("simulate", SCENARIOS / "window-ecmp.toml", "--engine", engine, "--check")
+            self.assert_success(done)
+            self.assertEqual(done.stdout.splitlines()[0], f"engine {second} agrees within 0.01 %")
+
+    def test_failures_over_time_are_the_plans(self):
+        answer = self.answer("failures-16384.toml")
+        figures = {figure["name"]: figure["value"] for figure in answer["failures"]}
+        self.assertAlmostEqual(54 * figures["stops a day"], 419, places=2)
+        mtbf = figures["time between stops"]
+        done = support.run("plan", "--set", f"failures.gpu_mtbf_h={mtbf!r}", "--set", "failures.gpus=1", "--set",
+                           "failures.checkpoint_min=0.5", "--set", "failures.restart_min=4", "--json")
+        self.assert_success(done)
+        planned = {figure["name"]: figure["value"] for figure in json.loads(done.stdout)["failures"]}
+        for name in ("goodput", "work between checkpoints", "goodput of a drawn run"):
+            self.assertAlmostEqual(figures[name], planned[name], places=6)
+        directory = support.fresh_directory("simulate-failures")
+        self.assert_success(support.run("simulate", SCENARIOS / "failures-16384.toml", "--report", directory / "page.html"))
+        report = json.loads((directory / "page.json").read_text())
+        support.assert_every_number_has_an_origin(self, report)
+        blocks = {block["title"]: block for section in report["sections"] for block in section["blocks"]}
+        self.assertEqual(blocks["failures"]["figures"], answer["failures"])
+        self.assertGreater(len(blocks["A drawn run and its stops"]["bars"]["row"]), 8)
+
     def test_a_page_shows_what_the_json_says(self):
         directory = support.fresh_directory("simulate-report")
         done = support.run("simulate", SCENARIOS / "leaf-uplinks-lost.toml", "--report", directory / "page.html", "--json")
@@ -184,6 +218,9 @@ class Simulate(CommandLineCase):
                 ([SCENARIOS / "ring-ft3.toml", "--set", "fail.leaf=0"], "leaf 0", "cuts off", "network.gpus = 4064"),
                 ([*small, "--set", "also.bytes=1e6"], "also.op is missing", 'also.op = "all-to-all"'),
                 ([*small, "--set", "also16.op=send"], "also16.op"),
+                ([*small, "--set", "job.op=none"], 'job.op is "none"', 'job.op = "all-to-all"'),
+                ([*small, "--set", "failures.restart_min=4"], "no rate", "failures.gpu_mtbf_h = 50000"),
+                ([*small, "--set", "failures.gpu_mtbf_h=50000"], "failures.checkpoint_min is 0", "failures.interval_min"),
                 ([*small, "--set", "prices.link_dollars=5"], "prices.switch_port_dollars is missing"),
                 ([*small, "--set", "job.efficiency=0"], "job.efficiency", "0.01 to 1"),
                 ([SCENARIOS / "dispatch-64.toml", "--set", "job.top_k=300"], "job.top_k", "1 to 256"),

@@ -9,8 +9,8 @@
 #include "../find_block.h"
 #include "plan/decode.h"
 #include "plan/footprint.h"
-#include "plan/goodput.h"
 #include "plan/paper.h"
+#include "sim/goodput.h"
 
 namespace fathom {
 namespace {

@@ -18,8 +18,8 @@ Simulation run(const Scenario& s, FlowEngine engine = FlowEngine::kMaxMin) {
 }
 
 /// Nothing where SimGrid may be absent and is.
-std::optional<EngineCheck> check_of(const Scenario& s, const Simulation& answer, double seconds = kCheckSeconds) {
-  auto check = check_engine(s, answer, seconds);
+std::optional<EngineCheck> check_of(const Scenario& s, const Simulation& answer, double share = 1) {
+  auto check = check_engine(s, answer, share);
   if (!check && check.error().code == ErrorCode::kNotFound && std::getenv("FATHOM_CI") == nullptr) return {};
   EXPECT_TRUE(check.ok()) << (check ? "" : check.error().text);
   return check ? std::optional(*std::move(check)) : EngineCheck{};
@@ -71,15 +71,35 @@ TEST(EngineCheck, LatencyAndSoftwareHideNothing) {
             "engines bound and maxmin differ by 1 %; accepted: 0.01 % (a bound need not be reached)");
 }
 
-TEST(EngineCheck, WhatTakesTooLongIsSkippedAndSaysWhy) {
+// The example whose windows have most flows: whether it is checked depends on counts alone.
+TEST(EngineCheck, TheExampleWithWindowsIsChecked) {
+  Scenario s = window_on_ecmp(256);
+  s.network.radix = 64;
+  s.network.nic_gbps = 43.5;
+  const Simulation answer = run(s);
+  EXPECT_EQ(answer.num_rates, run(s).num_rates);
+  EXPECT_LT(answer.num_rates, kMostSimGridRates);
+  EXPECT_LT(answer.num_rates, kMostMaxMinRates);
+}
+
+TEST(EngineCheck, WhatCostsTooMuchIsSkippedAndSaysWhy) {
   const Scenario s = window_on_ecmp(128);
   Simulation answer = run(s, FlowEngine::kBound);
-  const auto late = check_of(s, answer, 0);
-  EXPECT_NE(late->skipped.find("engine maxmin had no time left after 0 solves"), std::string::npos) << late->skipped;
-  EXPECT_NE(late->skipped.find("a check is given 0 s"), std::string::npos) << late->skipped;
-  EXPECT_FALSE(late->agrees());
-  EXPECT_EQ(text_of(*late, answer).rfind("check skipped: ", 0), 0u);
-  EXPECT_NE(to_json(*late).dump().find("\"skipped\""), std::string::npos);
+  const auto most = check_of(s, answer, 0);
+  EXPECT_EQ(most->skipped,
+            "engine maxmin gave up after 0 solves for 1024 different flows; a check is given 0 rates here");
+  EXPECT_FALSE(most->agrees());
+  EXPECT_EQ(text_of(*most, answer).rfind("check skipped: ", 0), 0u);
+  EXPECT_NE(to_json(*most).dump().find("\"skipped\""), std::string::npos);
+  // Exactly as many as it takes are enough, one fewer are not.
+  const auto rates = static_cast<double>(run(s).num_rates);
+  const Simulation limit = answer;
+  EXPECT_EQ(check_of(s, limit, (rates + 0.5) / kMostMaxMinRates)->skipped, "");
+  EXPECT_NE(check_of(s, limit, (rates - 0.5) / kMostMaxMinRates)->skipped, "");
+  answer = run(s);
+  const auto simgrid = check_of(s, answer, (rates - 0.5) / kMostSimGridRates);
+  EXPECT_EQ(simgrid->skipped, "engine simgrid would compute " + figure_text(rates, 9) + " rates; a check is given " +
+                                  figure_text(rates - 1, 9) + " rates here");
   // 400 x 399 flows are more than SimGrid is given.
   const Scenario many = window_on_ecmp(100);
   Scenario whole = all_to_all(400);

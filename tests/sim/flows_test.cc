@@ -194,5 +194,24 @@ TEST(Flows, RefusesWhatCannotMove) {
   EXPECT_EQ(run_flows(FlowNetwork{})->seconds, 0);
 }
 
+// Three flows of 1, 2 and 3 GB on one link: three solves, of 3, 2 and 1 rates.
+TEST(Flows, ABudgetOfRatesIsSpentExactly) {
+  FlowNetwork n;
+  const int link = n.add_link("l", 1);
+  for (const double gb : {1, 2, 3}) n.add_class(gb * 1e9, 1, std::vector{link});
+  const auto run = run_flows(n);
+  ASSERT_TRUE(run.ok());
+  EXPECT_EQ(run->num_solves, 3);
+  EXPECT_EQ(run->num_rates, 6);
+  EXPECT_EQ(run_flows(n, 6)->seconds, run->seconds);
+  for (const auto& [budget, solves] : {std::pair{0, 0}, {2, 0}, {4, 1}, {5, 2}}) {
+    const auto stopped = run_flows(n, budget);
+    ASSERT_FALSE(stopped.ok());
+    EXPECT_EQ(stopped.error().code, ErrorCode::kCancelled);
+    EXPECT_EQ(stopped.error().text,
+              "engine maxmin gave up after " + std::to_string(solves) + " solves for 3 different flows");
+  }
+}
+
 }  // namespace
 }  // namespace fathom

@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdlib>
 #include <string>
 
@@ -190,23 +189,6 @@ TEST(SimGridEngine, RefusesWhatItWouldRoundAway) {
   EXPECT_EQ(run.error().text,
             "classes of flows from 0.001 to 1e+15 bytes; SimGrid counts whole ones: accepted are sizes within a factor "
             "of 46,116,860,184,274");
-}
-
-TEST(SimGridEngine, GivesUpAtItsDeadline) {
-  const auto cluster = Cluster::make({.gpus = 256});
-  const auto traffic =
-      make_traffic(*cluster, std::vector{Job{.bytes = 1e9}}, cluster->none_alike());  // takes it seconds
-  ASSERT_TRUE(traffic.ok());
-  const auto now = std::chrono::steady_clock::now();
-  for (const auto& after : {std::chrono::milliseconds(0), std::chrono::milliseconds(50)}) {
-    const auto run = run_simgrid(traffic->network, now + after);
-    ASSERT_FALSE(run.ok());
-    EXPECT_EQ(run.error().code, ErrorCode::kCancelled) << run.error().text;
-    EXPECT_EQ(run.error().text, "engine simgrid had no time left for 65280 different flows");
-  }
-  const auto ours = run_flows(traffic->network, now);
-  ASSERT_FALSE(ours.ok());
-  EXPECT_EQ(ours.error().text, "engine maxmin had no time left after 0 solves for 65280 different flows");
 }
 
 }  // namespace

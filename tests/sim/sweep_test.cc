@@ -171,5 +171,30 @@ TEST(Sweep, RefusesWhatMakesNoSense) {
   EXPECT_NE(refused(base({"also.bytes=1e6"}), "also.op=none,all-to-all").find("the same jobs"), std::string::npos);
 }
 
+TEST(Sweep, GoodputHasItsColumnAndItsChart) {
+  const Sweep sweep = run(base({"failures.gpu_mtbf_h=50000", "failures.checkpoint_min=1", "failures.restart_min=5"}),
+                          {"failures.interval_min=10,100,1000"});
+  ASSERT_EQ(sweep.points.size(), 3u);
+  const Table table = to_table(sweep, true);
+  const auto column = std::find(table.header.begin(), table.header.end(), "goodput (%)");
+  ASSERT_NE(column, table.header.end());
+  const Report::Section section = sweep_section(sweep);
+  const auto charts = all<LineChart>(section);
+  const auto chart = std::find_if(charts.begin(), charts.end(), [](const LineChart* c) {
+    return c->title == "Goodput against failures.interval_min";
+  });
+  ASSERT_NE(chart, charts.end());
+  EXPECT_EQ((*chart)->x_label, "failures.interval_min (min)");
+  const double interval[] = {10, 100, 1000};
+  for (size_t i = 0; i < 3; ++i) {
+    const double expected = 100 * goodput({50000.0 / 128, 1, 5}, interval[i])->share;
+    EXPECT_NEAR((*chart)->series[0].y[i], expected, 1e-9);
+    EXPECT_NEAR(std::stod(table.rows[i][static_cast<size_t>(column - table.header.begin())]), expected, 1e-9);
+  }
+  for (const std::string& name : to_table(run(base(), {"job.ranks=64,128"}), true).header) {
+    EXPECT_NE(name, "goodput (%)");
+  }
+}
+
 }  // namespace
 }  // namespace fathom

@@ -119,12 +119,29 @@ TEST(Traffic, LoadsAreThoseOfTheClasses) {
   valiant.network.gpus_per_switch = valiant.network.gpus_per_node = 2;
   valiant.network.routing = "valiant";
   cases.emplace_back("Valiant", valiant);
+  for (const char* op : {"dispatch", "combine"}) {
+    for (const bool is_direct : {true, false}) {
+      Scenario s = all_to_all(256);
+      s.network.radix = 32;
+      s.network.routing = "ecmp";
+      s.job.op = op;
+      s.job.bytes = 7392;
+      s.job.ranks = 128;
+      s.job.direct = is_direct;
+      s.job.skew = 0.7;
+      cases.emplace_back(std::string(op) + (is_direct ? " of copies" : ""), s);
+      s.network.pxn = false;
+      s.network.fabric = "mrft";
+      cases.emplace_back(std::string(op) + " on rails" + (is_direct ? " of copies" : ""), s);
+    }
+  }
   for (const auto& [name, scenario] : cases) {
     const auto cluster = cluster_of(scenario);
     ASSERT_TRUE(cluster.ok()) << name << ": " << cluster.error().text;
     const auto jobs = jobs_in(scenario);
     if (jobs.size() > 1) continue;
     for (const Distances& part : {Distances{}, Distances{2, 3}}) {
+      if (part.to > 0 && is_expert(jobs[0].op)) continue;
       const auto each = make_traffic(*cluster, jobs, cluster->none_alike(), part);
       const auto sums = make_traffic(*cluster, jobs, cluster->none_alike(), part, Keep::kLoads);
       ASSERT_TRUE(each.ok() && sums.ok()) << name;

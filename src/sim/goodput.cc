@@ -1,4 +1,4 @@
-#include "plan/goodput.h"
+#include "sim/goodput.h"
 
 #include <algorithm>
 #include <cmath>

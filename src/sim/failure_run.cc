@@ -1,4 +1,4 @@
-#include "plan/failure_run.h"
+#include "sim/failure_run.h"
 
 #include <algorithm>
 #include <array>

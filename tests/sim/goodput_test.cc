@@ -1,5 +1,5 @@
 // Goodput: the closed form against jobs that fail at random, and Llama 3's run.
-#include "plan/goodput.h"
+#include "sim/goodput.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-// FailureRun: one run of a job that fails at random, drawn stop by stop, beside the expectation of plan/goodput.
+// FailureRun: one run of a job that fails at random, drawn stop by stop, beside the expectation of sim/goodput.
 #pragma once
 
 #include <cstdint>
@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "base/result.h"
-#include "plan/goodput.h"
 #include "report/gantt.h"
+#include "sim/goodput.h"
 
 namespace fathom {
 

@@ -1,5 +1,5 @@
 // FailureRun: drawn runs against the expected goodput, their parts against their sum, and their pictures.
-#include "plan/failure_run.h"
+#include "sim/failure_run.h"
 
 #include <gtest/gtest.h>
 
