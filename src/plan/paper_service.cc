@@ -2,8 +2,8 @@
 
 #include "plan/decode.h"
 #include "plan/expert_traffic.h"
-#include "plan/goodput.h"
 #include "plan/paper_rows.h"
+#include "sim/goodput.h"
 
 namespace fathom::paper {
 namespace {
