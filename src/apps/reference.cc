@@ -84,6 +84,15 @@ std::string value_text(const CLI::Option& option) {
   return type.empty() ? "VALUE" : type;
 }
 
+/// The words that a value may be, "prefill", "decode": what CLI::IsMember writes into the type,
+/// "TEXT:{prefill,decode}".
+std::vector<std::string> choices_of(const CLI::Option& option) {
+  const std::string type = value_text(option);
+  const size_t begin = type.find('{'), end = type.find('}');
+  if (begin == std::string::npos || end == std::string::npos || end < begin) return {};
+  return CLI::detail::split(type.substr(begin + 1, end - begin - 1), ',');
+}
+
 void add_man_option(std::string& out, const CLI::Option& option) {
   const std::vector<std::string> names = spellings(option);
   out += ".TP\n";
@@ -135,7 +144,11 @@ void add_zsh_specs(std::string& out, const CLI::App& app) {
     for (const std::string& name : spellings(*option)) {
       std::string spec = "*" + name + (takes_value(*option) && name.starts_with("--") ? "=" : "") + "[" +
                          zsh_text(option->get_description()) + "]";
-      if (takes_value(*option)) spec += ":" + zsh_text(value_text(*option)) + ":_files";
+      if (takes_value(*option)) {
+        const std::vector<std::string> choices = choices_of(*option);
+        spec +=
+            ":" + zsh_text(value_text(*option)) + ":" + (choices.empty() ? "_files" : "(" + joined(choices, " ") + ")");
+      }
       out += " \\\n    " + shell_text(spec);
     }
   }
@@ -196,7 +209,7 @@ std::string man_page(const CLI::App& app, std::string_view version) {
 }
 
 std::string bash_completion(const CLI::App& program) {
-  std::string paths, cases;
+  std::string paths, cases, choices;
   visit(program, [&](const CLI::App& app) {
     const std::string path = verb_path(app);
     if (!path.empty()) paths += (paths.empty() ? "" : "|") + shell_text(path);
@@ -206,6 +219,10 @@ std::string bash_completion(const CLI::App& program) {
       for (const std::string& name : spellings(*option)) {
         flags.push_back(name);
         if (takes_value(*option)) valued.push_back(name);
+        if (const auto words = choices_of(*option); !words.empty()) {
+          choices += "    " + shell_text(path + " " + name) + ") COMPREPLY=($(compgen -W " +
+                     shell_text(joined(words, " ")) + " -- \"$word\")); return ;;\n";
+        }
       }
     }
     cases += "    " + shell_text(path) + ")\n      verbs=" + shell_text(joined(verbs, " ")) +
@@ -229,7 +246,10 @@ std::string bash_completion(const CLI::App& program) {
          cases +
          "  esac\n"
          "  COMPREPLY=()\n"
-         "  # What a flag takes is a file or cannot be guessed: bash completes files by itself (-o default).\n"
+         "  case \"$verb $previous\" in\n" +
+         choices +
+         "  esac\n"
+         "  # What else a flag takes is a file or cannot be guessed: bash completes files by itself (-o default).\n"
          "  case \" $valued \" in *\" $previous \"*) return ;; esac\n"
          "  if [[ $word == -* ]]; then\n"
          "    COMPREPLY=($(compgen -W \"$flags\" -- \"$word\"))\n"

@@ -75,6 +75,14 @@ class Reference(CommandLineCase):
         self.assertEqual(self.complete("fathom", "generate", "models/demo", "--te"), {"--temperature", "--temp"})
         self.assertEqual(self.complete("fathom", "generate", "models/demo", "--json", "--te"), {"--temperature", "--temp"})
 
+    def test_both_shells_offer_the_words_that_a_value_may_be(self):
+        words = {"auto", "bound", "maxmin", "simgrid"}
+        self.assertEqual(self.complete("fathom", "simulate", "--engine", ""), words)
+        self.assertEqual(self.complete("fathom", "simulate", "a.toml", "--engine", "b"), {"bound"})
+        text = (self.share / "zsh/site-functions/_fathom").read_text()
+        offered = re.search(r"'\*--engine=[^']*:\(([a-z ]+)\)'", text)
+        self.assertEqual(set(offered.group(1).split()), words)
+
     def test_zsh_has_every_flag(self):
         text = (self.share / "zsh/site-functions/_fathom").read_text()
         for verb in VERBS:
