@@ -14,13 +14,30 @@ uint16_t half_at(const uint8_t* at) {
   return bits;
 }
 
+// Bytes are taken four at a time.
+constexpr size_t kWord = 4;
+constexpr uint32_t kEachByte = 0x01010101;
+uint32_t word_at(const uint8_t* at) {
+  uint32_t word;
+  std::memcpy(&word, at, sizeof(word));
+  return word;
+}
+void set_word(StoredGroup& out, size_t i, uint32_t word) { std::memcpy(out.codes.data() + i, &word, sizeof(word)); }
+/// Bits [shift, shift + width) of each byte.
+uint32_t bits_at(const uint8_t* at, int64_t shift, int width) {
+  return word_at(at) >> shift & kEachByte * ((1u << width) - 1);
+}
+
 /// Two codes of four bits a byte: the low ones are the first half of the group, the high ones the second.
 void take_nibbles(const uint8_t* bytes, StoredGroup& out) {
-  for (size_t i = 0; i < kGroupSize / 2; ++i) {
-    out.codes[i] = bytes[i] & 15;
-    out.codes[i + kGroupSize / 2] = bytes[i] >> 4;
+  for (size_t i = 0; i < kGroupSize / 2; i += kWord) {
+    set_word(out, i, bits_at(bytes + i, 0, 4));
+    set_word(out, i + kGroupSize / 2, bits_at(bytes + i, 4, 4));
   }
 }
+
+/// A byte of each of the four lowest bits, 0 or 1.
+uint32_t spread(uint32_t bits) { return (bits & 15) * 0x00204081u & kEachByte; }
 
 StoredGroup small_block(GroupFormat format, const uint8_t* block) {
   StoredGroup out;
@@ -34,8 +51,9 @@ StoredGroup small_block(GroupFormat format, const uint8_t* block) {
     std::copy_n(block + 2, kGroupSize, out.codes.begin());
   } else if (format == GroupFormat::kQ5_0) {  // the fifth bits are a word before the others
     take_nibbles(block + 6, out);
-    for (size_t i = 0; i < kGroupSize; ++i) {
-      out.codes[i] |= static_cast<uint8_t>((block[2 + i / 8] >> (i % 8) & 1) << 4);
+    const uint32_t fifth = word_at(block + 2);
+    for (size_t i = 0; i < kGroupSize; i += kWord) {
+      set_word(out, i, word_at(out.codes.data() + i) | spread(fifth >> i) << 4);
     }
   } else {
     take_nibbles(block + 2, out);
@@ -59,9 +77,9 @@ StoredGroup group_with_offset(GroupFormat format, const uint8_t* block, int64_t 
   const uint8_t* const fifth_bits = block + 16;
   const bool has_fifth = format == GroupFormat::kQ5K;
   const uint8_t* const nibbles = fifth_bits + (has_fifth ? kGroupSize : 0) + g / 2 * kGroupSize;
-  for (size_t i = 0; i < kGroupSize; ++i) {
-    const int fifth = has_fifth ? fifth_bits[i] >> g & 1 : 0;
-    out.codes[i] = static_cast<uint8_t>((g % 2 == 0 ? nibbles[i] & 15 : nibbles[i] >> 4) | fifth << 4);
+  for (size_t i = 0; i < kGroupSize; i += kWord) {
+    const uint32_t fifth = has_fifth ? bits_at(fifth_bits + i, g, 1) : 0;
+    set_word(out, i, bits_at(nibbles + i, 4 * (g % 2), 4) | fifth << 4);
   }
   return out;
 }
@@ -73,9 +91,8 @@ StoredGroup group_of_q6_k(const uint8_t* block, int64_t g) {
   const int64_t half = g / 4, quarter = g % 4;
   const uint8_t* const low = block + 64 * half + 32 * (quarter % 2);
   const uint8_t* const high = block + 128 + 32 * half;
-  for (size_t i = 0; i < kGroupSize; ++i) {
-    const int nibble = quarter < 2 ? low[i] & 15 : low[i] >> 4;
-    out.codes[i] = static_cast<uint8_t>(nibble | (high[i] >> (2 * quarter) & 3) << 4);
+  for (size_t i = 0; i < kGroupSize; i += kWord) {
+    set_word(out, i, bits_at(low + i, quarter / 2 * 4, 4) | bits_at(high + i, 2 * quarter, 2) << 4);
   }
   out.factors = {block[192 + 2 * g], block[192 + 2 * g + 1]};
   out.scale = half_at(block + 208);
@@ -121,12 +138,12 @@ Weight blocks_of(GroupFormat format, int64_t n, int64_t k, const std::byte* bloc
 }
 
 StoredGroup group_in_blocks(GroupFormat format, const std::byte* blocks, int64_t group) {
-  const int64_t groups = groups_of_block(format);
-  const uint8_t* block = reinterpret_cast<const uint8_t*>(blocks) + group / groups * block_bytes(format);
-  if (has_offsets(format)) return group_with_offset(format, block, group % groups);
-  if (format == GroupFormat::kQ6K) return group_of_q6_k(block, group % groups);
-  if (format == GroupFormat::kIq4Xs) return group_of_iq4_xs(block, group % groups);
-  return small_block(format, block);
+  const auto* const bytes = reinterpret_cast<const uint8_t*>(blocks);
+  if (!has_super_blocks(format)) return small_block(format, bytes + group * block_bytes(format));
+  const uint8_t* const block = bytes + group / kSuperBlockGroups * block_bytes(format);
+  const int64_t g = group % kSuperBlockGroups;
+  if (has_offsets(format)) return group_with_offset(format, block, g);
+  return format == GroupFormat::kQ6K ? group_of_q6_k(block, g) : group_of_iq4_xs(block, g);
 }
 
 }  // namespace fathom

@@ -32,42 +32,43 @@ int64_t pair_at(int64_t n, int64_t k) { return (k / 2 * kPanelColumns + n) * 2 +
 // Groups lie in spans of two: a line of scales, then the codes of one and of the other. Lengths in bytes.
 constexpr int64_t kLine = 64;
 constexpr int64_t kSpanDepth = 2 * kGroupSize;  // k
-int64_t group_bytes(GroupFormat format) { return kGroupSize * kPanelColumns * bits_of(format) / 8; }
-int64_t span_bytes(const Weight& w) { return kLine + 2 * group_bytes(w.groups); }
+constexpr int64_t group_bytes(GroupFormat f) { return kGroupSize * kPanelColumns * bits_of(f) / 8; }
+constexpr int64_t span_bytes(GroupFormat f) { return kLine + 2 * group_bytes(f); }
 int64_t num_spans(const Weight& w) { return (w.in_features() + kSpanDepth - 1) / kSpanDepth; }
 constexpr int64_t kSpansOfSuperBlock = kSuperBlockGroups / 2;
 
 // Where things of column n are in a panel.
-int64_t span_at(const Weight& w, int64_t group) {
-  const int64_t super_lines = has_super_blocks(w.groups) ? group / kSuperBlockGroups + 1 : 0;
-  return group / 2 * span_bytes(w) + super_lines * kLine;
+constexpr int64_t span_at(GroupFormat f, int64_t group) {
+  const int64_t super_lines = has_super_blocks(f) ? group / kSuperBlockGroups + 1 : 0;
+  return group / 2 * span_bytes(f) + super_lines * kLine;
 }
-int64_t super_scale_at(const Weight& w, int64_t n, int64_t group) {
-  return group / kSuperBlockGroups * (kSpansOfSuperBlock * span_bytes(w) + kLine) + 2 * n;
+constexpr int64_t super_scale_at(GroupFormat f, int64_t n, int64_t group) {
+  return group / kSuperBlockGroups * (kSpansOfSuperBlock * span_bytes(f) + kLine) + 2 * n;
 }
-int64_t scale_at(const Weight& w, int64_t n, int64_t group) {
-  return span_at(w, group) + (group % 2 * kPanelColumns + n) * 2;
+constexpr int64_t scale_at(GroupFormat f, int64_t n, int64_t group) {
+  return span_at(f, group) + (group % 2 * kPanelColumns + n) * 2;
 }
-int64_t factor_at(const Weight& w, int64_t n, int64_t group, int64_t which) {
-  return span_at(w, group) + (group % 2 * 2 + which) * kPanelColumns + n;
+constexpr int64_t factor_at(GroupFormat f, int64_t n, int64_t group, int64_t which) {
+  return span_at(f, group) + (group % 2 * 2 + which) * kPanelColumns + n;
 }
-/// Codes of four k, or the halves of eight.
-int64_t quad_at(const Weight& w, int64_t n, int64_t group, int64_t quad) {
-  const int64_t line = w.groups == GroupFormat::kInt8 ? quad : quad / 2;
-  return span_at(w, group) + kLine + group % 2 * group_bytes(w.groups) + line * kLine + 4 * n;
+/// Codes of four k, or the halves of eight; the next ones are a line further.
+constexpr int64_t quad_at(GroupFormat f, int64_t n, int64_t group, int64_t quad) {
+  const int64_t line = f == GroupFormat::kInt8 ? quad : quad / 2;
+  return span_at(f, group) + kLine + group % 2 * group_bytes(f) + line * kLine + 4 * n;
 }
 /// The fifth, or fifth and sixth, bits of the codes of quads: of how many in a byte, and where.
 struct HighBits {
+  GroupFormat format;
   int width = 0;  // bits of a code
   int64_t quads = 1;
-  explicit HighBits(GroupFormat format) : width(std::max(bits_of(format) - 4, 0) % 4) {
+  constexpr explicit HighBits(GroupFormat f) : format(f), width(std::max(bits_of(f) - 4, 0) % 4) {
     if (width > 0) quads = 8 / width;
   }
-  int64_t at(const Weight& w, int64_t n, int64_t group, int64_t quad) const {
+  constexpr int64_t at(int64_t n, int64_t group, int64_t quad) const {
     constexpr int64_t kNibbleLines = 4;
-    return quad_at(w, n, group, 0) + (kNibbleLines + quad / quads) * kLine;
+    return quad_at(format, n, group, 0) + (kNibbleLines + quad / quads) * kLine;
   }
-  int shift(int64_t quad) const { return static_cast<int>(quad % quads) * width; }
+  constexpr int shift(int64_t quad) const { return static_cast<int>(quad % quads) * width; }
 };
 constexpr int64_t kQuads = kGroupSize / 4;
 
@@ -82,14 +83,15 @@ uint16_t e8m0_of_halved(uint16_t bf16_bits) {
   return static_cast<uint16_t>(std::ilogb(scale) + 127);
 }
 
-void write_group(const Weight& to, uint8_t* panel, int64_t n, int64_t g, const StoredGroup& group) {
-  if (has_super_blocks(to.groups)) {
-    std::memcpy(panel + super_scale_at(to, n, g), &group.scale, sizeof(group.scale));
-    std::memcpy(panel + super_scale_at(to, n + kPanelColumns, g), &group.offset, sizeof(group.offset));
-    for (int64_t i = 0; i < 2; ++i) panel[factor_at(to, n, g, i)] = group.factors[static_cast<size_t>(i)];
+template <GroupFormat kFormat>
+void write_group(uint8_t* panel, int64_t n, int64_t g, const StoredGroup& group) {
+  if constexpr (has_super_blocks(kFormat)) {
+    std::memcpy(panel + super_scale_at(kFormat, n, g), &group.scale, sizeof(group.scale));
+    std::memcpy(panel + super_scale_at(kFormat, n + kPanelColumns, g), &group.offset, sizeof(group.offset));
+    for (int64_t i = 0; i < 2; ++i) panel[factor_at(kFormat, n, g, i)] = group.factors[static_cast<size_t>(i)];
   } else {
-    const uint16_t scale = to.groups == GroupFormat::kMxfp4 ? halved_bf16(group.scale) : group.scale;
-    std::memcpy(panel + scale_at(to, n, g), &scale, sizeof(scale));
+    const uint16_t scale = kFormat == GroupFormat::kMxfp4 ? halved_bf16(group.scale) : group.scale;
+    std::memcpy(panel + scale_at(kFormat, n, g), &scale, sizeof(scale));
   }
   // Four codes at a time.
   const auto quad_of = [&](int64_t quad) {
@@ -97,45 +99,47 @@ void write_group(const Weight& to, uint8_t* panel, int64_t n, int64_t g, const S
     std::memcpy(&four, group.codes.data() + 4 * quad, sizeof(four));
     return four;
   };
-  if (to.groups == GroupFormat::kInt8) {
+  uint8_t* const codes = panel + quad_at(kFormat, n, g, 0);
+  if constexpr (kFormat == GroupFormat::kInt8) {
     for (int64_t j = 0; j < kQuads; ++j) {
       const uint32_t four = quad_of(j) ^ 0x80808080u;
-      std::memcpy(panel + quad_at(to, n, g, j), &four, sizeof(four));
+      std::memcpy(codes + j * kLine, &four, sizeof(four));
     }
     return;
   }
   for (int64_t j = 0; j < kQuads; j += 2) {
     const uint32_t eight = (quad_of(j) & 0x0F0F0F0Fu) | (quad_of(j + 1) & 0x0F0F0F0Fu) << 4;
-    std::memcpy(panel + quad_at(to, n, g, j), &eight, sizeof(eight));
+    std::memcpy(codes + j / 2 * kLine, &eight, sizeof(eight));
   }
-  const HighBits high(to.groups);
-  if (high.width == 0) return;
+  constexpr HighBits high(kFormat);
+  if constexpr (high.width == 0) return;
+  uint8_t* const high_codes = panel + high.at(n, g, 0);
   for (int64_t j = 0; j < kQuads; j += high.quads) {
     uint32_t bits = 0;
     for (int64_t i = 0; i < high.quads; ++i) bits |= (quad_of(j + i) >> 4 & 0x03030303u) << high.shift(i);
-    std::memcpy(panel + high.at(to, n, g, j), &bits, sizeof(bits));
+    std::memcpy(high_codes + j / high.quads * kLine, &bits, sizeof(bits));
   }
 }
 
 StoredGroup read_group(const Weight& w, const uint8_t* panel, int64_t n, int64_t g) {
   StoredGroup group;
   if (has_super_blocks(w.groups)) {
-    std::memcpy(&group.scale, panel + super_scale_at(w, n, g), sizeof(group.scale));
-    std::memcpy(&group.offset, panel + super_scale_at(w, n + kPanelColumns, g), sizeof(group.offset));
-    for (int64_t i = 0; i < 2; ++i) group.factors[static_cast<size_t>(i)] = panel[factor_at(w, n, g, i)];
+    std::memcpy(&group.scale, panel + super_scale_at(w.groups, n, g), sizeof(group.scale));
+    std::memcpy(&group.offset, panel + super_scale_at(w.groups, n + kPanelColumns, g), sizeof(group.offset));
+    for (int64_t i = 0; i < 2; ++i) group.factors[static_cast<size_t>(i)] = panel[factor_at(w.groups, n, g, i)];
   } else {
-    std::memcpy(&group.scale, panel + scale_at(w, n, g), sizeof(group.scale));
+    std::memcpy(&group.scale, panel + scale_at(w.groups, n, g), sizeof(group.scale));
     if (w.groups == GroupFormat::kMxfp4) group.scale = e8m0_of_halved(group.scale);
   }
   const HighBits high(w.groups);
   for (int64_t i = 0; i < kGroupSize; ++i) {
     const int64_t quad = i / 4;
-    const uint8_t byte = panel[quad_at(w, n, g, quad) + i % 4];
+    const uint8_t byte = panel[quad_at(w.groups, n, g, quad) + i % 4];
     int code = byte ^ 0x80;
     if (w.groups != GroupFormat::kInt8) {
       code = quad % 2 == 0 ? byte & 15 : byte >> 4;
       if (high.width > 0) {
-        const int bits = panel[high.at(w, n, g, quad) + i % 4] >> high.shift(quad) & ((1 << high.width) - 1);
+        const int bits = panel[high.at(n, g, quad) + i % 4] >> high.shift(quad) & ((1 << high.width) - 1);
         code |= bits << 4;
       }
     }
@@ -165,24 +169,44 @@ bool groups_for(const Weight& from, int64_t n, int64_t first, int64_t count, Gro
   return all;
 }
 
+template <GroupFormat kFormat>
 bool pack_groups(const Weight& from, int64_t first, int64_t columns, const Weight& to, uint8_t* out) {
-  constexpr int64_t kGroups = 16;  // of a row at a time
+  constexpr int64_t kGroups = 16;  // of a row at a time: its lines stay in the first cache until all columns are there
   StoredGroup stored[kGroups];
   const int64_t groups = num_groups(to.in_features());
-  std::memset(out, 0, static_cast<size_t>(panel_bytes(to)));
-  if (to.groups == GroupFormat::kInt8) {
-    const int64_t codes = span_bytes(to) - kLine;
-    for (int64_t g = 0; g < groups; g += 2) std::memset(out + span_at(to, g) + kLine, 128, static_cast<size_t>(codes));
+  if (columns < kPanelColumns || groups % 2 != 0) {  // otherwise every byte is written below
+    std::memset(out, 0, static_cast<size_t>(panel_bytes(to)));
+    for (int64_t g = 0; g < groups && kFormat == GroupFormat::kInt8; g += 2) {
+      std::memset(out + span_at(kFormat, g) + kLine, 128, static_cast<size_t>(span_bytes(kFormat) - kLine));
+    }
   }
   bool all = true;
-  for (int64_t n = 0; n < columns; ++n) {
-    for (int64_t g0 = 0; g0 < groups; g0 += kGroups) {
-      const int64_t count = std::min(kGroups, groups - g0);
-      all &= groups_for(from, first + n, g0, count, to.groups, stored);
-      for (int64_t g = 0; g < count; ++g) write_group(to, out, n, g0 + g, stored[g]);
+  for (int64_t g0 = 0; g0 < groups; g0 += kGroups) {
+    const int64_t count = std::min(kGroups, groups - g0);
+    for (int64_t n = 0; n < columns; ++n) {
+      all &= groups_for(from, first + n, g0, count, kFormat, stored);
+      for (int64_t g = 0; g < count; ++g) write_group<kFormat>(out, n, g0 + g, stored[g]);
     }
   }
   return all;
+}
+
+bool pack_groups(const Weight& from, int64_t first, int64_t columns, const Weight& to, uint8_t* out) {
+  using enum GroupFormat;
+  switch (to.groups) {
+    case kInt8: return pack_groups<kInt8>(from, first, columns, to, out);
+    case kInt4: return pack_groups<kInt4>(from, first, columns, to, out);
+    case kMxfp4: return pack_groups<kMxfp4>(from, first, columns, to, out);
+    case kIq4Nl: return pack_groups<kIq4Nl>(from, first, columns, to, out);
+    case kQ5_0: return pack_groups<kQ5_0>(from, first, columns, to, out);
+    case kQ4K: return pack_groups<kQ4K>(from, first, columns, to, out);
+    case kQ5K: return pack_groups<kQ5K>(from, first, columns, to, out);
+    case kQ6K: return pack_groups<kQ6K>(from, first, columns, to, out);
+    case kIq4Xs: return pack_groups<kIq4Xs>(from, first, columns, to, out);
+    case kNone: break;
+  }
+  check(false, "a format of groups");
+  return false;
 }
 
 /// Numbers [k0, k0 + count) of row n, k0 even.
@@ -223,7 +247,8 @@ Weight panels_of(GroupFormat format, int64_t n, int64_t k) {
 }
 
 int64_t panel_bytes(const Weight& w) {
-  if (w.groups != GroupFormat::kNone) return span_at(w, 2 * num_spans(w)) - (has_super_blocks(w.groups) ? kLine : 0);
+  if (w.groups != GroupFormat::kNone)
+    return span_at(w.groups, 2 * num_spans(w)) - (has_super_blocks(w.groups) ? kLine : 0);
   return bytes_of(w.codes.dtype, padded(w.in_features()) * kPanelColumns);
 }
 
