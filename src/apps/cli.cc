@@ -352,7 +352,7 @@ class CommandLine {
         ->take_all();
     app->add_option("--engine", o->engine,
                     "maxmin (exact rates of all flows), bound (the most loaded link), simgrid (needs the package "
-                    "libsimgrid3.32), or auto: maxmin, for very many different flows bound")
+                    "libsimgrid3.32), or auto: maxmin, and bound for one job that is too much for it")
         ->check(CLI::IsMember({"auto", "bound", "maxmin", "simgrid"}))
         ->capture_default_str();
     app->add_flag("--check", o->check,

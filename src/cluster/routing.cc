@@ -253,7 +253,8 @@ void Cluster::tree_way(int64_t u, int a, int64_t v, int b, uint64_t queue_pair, 
       if (spec_.routing == Routing::kStatic) {
         const int64_t nics_on_leaf = spec_.gpus_per_node / spec_.planes;
         up = down = static_cast<int>(v % nodes_per_unit_ * nics_on_leaf + b / spec_.planes) % ports;
-        pod_up = pod_down = static_cast<int>(unit_of(v) % (nodes_per_pod_ / nodes_per_unit_)) % ports;
+        const int64_t leaves_of_pod = std::max<int64_t>(nodes_per_pod_ / nodes_per_unit_, 1);  // one may be part-filled
+        pod_up = pod_down = static_cast<int>(unit_of(v) % leaves_of_pod) % ports;
       } else if (spec_.kind == FabricKind::kFt3) {
         // A pod is full: every upper switch has one cable to each of its leaves. A core has one place in each pod.
         const int64_t pods = ceil_div(num_nodes(), nodes_per_pod_);

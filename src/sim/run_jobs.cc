@@ -136,8 +136,10 @@ std::string engine_name(FlowEngine engine) {
   return "?";
 }
 
-Result<JobsRun> run_jobs(const Cluster& cluster, std::span<const Job> jobs, int64_t window, FlowEngine engine,
-                         const RateBudget& budget) {
+namespace {
+
+Result<JobsRun> run_by(FlowEngine engine, const Cluster& cluster, std::span<const Job> jobs, int64_t window,
+                       const RateBudget& budget) {
   JobsRun out;
   out.seconds.assign(jobs.size(), 0);
   out.limit.resize(jobs.size());
@@ -173,6 +175,23 @@ Result<JobsRun> run_jobs(const Cluster& cluster, std::span<const Job> jobs, int6
   }
   out.load.seconds = *std::max_element(out.seconds.begin(), out.seconds.end());
   return out;
+}
+
+}  // namespace
+
+Result<JobsRun> run_jobs(const Cluster& cluster, std::span<const Job> jobs, int64_t window, FlowEngine engine,
+                         const RateBudget& budget) {
+  if (engine != FlowEngine::kAuto) return run_by(engine, cluster, jobs, window, budget);
+  auto run = run_by(engine, cluster, jobs, window, budget ? budget : RateBudget(kMostAutoRates));
+  if (run) return run;
+  if (jobs.size() == 1) {  // too many flows to hold, or too much work: their sums may be neither
+    auto bound = run_by(FlowEngine::kBound, cluster, jobs, window, budget);
+    return bound ? std::move(bound) : std::move(run);
+  }
+  if (run.error().code != ErrorCode::kCancelled || budget) return run;
+  return invalid("more than " + std::to_string(kMostAutoRates) +
+                 " rates of flows, some 20 s of work; accepted: --engine maxmin, which goes on to the end, or fewer "
+                 "GPUs or jobs");
 }
 
 }  // namespace fathom

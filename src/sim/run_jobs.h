@@ -10,12 +10,14 @@
 namespace fathom {
 
 enum class FlowEngine {
-  kAuto,    // max-min, or the bound where one job has more than kMostAutoClasses different flows
+  kAuto,    // max-min, or the bound where that is too much for one job: kMostAutoClasses, kMostAutoRates,
+            // kMostFlowClasses
   kBound,   // the most loaded link alone: no schedule is faster; one job
   kMaxMin,  // run_flows
   kSimGrid  // run_simgrid
 };
 inline constexpr int kMostAutoClasses = 20'000;
+inline constexpr int64_t kMostAutoRates = 100'000'000;
 /// Different flows that max-min is given at most: every end of a flow is a solve over all of them.
 inline constexpr int kMostMaxMinClasses = 300'000;
 /// Pairs of nodes that the windows of a job may have in all.
@@ -38,7 +40,8 @@ struct JobsRun {
 };
 
 /// Runs them from the same moment. `window`: peer nodes that the first has in flight; 0: all at once. Errors: what
-/// make_traffic and the engine refuse; more than kMostWindowPairs; kCancelled when max-min has used up its budget.
+/// make_traffic and the engine refuse; more than kMostWindowPairs; kCancelled when max-min has used up its budget; of
+/// kAuto without a budget, several jobs that take more than kMostAutoRates.
 Result<JobsRun> run_jobs(const Cluster& cluster, std::span<const Job> jobs, int64_t window, FlowEngine engine,
                          const RateBudget& budget = {});
 

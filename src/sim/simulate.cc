@@ -109,7 +109,9 @@ JobAnswer answer(const Cluster& cluster, const NamedJob& named, const Scenario& 
   }
   if (healthy_s) {
     a.figures.push_back({"bytes on links when nothing is broken", *healthy_s * 1e6, "us", how, prototype});
-    a.figures.push_back({"bandwidth against healthy", 100 * (*healthy_s / fluid_s - 1), "%",
+    const double gained = *healthy_s / fluid_s - 1;
+    constexpr double kRounding = 1e-9;  // of the engines' own arithmetic
+    a.figures.push_back({"bandwidth against healthy", std::abs(gained) < kRounding ? 0 : 100 * gained, "%",
                          "healthy time / time - 1, of bytes on links", prototype});
   }
   if (job.op == JobOp::kCombine && job.efficiency == 1) {
@@ -179,6 +181,15 @@ std::vector<std::string> idle_settings(const Cluster& cluster, const Scenario& s
   if (!fail.spread && fail.plane < 0 && fail.leaf < 0 && fail.nic < 0) {
     notes.push_back("fail.spread = false changes nothing: it is where the traffic of a dead plane, leaf or NIC goes");
   }
+  const auto died_before = [&](const char* key, int64_t value, int64_t plane) {
+    if (value < 0) return;
+    const bool is_of_plane = plane == fail.plane;
+    if (!is_of_plane && (std::string(key) == "leaf" || plane != fail.leaf)) return;
+    notes.push_back(std::string("fail.") + key + " = " + std::to_string(value) + " changes nothing: it is dead with " +
+                    (is_of_plane ? "fail.plane" : "fail.leaf"));
+  };
+  died_before("leaf", fail.leaf, fail.leaf);
+  died_before("nic", fail.nic, fail.nic % cluster.spec().planes);
   const FabricKind kind = cluster.spec().kind;
   if (scenario.network.planes != none.network.planes && kind != FabricKind::kMpft && kind != FabricKind::kMrft) {
     notes.push_back("network.planes = " + std::to_string(scenario.network.planes) +

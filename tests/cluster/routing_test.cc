@@ -187,6 +187,20 @@ TEST(Routing, ThreeLayersByPort) {
       "pod downlinks of pod 1, upper switch 1, port 1 | leaf downlinks of leaf 5, port 1 | NIC in of node 21, GPU 0");
 }
 
+// Fewer nodes than a leaf has room for: nothing is divided by the leaves that are full.
+TEST(Routing, StaticOnOnePartFilledLeaf) {
+  for (FabricKind kind : {FabricKind::kFt2, FabricKind::kFt3, FabricKind::kMpft, FabricKind::kMrft}) {
+    for (int64_t gpus : {8, 16, 64, 248}) {
+      ClusterSpec spec{.kind = kind, .gpus = gpus, .routing = Routing::kStatic};
+      if (kind == FabricKind::kFt2 || kind == FabricKind::kFt3) spec.planes = 1;
+      const Cluster c = make(spec);
+      for (int64_t v = 1; v < gpus / 8; ++v) {
+        for (int b = 0; b < 8; ++b) EXPECT_FALSE(c.fabric(0, 0, v, b)[0].links.empty()) << gpus << " " << v << " " << b;
+      }
+    }
+  }
+}
+
 TEST(Routing, GraphsOfSwitches) {
   const Cluster fly = make({.kind = FabricKind::kSlimFly, .gpus = 200, .gpus_per_node = 4, .slim_fly_q = 5});
   EXPECT_EQ(fly.graph()->num_switches(), 50);

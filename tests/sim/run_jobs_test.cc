@@ -62,6 +62,20 @@ TEST(RunJobs, LinksKnowTheirJobsAndTheirEfficiency) {
 }
 
 // A pair of nodes costs its time however few flows are alike.
+// What is too much for max-min is the bound's, without being asked.
+TEST(RunJobs, AutoIsTheBoundWhereFlowsAreTooMany) {
+  ClusterSpec spec{.gpus = 2048, .routing = Routing::kEcmp};
+  const std::vector<Job> all = {{.bytes = 1e9}};
+  const JobsRun found = run(spec, all, 0, FlowEngine::kAuto), bound = run(spec, all, 0, FlowEngine::kBound);
+  EXPECT_EQ(found.engine, FlowEngine::kBound);
+  EXPECT_EQ(found.seconds, bound.seconds);
+  const auto cluster = Cluster::make(spec);
+  EXPECT_FALSE(run_jobs(*cluster, all, 0, FlowEngine::kMaxMin).ok());
+  const auto several = run_jobs(*cluster, std::vector<Job>{all[0], all[0]}, 0, FlowEngine::kAuto);
+  ASSERT_FALSE(several.ok());
+  EXPECT_NE(several.error().text.find("flows"), std::string::npos) << several.error().text;
+}
+
 TEST(RunJobs, RefusesMoreWindowsThanItCanSee) {
   const auto cluster = Cluster::make({.gpus = 1 << 20, .radix = 1024});
   ASSERT_TRUE(cluster.ok());

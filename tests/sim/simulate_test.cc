@@ -374,6 +374,14 @@ TEST(Simulate, WhatChangesNothingIsNoted) {
   s.network.planes = 4;
   EXPECT_EQ(notes_of(s),
             std::vector<std::string>{"network.planes = 4 changes nothing: ft2 has none; mpft and mrft have"});
+  s = all_to_all(128);
+  s.fail = {.plane = 1, .leaf = 1, .nic = 1};
+  EXPECT_EQ(notes_of(s), (std::vector<std::string>{"fail.leaf = 1 changes nothing: it is dead with fail.plane",
+                                                   "fail.nic = 1 changes nothing: it is dead with fail.plane"}));
+  s.fail = {.leaf = 1, .nic = 1};
+  EXPECT_EQ(notes_of(s), std::vector<std::string>{"fail.nic = 1 changes nothing: it is dead with fail.leaf"});
+  s.fail = {.plane = 0, .leaf = 1, .nic = 2};
+  EXPECT_TRUE(notes_of(s).empty());
   s = all_to_all(64);
   s.failures = {.gpu_mtbf_h = 5e4, .link_mtbf_h = 1e6, .checkpoint_min = 1};
   EXPECT_EQ(notes_of(s),
@@ -626,7 +634,7 @@ TEST(Simulate, RefusesWhatItCannotAnswer) {
   EXPECT_EQ(error(s).rfind("job.window is 2 beside also.op", 0), 0u);
   s = all_to_all(16384);
   s.network.routing = "ecmp";
-  EXPECT_EQ(error(s),
+  EXPECT_EQ(error(s, FlowEngine::kMaxMin),
             "more than 1200000 flows that are not alike; accepted: engine bound, fewer GPUs, or adaptive routing of a "
             "uniform load");
   s.network.fabric = "ft3";
@@ -635,7 +643,8 @@ TEST(Simulate, RefusesWhatItCannotAnswer) {
   s.network.gpus = 1 << 20;
   s.network.radix = 1024;
   s.job.op = "all-gather";
-  EXPECT_EQ(error(s), "more than 1200000 flows that are not alike; accepted: engine bound or fewer GPUs");
+  EXPECT_EQ(error(s, FlowEngine::kMaxMin),
+            "more than 1200000 flows that are not alike; accepted: engine bound or fewer GPUs");
   s.network.routing = "adaptive";  // a class for each place below a leaf
   EXPECT_EQ(error(s), "");
   // With adaptive routing the way out is what makes this job's flows differ.
@@ -644,7 +653,8 @@ TEST(Simulate, RefusesWhatItCannotAnswer) {
   s.job.direct = true;
   s.job.experts = 2048;
   s.job.skew = 0.5;
-  EXPECT_NE(error(s).find("or experts that are all as popular (skew = 0)"), std::string::npos) << error(s);
+  const std::string skewed = error(s, FlowEngine::kMaxMin);
+  EXPECT_NE(skewed.find("or experts that are all as popular (skew = 0)"), std::string::npos) << skewed;
   s.job.skew = 0;
   s.job.ranks = 1024;
   EXPECT_EQ(error(s), "");
