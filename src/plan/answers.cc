@@ -221,7 +221,9 @@ Result<FigureGroup> serving_group(const CountedModel& model, const Hardware& h, 
       kConfig);
   add("step bound by memory", step->memory_ms, "ms",
       std::string("(weights read + batch") + (step->host_sequences > 0 ? " in HBM" : "") +
-          " * context * KV per token) / HBM bandwidth",
+          (s.full_attention_every > 1 ? " * (context * KV per token + 2 * states, read and written back)"
+                                      : " * context * KV per token") +
+          ") / HBM bandwidth",
       h.facts[1].source);
   add("step bound by compute", step->compute_ms, "ms", "batch * FLOPs per generated token / FP8 peak",
       h.facts[3].source);

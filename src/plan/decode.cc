@@ -99,7 +99,8 @@ Result<DecodeStep> decode_step(const CountedModel& model, const Hardware& h, con
                                  as_double(c.hidden_size));
   }
   out.room_bytes = h.memory_gb * 1e9 - out.weight_bytes - out.buffer_bytes;
-  out.sequence_bytes = more * serving_kv_bytes(c, s) * as_double(s.context) + linear_state_bytes(c, s);
+  const double states = linear_state_bytes(c, s);
+  out.sequence_bytes = more * serving_kv_bytes(c, s) * as_double(s.context) + states;
   if (s.host_gbps > 0) {
     if (s.host_gbps < kLeastHostGbps) {
       return invalid("serving.host_gbps is " + figure_text(s.host_gbps) + "; accepted: 1e-6 or more, or 0: no pool");
@@ -107,7 +108,9 @@ Result<DecodeStep> decode_step(const CountedModel& model, const Hardware& h, con
     out.pool_bytes = s.host_gb * 1e9;
   }
   if (out.pool_bytes > 0) out.host_sequences = std::max(0.0, batch - std::max(0.0, out.resident()));
-  out.memory_ms = (out.read_bytes + (batch - out.host_sequences) * out.sequence_bytes) / (h.memory_gbps * 1e6);
+  // A cache is read; a state is read and, each token having changed all of it, written back.
+  out.memory_ms =
+      (out.read_bytes + (batch - out.host_sequences) * (out.sequence_bytes + states)) / (h.memory_gbps * 1e6);
   out.compute_ms = batch * positions * more * decode_flops(model, s) / (h.fp8_tflops * 1e9);
   out.is_in_node = s.gpus <= h.gpus_per_node;
   if (exchanges) {

@@ -44,8 +44,8 @@ struct DecodeStep {
   double weight_bytes = 0, buffer_bytes = 0, sequence_bytes = 0;  // of a GPU; of the cache of one sequence
   double read_bytes = 0;                                          // of the weights, in a step: serving_read_bytes
   double room_bytes = 0;                                          // memory - weights - buffers; may be negative
-  double memory_ms = 0;                                           // read_bytes, and the KV cache of every sequence
-  double compute_ms = 0;                                          // FLOPs at the FP8 peak
+  double memory_ms = 0;    // read_bytes, the cache of every sequence, and its linear states once more, written back
+  double compute_ms = 0;   // FLOPs at the FP8 peak
   double network_ms = 0;   // dispatch and combine of two micro-batches; 0: one device
   double host_ms = 0;      // of the link to the host: sequences of its pool, and the NIC's bytes where it shares
   bool is_in_node = true;  // the group does not leave NVLink

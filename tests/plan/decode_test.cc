@@ -213,6 +213,29 @@ TEST(Decode, LinearLayersHoldAStateInsteadOfACache) {
   EXPECT_EQ(decode_flops(v3(), s) - all, 61.0 * 128 * 2176 * 1000);
 }
 
+// A token changes all of a linear layer's state: it is read and written back, where a cache is read alone.
+TEST(Decode, LinearStatesCrossTheMemoryTwice) {
+  PlanSettings::Serving s = v3_decode();
+  s.full_attention_every = 4;
+  for (const int64_t context : {4096, 8192}) {
+    s.context = context;
+    const double cache = 16 * 1152.0 * static_cast<double>(context), states = 45 * 4.0 * 128 * 128 * 128;
+    EXPECT_NEAR(step_of(s).memory_ms, (step_of(s).read_bytes + 64 * (cache + 2 * states)) / 3350e6, 1e-9);
+    EXPECT_EQ(step_of(s).sequence_bytes, cache + states) << "it is held once";
+  }
+  EXPECT_NEAR(step_of(s).memory_ms, 23.9, 0.1);
+  s.context = 4096;
+  EXPECT_NEAR(step_of(s).memory_ms, 22.5, 0.1);
+  // A linear layer saves 1152 B a token and adds twice 8.4 MB: it pays from 14,564 tokens on.
+  for (const auto& [context, pays] : {std::pair{int64_t{14500}, false}, {int64_t{14600}, true}}) {
+    s.context = context;
+    PlanSettings::Serving all = s;
+    all.full_attention_every = 1;
+    s.batch = all.batch = 16;
+    EXPECT_EQ(step_of(s).memory_ms < step_of(all).memory_ms, pays) << context;
+  }
+}
+
 TEST(Decode, WhatDoesNotFitSaysWhatWould) {
   PlanSettings::Serving s = v3_decode();
   s.gpus = 64;
