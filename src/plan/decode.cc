@@ -13,12 +13,8 @@ constexpr double kLeastHostGbps = 1e-6;
 
 double as_double(int64_t v) { return static_cast<double>(v); }
 
-int64_t full_layers(const ModelConfig& c, const PlanSettings::Serving& s) {
-  return ceil_div(c.num_hidden_layers, s.full_attention_every);
-}
-
 double linear_layers(const ModelConfig& c, const PlanSettings::Serving& s) {
-  return as_double(c.num_hidden_layers - full_layers(c, s));
+  return as_double(c.num_hidden_layers - full_attention_layers(c, s));
 }
 
 double state_numbers(const ModelConfig& c) {
@@ -27,10 +23,15 @@ double state_numbers(const ModelConfig& c) {
 
 }  // namespace
 
+int64_t full_attention_layers(const ModelConfig& c, const PlanSettings::Serving& s) {
+  return ceil_div(c.num_hidden_layers, s.full_attention_every);
+}
+
 double serving_kv_bytes(const ModelConfig& c, const PlanSettings::Serving& s) {
   const double latent = as_double(c.kv_lora_rank), rope = as_double(c.qk_rope_head_dim);
   const double layer = s.kv == "fp8" ? latent + 4 * std::ceil(latent / 128) + 2 * rope : 2 * (latent + rope);
-  return layer * as_double(full_layers(c, s));
+  // The module that drafts is one more layer, of softmax attention.
+  return layer * as_double(full_attention_layers(c, s) + (s.mtp_acceptance > 0 ? 1 : 0));
 }
 
 double linear_state_bytes(const ModelConfig& c, const PlanSettings::Serving& s) {
@@ -40,7 +41,7 @@ double linear_state_bytes(const ModelConfig& c, const PlanSettings::Serving& s) 
 double decode_flops(const CountedModel& model, const PlanSettings::Serving& s) {
   const ModelConfig& c = model.config;
   return 2 * as_double(model.parameters.active_with_head) +
-         as_double(full_layers(c, s) * c.num_attention_heads) * as_double(s.context) * 2 *
+         as_double(full_attention_layers(c, s) * c.num_attention_heads) * as_double(s.context) * 2 *
              as_double(2 * c.kv_lora_rank + c.qk_rope_head_dim) +
          4 * state_numbers(c) * linear_layers(c, s);
 }
@@ -85,7 +86,7 @@ Result<DecodeStep> decode_step(const CountedModel& model, const Hardware& h, con
   const auto read = serving_read_bytes(c, model.elements, s.gpus, s.redundant_experts, per_weight, drafts,
                                        tokens * as_double(s.gpus), tokens);
   if (!read) return read.error();
-  // The module that drafts is one more layer with experts.
+  // It multiplies as one more layer.
   const double more = drafts ? 1 + 1 / as_double(c.num_hidden_layers) : 1;
   DecodeStep out;
   out.weight_bytes = *weights;
@@ -100,7 +101,7 @@ Result<DecodeStep> decode_step(const CountedModel& model, const Hardware& h, con
   }
   out.room_bytes = h.memory_gb * 1e9 - out.weight_bytes - out.buffer_bytes;
   const double states = linear_state_bytes(c, s);
-  out.sequence_bytes = more * serving_kv_bytes(c, s) * as_double(s.context) + states;
+  out.sequence_bytes = serving_kv_bytes(c, s) * as_double(s.context) + states;
   if (s.host_gbps > 0) {
     if (s.host_gbps < kLeastHostGbps) {
       return invalid("serving.host_gbps is " + figure_text(s.host_gbps) + "; accepted: 1e-6 or more, or 0: no pool");

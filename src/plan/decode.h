@@ -29,9 +29,12 @@ struct CountedModel {
   int64_t moe_layers() const { return config.num_hidden_layers - config.first_k_dense_replace; }
 };
 
+/// Layers that keep softmax attention: one in full_attention_every, rounded up; the others are linear.
+int64_t full_attention_layers(const ModelConfig& config, const PlanSettings::Serving& serving);
+
 /// Bytes of the cache of one token: in "bf16" 2 (kv_lora_rank + qk_rope_head_dim) a layer; in "fp8" kv_lora_rank + 4 B
-/// per 128 of it + 2 qk_rope_head_dim (FlashMLA: 656 B for V3). Layers: those with softmax attention, one in
-/// full_attention_every, rounded up.
+/// per 128 of it + 2 qk_rope_head_dim (FlashMLA: 656 B for V3). Layers:
+/// full_attention_layers, and the MTP module that drafts.
 double serving_kv_bytes(const ModelConfig& config, const PlanSettings::Serving& serving);
 
 /// Bytes of the states of linear attention of one sequence: heads * qk_nope_head_dim * v_head_dim FP32 numbers in each

@@ -236,7 +236,8 @@ FigureGroup summary(const ServingSearch& search, const Hardware& h, const PlanSe
   }
   add("TPOT", best.step.tpot_ms(), "ms",
       std::string("the largest of memory, compute") +
-          (best.step.host_ms > 0 ? ", network and the host's link: " : " and network: ") + best.step.limit());
+          (best.step.host_ms > 0 ? ", network and the host's link" : " and network") +
+          (settings.serving.mtp_acceptance > 0 ? ", / (1 + mtp_acceptance): " : ": ") + best.step.limit());
   add("tokens per second and user", best.per_user(), "", "1 / TPOT");
   add("tokens per second and GPU", best.per_gpu(), "", "batch / TPOT");
   add("decode tokens per second and node", best.per_gpu() * h.gpus_per_node, "", "GPUs per node * batch / TPOT");

@@ -81,6 +81,63 @@ TEST(Answers, EveryFigureHasASource) {
   }
 }
 
+const Figure& figure(const std::vector<FigureGroup>& groups, std::string_view title, std::string_view name) {
+  static const Figure none;
+  for (const FigureGroup& group : groups) {
+    for (const Figure& f : group.figures) {
+      if (group.title == title && f.name == name) return f;
+    }
+  }
+  ADD_FAILURE() << "no figure " << name;
+  return none;
+}
+
+// Whoever computes what a formula says gets the figure, with drafts and with linear layers too.
+TEST(Answers, FormulasOfAStepGiveItsFigures) {
+  const auto expect = [](const std::vector<FigureGroup>& groups, const char* name, double value, const char* formula) {
+    const Figure& f = figure(groups, "serving", name);
+    EXPECT_NEAR(f.value / value, 1, 1e-3) << name;
+    EXPECT_EQ(f.formula, formula) << name;
+  };
+  const std::vector<std::string> decode = {"serving.gpus=144", "serving.redundant_experts=32", "serving.batch=64"};
+  const auto plain = answers(settings(decode));
+  const double flops = value(plain, "FLOPs per generated token") * 1e9, copies = 7.556;
+  expect(plain, "step bound by network", 2 * 58 * 3.03125 * 32 * 7168 * copies / 40e6,
+         "2 * 58 layers with experts * (1.0312 B + 2 B) * batch / 2 * hidden * copies that a GPU receives (7.556 of "
+         "top-k over the NIC) / 40 GB/s");
+  std::vector<std::string> given = decode;
+  given.insert(given.end(), {"serving.mtp_acceptance=0.85", "serving.dispatch_us=30"});
+  const auto drafts = answers(settings(given));
+  const double kv = value(drafts, "KV cache per token as served"), read = value(drafts, "weights read in a step");
+  EXPECT_EQ(kv, 62 * 1152);
+  expect(drafts, "step bound by network", 2 * 59 * (30e-3 + 3.03125 * 32 * 2 * 7168 * copies / 40e6),
+         "2 * 59 layers with experts, MTP's among them, * (30 us + (1.0312 B + 2 B) * batch / 2 * 2 positions * hidden "
+         "* copies that a GPU receives (7.556 of top-k over the NIC) / 40 GB/s)");
+  expect(drafts, "step bound by compute", 64 * 2 * flops * 62 / 61 / 1978.9e9,
+         "batch * 2 positions * FLOPs per generated token * (layers + 1, MTP's) / layers / FP8 peak");
+  expect(drafts, "step bound by memory", (read * 1e9 + 64 * 4096 * kv) / 3350e6,
+         "(weights read + batch * context * KV per token) / HBM bandwidth");
+  expect(drafts, "TPOT at least", value(drafts, "step bound by network") / 1.85,
+         ("the largest of the step's bounds, " + figure_text(value(drafts, "step bound by network")) +
+          " ms by scale-out network, / tokens per step and sequence")
+             .c_str());
+  given = decode;
+  given.push_back("serving.full_attention_every=4");
+  const auto linear = answers(settings(given));
+  expect(linear, "step bound by memory",
+         (value(linear, "weights read in a step") * 1e9 +
+          64 * (4096 * value(linear, "KV cache per token as served") +
+                2e6 * value(linear, "states of linear attention per sequence"))) /
+             3350e6,
+         "(weights read + batch * (context * KV per token + 2 * states, read and written back)) / HBM bandwidth");
+  const Figure& generated = figure(linear, "model", "FLOPs per generated token");
+  EXPECT_NEAR(generated.value * 1e9,
+              2 * value(linear, "active parameters") + 16.0 * 128 * 4096 * 2 * 1088 + 45.0 * 4 * 128 * 128 * 128, 1);
+  EXPECT_EQ(generated.formula,
+            "2 * active + 16 layers * heads * 4096 * 2 (2 kv_lora_rank + qk_rope_head_dim) + 45 linear layers * 4 * "
+            "heads * qk_nope_head_dim * v_head_dim");
+}
+
 TEST(Answers, HardwareChangesMoveTheBounds) {
   const std::vector<std::string> base = {"serving.gpus=144", "serving.redundant_experts=32", "serving.batch=64"};
   const auto before = answers(settings(base));
@@ -163,7 +220,7 @@ TEST(Answers, RefusesWhatDoesNotFit) {
     return groups ? "" : groups.error().text;
   };
   EXPECT_EQ(
-      refusal({"serving.gpus=1"}).rfind("serving: the weights of one GPU are 672.9 GB, more than the 80 GB of h800", 0),
+      refusal({"serving.gpus=1"}).rfind("serving: the weights of one GPU are 673 GB, more than the 80 GB of h800", 0),
       0u);
   EXPECT_EQ(
       refusal({"serving.gpus=64", "serving.batch=1000"})
