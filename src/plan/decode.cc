@@ -38,6 +38,10 @@ double linear_state_bytes(const ModelConfig& c, const PlanSettings::Serving& s) 
   return 4 * state_numbers(c) * linear_layers(c, s);
 }
 
+double transfer_bytes(std::string_view format, const PlanSettings::Serving& s) {
+  return bytes_on_wire(format) * (format.starts_with("logfmt") ? 1 + s.codec_overhead : 1);
+}
+
 double decode_flops(const CountedModel& model, const PlanSettings::Serving& s) {
   const ModelConfig& c = model.config;
   return 2 * as_double(model.parameters.active_with_head) +
@@ -118,11 +122,8 @@ Result<DecodeStep> decode_step(const CountedModel& model, const Hardware& h, con
     const TokenCopies copies = token_copies(model, h, s);
     const double nic = copies.nic / h.nic_effective_gbps, nvlink = copies.nvlink / h.scale_up_effective_gbps;
     const double ms_per_byte = std::max(nic, nvlink) / 1e6;
-    const auto busy = [&](const std::string& format) {  // as bytes: with the time of the codec
-      return bytes_on_wire(format) * (format.starts_with("logfmt") ? 1 + s.codec_overhead : 1);
-    };
     const double numbers = tokens / 2 * as_double(c.hidden_size);
-    const double bytes = (busy(s.dispatch) + busy(s.combine)) * numbers;
+    const double bytes = (transfer_bytes(s.dispatch, s) + transfer_bytes(s.combine, s)) * numbers;
     const double layers = as_double(model.moe_layers()) + (drafts ? 1 : 0);
     const double latency_ms = (s.dispatch_us + s.combine_us) / 1e3;
     out.network_ms = 2 * layers * (bytes * ms_per_byte + latency_ms);

@@ -41,6 +41,10 @@ double serving_kv_bytes(const ModelConfig& config, const PlanSettings::Serving& 
 /// layer that has it, however long the sequence.
 double linear_state_bytes(const ModelConfig& config, const PlanSettings::Serving& serving);
 
+/// Bytes of a number on a wire as far as the time of its transfer goes: in LogFMT 1 + codec_overhead times
+/// bytes_on_wire.
+double transfer_bytes(std::string_view format, const PlanSettings::Serving& serving);
+
 /// One decode step of every GPU of the group at equal load; the step takes at least the largest of the three, and their
 /// sum without overlap.
 struct DecodeStep {
