@@ -312,8 +312,18 @@ Json to_json(const std::vector<FigureGroup>& groups) {
   return out;
 }
 
+Status check_effective_rate(const std::string& name, double effective, const std::string& line_name, double line) {
+  if (effective <= line) return {};
+  std::string given = figure_text(effective, 10);
+  std::erase(given, ',');  // as a setting has it
+  return invalid("hardware." + name + " is " + figure_text(effective) + " GB/s, more than the line rate of " +
+                 figure_text(line) + "; give at most that, or the line rate too, as hardware." + line_name + "=" +
+                 given);
+}
+
 Result<Hardware> changed_hardware(Hardware h, const PlanSettings& settings) {
   const auto& c = settings.hardware;
+  const Hardware preset = h;
   const std::pair<const char*, double> changes[] = {{"memory_gb", c.memory_gb},
                                                     {"memory_gbps", c.memory_gbps},
                                                     {"bf16_tflops", c.bf16_tflops},
@@ -326,6 +336,28 @@ Result<Hardware> changed_hardware(Hardware h, const PlanSettings& settings) {
   for (const auto& [name, value] : changes) {
     if (value == 0) continue;
     if (auto s = h.set(name, value); !s) return s.error();
+  }
+  // A line rate alone keeps the preset's efficiency.
+  const struct {
+    const char* line;
+    double Hardware::*rate;
+    double given, of_preset;
+    const char* effective;
+    double Hardware::*effective_rate;
+    double effective_given;
+  } links[] = {{"nic_gbps", &Hardware::nic_gbps, c.nic_gbps, preset.nic_gbps, "nic_effective_gbps",
+                &Hardware::nic_effective_gbps, c.nic_effective_gbps},
+               {"scale_up_gbps", &Hardware::scale_up_gbps, c.scale_up_gbps, preset.scale_up_gbps,
+                "scale_up_effective_gbps", &Hardware::scale_up_effective_gbps, c.scale_up_effective_gbps}};
+  for (const auto& link : links) {
+    const double line = h.*link.rate;
+    if (link.given > 0 && link.effective_given == 0) {
+      if (auto s = h.set(link.effective, line * (h.*link.effective_rate / link.of_preset)); !s) return s.error();
+      for (Figure& fact : h.facts) {
+        if (fact.name == link.effective) fact.source = "given line rate times the preset's effective / line rate";
+      }
+    }
+    if (auto s = check_effective_rate(link.effective, h.*link.effective_rate, link.line, line); !s) return s.error();
   }
   return h;
 }

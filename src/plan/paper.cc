@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "base/check.h"
+#include "plan/answers.h"
 #include "plan/paper_rows.h"
 
 namespace fathom {
@@ -56,6 +57,9 @@ Result<PaperInput> paper_input(const ConfigSources& sources) {
   if (8 % in->planes != 0) {
     return invalid("fabric.planes is " + std::to_string(in->planes) +
                    "; accepted: 1, 2, 4 or 8, over which the 8 NICs of a node spread evenly");
+  }
+  if (auto ok = check_effective_rate("nic_effective_gbps", in->nic_effective_gbps, "nic_gbps", in->nic_gbps); !ok) {
+    return ok.error();
   }
   // Bounds and what must divide what are the model's to know.
   if (auto model = ModelConfig::parse(in->v3.to_json(), "--paper"); !model) return model.error();

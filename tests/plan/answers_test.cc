@@ -142,7 +142,7 @@ TEST(Answers, HardwareChangesMoveTheBounds) {
   const std::vector<std::string> base = {"serving.gpus=144", "serving.redundant_experts=32", "serving.batch=64"};
   const auto before = answers(settings(base));
   auto faster = base;
-  faster.push_back("hardware.nic_effective_gbps=80");
+  faster.push_back("hardware.nic_gbps=100");
   const auto after = answers(settings(faster));
   EXPECT_EQ(value(after, "step bound by network"), value(before, "step bound by network") / 2);
   EXPECT_EQ(value(after, "step bound by memory"), value(before, "step bound by memory"));
@@ -154,6 +154,35 @@ TEST(Answers, HardwareChangesMoveTheBounds) {
   for (const char* batch : {"serving.batch=1", "serving.batch=188"}) {
     EXPECT_EQ(value(answers(settings({base[0], base[1], batch})), "sequences that fit"), 188) << batch;
   }
+}
+
+// A bound at a rate that no link has would be none; a faster link is as efficient as the preset's.
+TEST(Answers, EffectiveRatesStayBelowTheLineRate) {
+  const Hardware h800 = *find_hardware("h800");
+  for (const auto& [given, effective, out] :
+       {std::tuple{"hardware.nic_effective_gbps=80", "nic_effective_gbps is 80 GB/s", "hardware.nic_gbps=80"},
+        {"hardware.scale_up_effective_gbps=1000", "scale_up_effective_gbps is 1,000 GB/s",
+         "hardware.scale_up_gbps=1000"},
+        {"hardware.nic_effective_gbps=50.1", "line rate of 50;", "hardware.nic_gbps=50.1"}}) {
+    const auto refused_hardware = changed_hardware(h800, settings({given}));
+    ASSERT_FALSE(refused_hardware.ok()) << given;
+    EXPECT_NE(refused_hardware.error().text.find(effective), std::string::npos) << refused_hardware.error().text;
+    EXPECT_NE(refused_hardware.error().text.find(out), std::string::npos) << refused_hardware.error().text;
+  }
+  const auto faster = changed_hardware(h800, settings({"hardware.nic_gbps=100", "hardware.scale_up_gbps=400"}));
+  ASSERT_TRUE(faster.ok()) << faster.error().text;
+  EXPECT_EQ(faster->nic_effective_gbps, 80);
+  EXPECT_EQ(faster->scale_up_effective_gbps, 320);
+  for (const Figure& fact : faster->facts) {
+    if (fact.name == "nic_effective_gbps") {
+      EXPECT_EQ(fact.source, "given line rate times the preset's effective / line rate");
+    }
+  }
+  const auto measured = changed_hardware(h800, settings({"hardware.nic_gbps=100", "hardware.nic_effective_gbps=41"}));
+  ASSERT_TRUE(measured.ok());
+  EXPECT_EQ(measured->nic_effective_gbps, 41);
+  EXPECT_TRUE(changed_hardware(h800, settings({"hardware.nic_effective_gbps=50"})).ok());
+  EXPECT_FALSE(paper_input({.overrides = {"hardware.nic_effective_gbps=80"}}).ok());
 }
 
 TEST(Answers, FabricsWithCountsAndPrices) {
