@@ -205,8 +205,8 @@ Result<FigureGroup> serving_group(const CountedModel& model, const Hardware& h, 
   };
   add("weights per GPU", step->weight_bytes / 1e9, "GB",
       "attention, dense and shared experts whole, routed experts / GPUs; " +
-          std::string(s.weights == "fp4" ? "FP4" : "FP8") + ", embedding and head BF16" +
-          (drafts ? "; the MTP module as one more layer" : ""),
+          std::string(s.weights == "fp4" ? "FP4" : "FP8") + ", gates, norms, embedding and head BF16" +
+          (drafts ? "; the MTP module as one more layer, its eh_proj BF16" : ""),
       kConfig);
   if (step->buffer_bytes > 0) {
     add("communication buffers per GPU", step->buffer_bytes / 1e9, "GB",
@@ -396,6 +396,10 @@ Result<FigureGroup> plan_fabric(const PlanSettings& settings) {
 Result<FailureCase> failure_case(const PlanSettings& settings) {
   const auto& f = settings.failures;
   if (f.gpus == 0) return invalid("failures.gpus is missing: the GPUs of the job");
+  if (f.gpus != std::floor(f.gpus)) {
+    return invalid("failures.gpus is " + figure_text(f.gpus, 10) + "; accepted: a whole number, as " +
+                   std::to_string(static_cast<int64_t>(std::ceil(f.gpus))));
+  }
   // By the names that the user gave: what goodput refuses is a quotient.
   if (f.gpu_mtbf_h / f.gpus == 0 || f.gpu_mtbf_h / f.gpus > 1e9) {
     return invalid("failures.gpu_mtbf_h / failures.gpus is " + figure_text(f.gpu_mtbf_h / f.gpus) +

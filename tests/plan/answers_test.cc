@@ -222,6 +222,12 @@ TEST(Answers, FailuresOfAJob) {
             "failures.checkpoint_min is 0, so the best interval is none; give it, or failures.interval_min");
 }
 
+TEST(Answers, AJobHasWholeGpus) {
+  const auto failures = plan_failures(settings({"failures.gpu_mtbf_h=1e5", "failures.gpus=1000.5"}));
+  ASSERT_FALSE(failures.ok());
+  EXPECT_EQ(failures.error().text, "failures.gpus is 1000.5; accepted: a whole number, as 1001");
+}
+
 TEST(Answers, Timelines) {
   const auto t =
       plan_timeline(settings({"training.pipeline=4", "training.schedule=dualpipe", "training.micro_batches=10"}));

@@ -239,6 +239,9 @@ TEST(Paper, TheBuiltClusterFollowsItsSwitches) {
   // Half of the GPUs have twice the micro-batches: twice the pairs, and a step of nearly twice.
   EXPECT_NEAR(value({"training.gpus=1024"}, "time per step, from FLOPs") / value({}, "time per step, from FLOPs"), 1.9,
               0.1);
+  // As few replicas as make experts spread evenly, one more a GPU in prefill; as the weights have it.
+  EXPECT_EQ(value({"model.n_routed_experts=128"}, "routed experts per GPU, decode EP144"), 1);
+  EXPECT_EQ(value({"model.n_routed_experts=128"}, "routed experts per GPU, prefill EP32"), 5);
   const auto odd = paper_input({.overrides = {"training.gpus=1000"}});
   ASSERT_TRUE(odd.ok());
   const auto refused = paper_figures(*odd);
