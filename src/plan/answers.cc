@@ -43,8 +43,12 @@ FigureGroup model_group(const CountedModel& model, const PlanSettings& settings)
            {"training FLOPs per token, full", flops.full() / 1e9, "GFLOP",
             "the same with attention twice: no mask used", kPaper},
            {"FLOPs per generated token", decode_flops(model, settings.serving) / 1e9, "GFLOP",
-            "2 * active + layers * heads * " + std::to_string(settings.serving.context) +
-                " * 2 (2 kv_lora_rank + qk_rope_head_dim)",
+            "2 * active + " + std::to_string(full_attention_layers(c, settings.serving)) + " layers * heads * " +
+                std::to_string(settings.serving.context) + " * 2 (2 kv_lora_rank + qk_rope_head_dim)" +
+                (settings.serving.full_attention_every > 1
+                     ? " + " + std::to_string(c.num_hidden_layers - full_attention_layers(c, settings.serving)) +
+                           " linear layers * 4 * heads * qk_nope_head_dim * v_head_dim"
+                     : ""),
             "V3 report, eq. 1 to 11, absorbed"}}};
 }
 
@@ -134,19 +138,27 @@ void add_network(const CountedModel& model, const Hardware& h, const PlanSetting
   const ModelConfig& c = model.config;
   const TokenCopies copies = token_copies(model, h, s);
   const std::string received = s.in_network ? "distinct GPUs a token" : "top-k";
+  const bool drafts = s.mtp_acceptance > 0;
+  const std::string positions = drafts ? " * 2 positions" : "";
+  const double latency_us = s.dispatch_us + s.combine_us;
   const auto bytes_text = [&](const std::string& format) {
     const bool has_codec = format.starts_with("logfmt") && s.codec_overhead > 0;
     return figure_text(bytes_on_wire(format)) + " B" +
            (has_codec ? " * (1 + codec_overhead " + figure_text(s.codec_overhead) + ")" : "");
   };
+  // Both links are at work at once: the slower counts.
+  const bool over_nvlink = copies.nvlink / h.scale_up_effective_gbps >= copies.nic / h.nic_effective_gbps;
   g.figures.push_back({"step bound by network", step.network_ms, "ms",
-                       "2 * layers with experts * (" + bytes_text(s.dispatch) + " + " + bytes_text(s.combine) +
-                           ") * batch / 2 * hidden * copies that a GPU receives (" +
-                           (step.is_in_node ? figure_text(copies.nvlink, 4) + " of " + received + " over NVLink"
-                                            : figure_text(copies.nic, 4) + " of " + received + " over the NIC") +
-                           ") / rate",
+                       "2 * " + std::to_string(model.moe_layers() + (drafts ? 1 : 0)) + " layers with experts" +
+                           (drafts ? ", MTP's among them, * (" : " * (") +
+                           (latency_us > 0 ? figure_text(latency_us) + " us + (" : "") + bytes_text(s.dispatch) +
+                           " + " + bytes_text(s.combine) + ") * batch / 2" + positions +
+                           " * hidden * copies that a GPU receives (" +
+                           (over_nvlink ? figure_text(copies.nvlink, 4) + " of " + received + " over NVLink) / "
+                                        : figure_text(copies.nic, 4) + " of " + received + " over the NIC) / ") +
+                           figure_text(over_nvlink ? h.scale_up_effective_gbps : h.nic_effective_gbps) + " GB/s" +
+                           (latency_us > 0 ? ")" : ""),
                        "arXiv 2505.09343, section 2.3.2, less copies that stay where they are"});
-  const bool drafts = s.mtp_acceptance > 0;
   const double rate = step.is_in_node ? h.scale_up_gbps : h.nic_gbps;  // line rates, as there
   const NetworkTpot counted = network_tpot({.bandwidth_gbps = rate,
                                             .tokens = as_double(s.batch) / 2 * (drafts ? 2 : 1),
@@ -156,11 +168,13 @@ void add_network(const CountedModel& model, const Hardware& h, const PlanSetting
                                             .dispatch_bytes = s.dispatch == "fp8" ? 1 : bytes_on_wire(s.dispatch),
                                             .combine_bytes = s.combine == "fp8" ? 1 : bytes_on_wire(s.combine)});
   g.figures.push_back({"one micro-batch as the paper counts it", counted.stage_us, "us",
-                       "bytes * batch / 2 * (top-k + shared) copies * hidden / line rate; two a layer",
+                       "bytes * batch / 2" + positions + " * (top-k + shared) copies * hidden / line rate; two a layer",
                        "arXiv 2505.09343, section 2.3.2"});
   g.figures.push_back({"the same as the paper counts it", counted.tpot_ms, "ms",
-                       "2 * all layers * bytes * batch / 2 * (top-k + shared) copies * hidden / line rate, FP8 without "
-                       "scales, no latency: no bound; its 14.76 ms for V3 take 7000 for a hidden size of 7168",
+                       "2 * " + std::string(drafts ? "(all layers + MTP's)" : "all layers") + " * bytes * batch / 2" +
+                           positions +
+                           " * (top-k + shared) copies * hidden / line rate, FP8 without scales, no latency: no bound; "
+                           "its 14.76 ms for V3 take 7000 for a hidden size of 7168",
                        "arXiv 2505.09343, section 2.3.2"});
   if (step.is_in_node) return;
   PlanSettings::Serving slow = s;
@@ -178,21 +192,31 @@ Result<FigureGroup> serving_group(const CountedModel& model, const Hardware& h, 
   const auto step = decode_step(model, h, s);
   if (!step) return step.error();
   FigureGroup g{"serving", {}};
+  const bool drafts = s.mtp_acceptance > 0, has_states = s.full_attention_every > 1;
+  const std::string positions = drafts ? " * 2 positions" : "";
+  const std::string cache = has_states ? "(context * KV per token + states)" : "context * KV per token";
+  const std::string layers = std::to_string(full_attention_layers(c, s));
   const auto add = [&](std::string name, double value, std::string unit, std::string formula, std::string source) {
     g.figures.push_back({std::move(name), value, std::move(unit), std::move(formula), std::move(source)});
   };
+  const auto largest = [&](const DecodeStep& of) {
+    const std::string most = "the largest of the step's bounds, " + figure_text(of.most_ms()) + " ms by " + of.limit();
+    return drafts ? most + ", / tokens per step and sequence" : most;
+  };
   add("weights per GPU", step->weight_bytes / 1e9, "GB",
       "attention, dense and shared experts whole, routed experts / GPUs; " +
-          std::string(s.weights == "fp4" ? "FP4" : "FP8") + ", embedding and head BF16",
+          std::string(s.weights == "fp4" ? "FP4" : "FP8") + ", gates, norms, embedding and head BF16" +
+          (drafts ? "; the MTP module as one more layer, its eh_proj BF16" : ""),
       kConfig);
   if (step->buffer_bytes > 0) {
     add("communication buffers per GPU", step->buffer_bytes / 1e9, "GB",
-        "2 (max(T Sd, E T Sc) + E T max(Sd, Sc)), T half the batch, E experts, Sd = 2 hidden + 16, Sc = 2 hidden + "
-        "hidden / 32",
+        "2 (max(T Sd, E T Sc) + E T max(Sd, Sc)), T half the batch" + positions +
+            ", E experts, Sd = 2 hidden + 16, Sc = 2 hidden + hidden / 32",
         "DeepEP, low-latency kernels");
   }
   if (auto fits = check_fits(model, *step, h, s); !fits) return fits.error();
-  add("KV cache per token as served", serving_kv_bytes(c, s), "B", s.kv + ", layers with softmax attention",
+  add("KV cache per token as served", serving_kv_bytes(c, s), "B",
+      s.kv + ", " + layers + " layers with softmax attention" + (drafts ? " and the MTP module" : ""),
       s.kv == "fp8" ? "FlashMLA: scales per 128, rope in BF16" : kPaper);
   if (s.full_attention_every > 1) {
     add("states of linear attention per sequence", linear_state_bytes(c, s) / 1e6, "MB",
@@ -200,7 +224,7 @@ Result<FigureGroup> serving_group(const CountedModel& model, const Hardware& h, 
   }
   const auto most = as_double(most_sequences(model, h, s));
   add("sequences that fit", most, "",
-      std::string("(memory - weights - buffers of so many) / (KV per token * context), nothing else in memory") +
+      "(memory - weights - buffers of so many) / (" + cache + "), nothing else in memory" +
           (step->pool_bytes > 0 ? "; and the pool of the host" : ""),
       h.facts[0].source);
   const auto full = decode_step(model, h, s, most);
@@ -208,7 +232,7 @@ Result<FigureGroup> serving_group(const CountedModel& model, const Hardware& h, 
   if (step->pool_bytes > 0) {
     add("of them in the host's pool", full->host_sequences, "", "what HBM has no room for", kGiven);
   }
-  add("TPOT of so many at least", full->tpot_ms(), "ms", "as TPOT below: " + full->limit(), "roofline");
+  add("TPOT of so many at least", full->tpot_ms(), "ms", largest(*full), "roofline");
   const double most_tokens = most * 1e3 / full->tpot_ms();
   add("tokens per second and GPU of so many", most_tokens, "", "sequences that fit / their TPOT", "roofline");
   if (s.gpu_hour_dollars > 0) {
@@ -217,25 +241,27 @@ Result<FigureGroup> serving_group(const CountedModel& model, const Hardware& h, 
   }
   add("weights read in a step", step->read_bytes / 1e9, "GB",
       "P (1 - (1 - top-k / P)^tokens of the group) / GPUs of P = experts + replicas a layer, a row of the embedding a "
-      "token, the rest whole; the gate chooses evenly",
+      "token, the rest whole; the gate chooses evenly" +
+          std::string(drafts ? "; tokens are 2 positions of each sequence" : ""),
       kConfig);
   add("step bound by memory", step->memory_ms, "ms",
-      std::string("(weights read + batch") + (step->host_sequences > 0 ? " in HBM" : "") +
-          " * context * KV per token) / HBM bandwidth",
+      std::string("(weights read + batch") + (step->host_sequences > 0 ? " in HBM" : "") + " * " +
+          (has_states ? "(context * KV per token + 2 * states, read and written back)" : cache) + ") / HBM bandwidth",
       h.facts[1].source);
-  add("step bound by compute", step->compute_ms, "ms", "batch * FLOPs per generated token / FP8 peak",
+  add("step bound by compute", step->compute_ms, "ms",
+      "batch" + positions + " * FLOPs per generated token" + (drafts ? " * (layers + 1, MTP's) / layers" : "") +
+          " / FP8 peak",
       h.facts[3].source);
   if (step->network_ms > 0) add_network(model, h, s, *step, g);
   if (step->host_ms > 0) {
     add("step bound by the host's link", step->host_ms, "ms",
-        std::string("(sequences in the pool * context * KV per token") +
-            (s.host_shares_nic ? " + bytes of the NIC" : "") + ") / host_gbps",
+        "(sequences in the pool * " + cache + (s.host_shares_nic ? " + bytes of the NIC" : "") + ") / host_gbps",
         s.host_shares_nic ? "arXiv 2505.09343, section 4.5: KV and the NIC share PCIe" : kGiven);
   }
   if (s.mtp_acceptance > 0) {
     add("tokens per step and sequence", step->tokens_per_sequence, "", "1 + mtp_acceptance, one draft", kGiven);
   }
-  add("TPOT at least", step->tpot_ms(), "ms", "the largest of them: " + step->limit(), "roofline");
+  add("TPOT at least", step->tpot_ms(), "ms", largest(*step), "roofline");
   add("tokens per second and user at most", 1e3 / step->tpot_ms(), "", "1 / TPOT", "roofline");
   add("tokens per second and GPU at most", as_double(s.batch) * 1e3 / step->tpot_ms(), "", "batch / TPOT", "roofline");
   if (s.gpu_hour_dollars > 0) {
@@ -248,7 +274,7 @@ Result<FigureGroup> serving_group(const CountedModel& model, const Hardware& h, 
     // A prompt of the context's length, forward, causal.
     const TrainingFlops three = training_flops(model.parameters, c, s.context);
     const double again = three.causal() / 3 * as_double(s.context) / (h.fp8_tflops * 1e9);
-    add("a sequence back from the host's pool", back, "ms", "KV per token * context / host_gbps", kGiven);
+    add("a sequence back from the host's pool", back, "ms", cache + " / host_gbps", kGiven);
     add("the same computed again at least", again, "ms", "context * FLOPs per prompt token / FP8 peak, on one GPU",
         h.facts[3].source);
     add("first token sooner by", again / back, "", "computed again / back from the pool, all of the prompt there",
@@ -286,8 +312,18 @@ Json to_json(const std::vector<FigureGroup>& groups) {
   return out;
 }
 
+Status check_effective_rate(const std::string& name, double effective, const std::string& line_name, double line) {
+  if (effective <= line) return {};
+  std::string given = figure_text(effective, 10);
+  std::erase(given, ',');  // as a setting has it
+  return invalid("hardware." + name + " is " + figure_text(effective) + " GB/s, more than the line rate of " +
+                 figure_text(line) + "; give at most that, or the line rate too, as hardware." + line_name + "=" +
+                 given);
+}
+
 Result<Hardware> changed_hardware(Hardware h, const PlanSettings& settings) {
   const auto& c = settings.hardware;
+  const Hardware preset = h;
   const std::pair<const char*, double> changes[] = {{"memory_gb", c.memory_gb},
                                                     {"memory_gbps", c.memory_gbps},
                                                     {"bf16_tflops", c.bf16_tflops},
@@ -300,6 +336,28 @@ Result<Hardware> changed_hardware(Hardware h, const PlanSettings& settings) {
   for (const auto& [name, value] : changes) {
     if (value == 0) continue;
     if (auto s = h.set(name, value); !s) return s.error();
+  }
+  // A line rate alone keeps the preset's efficiency.
+  const struct {
+    const char* line;
+    double Hardware::*rate;
+    double given, of_preset;
+    const char* effective;
+    double Hardware::*effective_rate;
+    double effective_given;
+  } links[] = {{"nic_gbps", &Hardware::nic_gbps, c.nic_gbps, preset.nic_gbps, "nic_effective_gbps",
+                &Hardware::nic_effective_gbps, c.nic_effective_gbps},
+               {"scale_up_gbps", &Hardware::scale_up_gbps, c.scale_up_gbps, preset.scale_up_gbps,
+                "scale_up_effective_gbps", &Hardware::scale_up_effective_gbps, c.scale_up_effective_gbps}};
+  for (const auto& link : links) {
+    const double line = h.*link.rate;
+    if (link.given > 0 && link.effective_given == 0) {
+      if (auto s = h.set(link.effective, line * (h.*link.effective_rate / link.of_preset)); !s) return s.error();
+      for (Figure& fact : h.facts) {
+        if (fact.name == link.effective) fact.source = "given line rate times the preset's effective / line rate";
+      }
+    }
+    if (auto s = check_effective_rate(link.effective, h.*link.effective_rate, link.line, line); !s) return s.error();
   }
   return h;
 }
@@ -338,6 +396,10 @@ Result<FigureGroup> plan_fabric(const PlanSettings& settings) {
 Result<FailureCase> failure_case(const PlanSettings& settings) {
   const auto& f = settings.failures;
   if (f.gpus == 0) return invalid("failures.gpus is missing: the GPUs of the job");
+  if (f.gpus != std::floor(f.gpus)) {
+    return invalid("failures.gpus is " + figure_text(f.gpus, 10) + "; accepted: a whole number, as " +
+                   std::to_string(static_cast<int64_t>(std::ceil(f.gpus))));
+  }
   // By the names that the user gave: what goodput refuses is a quotient.
   if (f.gpu_mtbf_h / f.gpus == 0 || f.gpu_mtbf_h / f.gpus > 1e9) {
     return invalid("failures.gpu_mtbf_h / failures.gpus is " + figure_text(f.gpu_mtbf_h / f.gpus) +

@@ -23,7 +23,11 @@ namespace fathom {
 /// {TITLE: [figures]}.
 Json to_json(const std::vector<FigureGroup>& groups);
 
-/// The preset with the settings' changes.
+/// Refuses an effective rate above the line rate: the bound would be no bound. Names without "hardware.".
+Status check_effective_rate(const std::string& name, double effective, const std::string& line_name, double line);
+
+/// The preset with the settings' changes; a line rate alone keeps the preset's ratio of effective to line rate. Errors:
+/// Hardware::set's; check_effective_rate's.
 Result<Hardware> changed_hardware(Hardware preset, const PlanSettings& settings);
 
 /// Parameters, KV cache, FLOPs; with settings also the training layout's bytes per rank, its bubble, time and price,

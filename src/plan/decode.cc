@@ -13,12 +13,8 @@ constexpr double kLeastHostGbps = 1e-6;
 
 double as_double(int64_t v) { return static_cast<double>(v); }
 
-int64_t full_layers(const ModelConfig& c, const PlanSettings::Serving& s) {
-  return ceil_div(c.num_hidden_layers, s.full_attention_every);
-}
-
 double linear_layers(const ModelConfig& c, const PlanSettings::Serving& s) {
-  return as_double(c.num_hidden_layers - full_layers(c, s));
+  return as_double(c.num_hidden_layers - full_attention_layers(c, s));
 }
 
 double state_numbers(const ModelConfig& c) {
@@ -27,20 +23,29 @@ double state_numbers(const ModelConfig& c) {
 
 }  // namespace
 
+int64_t full_attention_layers(const ModelConfig& c, const PlanSettings::Serving& s) {
+  return ceil_div(c.num_hidden_layers, s.full_attention_every);
+}
+
 double serving_kv_bytes(const ModelConfig& c, const PlanSettings::Serving& s) {
   const double latent = as_double(c.kv_lora_rank), rope = as_double(c.qk_rope_head_dim);
   const double layer = s.kv == "fp8" ? latent + 4 * std::ceil(latent / 128) + 2 * rope : 2 * (latent + rope);
-  return layer * as_double(full_layers(c, s));
+  // The module that drafts is one more layer, of softmax attention.
+  return layer * as_double(full_attention_layers(c, s) + (s.mtp_acceptance > 0 ? 1 : 0));
 }
 
 double linear_state_bytes(const ModelConfig& c, const PlanSettings::Serving& s) {
   return 4 * state_numbers(c) * linear_layers(c, s);
 }
 
+double transfer_bytes(std::string_view format, const PlanSettings::Serving& s) {
+  return bytes_on_wire(format) * (format.starts_with("logfmt") ? 1 + s.codec_overhead : 1);
+}
+
 double decode_flops(const CountedModel& model, const PlanSettings::Serving& s) {
   const ModelConfig& c = model.config;
   return 2 * as_double(model.parameters.active_with_head) +
-         as_double(full_layers(c, s) * c.num_attention_heads) * as_double(s.context) * 2 *
+         as_double(full_attention_layers(c, s) * c.num_attention_heads) * as_double(s.context) * 2 *
              as_double(2 * c.kv_lora_rank + c.qk_rope_head_dim) +
          4 * state_numbers(c) * linear_layers(c, s);
 }
@@ -85,7 +90,7 @@ Result<DecodeStep> decode_step(const CountedModel& model, const Hardware& h, con
   const auto read = serving_read_bytes(c, model.elements, s.gpus, s.redundant_experts, per_weight, drafts,
                                        tokens * as_double(s.gpus), tokens);
   if (!read) return read.error();
-  // The module that drafts is one more layer with experts.
+  // It multiplies as one more layer.
   const double more = drafts ? 1 + 1 / as_double(c.num_hidden_layers) : 1;
   DecodeStep out;
   out.weight_bytes = *weights;
@@ -99,7 +104,8 @@ Result<DecodeStep> decode_step(const CountedModel& model, const Hardware& h, con
                                  as_double(c.hidden_size));
   }
   out.room_bytes = h.memory_gb * 1e9 - out.weight_bytes - out.buffer_bytes;
-  out.sequence_bytes = more * serving_kv_bytes(c, s) * as_double(s.context) + linear_state_bytes(c, s);
+  const double states = linear_state_bytes(c, s);
+  out.sequence_bytes = serving_kv_bytes(c, s) * as_double(s.context) + states;
   if (s.host_gbps > 0) {
     if (s.host_gbps < kLeastHostGbps) {
       return invalid("serving.host_gbps is " + figure_text(s.host_gbps) + "; accepted: 1e-6 or more, or 0: no pool");
@@ -107,18 +113,17 @@ Result<DecodeStep> decode_step(const CountedModel& model, const Hardware& h, con
     out.pool_bytes = s.host_gb * 1e9;
   }
   if (out.pool_bytes > 0) out.host_sequences = std::max(0.0, batch - std::max(0.0, out.resident()));
-  out.memory_ms = (out.read_bytes + (batch - out.host_sequences) * out.sequence_bytes) / (h.memory_gbps * 1e6);
+  // A cache is read; a state is read and, each token having changed all of it, written back.
+  out.memory_ms =
+      (out.read_bytes + (batch - out.host_sequences) * (out.sequence_bytes + states)) / (h.memory_gbps * 1e6);
   out.compute_ms = batch * positions * more * decode_flops(model, s) / (h.fp8_tflops * 1e9);
   out.is_in_node = s.gpus <= h.gpus_per_node;
   if (exchanges) {
     const TokenCopies copies = token_copies(model, h, s);
     const double nic = copies.nic / h.nic_effective_gbps, nvlink = copies.nvlink / h.scale_up_effective_gbps;
     const double ms_per_byte = std::max(nic, nvlink) / 1e6;
-    const auto busy = [&](const std::string& format) {  // as bytes: with the time of the codec
-      return bytes_on_wire(format) * (format.starts_with("logfmt") ? 1 + s.codec_overhead : 1);
-    };
     const double numbers = tokens / 2 * as_double(c.hidden_size);
-    const double bytes = (busy(s.dispatch) + busy(s.combine)) * numbers;
+    const double bytes = (transfer_bytes(s.dispatch, s) + transfer_bytes(s.combine, s)) * numbers;
     const double layers = as_double(model.moe_layers()) + (drafts ? 1 : 0);
     const double latency_ms = (s.dispatch_us + s.combine_us) / 1e3;
     out.network_ms = 2 * layers * (bytes * ms_per_byte + latency_ms);

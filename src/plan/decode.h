@@ -29,14 +29,21 @@ struct CountedModel {
   int64_t moe_layers() const { return config.num_hidden_layers - config.first_k_dense_replace; }
 };
 
+/// Layers that keep softmax attention: one in full_attention_every, rounded up; the others are linear.
+int64_t full_attention_layers(const ModelConfig& config, const PlanSettings::Serving& serving);
+
 /// Bytes of the cache of one token: in "bf16" 2 (kv_lora_rank + qk_rope_head_dim) a layer; in "fp8" kv_lora_rank + 4 B
-/// per 128 of it + 2 qk_rope_head_dim (FlashMLA: 656 B for V3). Layers: those with softmax attention, one in
-/// full_attention_every, rounded up.
+/// per 128 of it + 2 qk_rope_head_dim (FlashMLA: 656 B for V3). Layers:
+/// full_attention_layers, and the MTP module that drafts.
 double serving_kv_bytes(const ModelConfig& config, const PlanSettings::Serving& serving);
 
 /// Bytes of the states of linear attention of one sequence: heads * qk_nope_head_dim * v_head_dim FP32 numbers in each
 /// layer that has it, however long the sequence.
 double linear_state_bytes(const ModelConfig& config, const PlanSettings::Serving& serving);
+
+/// Bytes of a number on a wire as far as the time of its transfer goes: in LogFMT 1 + codec_overhead times
+/// bytes_on_wire.
+double transfer_bytes(std::string_view format, const PlanSettings::Serving& serving);
 
 /// One decode step of every GPU of the group at equal load; the step takes at least the largest of the three, and their
 /// sum without overlap.
@@ -44,8 +51,8 @@ struct DecodeStep {
   double weight_bytes = 0, buffer_bytes = 0, sequence_bytes = 0;  // of a GPU; of the cache of one sequence
   double read_bytes = 0;                                          // of the weights, in a step: serving_read_bytes
   double room_bytes = 0;                                          // memory - weights - buffers; may be negative
-  double memory_ms = 0;                                           // read_bytes, and the KV cache of every sequence
-  double compute_ms = 0;                                          // FLOPs at the FP8 peak
+  double memory_ms = 0;    // read_bytes, the cache of every sequence, and its linear states once more, written back
+  double compute_ms = 0;   // FLOPs at the FP8 peak
   double network_ms = 0;   // dispatch and combine of two micro-batches; 0: one device
   double host_ms = 0;      // of the link to the host: sequences of its pool, and the NIC's bytes where it shares
   bool is_in_node = true;  // the group does not leave NVLink

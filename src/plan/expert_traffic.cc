@@ -113,9 +113,9 @@ ExchangeCost exchange_cost(const Gate& gate, int64_t ranks, int64_t per_node, do
   const Destinations spread = destinations_of(gate, ranks, per_node);
   const double nodes = static_cast<double>((ranks + per_node - 1) / per_node);
   const double in_node = static_cast<double>(std::min(ranks, per_node));
-  const double nic = spread.nodes * (nodes - 1) / nodes / (nic_gbps * 1e9);
+  const double nic_copies = spread.nodes * (nodes - 1) / nodes, nic = nic_copies / (nic_gbps * 1e9);
   const double nvlink = spread.gpus * (in_node - 1) / in_node / (nvlink_gbps * 1e9);
-  return {std::max(nic, nvlink), nic > nvlink};
+  return {std::max(nic, nvlink), nic > nvlink, nic_copies};
 }
 
 NormalBandwidth normal_bandwidth(const Gate& gate, int64_t nodes, double nic_gbps, double nvlink_gbps) {

@@ -43,6 +43,7 @@ Gate node_limited_gate_of(const ModelConfig& config);
 struct ExchangeCost {
   double seconds_per_byte = 0;
   bool is_nic = false;
+  double nic_copies = 0;  // of a token, that a GPU receives over its NIC
 };
 ExchangeCost exchange_cost(const Gate& gate, int64_t ranks, int64_t per_node, double nic_gbps, double nvlink_gbps);
 

@@ -41,17 +41,18 @@ Status check_experts(const ModelConfig& c, int64_t ranks, int64_t redundant_expe
   return {};
 }
 
-// Of the routed experts of each layer as many as given, everything else whole; embedding and head in BF16.
+// Of the routed experts of each layer as many as given, everything else whole; what FP8 leaves out in BF16.
 double bytes_of_rank(const ModelConfig& c, const LayerElements& elements, double experts, double embedding,
                      double bytes_per_weight, bool with_mtp) {
-  double expert = 0, other = 0;
+  double expert = 0, other = 0, kept = 0;
   const size_t num_layers = with_mtp ? elements.layers.size() : static_cast<size_t>(c.num_hidden_layers);
   for (size_t layer = 0; layer < num_layers; ++layer) {
     const LayerElements::Layer& e = elements.layers[layer];
     if (c.n_routed_experts > 0) expert += e.expert / as_double(c.n_routed_experts) * experts;
-    other += e.other;
+    other += e.other - e.kept;
+    kept += e.kept;
   }
-  return bytes_per_weight * (expert + other) + 2 * (embedding + elements.head);
+  return bytes_per_weight * (expert + other) + 2 * (kept + embedding + elements.head);
 }
 
 }  // namespace
@@ -73,6 +74,7 @@ LayerElements count_elements(const ModelConfig& config) {
     if (spec.layer >= 0) {
       LayerElements::Layer& e = out.layers[static_cast<size_t>(spec.layer)];
       (spec.tensor_class == TensorClass::kRoutedExpert ? e.expert : e.other) += n;
+      if (!spec.fp8_when_quantized) e.kept += n;
     } else {
       (spec.tensor_class == TensorClass::kEmbedding ? out.embedding : out.head) += n;
     }

@@ -29,6 +29,7 @@ struct LayerElements {
   struct Layer {
     double expert = 0;  // of all routed experts
     double other = 0;
+    double kept = 0;  // of those what a checkpoint in FP8 has in BF16: gate, norms, eh_proj of MTP
   };
   std::vector<Layer> layers;  // MTP modules follow the layers
   double embedding = 0;
@@ -144,9 +145,9 @@ Result<RankBytes> training_bytes(const ModelConfig& config, const LayerElements&
 std::vector<int64_t> layers_of_stages(int64_t layers, int64_t stages);
 
 /// Bytes of weights on one rank of an expert-parallel serving group (attention and shared experts on every rank):
-/// matrices at `bytes_per_weight` (FP8: 1), embedding and head in BF16. `redundant_experts` are replicas beyond
-/// n_routed_experts; `with_mtp` adds the MTP modules. Errors: ranks < 1, experts that the ranks do not divide up to
-/// one.
+/// matrices at `bytes_per_weight` (FP8: 1), gates, norms, MTP's eh_proj, embedding and head in BF16.
+/// `redundant_experts` are replicas beyond n_routed_experts; `with_mtp` adds the MTP modules. Errors: ranks < 1,
+/// experts that the ranks do not divide up to one.
 Result<double> serving_weight_bytes(const ModelConfig& config, const LayerElements& elements, int64_t ranks,
                                     int64_t redundant_experts, double bytes_per_weight = 1, bool with_mtp = false);
 Result<double> serving_weight_bytes(const ModelConfig& config, int64_t ranks, int64_t redundant_experts);

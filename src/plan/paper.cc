@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "base/check.h"
+#include "plan/answers.h"
 #include "plan/paper_rows.h"
 
 namespace fathom {
@@ -53,6 +54,13 @@ PaperInput paper_input() {
 Result<PaperInput> paper_input(const ConfigSources& sources) {
   auto in = load_config<PaperInput>(sources, paper_input());
   if (!in) return in.error();
+  if (8 % in->planes != 0) {
+    return invalid("fabric.planes is " + std::to_string(in->planes) +
+                   "; accepted: 1, 2, 4 or 8, over which the 8 NICs of a node spread evenly");
+  }
+  if (auto ok = check_effective_rate("nic_effective_gbps", in->nic_effective_gbps, "nic_gbps", in->nic_gbps); !ok) {
+    return ok.error();
+  }
   // Bounds and what must divide what are the model's to know.
   if (auto model = ModelConfig::parse(in->v3.to_json(), "--paper"); !model) return model.error();
   return in;
@@ -104,7 +112,8 @@ Result<std::vector<PaperFigure>> paper_figures(const PaperInput& in) {
   check(rows->size() == published->size(), "the inputs change values, not rows");
   for (size_t i = 0; i < rows->size(); ++i) {
     const double before = (*published)[i].ours.value;
-    if ((*rows)[i].ours.value == before) continue;
+    constexpr double kRounding = 1e-9;  // of a sum in another order
+    if (std::abs((*rows)[i].ours.value - before) <= kRounding * std::abs(before)) continue;
     (*rows)[i].is_comparable = false;
     (*rows)[i].with_published_inputs = before;
   }

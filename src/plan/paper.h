@@ -51,8 +51,8 @@ struct PaperInput {
     v("model.qk_nope_head_dim", v3.qk_nope_head_dim, "of a head's key, without position");
     v("model.qk_rope_head_dim", v3.qk_rope_head_dim, "of a head's key, with position");
     v("model.v_head_dim", v3.v_head_dim, "of a head's value");
-    v("fabric.radix", radix, "ports of a switch", between(8, 1024));
-    v("fabric.planes", planes, "of MPFT", between(1, 8));
+    v("fabric.radix", radix, "ports of a switch; a leaf has room for a node's 8 NICs", between(16, 1024));
+    v("fabric.planes", planes, "of MPFT, rails of MRFT: 1, 2, 4 or 8", between(1, 8));
     v("fabric.q", slim_fly_q, "of the Slim Fly; 0: the largest that radix has ports for", between(0, 512));
     v("fabric.groups", dragonfly_groups, "of the dragonfly; 0: two fewer than the most, as published", between(0, 1e6));
     v("hardware.nic_gbps", nic_gbps, "line rate of a NIC, GB/s", between(1e-6, 1e9));

@@ -1,5 +1,7 @@
+#include <algorithm>
 #include <iterator>
 
+#include "cluster/fat_tree.h"
 #include "cluster/mpft.h"
 #include "cluster/mrft.h"
 #include "plan/paper_rows.h"
@@ -18,10 +20,35 @@ Result<double> answer_of(const Scenario& s, const char* name) {
   return invalid(std::string("the simulator has no figure \"") + name + "\"");
 }
 
+constexpr int64_t kNode = 8;
+
+// Ports that a switch has for whole nodes: a leaf takes all NICs of a node, or those of one plane or rail.
+int64_t ports_of(const PaperInput& in, std::string_view fabric) {
+  const int64_t nics = fabric == "ft2" ? kNode : kNode / in.planes;
+  return in.radix / (2 * nics) * (2 * nics);
+}
+
+// `gpus`, or as many in whole nodes as there is room for.
+int64_t fitting(const Result<Fabric>& fullest, int64_t gpus) {
+  return fullest ? std::min(gpus, fullest->endpoints / kNode * kNode) : gpus;  // what is refused is so when it is built
+}
+int64_t fitting(const PaperInput& in, std::string_view fabric, int64_t gpus) {
+  const int64_t ports = ports_of(in, fabric);
+  return fitting(fabric == "ft2"    ? fat_tree2(ports)
+                 : fabric == "mpft" ? mpft(ports, in.planes)
+                                    : mrft(ports, in.planes),
+                 gpus);
+}
+
+// GPUs that both fabrics of a comparison have.
+int64_t fitting_both(const PaperInput& in, int64_t gpus) { return fitting(in, "mpft", fitting(in, "mrft", gpus)); }
+
 Scenario testbed(const PaperInput& in, const char* fabric, int64_t gpus) {
   Scenario s;
   s.network.fabric = fabric;
   s.network.gpus = gpus;
+  s.network.radix = ports_of(in, fabric);
+  s.network.planes = in.planes;
   s.network.nic_gbps = in.nic_effective_gbps;
   s.network.nvlink_gbps = in.nvlink_gbps;
   s.network.port_gbps = in.nic_gbps;
@@ -30,18 +57,19 @@ Scenario testbed(const PaperInput& in, const char* fabric, int64_t gpus) {
 }
 
 Status add_latencies(const PaperInput& in, Figures& out) {
+  const int64_t gpus = fitting(in, "mpft", 2048), last_node = gpus - kNode;
   const struct {
     const char* name;
     const char* latency;
     int64_t to;
     double published;
   } rows[] = {{"64 B, RoCE, same leaf", "RoCE", 8, 3.6},
-              {"64 B, RoCE, cross leaf", "RoCE", 2040, 5.6},
+              {"64 B, RoCE, cross leaf", "RoCE", last_node, 5.6},
               {"64 B, InfiniBand, same leaf", "InfiniBand", 8, 2.8},
-              {"64 B, InfiniBand, cross leaf", "InfiniBand", 2040, 3.7},
+              {"64 B, InfiniBand, cross leaf", "InfiniBand", last_node, 3.7},
               {"64 B, NVLink", "InfiniBand", 1, 3.33}};
   for (const auto& row : rows) {
-    Scenario s = testbed(in, "mpft", 2048);
+    Scenario s = testbed(in, "mpft", gpus);
     s.network.latency = row.latency;
     s.job.op = "send";
     s.job.bytes = 64;
@@ -75,7 +103,8 @@ Status add_parity(const PaperInput& in, Figures& out) {
   };
   const std::string why =
       "with PXN both carry traffic of one rail alone; values are not in the text, only that they agree";
-  for (int64_t gpus : {32, 64, 128}) {
+  for (int64_t published : {32, 64, 128}) {
+    const int64_t gpus = fitting_both(in, published);
     const auto same = ratio(gpus, 16.0 * (1 << 30), "algbw");
     if (!same) return same.error();
     out.push_back({"figure 5",
@@ -86,17 +115,19 @@ Status add_parity(const PaperInput& in, Figures& out) {
                    0.015,
                    why});
   }
-  Scenario s = testbed(in, "mpft", 128);
+  const int64_t gpus = fitting(in, "mpft", 128);
+  Scenario s = testbed(in, "mpft", gpus);
   s.job.op = "all-to-all";
   s.job.bytes = 16.0 * (1 << 30);
   const auto busbw = answer_of(s, "busbw");
   if (!busbw) return busbw.error();
-  out.push_back({"figure 5",
-                 40,
-                 {"all-to-all, 128 GPUs, busbw", *busbw, "GB/s", "simulated, 16 GiB a rank", kPaper},
-                 Agreement::kAtLeast,
-                 0,
-                 "published: a NIC's effective rate (section 4.3), our input; what stays in a node does not cross it"});
+  out.push_back(
+      {"figure 5",
+       40,
+       {"all-to-all, " + std::to_string(gpus) + " GPUs, busbw", *busbw, "GB/s", "simulated, 16 GiB a rank", kPaper},
+       Agreement::kAtLeast,
+       0,
+       "published: a NIC's effective rate (section 4.3), our input; what stays in a node does not cross it"});
   for (const auto& [bytes, text] : {std::pair{1024.0, "64 B a peer"}, {16.0 * (1 << 30), "16 GiB"}}) {
     const auto same = ratio(16, bytes, "time");
     if (!same) return same.error();
@@ -117,16 +148,20 @@ Status add_routing(const PaperInput& in, Figures& out) {
     int64_t tensor, nics;
     double ecmp, adaptive;
   } rows[] = {{8, 1, 45, 57}, {4, 2, 83, 103}, {2, 4, 97, 190}};
-  const std::string formula = "all-gather in rings whose every hop leaves its leaf, 128 GPUs, simulated; busbw";
+  const int64_t gpus = fitting(in, "ft2", 128), nodes = gpus / kNode;
+  const int64_t stride = std::min<int64_t>(4, nodes / 2);  // 4 nodes fill a leaf of 64 ports
+  const std::string formula = "all-gather in rings over every " + std::to_string(stride) + "th node of " +
+                              std::to_string(nodes) + ", switches of " + std::to_string(in.radix) +
+                              " ports, simulated; busbw";
   for (const auto& row : rows) {
-    Scenario s = testbed(in, "ft2", 128);
+    Scenario s = testbed(in, "ft2", gpus);
     s.network.nic_gbps = in.nic_gbps;
     s.network.pxn = false;
     s.network.latency = "none";
     s.job.op = "all-gather";
     s.job.bytes = 1e9;
     s.job.ring_gpus = row.nics;
-    s.job.ring_stride = 4;
+    s.job.ring_stride = stride;
     double gbps[3] = {};
     const char* routings[] = {"adaptive", "static", "ecmp"};
     for (size_t i = 0; i < std::size(routings); ++i) {
@@ -156,15 +191,19 @@ Status add_routing(const PaperInput& in, Figures& out) {
                    Agreement::kOrder,
                    0,
                    "only the order is compared: queue pairs, nodes and their places are not published; ours is the "
-                   "slowest hop of one queue pair a neighbour, all of them across leaves"});
+                   "slowest hop of one queue pair a neighbour, all of them across leaves of 64 ports"});
   }
   return {};
 }
 
 // The cluster that was built: just over 2,048 GPUs, on planes or rails.
-Status add_built(Figures& out) {
-  for (const auto& [name, fabric] : {std::pair{"MPFT", mpft(64, 8, 2048)}, {"MRFT", mrft(64, 8, 2048)}}) {
+Status add_built(const PaperInput& in, Figures& out) {
+  const auto as_built = [&](const auto& make) {
+    return make(in.radix, in.planes, fitting(make(in.radix, in.planes, 0), 2048));
+  };
+  for (const auto& [name, fabric] : {std::pair{"MPFT", as_built(mpft)}, {"MRFT", as_built(mrft)}}) {
     if (!fabric) return fabric.error();
+    const std::string of = " of " + figure_text(static_cast<double>(fabric->endpoints)) + " GPUs, " + name;
     const struct {
       const char* what;
       double published;
@@ -173,8 +212,7 @@ Status add_built(Figures& out) {
     for (const auto& row : rows) {
       out.push_back({"table 3, FT2",
                      row.published,
-                     {std::string(row.what) + " of 2,048 GPUs, " + name, static_cast<double>(row.ours), "",
-                      fabric->formula, kPaper},
+                     {row.what + of, static_cast<double>(row.ours), "", fabric->formula, kPaper},
                      Agreement::kExact,
                      0,
                      "what a tree of two layers and as many endpoints takes: planes and rails cost no more"});
@@ -186,7 +224,7 @@ Status add_built(Figures& out) {
 }  // namespace
 
 Status add_measured_fabrics(const PaperInput& in, Figures& out) {
-  if (auto s = add_built(out); !s) return s;
+  if (auto s = add_built(in, out); !s) return s;
   if (auto s = add_latencies(in, out); !s) return s;
   if (auto s = add_parity(in, out); !s) return s;
   return add_routing(in, out);

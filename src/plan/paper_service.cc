@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "cluster/topology.h"
 #include "plan/decode.h"
 #include "plan/expert_traffic.h"
 #include "plan/paper_rows.h"
@@ -95,21 +96,22 @@ Status add_service(const PaperInput& in, const CountedModel& v3, Figures& out) {
   const struct {
     const char* name;
     double published;
-    int64_t replicas, gpus;
+    int64_t spare, gpus;  // of a GPU, beside those that make the experts spread evenly
     const char* source;
-  } units[] = {{"routed experts per GPU, prefill EP32", 9, 32, 32, kInfra},
-               {"routed experts per GPU, decode EP144", 2, 32, 144, kInfra},
-               {"routed experts per GPU, decode EP320", 1, 64, 320, kReport}};
+  } units[] = {{"routed experts per GPU, prefill EP32", 9, 1, 32, kInfra},
+               {"routed experts per GPU, decode EP144", 2, 0, 144, kInfra},
+               {"routed experts per GPU, decode EP320", 1, 0, 320, kReport}};
   for (const auto& unit : units) {
-    out.push_back({where,
-                   unit.published,
-                   {unit.name, as_double(in.v3.n_routed_experts + unit.replicas) / as_double(unit.gpus), "",
-                    "(experts + " + std::to_string(unit.replicas) + " replicas) / GPUs", unit.source},
-                   Agreement::kExact,
-                   0,
-                   unit.gpus == 320
-                       ? "64 GPUs hold replicas and the shared expert; the report and the service of 2025 differ"
-                       : "beside them the shared expert on every GPU"});
+    const int64_t each = ceil_div(in.v3.n_routed_experts, unit.gpus) + (in.v3.n_routed_experts > 0 ? unit.spare : 0);
+    out.push_back(
+        {where,
+         unit.published,
+         {unit.name, as_double(each), "",
+          "(experts + " + std::to_string(each * unit.gpus - in.v3.n_routed_experts) + " replicas) / GPUs", unit.source},
+         Agreement::kExact,
+         0,
+         unit.gpus == 320 ? "64 GPUs hold replicas and the shared expert; the report and the service of 2025 differ"
+                          : "beside them the shared expert on every GPU"});
   }
   // 14.8 k tokens per second and node at 21 of each user.
   constexpr double kNode = 14.8e3, kUser = 21, kContext = 4989;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstdlib>
 #include <numeric>
 
 #include "plan/paper_rows.h"
@@ -9,7 +10,7 @@ namespace fathom::paper {
 namespace {
 
 constexpr int kMicroBatches = 120;
-constexpr int64_t kStages = 16, kExpert = 64, kSequenceTokens = 4096;
+constexpr int64_t kStages = 16, kExpert = 64, kSequenceTokens = 4096, kSequences = 15360;
 
 // Of rank 0: what table 4 prints, the table not saying whose it is.
 struct Parts {
@@ -35,6 +36,23 @@ Parts parts_of(const Schedule& schedule, const ChunkTimes& times) {
   return out;
 }
 
+// DualPipe pipelines that `gpus` make up, each with a step's sequences in equal parts.
+Result<int64_t> pipelines_of(int64_t gpus, int64_t stages) {
+  const auto divides = [&](int64_t pipelines) {
+    const int64_t each = kSequences / pipelines;
+    return kSequences % pipelines == 0 && each % 2 == 0 && each >= 2 * stages && each <= kMaxMicroBatches;
+  };
+  if (gpus % stages == 0 && divides(gpus / stages)) return gpus / stages;
+  int64_t nearest = 0;
+  for (int64_t pipelines = 1; pipelines <= kSequences; ++pipelines) {
+    if (divides(pipelines) && (nearest == 0 || std::abs(pipelines * stages - gpus) < std::abs(nearest * stages - gpus)))
+      nearest = pipelines;
+  }
+  return invalid("training.gpus is " + std::to_string(gpus) + "; a step's " + std::to_string(kSequences) +
+                 " sequences do not spread evenly over pipelines of " + std::to_string(stages) +
+                 " GPUs; the nearest number that works: " + std::to_string(nearest * stages));
+}
+
 }  // namespace
 
 // Nothing of table 4 goes in: FLOPs at the utilisation that the published profile shows, and links as measured.
@@ -45,17 +63,20 @@ Status add_step_parts(const PaperInput& in, const CountedModel& v3, Figures& out
   const int64_t layers = in.v3.num_hidden_layers, experts = in.v3.n_routed_experts;
   if (layers < 2) return invalid("model.num_hidden_layers is 1; table 4's pipeline needs 2 or more");
   const int64_t stages = std::min<int64_t>(kStages, layers / 2 * 2);
-  const auto schedule = make_schedule("dualpipe", static_cast<int>(stages), kMicroBatches);
+  const auto pipelines = pipelines_of(in.num_gpus, stages);
+  if (!pipelines) return pipelines.error();
+  const int64_t micro_batches = kSequences / *pipelines;  // fewer GPUs: longer steps
+  const auto schedule = make_schedule("dualpipe", static_cast<int>(stages), static_cast<int>(micro_batches));
   if (!schedule) return schedule.error();
   PlanSettings s;
   s.search.utilisation = 0.52;
   s.training.sequence_tokens = kSequenceTokens;
   const TrainingLayout layout{.pipeline = stages,
-                              .expert = experts > 0 ? std::gcd(kExpert, experts) : 1,
-                              .data = 128,
+                              .expert = experts > 0 ? std::gcd(std::gcd(kExpert, experts), *pipelines) : 1,
+                              .data = *pipelines,
                               .schedule = "dualpipe",
                               .micro_batch_tokens = kSequenceTokens,
-                              .num_micro_batches = kMicroBatches};
+                              .num_micro_batches = micro_batches};
   const auto timed = time_training(v3, *h, s, layout);
   Hardware at_once = *h;  // links that take no time: computation alone
   at_once.nic_effective_gbps = at_once.scale_up_effective_gbps = 1e12;

@@ -75,15 +75,22 @@ Result<PrefillUnit> best_prefill(const CountedModel& model, const Hardware& h, c
     if (*weights + serving_kv_bytes(c, settings.serving) * s.isl > h.memory_gb * 1e9 * s.memory_share) continue;
     const ExchangeCost link =
         exchange_cost(model.gate, gpus, h.gpus_per_node, h.nic_effective_gbps, h.scale_up_effective_gbps);
-    const double exchange = as_double(model.moe_layers() * c.hidden_size) *
-                            (bytes_on_wire("fp8") + bytes_on_wire("bf16")) * link.seconds_per_byte;
-    // What the host's pool has is read from there; otherwise it is in HBM already.
     const auto& serving = settings.serving;
-    const double restore = serving.host_gbps > 0
-                               ? s.cache_hits * serving_kv_bytes(c, serving) / (serving.host_gbps * 1e9)
-                               : 0;  // of a token of the prompt
-    const double per_token = std::max({compute, exchange, restore / (1 - s.cache_hits)});
-    const double ttft_ms = s.isl * ((1 - s.cache_hits) * std::max(compute, exchange) + restore) * 1e3;
+    const double numbers = as_double(model.moe_layers() * c.hidden_size);
+    const double exchange = numbers *
+                            (transfer_bytes(serving.dispatch, serving) + transfer_bytes(serving.combine, serving)) *
+                            link.seconds_per_byte;
+    // What the host's pool has is read from there; otherwise it is in HBM already.
+    const double host_rate = serving.host_gbps * 1e9;
+    const double restore =
+        host_rate > 0 ? s.cache_hits * serving_kv_bytes(c, serving) / host_rate : 0;  // of a token of the prompt
+    const double shared =
+        host_rate > 0 && serving.host_shares_nic
+            ? numbers * (bytes_on_wire(serving.dispatch) + bytes_on_wire(serving.combine)) * link.nic_copies / host_rate
+            : 0;  // the NIC's bytes of a new token, over the same port
+    const double host = restore / (1 - s.cache_hits) + shared;
+    const double per_token = std::max({compute, exchange, host});
+    const double ttft_ms = s.isl * ((1 - s.cache_hits) * std::max({compute, exchange, shared}) + restore) * 1e3;
     least_ttft = std::min(least_ttft, ttft_ms);
     if (s.max_ttft_ms > 0 && ttft_ms > s.max_ttft_ms) continue;
     const PrefillUnit unit{gpus, replicas, 1 / per_token, ttft_ms,
@@ -236,7 +243,8 @@ FigureGroup summary(const ServingSearch& search, const Hardware& h, const PlanSe
   }
   add("TPOT", best.step.tpot_ms(), "ms",
       std::string("the largest of memory, compute") +
-          (best.step.host_ms > 0 ? ", network and the host's link: " : " and network: ") + best.step.limit());
+          (best.step.host_ms > 0 ? ", network and the host's link" : " and network") +
+          (settings.serving.mtp_acceptance > 0 ? ", / (1 + mtp_acceptance): " : ": ") + best.step.limit());
   add("tokens per second and user", best.per_user(), "", "1 / TPOT");
   add("tokens per second and GPU", best.per_gpu(), "", "batch / TPOT");
   add("decode tokens per second and node", best.per_gpu() * h.gpus_per_node, "", "GPUs per node * batch / TPOT");
@@ -245,11 +253,17 @@ FigureGroup summary(const ServingSearch& search, const Hardware& h, const PlanSe
     add("price per million output tokens", dollars_per_million(dollars, best.per_gpu()), "$", "decode alone");
   if (search.prefill.gpus > 0) {
     const PrefillUnit& p = search.prefill;
+    const PlanSettings::Serving& serving = settings.serving;
+    const char* host_text = serving.host_gbps == 0    ? ""
+                            : serving.host_shares_nic ? ", (KV of cache hits + bytes of the NIC) / host_gbps"
+                                                      : ", KV of cache hits / host_gbps";
     add("GPUs of a prefill group", as_double(p.gpus), "",
         std::to_string(p.redundant_experts) + " redundant experts, limit: " + std::string(p.limit));
     add("prefill tokens per second and node", p.tokens_per_s_per_gpu * h.gpus_per_node, "",
-        std::string("1 / max(FLOPs / (utilisation * FP8 peak), exchange") +
-            (settings.serving.host_gbps > 0 ? ", KV of cache hits / host_gbps)" : ")"));
+        "1 / max(FLOPs / (utilisation * FP8 peak), exchange of " +
+            figure_text(transfer_bytes(serving.dispatch, serving)) + " B there and " +
+            figure_text(transfer_bytes(serving.combine, serving)) + " B back a number" + host_text + ")" +
+            (serving.in_network ? "; in_network saves nothing here: a token goes to each node once anyway" : ""));
     add("time to the first token at least", p.ttft_ms, "ms",
         settings.serving.host_gbps > 0
             ? "isl * ((1 - cache_hits) * time per token + cache_hits * KV per token / host_gbps), alone on its GPU"

@@ -53,12 +53,13 @@ struct ServingSearch {
 /// Groups of 1, 2, 4 ... GPUs in a node and of whole nodes up to the largest of search.gpus, with the fewest redundant
 /// experts that spread evenly; batches of 1, 2, 3, 4, 6, 8, 12 ... that fit. Sequences have search.isl + search.osl
 /// tokens, or without those serving.context. Prefill per new token: max(FLOPs of a forward pass at mean depth isl (1 +
-/// cache_hits) / 2 / (utilisation * FP8 peak), layers with experts * hidden * (FP8 there, BF16 back) * exchange_cost,
-/// KV of cache hits / host_gbps where a pool of the host has them). Load: qps * osl and qps * isl * (1 - cache_hits)
-/// tokens per second over what a GPU does, rounded up to whole groups: a group's experts are spread over all its GPUs,
-/// so a part of one serves nobody. Power, price and search.gpus are those of whole groups. Errors: search.gpus is
-/// missing; load without isl, osl or utilisation; nothing fits; no group is within the limits; the load needs more
-/// GPUs, power or carbon than given.
+/// cache_hits) / 2 / (utilisation * FP8 peak), layers with experts * hidden * (dispatch + combine, transfer_bytes) *
+/// exchange_cost, KV of cache hits / host_gbps where a pool of the host has them, together with the NIC's bytes where
+/// host_shares_nic); in_network saves nothing there, a token goes to each node once anyway. Load: qps * osl and qps *
+/// isl * (1 - cache_hits) tokens per second over what a GPU does, rounded up to whole groups: a group's experts are
+/// spread over all its GPUs, so a part of one serves nobody. Power, price and search.gpus are those of whole groups.
+/// Errors: search.gpus is missing; load without isl, osl or utilisation; nothing fits; no group is within the limits;
+/// the load needs more GPUs, power or carbon than given.
 Result<ServingSearch> search_serving(const CountedModel& model, const Hardware& hardware, const PlanSettings& settings);
 
 FigureGroup summary(const ServingSearch& search, const Hardware& hardware, const PlanSettings& settings);

@@ -86,10 +86,14 @@ struct PlanSettings {
     v("hardware.memory_gbps", hardware.memory_gbps, "HBM bandwidth, GB/s", at_least(0));
     v("hardware.bf16_tflops", hardware.bf16_tflops, "dense BF16 peak, TFLOP/s", at_least(0));
     v("hardware.fp8_tflops", hardware.fp8_tflops, "dense FP8 peak, TFLOP/s", at_least(0));
-    v("hardware.scale_up_gbps", hardware.scale_up_gbps, "NVLink line rate, one direction, GB/s", at_least(0));
-    v("hardware.scale_up_effective_gbps", hardware.scale_up_effective_gbps, "NVLink as measured", at_least(0));
-    v("hardware.nic_gbps", hardware.nic_gbps, "line rate of one GPU's NIC, GB/s", at_least(0));
-    v("hardware.nic_effective_gbps", hardware.nic_effective_gbps, "NIC as measured", at_least(0));
+    v("hardware.scale_up_gbps", hardware.scale_up_gbps,
+      "NVLink line rate, one direction, GB/s; alone it keeps the preset's efficiency", at_least(0));
+    v("hardware.scale_up_effective_gbps", hardware.scale_up_effective_gbps, "NVLink as measured, at most its line rate",
+      at_least(0));
+    v("hardware.nic_gbps", hardware.nic_gbps,
+      "line rate of one GPU's NIC, GB/s; alone it keeps the preset's efficiency", at_least(0));
+    v("hardware.nic_effective_gbps", hardware.nic_effective_gbps, "NIC as measured, at most its line rate",
+      at_least(0));
     v("hardware.power_w", hardware.power_w, "power of a GPU, W", at_least(0));
     v("training.pipeline", training.pipeline, "pipeline ranks; 0: no training", between(0, kMaxPipelineRanks));
     v("training.expert", training.expert, "expert-parallel ranks, inside the data-parallel ones", between(1, 1 << 20));

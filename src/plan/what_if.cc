@@ -108,7 +108,8 @@ const std::vector<Preset>& presets() {
         "NVLink-C2C of GH200, 900 GB/s in both directions together, and its LPDDR5X; the NIC stays on PCIe"},
        pool(450, 480, false)},
       {{"linear-hybrid", "serving.full_attention_every = 4",
-        "three linear layers to one of softmax, as arXiv 2510.26692; arXiv 2505.09343, section 2.1.3"},
+        "three linear layers to one of softmax, as arXiv 2510.26692; arXiv 2505.09343, section 2.1.3; a state is read "
+        "and written for every token, so that it takes long contexts to pay"},
        set(&PlanSettings::serving, &Serving::full_attention_every, int64_t{4})}};
   return all;
 }

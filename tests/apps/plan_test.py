@@ -77,7 +77,7 @@ class Plan(CommandLineCase):
         (directory / "plan.toml").write_text("[serving]\ngpus = 144\nredundant_experts = 32\nbatch = 32\n")
         found = self.figures(V3, "--hardware", "h800", "--config", directory / "plan.toml")
         wide = self.figures(V3, "--hardware", "h800", "--config", directory / "plan.toml",
-                            *settings("hardware.nic_effective_gbps=80", "serving.batch=64"))
+                            *settings("hardware.nic_gbps=100", "serving.batch=64"))
         self.assertAlmostEqual(found["step bound by network"]["value"], wide["step bound by network"]["value"])
         self.assertGreater(wide["step bound by memory"]["value"], found["step bound by memory"]["value"])
 

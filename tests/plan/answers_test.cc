@@ -81,11 +81,68 @@ TEST(Answers, EveryFigureHasASource) {
   }
 }
 
+const Figure& figure(const std::vector<FigureGroup>& groups, std::string_view title, std::string_view name) {
+  static const Figure none;
+  for (const FigureGroup& group : groups) {
+    for (const Figure& f : group.figures) {
+      if (group.title == title && f.name == name) return f;
+    }
+  }
+  ADD_FAILURE() << "no figure " << name;
+  return none;
+}
+
+// Whoever computes what a formula says gets the figure, with drafts and with linear layers too.
+TEST(Answers, FormulasOfAStepGiveItsFigures) {
+  const auto expect = [](const std::vector<FigureGroup>& groups, const char* name, double value, const char* formula) {
+    const Figure& f = figure(groups, "serving", name);
+    EXPECT_NEAR(f.value / value, 1, 1e-3) << name;
+    EXPECT_EQ(f.formula, formula) << name;
+  };
+  const std::vector<std::string> decode = {"serving.gpus=144", "serving.redundant_experts=32", "serving.batch=64"};
+  const auto plain = answers(settings(decode));
+  const double flops = value(plain, "FLOPs per generated token") * 1e9, copies = 7.556;
+  expect(plain, "step bound by network", 2 * 58 * 3.03125 * 32 * 7168 * copies / 40e6,
+         "2 * 58 layers with experts * (1.0312 B + 2 B) * batch / 2 * hidden * copies that a GPU receives (7.556 of "
+         "top-k over the NIC) / 40 GB/s");
+  std::vector<std::string> given = decode;
+  given.insert(given.end(), {"serving.mtp_acceptance=0.85", "serving.dispatch_us=30"});
+  const auto drafts = answers(settings(given));
+  const double kv = value(drafts, "KV cache per token as served"), read = value(drafts, "weights read in a step");
+  EXPECT_EQ(kv, 62 * 1152);
+  expect(drafts, "step bound by network", 2 * 59 * (30e-3 + 3.03125 * 32 * 2 * 7168 * copies / 40e6),
+         "2 * 59 layers with experts, MTP's among them, * (30 us + (1.0312 B + 2 B) * batch / 2 * 2 positions * hidden "
+         "* copies that a GPU receives (7.556 of top-k over the NIC) / 40 GB/s)");
+  expect(drafts, "step bound by compute", 64 * 2 * flops * 62 / 61 / 1978.9e9,
+         "batch * 2 positions * FLOPs per generated token * (layers + 1, MTP's) / layers / FP8 peak");
+  expect(drafts, "step bound by memory", (read * 1e9 + 64 * 4096 * kv) / 3350e6,
+         "(weights read + batch * context * KV per token) / HBM bandwidth");
+  expect(drafts, "TPOT at least", value(drafts, "step bound by network") / 1.85,
+         ("the largest of the step's bounds, " + figure_text(value(drafts, "step bound by network")) +
+          " ms by scale-out network, / tokens per step and sequence")
+             .c_str());
+  given = decode;
+  given.push_back("serving.full_attention_every=4");
+  const auto linear = answers(settings(given));
+  expect(linear, "step bound by memory",
+         (value(linear, "weights read in a step") * 1e9 +
+          64 * (4096 * value(linear, "KV cache per token as served") +
+                2e6 * value(linear, "states of linear attention per sequence"))) /
+             3350e6,
+         "(weights read + batch * (context * KV per token + 2 * states, read and written back)) / HBM bandwidth");
+  const Figure& generated = figure(linear, "model", "FLOPs per generated token");
+  EXPECT_NEAR(generated.value * 1e9,
+              2 * value(linear, "active parameters") + 16.0 * 128 * 4096 * 2 * 1088 + 45.0 * 4 * 128 * 128 * 128, 1);
+  EXPECT_EQ(generated.formula,
+            "2 * active + 16 layers * heads * 4096 * 2 (2 kv_lora_rank + qk_rope_head_dim) + 45 linear layers * 4 * "
+            "heads * qk_nope_head_dim * v_head_dim");
+}
+
 TEST(Answers, HardwareChangesMoveTheBounds) {
   const std::vector<std::string> base = {"serving.gpus=144", "serving.redundant_experts=32", "serving.batch=64"};
   const auto before = answers(settings(base));
   auto faster = base;
-  faster.push_back("hardware.nic_effective_gbps=80");
+  faster.push_back("hardware.nic_gbps=100");
   const auto after = answers(settings(faster));
   EXPECT_EQ(value(after, "step bound by network"), value(before, "step bound by network") / 2);
   EXPECT_EQ(value(after, "step bound by memory"), value(before, "step bound by memory"));
@@ -97,6 +154,35 @@ TEST(Answers, HardwareChangesMoveTheBounds) {
   for (const char* batch : {"serving.batch=1", "serving.batch=188"}) {
     EXPECT_EQ(value(answers(settings({base[0], base[1], batch})), "sequences that fit"), 188) << batch;
   }
+}
+
+// A bound at a rate that no link has would be none; a faster link is as efficient as the preset's.
+TEST(Answers, EffectiveRatesStayBelowTheLineRate) {
+  const Hardware h800 = *find_hardware("h800");
+  for (const auto& [given, effective, out] :
+       {std::tuple{"hardware.nic_effective_gbps=80", "nic_effective_gbps is 80 GB/s", "hardware.nic_gbps=80"},
+        {"hardware.scale_up_effective_gbps=1000", "scale_up_effective_gbps is 1,000 GB/s",
+         "hardware.scale_up_gbps=1000"},
+        {"hardware.nic_effective_gbps=50.1", "line rate of 50;", "hardware.nic_gbps=50.1"}}) {
+    const auto refused_hardware = changed_hardware(h800, settings({given}));
+    ASSERT_FALSE(refused_hardware.ok()) << given;
+    EXPECT_NE(refused_hardware.error().text.find(effective), std::string::npos) << refused_hardware.error().text;
+    EXPECT_NE(refused_hardware.error().text.find(out), std::string::npos) << refused_hardware.error().text;
+  }
+  const auto faster = changed_hardware(h800, settings({"hardware.nic_gbps=100", "hardware.scale_up_gbps=400"}));
+  ASSERT_TRUE(faster.ok()) << faster.error().text;
+  EXPECT_EQ(faster->nic_effective_gbps, 80);
+  EXPECT_EQ(faster->scale_up_effective_gbps, 320);
+  for (const Figure& fact : faster->facts) {
+    if (fact.name == "nic_effective_gbps") {
+      EXPECT_EQ(fact.source, "given line rate times the preset's effective / line rate");
+    }
+  }
+  const auto measured = changed_hardware(h800, settings({"hardware.nic_gbps=100", "hardware.nic_effective_gbps=41"}));
+  ASSERT_TRUE(measured.ok());
+  EXPECT_EQ(measured->nic_effective_gbps, 41);
+  EXPECT_TRUE(changed_hardware(h800, settings({"hardware.nic_effective_gbps=50"})).ok());
+  EXPECT_FALSE(paper_input({.overrides = {"hardware.nic_effective_gbps=80"}}).ok());
 }
 
 TEST(Answers, FabricsWithCountsAndPrices) {
@@ -136,6 +222,12 @@ TEST(Answers, FailuresOfAJob) {
             "failures.checkpoint_min is 0, so the best interval is none; give it, or failures.interval_min");
 }
 
+TEST(Answers, AJobHasWholeGpus) {
+  const auto failures = plan_failures(settings({"failures.gpu_mtbf_h=1e5", "failures.gpus=1000.5"}));
+  ASSERT_FALSE(failures.ok());
+  EXPECT_EQ(failures.error().text, "failures.gpus is 1000.5; accepted: a whole number, as 1001");
+}
+
 TEST(Answers, Timelines) {
   const auto t =
       plan_timeline(settings({"training.pipeline=4", "training.schedule=dualpipe", "training.micro_batches=10"}));
@@ -163,7 +255,7 @@ TEST(Answers, RefusesWhatDoesNotFit) {
     return groups ? "" : groups.error().text;
   };
   EXPECT_EQ(
-      refusal({"serving.gpus=1"}).rfind("serving: the weights of one GPU are 672.9 GB, more than the 80 GB of h800", 0),
+      refusal({"serving.gpus=1"}).rfind("serving: the weights of one GPU are 673 GB, more than the 80 GB of h800", 0),
       0u);
   EXPECT_EQ(
       refusal({"serving.gpus=64", "serving.batch=1000"})

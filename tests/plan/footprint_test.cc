@@ -124,5 +124,21 @@ TEST(Footprint, LayoutsThatDoNotDivideSayWhatDoes) {
   EXPECT_EQ(error({.data = -2}), "layout: data is -2; accepted: 1 to 1048576");
 }
 
+// A checkpoint in FP8 has gates, norms and MTP's eh_proj in BF16.
+TEST(Footprint, WhatFp8LeavesOutTakesTwoBytes) {
+  const ModelConfig c = paper_input().v3;
+  const LayerElements e = count_elements(c);
+  const double norms = 2 * 7168 + 1536 + 512, gate = 256 * 7168 + 256;
+  EXPECT_EQ(e.layers[0].kept, norms);
+  EXPECT_EQ(e.layers[3].kept, norms + gate);
+  EXPECT_EQ(e.layers[61].kept, norms + gate + 3 * 7168 + 2 * 7168 * 7168.0);
+  const double without = *serving_weight_bytes(c, e, 144, 32, 1, false);
+  EXPECT_NEAR(*serving_weight_bytes(c, e, 144, 32, 1, true) - without,
+              e.layers[61].other + e.layers[61].kept + 2 * e.layers[61].expert / 256, 1);
+  // FP4 matrices: the rest stays.
+  EXPECT_NEAR(without - *serving_weight_bytes(c, e, 144, 32, 0.5, false),
+              0.5 * (without - 2 * (e.embedding + e.head + 61 * norms + 58 * gate)), 1);
+}
+
 }  // namespace
 }  // namespace fathom

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <functional>
 #include <map>
 #include <set>
@@ -31,7 +32,8 @@ std::set<std::string> moved(const std::function<void(PaperInput&)>& change) {
   EXPECT_EQ(before.size(), after.size());
   std::set<std::string> names;
   for (size_t i = 0; i < std::min(before.size(), after.size()); ++i) {
-    if (before[i].ours.value != after[i].ours.value) names.insert(before[i].ours.name);
+    const double old = before[i].ours.value;  // more than rounding
+    if (std::abs(after[i].ours.value - old) > 1e-9 * std::abs(old)) names.insert(before[i].ours.name);
   }
   return names;
 }
@@ -127,7 +129,15 @@ TEST(Paper, InputsMoveWhatDependsOnThem) {
     }
   }
   EXPECT_TRUE(radix.contains("MPFT saves per endpoint against FT3"));
-  EXPECT_EQ(radix.size(), 5u * 5 + 1);  // the share of switches saved is 1 - 3 / 5 at any radix
+  // The share of switches saved is 1 - 3 / 5 at any radix; 2,048 GPUs stay on other leaves than each other.
+  for (const char* name : {"switches of 2,048 GPUs, MPFT", "switches of 2,048 GPUs, MRFT", "ECMP over adaptive, TP8",
+                           "ECMP over adaptive, TP4", "ECMP over adaptive, TP2"}) {
+    EXPECT_TRUE(radix.contains(name)) << name;
+  }
+  const Names gpus = moved([](PaperInput& in) { in.num_gpus = 1024; });
+  for (const char* name : {"MFU, causal attention", "1F1B, from FLOPs", "time per step, from FLOPs"}) {
+    EXPECT_TRUE(gpus.contains(name)) << name;
+  }
   const Names hidden = moved([](PaperInput& in) { in.v3.hidden_size = 6144; });
   for (const char* name : {"parameters of V3", "TPOT, GB200 NVL72", "low-latency dispatch, EP8", "price of the run"}) {
     EXPECT_EQ(hidden.contains(name), name != std::string_view("price of the run")) << name;  // a step is measured
@@ -197,11 +207,47 @@ TEST(Paper, SwitchesOfAnyRadixAreFilledAsTheTableFillsThem) {
   EXPECT_EQ(value(128, "Slim Fly switches"), 2 * 57 * 57);
   EXPECT_EQ(value(128, "Slim Fly endpoints"), 2 * 57 * 57 * 43);
   EXPECT_EQ(value(128, "Dragonfly endpoints"), (2 * 32 * 32 + 1 - 2) * 64 * 32);
-  for (int64_t radix : {8, 9, 16, 1024}) {
+  for (int64_t radix : {16, 17, 36, 1024}) {  // 36: a leaf of 18 ports has two nodes
     PaperInput in = paper_input();
     in.radix = radix;
-    EXPECT_EQ(paper_figures(in).ok(), radix != 9) << radix;  // a tree has as many ports up as down
+    EXPECT_EQ(paper_figures(in).ok(), radix != 17) << radix;  // a tree has as many ports up as down
   }
+  EXPECT_FALSE(paper_input({.overrides = {"fabric.radix=14"}}).ok()) << "no leaf has room for the 8 NICs of a node";
+}
+
+// The rows of the built cluster and of the testbed are those of switches of the given radix.
+TEST(Paper, TheBuiltClusterFollowsItsSwitches) {
+  const auto value = [](const std::vector<std::string>& settings, const std::string& name) {
+    const auto in = paper_input({.overrides = settings});
+    EXPECT_TRUE(in.ok());
+    for (const PaperFigure& f : figures(*in)) {
+      if (f.ours.name == name) return f.ours.value;
+    }
+    ADD_FAILURE() << name;
+    return -1.0;
+  };
+  // 8 planes of 256: 4 leaves of 64 endpoints and 2 spines at 128 ports, 16 and 8 at 32.
+  EXPECT_EQ(value({"fabric.radix=128"}, "switches of 2,048 GPUs, MPFT"), 8 * (4 + 2));
+  EXPECT_EQ(value({"fabric.radix=32"}, "switches of 2,048 GPUs, MPFT"), 8 * (16 + 8));
+  EXPECT_EQ(value({"fabric.radix=128"}, "switches of 2,048 GPUs, MRFT"), 32 + 16);
+  // Two layers of 32-port switches hold 512 on rails.
+  EXPECT_EQ(value({"fabric.radix=32"}, "switches of 512 GPUs, MRFT"), 32 + 16);
+  EXPECT_NEAR(value({"fabric.radix=32"}, "ECMP over adaptive, TP8"), 0.25, 1e-3);
+  EXPECT_NEAR(value({"fabric.radix=128"}, "ECMP over adaptive, TP8"), 1.0 / 3, 1e-3);
+  // A leaf of 512 endpoints holds a plane of 256 alone: one switch on the way.
+  EXPECT_NEAR(value({"fabric.radix=1024"}, "64 B, InfiniBand, cross leaf"), 2.8016, 1e-9);
+  // Half of the GPUs have twice the micro-batches: twice the pairs, and a step of nearly twice.
+  EXPECT_NEAR(value({"training.gpus=1024"}, "time per step, from FLOPs") / value({}, "time per step, from FLOPs"), 1.9,
+              0.1);
+  // As few replicas as make experts spread evenly, one more a GPU in prefill; as the weights have it.
+  EXPECT_EQ(value({"model.n_routed_experts=128"}, "routed experts per GPU, decode EP144"), 1);
+  EXPECT_EQ(value({"model.n_routed_experts=128"}, "routed experts per GPU, prefill EP32"), 5);
+  const auto odd = paper_input({.overrides = {"training.gpus=1000"}});
+  ASSERT_TRUE(odd.ok());
+  const auto refused = paper_figures(*odd);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_NE(refused.error().text.find("training.gpus is 1000"), std::string::npos) << refused.error().text;
+  EXPECT_NE(refused.error().text.find("works: 1024"), std::string::npos) << refused.error().text;
 }
 
 TEST(Paper, SettingsReplaceWhatWasPublished) {
@@ -215,6 +261,7 @@ TEST(Paper, SettingsReplaceWhatWasPublished) {
                                         {"model.n_routed_experts=250", "n_routed_experts must be a multiple"},
                                         {"model.layers=60", "model.num_hidden_layers"},
                                         {"fabric.planes=nan", "fabric.planes"},
+                                        {"fabric.planes=3", "1, 2, 4 or 8"},
                                         {"fabric.planes=9", "fabric.planes"}}) {
     const auto refused = paper_input({.overrides = {setting}});
     ASSERT_FALSE(refused.ok()) << setting;

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "cluster/hardware.h"
+#include "plan/expert_traffic.h"
 #include "plan/paper.h"
 
 namespace fathom {
@@ -86,6 +87,60 @@ TEST(ServingSearch, APoolInTheHostTakesTimeAndGivesRoom) {
   EXPECT_GT(with->best.batch, without->best.batch);
   EXPECT_GT(with->best.per_gpu(), 1.01 * without->best.per_gpu());
   EXPECT_GT(with->best.step.host_sequences, 0);
+}
+
+// Prefill sends its numbers in the formats that were given, and shares the port that was said to be shared.
+TEST(ServingSearch, PrefillUsesTheFormatsOfTheExchange) {
+  Hardware slow = *find_hardware("h800");
+  ASSERT_TRUE(slow.set("nic_effective_gbps", 5).ok());
+  PlanSettings s = loaded_service(4000, 1000, 1);
+  s.search.max_tpot_ms = 0;
+  s.search.gpus = {16};
+  const auto rate = [&] {
+    const auto search = search_serving(v3(), slow, s);
+    EXPECT_TRUE(search.ok()) << (search ? "" : search.error().text);
+    return search ? search->prefill.tokens_per_s_per_gpu : 0;
+  };
+  const auto base = search_serving(v3(), slow, s);
+  ASSERT_TRUE(base.ok()) << base.error().text;
+  EXPECT_EQ(base->prefill.limit, "scale-out network");
+  const double fp8 = 1 + 1 / 32.0, before = rate();
+  s.serving.combine = "fp8";
+  EXPECT_NEAR(rate() / before, (fp8 + 2) / (2 * fp8), 1e-12);
+  s.serving.dispatch = "bf16";
+  EXPECT_NEAR(rate() / before, 1, 1e-12);
+  s.serving.dispatch = "fp8";
+  s.serving.combine = "logfmt8";
+  EXPECT_NEAR(rate() / before, (fp8 + 2) / (fp8 + 1.5 * fp8), 1e-12);
+  s.serving.codec_overhead = 0;
+  EXPECT_NEAR(rate() / before, (fp8 + 2) / (2 * fp8), 1e-12);
+  // Not a copy less crosses the NIC of the receiver, and the answer says so.
+  s.serving.in_network = true;
+  EXPECT_NEAR(rate() / before, (fp8 + 2) / (2 * fp8), 1e-12);
+  const auto multicast = search_serving(v3(), slow, s);
+  ASSERT_TRUE(multicast.ok());
+  for (const Figure& f : summary(*multicast, slow, s).figures) {
+    if (f.name != "prefill tokens per second and node") continue;
+    EXPECT_NE(f.formula.find("in_network saves nothing here"), std::string::npos) << f.formula;
+    EXPECT_NE(f.formula.find("1.0312 B there and 1.0312 B back"), std::string::npos) << f.formula;
+  }
+}
+
+TEST(ServingSearch, PrefillSharesThePortOfTheNic) {
+  PlanSettings s = loaded_service(4000, 1000, 1);
+  s.search.cache_hits = 0.99;
+  s.search.gpus = {16};
+  s.serving.host_gbps = 63;
+  const auto alone = found(s);
+  s.serving.host_shares_nic = true;
+  const auto shared = found(s);
+  ASSERT_TRUE(alone.ok() && shared.ok());
+  EXPECT_EQ(shared->prefill.limit, "host link");
+  // 99 tokens come back for each new one; that one's copies to the other node cross the same port.
+  const double restored = 99 * 70272 / 63e9;
+  const double copies = destinations_of(v3().gate, 16, 8).nodes / 2;
+  EXPECT_NEAR(1 / alone->prefill.tokens_per_s_per_gpu, restored, 1e-12);
+  EXPECT_NEAR(1 / shared->prefill.tokens_per_s_per_gpu, restored + 58 * 7168 * (3 + 1 / 32.0) * copies / 63e9, 1e-12);
 }
 
 // What limits a point: its next batch does not fit and would give more, or what takes its step.
