@@ -95,7 +95,7 @@ TEST(ServingSearch, PrefillUsesTheFormatsOfTheExchange) {
   ASSERT_TRUE(slow.set("nic_effective_gbps", 5).ok());
   PlanSettings s = loaded_service(4000, 1000, 1);
   s.search.max_tpot_ms = 0;
-  s.search.gpus = {16};
+  s.search.gpus = {32};
   const auto rate = [&] {
     const auto search = search_serving(v3(), slow, s);
     EXPECT_TRUE(search.ok()) << (search ? "" : search.error().text);
@@ -129,7 +129,7 @@ TEST(ServingSearch, PrefillUsesTheFormatsOfTheExchange) {
 TEST(ServingSearch, PrefillSharesThePortOfTheNic) {
   PlanSettings s = loaded_service(4000, 1000, 1);
   s.search.cache_hits = 0.99;
-  s.search.gpus = {16};
+  s.search.gpus = {32};
   s.serving.host_gbps = 63;
   const auto alone = found(s);
   s.serving.host_shares_nic = true;
