@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <set>
 
+#include "../effort.h"
 #include "scenario_cases.h"
 #include "sim/run_jobs.h"
 #include "sim/simulate.h"
@@ -166,6 +167,8 @@ TEST(Alike, LargeMixesAreAnswered) {
 }
 
 TEST(Alike, WhatStaysTooLargeSaysWhy) {
+  if (testing::effort() == testing::Effort::kLittle)
+    GTEST_SKIP() << "a million flows four times; the usual round runs it";
   const auto refused = [](const Scenario& s) {
     const auto answer = simulate(s, FlowEngine::kAuto);
     return answer ? std::string("answered") : answer.error().text;

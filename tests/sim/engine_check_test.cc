@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <optional>
 
+#include "../effort.h"
 #include "scenario_cases.h"
 
 namespace fathom {
@@ -73,6 +74,7 @@ TEST(EngineCheck, LatencyAndSoftwareHideNothing) {
 
 // The example whose windows have most flows: whether it is checked depends on counts alone.
 TEST(EngineCheck, TheExampleWithWindowsIsChecked) {
+  if (testing::effort() == testing::Effort::kLittle) GTEST_SKIP() << "30 million rates; the usual round runs it";
   Scenario s = window_on_ecmp(256);
   s.network.radix = 64;
   s.network.nic_gbps = 43.5;
