@@ -205,7 +205,7 @@ class Plan(CommandLineCase):
         # GPU-hours: of table 4's tokens per day.
         known = {"fabric": ([], {"switches": (96, 0), "price per endpoint": (4390, 0.008)}),
                  "decode": (model, {"the same as the paper counts it": (14.76 * 7168 / 7000, 0.001),
-                                    "weights per GPU": (24.08, 0.001)}),
+                                    "weights per GPU": (24.187, 0.001)}),
                  "training": (model, {"GPU-hours": (14.8e12 / 272.80e9 * 24 * 2048, 0.003), "time of the pipeline": (19.926 - 0.29, 0.02),
                                       "GPUs at least": (1024, 0), "step": (19.926, 0.005)}),
                  # Questions 11 to 13: the micro-batch, the token, and 73 + 93 us of the 58 layers with experts.
