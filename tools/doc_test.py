@@ -92,6 +92,10 @@ def matches(expected, actual):
     return len(actual) in reachable
 
 
+# What a program tells a log of long work: whether work is long is up to the machine.
+PROGRESS = re.compile(r"[a-z ]+ [0-9]+ %, .+ left(, .*)?$")
+
+
 def run_block(commands, folder, path):
     env = {**os.environ, "PATH": f"{path}{os.pathsep}{os.environ['PATH']}", "LC_ALL": "C.UTF-8", "NO_COLOR": "1"}
     try:
@@ -99,7 +103,8 @@ def run_block(commands, folder, path):
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=LIMIT_S, check=False)
     except subprocess.TimeoutExpired:
         return None, []
-    return done.returncode, [line.rstrip() for line in done.stdout.decode(errors="replace").splitlines()]
+    lines = [line.rstrip() for line in done.stdout.decode(errors="replace").splitlines()]
+    return done.returncode, [line for line in lines if not PROGRESS.match(line)]
 
 
 def check_page(page, folder, path):

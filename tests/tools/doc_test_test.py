@@ -60,6 +60,11 @@ class DocTest(unittest.TestCase):
     def test_passes_when_the_output_is_as_written(self):
         self.assertEqual(self.check(PAGE), (0, "3 blocks of 1 pages run\n"))
 
+    def test_progress_is_no_output(self):
+        line = "measuring 79 %, 2.7 s left, decode, 2 threads"
+        self.assertEqual(self.check(PAGE.replace("echo two >&2", f"echo '{line}' >&2; echo two >&2"))[0], 0)
+        self.assertEqual(self.check(PAGE.replace("echo two >&2", "echo '79 % left' >&2; echo two >&2"))[0], 1)
+
     def test_a_block_waits_for_the_path_it_needs(self):
         page = "<!-- run if {} -->\n```sh\nfalse\n```\n"
         self.assertEqual(self.check(page.format("no/such")), (0, "0 blocks of 1 pages run, 1 wait for no/such\n"))
