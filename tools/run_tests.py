@@ -250,7 +250,7 @@ def count_tests(junit, results, programs):
     passed, failures, skips = 0, [], []
     failed_programs = set()
     reported = set()
-    for path in sorted(results.glob("*.xml")):
+    for path in sorted(results.rglob("*.xml")):
         program = re.sub(r"_\d+$", "", path.stem)
         try:
             cases = list(ElementTree.parse(path).iter("testcase"))
@@ -289,7 +289,7 @@ def count_tests(junit, results, programs):
 
 def kernel_levels(results):
     """Which levels of the kernels were executed, as tests/kernels/cpu_test.cc records it; None if its test did not pass."""
-    for path in sorted(results.glob("*.xml")):
+    for path in sorted(results.rglob("*.xml")):
         try:
             cases = list(ElementTree.parse(path).iter("testcase"))
         except ElementTree.ParseError:
@@ -337,7 +337,7 @@ def main():
             run.ctest("dev", timeout_s=900, effort="little")
         threaded = [folder for folder in TSAN_FOLDERS if (ROOT / "tests" / folder).is_dir()]
         if run.build("tsan", lambda _: [f"{folder}_tests" for folder in threaded]):
-            run.ctest("tsan", pattern="^(" + "|".join(threaded) + ")$", timeout_s=900, effort="little")
+            run.ctest("tsan", pattern="^(" + "|".join(threaded) + ")(_[01])?$", timeout_s=900, effort="little")
         if run.build("aarch64"):  # the kernels alone, in an emulator
             run.ctest("aarch64", timeout_s=900, effort="little")
         run.fuzz(options.fuzz_seconds)

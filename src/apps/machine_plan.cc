@@ -4,6 +4,7 @@
 
 #include "apps/memory_plan.h"
 #include "apps/session.h"
+#include "base/figure.h"
 #include "base/machine.h"
 #include "checkpoint/hf_hub.h"
 #include "engine/latent_cache.h"
@@ -23,8 +24,6 @@ constexpr int64_t kMappedAround = 64 << 10;
 /// The code that computes, its thread stacks and the buffers of a few tokens, which are not there yet when the program
 /// is measured: 2 to 5 MB beyond everything else, of the demo and tiny models in every format and two builds.
 constexpr int64_t kComputingBytes = 7 << 19;
-
-double as_double(int64_t v) { return static_cast<double>(v); }
 
 /// The weights as generate would hold them, without memory: only their sizes are asked for from here on.
 void take_prepared_forms(Model& model, const QuantPolicy& policy, Precision layout) {

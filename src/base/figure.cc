@@ -1,9 +1,15 @@
 #include "base/figure.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 
 namespace fathom {
+
+const Figure* find_figure(std::span<const Figure> figures, std::string_view name) {
+  const auto at = std::ranges::find(figures, name, &Figure::name);
+  return at == figures.end() ? nullptr : &*at;
+}
 
 Json to_json(const Figure& figure) {
   Json out = Json::object();

@@ -1,6 +1,8 @@
 // Figure: a number with its name, unit, formula and source, so that whoever reads it can check it.
 #pragma once
 
+#include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,6 +24,12 @@ struct FigureGroup {
   std::string title;
   std::vector<Figure> figures;
 };
+
+/// A count in a formula.
+inline double as_double(int64_t count) { return static_cast<double>(count); }
+
+/// The first of that name; null if there is none.
+const Figure* find_figure(std::span<const Figure> figures, std::string_view name);
 
 /// {"name", "value", "unit", "formula", "source"}; empty texts are left out. A value that is not finite is null.
 Json to_json(const Figure& figure);

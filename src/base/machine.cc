@@ -16,7 +16,7 @@
 namespace fathom {
 namespace {
 
-constexpr size_t kMaxFileBytes = size_t{1} << 18;
+constexpr size_t kMaxFactBytes = size_t{1} << 18;
 
 // A file of /proc or /sys: its size is told as 0, so it is read until its end (or our bound). Empty when absent.
 std::string read_pseudo_file(const Path& path) {
@@ -24,7 +24,7 @@ std::string read_pseudo_file(const Path& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return text;
   char buffer[4096];
-  while (text.size() < kMaxFileBytes) {
+  while (text.size() < kMaxFactBytes) {
     const ssize_t got = ::read(fd, buffer, sizeof(buffer));
     if (got <= 0) break;
     text.append(buffer, static_cast<size_t>(got));

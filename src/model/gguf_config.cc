@@ -17,7 +17,7 @@ constexpr std::string_view kArchitecture = "deepseek2";
 constexpr std::string_view kPrefix = "deepseek2.";
 
 // Keys that do not change what the model computes, or that say in another way what tensors and other keys say.
-constexpr std::array<std::string_view, 3> kInertKeys = {
+constexpr std::array<std::string_view, 3> kInertGgufKeys = {
     "attention.head_count_kv",  // 1 where the writer thinks of MLA as one shared latent, else head_count
     "rope.scaling.finetuned",
     "nextn_predict_layers"  // the tensors tell; see mtp_blocks
@@ -60,7 +60,7 @@ class Keys {
                        "; accepted: " + std::string(accepted));
   }
   void check_unknown() {
-    for (std::string_view key : kInertKeys) has(key);
+    for (std::string_view key : kInertGgufKeys) has(key);
     for (const auto& [key, value] : metadata_.pairs()) {
       if (!key.starts_with(kPrefix) || known_.contains(std::string(key))) continue;
       fail(unsupported(metadata_.where() + ": unknown metadata key " + ConfigReader::quoted(key) +

@@ -6,7 +6,7 @@ namespace fathom {
 namespace {
 
 // Fixed, because the weight gradient is summed chunk by chunk and that order is part of the format.
-constexpr int64_t kChunkTokens = 512;
+constexpr int64_t kLogitTokens = 512;
 
 }  // namespace
 
@@ -18,9 +18,9 @@ double Head::loss(const Run& run, Tensor hidden, std::span<const int32_t> target
                   Tensor dhidden, std::span<double> token_loss) const {
   const int64_t T = hidden.extent(0), V = w_.value.out_features();
   double sum = 0;
-  for (int64_t begin = 0; begin < T; begin += kChunkTokens) {
+  for (int64_t begin = 0; begin < T; begin += kLogitTokens) {
     const ArenaScope scope(run.arena);
-    const int64_t count = std::min(kChunkTokens, T - begin);
+    const int64_t count = std::min(kLogitTokens, T - begin);
     const Tensor logits = run.make({count, V}), loss = run.make({count});
     forward(run, hidden.rows(begin, count), logits);
     run.k.cross_entropy(logits, targets.subspan(static_cast<size_t>(begin), static_cast<size_t>(count)), gradient_scale,

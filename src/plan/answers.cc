@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/figure.h"
 #include "cluster/dragonfly.h"
 #include "cluster/fat_tree.h"
 #include "cluster/mpft.h"
@@ -21,8 +22,6 @@ namespace {
 constexpr const char* kConfig = "config.json";
 constexpr const char* kPaper = "arXiv 2505.09343";
 constexpr const char* kGiven = "settings";
-
-double as_double(int64_t v) { return static_cast<double>(v); }
 
 FigureGroup model_group(const CountedModel& model, const PlanSettings& settings) {
   const ModelConfig& c = model.config;

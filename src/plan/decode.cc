@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/figure.h"
 #include "cluster/topology.h"
 #include "plan/expert_traffic.h"
 
@@ -10,8 +11,6 @@ namespace fathom {
 namespace {
 
 constexpr double kLeastHostGbps = 1e-6;
-
-double as_double(int64_t v) { return static_cast<double>(v); }
 
 double linear_layers(const ModelConfig& c, const PlanSettings::Serving& s) {
   return as_double(c.num_hidden_layers - full_attention_layers(c, s));

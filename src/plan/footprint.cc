@@ -5,12 +5,11 @@
 #include <numeric>
 #include <vector>
 
+#include "base/figure.h"
 #include "model/traffic.h"
 
 namespace fathom {
 namespace {
-
-double as_double(int64_t v) { return static_cast<double>(v); }
 
 // The divisors of n next to `wanted`, as "8 or 16".
 std::string divisors_near(int64_t n, int64_t wanted) {

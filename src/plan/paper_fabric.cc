@@ -14,9 +14,7 @@ namespace {
 Result<double> answer_of(const Scenario& s, const char* name) {
   const auto done = simulate(s, FlowEngine::kMaxMin);
   if (!done) return done.error();
-  for (const Figure& f : done->jobs.front().figures) {
-    if (f.name == name) return f.value;
-  }
+  if (const Figure* found = find_figure(done->jobs.front().figures, name)) return found->value;
   return invalid(std::string("the simulator has no figure \"") + name + "\"");
 }
 

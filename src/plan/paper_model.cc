@@ -2,11 +2,7 @@
 #include "plan/paper_rows.h"
 
 namespace fathom::paper {
-namespace {
-
-double as_double(int64_t v) { return static_cast<double>(v); }
-
-}  // namespace
+namespace {}  // namespace
 
 void add_kv_cache(const PaperInput& in, Figures& out) {
   const std::string where = "table 1";

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "base/figure.h"
 #include "cluster/dragonfly.h"
 #include "cluster/fat_tree.h"
 #include "cluster/mpft.h"
@@ -10,11 +11,7 @@
 #include "plan/paper_rows.h"
 
 namespace fathom::paper {
-namespace {
-
-double as_double(int64_t v) { return static_cast<double>(v); }
-
-}  // namespace
+namespace {}  // namespace
 
 Status add_networks(const PaperInput& in, Figures& out) {
   const std::string where = "table 3";

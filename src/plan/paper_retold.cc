@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "base/figure.h"
 #include "cluster/fat_tree.h"
 #include "cluster/mpft.h"
 #include "model/tensor_plan.h"
@@ -8,8 +9,6 @@
 
 namespace fathom::paper {
 namespace {
-
-double as_double(int64_t v) { return static_cast<double>(v); }
 
 double per_endpoint(const Fabric& f) { return as_double(f.switches) / as_double(f.endpoints); }
 

@@ -1,16 +1,13 @@
 #include <tuple>
 
+#include "base/figure.h"
 #include "parallel/dualpipe.h"
 #include "plan/limits.h"
 #include "plan/paper_rows.h"
 #include "sim/pipeline_sim.h"
 
 namespace fathom::paper {
-namespace {
-
-double as_double(int64_t v) { return static_cast<double>(v); }
-
-}  // namespace
+namespace {}  // namespace
 
 // Table 4: the parts of a step are those of rank 0 (the table does not say whose), so chunk times follow from its
 // counts.

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "base/figure.h"
 #include "cluster/topology.h"
 #include "plan/decode.h"
 #include "plan/expert_traffic.h"
@@ -7,11 +8,7 @@
 #include "sim/goodput.h"
 
 namespace fathom::paper {
-namespace {
-
-double as_double(int64_t v) { return static_cast<double>(v); }
-
-}  // namespace
+namespace {}  // namespace
 
 Result<Hardware> h800_of(const PaperInput& in) {
   auto h = find_hardware("h800");

@@ -6,6 +6,7 @@
 #include <iterator>
 #include <optional>
 
+#include "base/figure.h"
 #include "cluster/dragonfly.h"
 #include "cluster/fat_tree.h"
 #include "cluster/mpft.h"
@@ -23,8 +24,6 @@ constexpr double kChange = 0.2;  // of every input in turn
 constexpr int64_t kMostBars = 5000;
 constexpr const char* kPaper = "arXiv 2505.09343";
 constexpr const char* kRoofline = "roofline";
-
-double as_double(int64_t v) { return static_cast<double>(v); }
 
 // ---- serving -------------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@
 #include <optional>
 #include <tuple>
 
+#include "base/figure.h"
 #include "plan/expert_traffic.h"
 #include "plan/limits.h"
 
@@ -17,8 +18,6 @@ namespace {
 // More are not timed: no run has so many in a step, and a search must end.
 constexpr int64_t kMostChunks = int64_t{1} << 17;
 constexpr double kWeightBytes = 2, kGradientBytes = 4;
-
-double as_double(int64_t v) { return static_cast<double>(v); }
 
 // Seconds per token of a stage of mean size, and how the stages differ from it.
 struct StageCosts {

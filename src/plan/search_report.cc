@@ -4,14 +4,14 @@
 #include <map>
 #include <set>
 
+#include "base/figure.h"
+
 namespace fathom {
 namespace {
 
 constexpr int64_t kMostRows = 24;
 constexpr const char* kTraining = "FLOPs at search.utilisation, timed schedule, links as measured";
 constexpr const char* kServing = "decode bounds, nothing waits in a queue";
-
-double as_double(int64_t v) { return static_cast<double>(v); }
 
 std::string name_of(const RankedLayout& r) {
   const TrainingLayout& l = r.layout;

@@ -5,14 +5,13 @@
 #include <limits>
 #include <tuple>
 
+#include "base/figure.h"
 #include "plan/expert_traffic.h"
 #include "plan/limits.h"
 #include "plan/search.h"
 
 namespace fathom {
 namespace {
-
-double as_double(int64_t v) { return static_cast<double>(v); }
 
 // Bounded: a group has no use for more GPUs than experts and their replicas.
 std::vector<int64_t> group_sizes(const ModelConfig& c, const Hardware& h, int64_t most) {

@@ -117,9 +117,7 @@ const std::vector<Preset>& presets() {
 const Figure* find(const std::vector<FigureGroup>& groups, const std::string& group, const std::string& name) {
   for (const FigureGroup& g : groups) {
     if (g.title != group) continue;
-    for (const Figure& f : g.figures) {
-      if (f.name == name) return &f;
-    }
+    if (const Figure* found = find_figure(g.figures, name)) return found;
   }
   return nullptr;
 }

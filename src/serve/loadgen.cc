@@ -28,8 +28,8 @@ using asio::ip::tcp;
 using boost::system::error_code;
 using Clock = std::chrono::steady_clock;
 
-constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
-constexpr size_t kReadBytes = 8192;
+constexpr auto kAwaitOutcome = asio::as_tuple(asio::use_awaitable);
+constexpr size_t kPieceBytes = 8192;
 constexpr uint32_t kMostHeaderBytes = 64 << 10;
 constexpr size_t kMostErrorBytes = 4096;  // of the body of a refusal
 constexpr auto kTick = std::chrono::milliseconds(100);
@@ -61,7 +61,7 @@ asio::awaitable<Answer> exchange(asio::io_context& context, const tcp::endpoint&
   beast::tcp_stream stream(context);
   stream.expires_at(deadline);
   {
-    const auto [error] = co_await stream.async_connect(server, kAwait);
+    const auto [error] = co_await stream.async_connect(server, kAwaitOutcome);
     if (error) {
       fail(error, "connect");
       co_return answer;
@@ -70,7 +70,7 @@ asio::awaitable<Answer> exchange(asio::io_context& context, const tcp::endpoint&
   error_code ignored;
   stream.socket().set_option(tcp::no_delay(true), ignored);
   {
-    const auto [error, count] = co_await http::async_write(stream, request, kAwait);
+    const auto [error, count] = co_await http::async_write(stream, request, kAwaitOutcome);
     // A server that refuses early may close before it has read everything; what it said is still there to read.
     if (error == beast::error::timeout) {
       fail(error, "closed");
@@ -78,24 +78,24 @@ asio::awaitable<Answer> exchange(asio::io_context& context, const tcp::endpoint&
     }
   }
   request = {};  // a long prompt need not stay until the answer has ended
-  beast::flat_buffer buffer(kMostHeaderBytes + kReadBytes);
+  beast::flat_buffer buffer(kMostHeaderBytes + kPieceBytes);
   http::response_parser<http::buffer_body> parser;
   parser.body_limit(boost::none);
   parser.header_limit(kMostHeaderBytes);
   {
-    const auto [error, count] = co_await http::async_read_header(stream, buffer, parser, kAwait);
+    const auto [error, count] = co_await http::async_read_header(stream, buffer, parser, kAwaitOutcome);
     if (error) {
       fail(error, "closed");
       co_return answer;
     }
   }
   answer.status = parser.get().result_int();
-  std::array<char, kReadBytes> piece;
+  std::array<char, kPieceBytes> piece;
   while (!parser.is_done()) {
     parser.get().body().data = piece.data();
     parser.get().body().size = piece.size();
     parser.get().body().more = true;
-    const auto [error, count] = co_await http::async_read_some(stream, buffer, parser, kAwait);
+    const auto [error, count] = co_await http::async_read_some(stream, buffer, parser, kAwaitOutcome);
     const std::string_view bytes(piece.data(), piece.size() - parser.get().body().size);
     if (answer.status != 200) {
       refusal += bytes.substr(0, kMostErrorBytes - std::min(kMostErrorBytes, refusal.size()));
@@ -176,7 +176,7 @@ class Generator {
       const bool waits_for_time = next_ < plan_.size() && in_flight_ < options_.max_in_flight;
       wake_.expires_at(waits_for_time ? begin_ + duration_of(offset_s_ + plan_.start_s(next_))
                                       : Clock::time_point::max());
-      co_await wake_.async_wait(kAwait);
+      co_await wake_.async_wait(kAwaitOutcome);
     }
     end(std::nullopt);
   }
@@ -291,7 +291,7 @@ class Generator {
     asio::steady_timer timer(context_);
     while (!over_) {
       timer.expires_after(kTick);
-      co_await timer.async_wait(kAwait);
+      co_await timer.async_wait(kAwaitOutcome);
       if (progress_.stop_requested()) co_return end(cancelled("interrupted during the load test"));
       std::string note = std::to_string(in_flight_) + " in flight, " + std::to_string(num_tokens_) + " tokens";
       if (num_errors_ > 0) note += ", " + std::to_string(num_errors_) + " errors";

@@ -10,14 +10,8 @@ constexpr const char* kIntro =
     "source "
     "when a pointer rests on them.";
 
-const Figure* find(const JobAnswer& job, std::string_view name) {
-  const auto at =
-      std::find_if(job.figures.begin(), job.figures.end(), [&](const Figure& figure) { return figure.name == name; });
-  return at == job.figures.end() ? nullptr : &*at;
-}
-
 double value_of(const JobAnswer& job, std::string_view name) {
-  const Figure* found = find(job, name);
+  const Figure* found = find_figure(job.figures, name);
   return found ? found->value : 0;
 }
 
@@ -46,10 +40,10 @@ BarChart time_chart(const Simulation& answer) {
   for (size_t j = 0; j < answer.jobs.size(); ++j) {
     const JobAnswer& job = answer.jobs[j];
     add(row_name(answer, j), job, value_of(job, kOnLinks));
-    if (find(job, kHealthy)) add(row_name(answer, j) + ", whole", job, value_of(job, kHealthy));
+    if (find_figure(job.figures, kHealthy)) add(row_name(answer, j) + ", whole", job, value_of(job, kHealthy));
     const char* names[] = {kOnLinks, "of it latency", "of it software"};
     for (size_t part = 0; part < 3; ++part) {
-      const Figure* figure = find(job, names[part]);
+      const Figure* figure = find_figure(job.figures, names[part]);
       if (figure) chart.parts[part].origin = {figure->formula, figure->source};
     }
   }
@@ -95,7 +89,7 @@ Report::Section broken_section(const Scenario& scenario, const Simulation& answe
     const JobAnswer& job = answer.jobs[j];
     Grid::Row row{row_name(answer, j), {}};
     for (const char* name : {kHealthy, kOnLinks, kCost}) {
-      const Figure& figure = *find(job, name);
+      const Figure& figure = *find_figure(job.figures, name);
       if (j == 0) {
         const bool is_now = figure.name == kOnLinks;
         grid.columns.push_back(
@@ -130,7 +124,7 @@ Result<Report> simulate_report(std::string title, const Scenario& scenario, cons
   figures.blocks.push_back(FigureGroup{"work", answer.work});
   report.sections.push_back(std::move(figures));
   report.sections.push_back(links_section(answer));
-  if (find(answer.jobs.front(), kHealthy)) report.sections.push_back(broken_section(scenario, answer));
+  if (find_figure(answer.jobs.front().figures, kHealthy)) report.sections.push_back(broken_section(scenario, answer));
   const auto failures = failures_of(scenario, *cluster);
   if (!failures) return failures.error();
   if (*failures) {

@@ -50,16 +50,10 @@ std::string axis_label(const std::string& key) {
   return key;
 }
 
-const Figure* find(const JobAnswer& job, std::string_view name) {
-  const auto at =
-      std::find_if(job.figures.begin(), job.figures.end(), [&](const Figure& figure) { return figure.name == name; });
-  return at == job.figures.end() ? nullptr : &*at;
-}
-
 /// What a job is judged by. Every job has one of them.
 const Figure& bandwidth_of(const JobAnswer& job) {
   for (const char* name : {"busbw", "logical bandwidth", "algbw"}) {
-    if (const Figure* found = find(job, name)) return *found;
+    if (const Figure* found = find_figure(job.figures, name)) return *found;
   }
   return job.figures.front();
 }
@@ -74,11 +68,7 @@ std::string bandwidth_name(const Sweep& sweep, size_t job) {
 }
 
 /// Of the job's time under the scenario's failures; nothing where it has none.
-const Figure* goodput_of(const SweepPoint& point) {
-  const auto& figures = point.answer.failures;
-  const auto at = std::find_if(figures.begin(), figures.end(), [](const Figure& f) { return f.name == "goodput"; });
-  return at == figures.end() ? nullptr : &*at;
-}
+const Figure* goodput_of(const SweepPoint& point) { return find_figure(point.answer.failures, "goodput"); }
 
 const std::string& limit_of(const SweepPoint& point) { return point.answer.jobs.front().limit.resource; }
 
@@ -252,19 +242,19 @@ std::vector<Column> columns_of(const Sweep& sweep, size_t job) {
   std::vector<Column> out = {
       {"time", "us", {time.formula, time.source}, [](const JobAnswer& j) { return j.seconds * 1e6; }},
       {"bytes on links", "us", {"from the first byte to the last", kFluid}, [](const JobAnswer& j) {
-         return or_none(find(j, "of it bytes on links"));
+         return or_none(find_figure(j.figures, "of it bytes on links"));
        }}};
   out.push_back({name,
                  "GB/s",
                  {name == "bandwidth" ? "busbw, logical bandwidth or algbw" : bandwidth.formula, bandwidth.source},
                  [](const JobAnswer& j) { return bandwidth_of(j).value; }});
   const auto is_broken = [&](const SweepPoint& point) {
-    return find(point.answer.jobs[job], "bandwidth against healthy");
+    return find_figure(point.answer.jobs[job].figures, "bandwidth against healthy");
   };
   if (std::any_of(sweep.points.begin(), sweep.points.end(), is_broken)) {
     out.push_back(
         {"against healthy", "%", {"healthy time / time - 1, of bytes on links", kFluid}, [](const JobAnswer& j) {
-           return or_none(find(j, "bandwidth against healthy"));
+           return or_none(find_figure(j.figures, "bandwidth against healthy"));
          }});
   }
   return out;

@@ -4,6 +4,7 @@
 
 #include <functional>
 
+#include "../effort.h"
 #include "../model/test_models.h"
 #include "engine/engine.h"
 #include "model/prepare_weights.h"
@@ -27,6 +28,8 @@ struct Case {
   bool shared_data = false;
   std::optional<DType> cache_dtype = {};
   const char* quant = "";  // of the weights, as --quant says it
+
+  bool is_wide() const { return std::string_view(name).starts_with("Wide"); }
 };
 
 Result<std::unique_ptr<Model>> load_golden(const char* name) {
@@ -103,6 +106,10 @@ class Determinism : public ::testing::TestWithParam<Case> {
     if (GetParam().shared_data && !std::filesystem::exists(testing::oracle_dir())) {
       GTEST_SKIP() << "needs " << testing::oracle_dir();
     }
+    const std::string_view test = ::testing::UnitTest::GetInstance()->current_test_info()->name();
+    if (is_brief() && GetParam().is_wide() && !test.starts_with("ThreadsDoNotMatter")) {
+      GTEST_SKIP() << "made for many threads; the usual round runs it";
+    }
     auto model = GetParam().load();
     ASSERT_TRUE(model) << model.error().text;
     model_ = std::move(*model);
@@ -119,12 +126,14 @@ class Determinism : public ::testing::TestWithParam<Case> {
   TracedRequest request(int64_t prompt_length, int64_t new_tokens, uint64_t seed = 3) const {
     return {.prompt = testing::random_tokens(prompt_length, model_->config.vocab_size, seed), .new_tokens = new_tokens};
   }
+  /// A sanitizer sees every level in the tests of the kernels, and many threads in those of threads.
+  static bool is_brief() { return testing::effort() == testing::Effort::kLittle; }
   /// The instruction sets of this machine.
   static std::vector<std::string> levels() {
     auto names = available_kernels();
     std::erase(names, "ref");
     std::erase(names, "cpu");
-    if (GetParam().is_large) names.erase(names.begin(), names.end() - 1);
+    if (GetParam().is_large || is_brief()) names.erase(names.begin(), names.end() - 1);
     return names;
   }
 

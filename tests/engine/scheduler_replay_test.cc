@@ -3,6 +3,7 @@
 // what they say, and the same trace gives the same plans.
 #include <gtest/gtest.h>
 
+#include "../effort.h"
 #include "replay.h"
 
 namespace fathom {
@@ -31,8 +32,9 @@ class SchedulerReplay : public ::testing::Test {
 };
 
 TEST_F(SchedulerReplay, EverybodyEndsWhateverThePoolAndTheBudget) {
-  for (const auto& requests : {azure(600, 8), mooncake(200)}) {
-    ASSERT_GE(requests.size(), 200u);
+  const bool is_brief = testing::effort() == testing::Effort::kLittle;
+  for (const auto& requests : {azure(is_brief ? 120 : 600, 8), mooncake(is_brief ? 40 : 200)}) {
+    ASSERT_GE(requests.size(), is_brief ? 40u : 200u);
     const int64_t least = longest(requests) + 64;
     for (const int64_t budget : {int64_t{64}, int64_t{512}}) {
       for (const int64_t pool : {least, 4 * least}) {
@@ -49,7 +51,7 @@ TEST_F(SchedulerReplay, EverybodyEndsWhateverThePoolAndTheBudget) {
 }
 
 TEST_F(SchedulerReplay, ASmallPoolPreemptsAndALargeOneDoesNot) {
-  auto requests = azure(300, 8);
+  auto requests = azure(testing::effort() == testing::Effort::kLittle ? 100 : 300, 8);
   for (Traced& r : requests) r.answer_tokens *= 8;  // answers grow over several pages
   const Replayed small = replay(requests, {}, longest(requests) + 64);
   EXPECT_GT(small.stats.preemptions, 0);

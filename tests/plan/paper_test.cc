@@ -9,6 +9,7 @@
 #include <set>
 #include <string_view>
 
+#include "../effort.h"
 #include "base/file.h"
 #include "model/tensor_plan.h"
 
@@ -89,6 +90,7 @@ TEST(Paper, AWrongFigureDoesNotHold) {
 }
 
 TEST(Paper, InputsMoveWhatDependsOnThem) {
+  if (testing::effort() == testing::Effort::kLittle) GTEST_SKIP() << "all rows a dozen times; the usual round runs it";
   using Names = std::set<std::string>;
   const Names latent = moved([](PaperInput& in) { in.v3.kv_lora_rank = 256; });
   for (const char* name : {"KV per token, DeepSeek-V3", "KV, Qwen-2.5 72B over V3", "KV, LLaMA-3.1 405B over V3",
@@ -195,6 +197,7 @@ TEST(Paper, ARowOfOtherInputsIsNotCompared) {
 }
 
 TEST(Paper, SwitchesOfAnyRadixAreFilledAsTheTableFillsThem) {
+  if (testing::effort() == testing::Effort::kLittle) GTEST_SKIP() << "all rows many times; the usual round runs it";
   const auto value = [](int64_t radix, const char* name) {
     PaperInput in = paper_input();
     in.radix = radix;
@@ -217,6 +220,7 @@ TEST(Paper, SwitchesOfAnyRadixAreFilledAsTheTableFillsThem) {
 
 // The rows of the built cluster and of the testbed are those of switches of the given radix.
 TEST(Paper, TheBuiltClusterFollowsItsSwitches) {
+  if (testing::effort() == testing::Effort::kLittle) GTEST_SKIP() << "all rows many times; the usual round runs it";
   const auto value = [](const std::vector<std::string>& settings, const std::string& name) {
     const auto in = paper_input({.overrides = settings});
     EXPECT_TRUE(in.ok());

@@ -5,6 +5,7 @@
 
 #include <string_view>
 
+#include "../effort.h"
 #include "plan/paper.h"
 
 namespace fathom {
@@ -109,6 +110,7 @@ TEST(Search, FasterPartsShortenTheirParts) {
 
 // Each resource made scarce on its own: it is named, and more of it shortens the step that it limits.
 TEST(Search, NamesTheResourceThatBinds) {
+  if (testing::effort() == testing::Effort::kLittle) GTEST_SKIP() << "a search many times; the usual round runs it";
   struct Scarce {
     const char* fact;  // of the hardware; null: as it is
     double value;
@@ -210,6 +212,7 @@ TEST(Search, TheChosenLayoutIsReadBack) {
 }
 
 TEST(Search, BoundsOfPowerAndCarbon) {
+  if (testing::effort() == testing::Effort::kLittle) GTEST_SKIP() << "a search many times; the usual round runs it";
   PlanSettings s = v3_run();
   s.search.gpus = {1024, 2048};
   s.search.max_kw = 1000;
@@ -229,6 +232,7 @@ TEST(Search, BoundsOfPowerAndCarbon) {
 }
 
 TEST(Search, SaysWhatIsMissing) {
+  if (testing::effort() == testing::Effort::kLittle) GTEST_SKIP() << "a search many times; the usual round runs it";
   PlanSettings s = v3_run();
   s.search.gpus = {};
   EXPECT_EQ(refusal(s), "search.gpus is missing: the GPUs of the cluster, as 2048 (--gpus)");

@@ -91,6 +91,7 @@ std::vector<std::pair<std::string, Scenario>> mixes() {
 }
 
 TEST(Alike, MixedJobsEndWhenEachFlowByItselfDoes) {
+  if (testing::effort() == testing::Effort::kLittle) GTEST_SKIP() << "every flow by itself; the usual round runs it";
   for (const auto& [name, s] : mixes()) {
     const auto cluster = cluster_of(s);
     ASSERT_TRUE(cluster.ok()) << name << ": " << cluster.error().text;

@@ -85,6 +85,7 @@ TEST(EngineCheck, TheExampleWithWindowsIsChecked) {
 }
 
 TEST(EngineCheck, WhatCostsTooMuchIsSkippedAndSaysWhy) {
+  if (testing::effort() == testing::Effort::kLittle) GTEST_SKIP() << "millions of rates; the usual round runs it";
   const Scenario s = window_on_ecmp(128);
   Simulation answer = run(s, FlowEngine::kBound);
   const auto most = check_of(s, answer, 0);

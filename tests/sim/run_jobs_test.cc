@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "../effort.h"
 #include "scenario_cases.h"
 
 namespace fathom {
@@ -64,6 +65,7 @@ TEST(RunJobs, LinksKnowTheirJobsAndTheirEfficiency) {
 // A pair of nodes costs its time however few flows are alike.
 // What is too much for max-min is the bound's, without being asked.
 TEST(RunJobs, AutoIsTheBoundWhereFlowsAreTooMany) {
+  if (testing::effort() == testing::Effort::kLittle) GTEST_SKIP() << "2,048 GPUs three times; the usual round runs it";
   ClusterSpec spec{.gpus = 2048, .routing = Routing::kEcmp};
   const std::vector<Job> all = {{.bytes = 1e9}};
   const JobsRun found = run(spec, all, 0, FlowEngine::kAuto), bound = run(spec, all, 0, FlowEngine::kBound);

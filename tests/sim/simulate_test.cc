@@ -274,6 +274,7 @@ std::vector<double> hashed_windows(int window, int stride, int first, std::mt199
 }
 
 TEST(Simulate, AWindowMakesEcmpWorse) {
+  if (testing::effort() == testing::Effort::kLittle) GTEST_SKIP() << "thousands of windows; the usual round runs it";
   Scenario s = all_to_all(256);
   s.network.fabric = "ft2";
   s.network.gpus_per_node = 1;
@@ -321,6 +322,7 @@ TEST(Simulate, AWindowMakesEcmpWorse) {
 
 // What limits is named: a window where no link is needed all the time, and the link where one is.
 TEST(Simulate, TheLimitIsTheWindowOrTheLink) {
+  if (testing::effort() == testing::Effort::kLittle) GTEST_SKIP() << "65,280 rates; the usual round runs it";
   Scenario s = all_to_all(256);
   s.network.fabric = "ft2";
   s.network.gpus_per_node = 1;
