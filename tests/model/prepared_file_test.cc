@@ -134,7 +134,7 @@ TEST_F(PreparedFileTest, NamesThePlaceAndTheFlagWhenThereIsNoRoom) {
   ASSERT_TRUE(make_directories(directory_.path() / "kept"));
   const auto out = file.create();
   ASSERT_FALSE(out);
-  for (const char* said : {"prepared weights", "--prepared-dir", "kept", "1073741824.00 GiB"}) {
+  for (const char* said : {"prepared weights", "--prepared-dir", "kept", "1048576.00 TiB"}) {
     EXPECT_NE(out.error().text.find(said), std::string::npos) << out.error().text;
   }
   EXPECT_TRUE(std::filesystem::is_empty(directory_.path() / "kept"));
