@@ -125,8 +125,8 @@ Result<Earlier> read_earlier(const std::string& path, const std::vector<BenchLin
 /// write into its report nothing is known.
 std::vector<std::string> differences(const Json& before, const Json& now) {
   std::vector<std::string> out;
-  for (const char* key : {"model", "cpu", "kernels", "precision", "quant", "in_place", "max_memory", "kv_cache_dtype",
-                          "mla", "prompt_chunk"}) {
+  for (const char* key : {"model", "cpu", "kernels", "precision", "quant", "in_place", "mapped", "max_memory",
+                          "kv_cache_dtype", "mla", "prompt_chunk"}) {
     const Json *old = before.find(key), *current = now.find(key);
     if (old == nullptr || *old == *current) continue;
     out.push_back(std::string(key) + " " + old->dump() + ", now " + current->dump());
@@ -156,7 +156,7 @@ Json report_of(const Session& session, const BenchOptions& options, std::string_
   report.set("kernels", kernels_name).set("precision", name_of(costs.precision)).set("mla", options.compute.mla);
   report.set("kv_cache_dtype", kv_cache_name(costs.cache_dtype));
   report.set("quant", options.compute.quant.empty() ? "as stored" : options.compute.quant);
-  report.set("in_place", options.compute.in_place);
+  report.set("in_place", options.compute.in_place).set("mapped", session.model().prepared.has_value());
   report.set("max_memory", options.compute.max_memory.empty() ? Json() : Json(options.compute.max_memory));
   report.set("prompt_chunk", options.compute.prompt_chunk).set("repeat", options.repeat);
   report.set("active_parameters", costs.traffic.macs_per_token + costs.traffic.head_macs);
@@ -170,6 +170,7 @@ Json report_of(const Session& session, const BenchOptions& options, std::string_
 std::string circumstances(const Json& report) {
   std::string out = ", weights " + std::string(report.find("quant")->as_string());
   if (report.find("in_place")->as_bool()) out += ", in place";
+  if (report.find("mapped")->as_bool()) out += ", mapped";
   if (const Json& limit = *report.find("max_memory"); !limit.is_null())
     out += ", memory " + std::string(limit.as_string());
   return out + ", cache " + std::string(report.find("kv_cache_dtype")->as_string());

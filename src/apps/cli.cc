@@ -553,7 +553,7 @@ class CommandLine {
     add_cache_flag(*app, o->compute);
     for (const char* flag :
          {"--prompt", "--decode", "--batch", "--depth", "--only", "--read-mib", "--compare", "--fail-below", "--mla",
-          "--prompt-chunk", "--quant", "--max-memory", "--in-place", "--kv-cache-dtype"}) {
+          "--prompt-chunk", "--quant", "--max-memory", "--keep-prepared", "--in-place", "--kv-cache-dtype"}) {
       app->get_option(flag)->excludes(train);
     }
     add_bench_serve(*app);

@@ -119,10 +119,19 @@ void add_weight_flags(CLI::App& app, ComputeOptions& options) {
                  "where prepared experts are kept for --max-memory; default: fathom/ in the user's cache directory")
       ->needs(most)
       ->group("Computing");
+  CLI::Option* keep = app.add_flag("--keep-prepared", options.keep_prepared,
+                                   "keep the weights as products read them in a file, once, and map it at later "
+                                   "starts: the first token comes sooner");
+  keep->group("Computing");
+  app.add_option("--prepared-dir", options.prepared_dir,
+                 "where --keep-prepared keeps them; default: fathom/ in the user's cache directory")
+      ->needs(keep)
+      ->group("Computing");
   app.add_flag("--in-place", options.in_place,
                "use weights where the checkpoint has them, mapped, with slower products; INT8 and 4-bit groups are "
                "packed all the same")
       ->excludes(most)
+      ->excludes(keep)
       ->excludes("--quant")
       ->group("Computing");
 }

@@ -69,6 +69,7 @@ struct Inspection {
   std::optional<QuantPolicy> policy;  // of --quant; then also:
   Precision precision = Precision::kBF16;
   std::map<TensorClass, int64_t> memory_bytes;
+  int64_t kept_bytes = 0;  // on the disk with --keep-prepared
   std::map<std::string, int64_t> dtype_bytes;
   CheckpointDifference difference;
   int64_t kv_bytes_per_token = 0;
@@ -111,10 +112,12 @@ void add_tensor(Inspection& in, const TensorSpec& spec, int64_t stored, int64_t 
 /// Memory of a tensor that a file has as `stored`, and of the copy that a tied head becomes.
 void add_memory(Inspection& in, const TensorSpec& spec, DType stored) {
   if (!in.policy || spec.is_optional) return;
+  const auto groups = [&](const TensorSpec& s) {
+    return in.config.stored_formats ? groups_of(in.config.stored_formats->format_of(s)) : GroupFormat::kNone;
+  };
   const auto bytes = [&](const TensorSpec& s) {
-    const GroupFormat groups =
-        in.config.stored_formats ? groups_of(in.config.stored_formats->format_of(s)) : GroupFormat::kNone;
-    return prepared_bytes(s, stored, groups, *in.policy, in.precision);
+    in.kept_bytes += kept_bytes(s, stored, groups(s), *in.policy, in.precision);
+    return prepared_bytes(s, stored, groups(s), *in.policy, in.precision);
   };
   if (spec.tensor_class == TensorClass::kEmbedding && stored == DType::kF32) in.precision = Precision::kF32;
   in.memory_bytes[spec.tensor_class] += bytes(spec);
@@ -211,6 +214,7 @@ void print_json(const Path& dir, const Inspection& in) {
       if (found != in.memory_bytes.end()) memory.set(name, found->second);
     }
     json.set("quant", in.policy->text()).set("memory_by_class", memory).set("memory_bytes", in.all_memory_bytes());
+    json.set("prepared_file_bytes", in.kept_bytes);
   }
   json.set("bytes_by_class", classes).set("weight_bytes", in.weight_bytes);
   Json types = Json::object();
@@ -272,6 +276,7 @@ void print_text(const Path& dir, const Inspection& in) {
   if (!dtypes.empty()) print_row("stored as", dtypes);
   if (in.policy) {
     print_row("in memory", bytes_text(in.all_memory_bytes()) + " as " + in.policy->text());
+    if (in.kept_bytes > 0) print_row("on disk", bytes_text(in.kept_bytes) + " more with --keep-prepared");
   } else if (in.decoded_bytes > 0) {
     print_row("in memory", bytes_text(in.decoded_bytes) + " decoded, " + bytes_text(in.mapped_bytes) +
                                " with the codes of the file, packed into memory too");

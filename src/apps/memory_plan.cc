@@ -14,15 +14,16 @@ namespace {
 /// The program with its tokenizer, and the heads whose keys are expanded at a time (Run::expansion_bytes), from above.
 constexpr int64_t kProgramBytes = int64_t{128} << 20;
 
-Result<Path> expert_directory(const ComputeOptions& options) {
-  if (!options.expert_dir.empty()) return Path(options.expert_dir);
+}  // namespace
+
+Result<Path> prepared_directory(const std::string& named, PreparedKind kind) {
+  if (!named.empty()) return Path(named);
   const HubEnvironment environment = HubEnvironment::of_process();
   if (!environment.xdg_cache_home.empty()) return Path(environment.xdg_cache_home) / "fathom";
   if (!environment.home.empty()) return Path(environment.home) / ".cache" / "fathom";
-  return invalid("there is no cache directory for prepared experts; name one with --expert-dir");
+  return invalid("there is no cache directory for prepared " + std::string(kind.name) + "; name one with " +
+                 std::string(kind.flag));
 }
-
-}  // namespace
 
 int64_t working_bytes(const ModelConfig& config, int64_t chunk) {
   const int64_t hidden = 12 * config.hidden_size;
@@ -37,7 +38,7 @@ Result<MemoryPlan> plan_memory(const Model& model, const QuantPolicy& policy, Pr
   const Machine machine = inspect_machine();
   const auto most = parse_memory(options.max_memory, machine.memory_total_bytes);
   if (!most) return Error{most.error().code, "--max-memory: " + most.error().text};
-  const auto directory = expert_directory(options);
+  const auto directory = prepared_directory(options.expert_dir, kPreparedExperts);
   if (!directory) return directory.error();
   const auto file = expert_file(model, policy, precision, *directory);
   if (!file) return Error{file.error().code, "--max-memory: " + file.error().text};

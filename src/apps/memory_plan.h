@@ -5,10 +5,15 @@
 #include <cstdint>
 
 #include "apps/session.h"
+#include "model/prepared_file.h"
 #include "model/quant_policy.h"
 #include "model/stream_experts.h"
 
 namespace fathom::apps {
+
+/// Where files of prepared weights or experts are kept: the directory that was named, else fathom/ in the user's cache
+/// directory. Error: the system knows none.
+Result<Path> prepared_directory(const std::string& named, PreparedKind kind);
 
 /// What a step of `chunk` tokens computes in, from above: rows of the residual stream and their copies, queries, keys
 /// and values, the rows of chosen experts and of a dense feed-forward.

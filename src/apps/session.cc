@@ -9,6 +9,7 @@
 #include "base/machine.h"
 #include "checkpoint/hf_hub.h"
 #include "model/prepare_weights.h"
+#include "model/prepared_file.h"
 #include "model/stream_experts.h"
 
 namespace fathom::apps {
@@ -16,6 +17,31 @@ namespace {
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+Error of_model(const Path& model, const Error& error) { return {error.code, model.string() + ": " + error.text}; }
+
+/// prepare_weights, with a file if that is asked for.
+Result<KeptWeights> prepare_or_map(Model& model, const ComputeOptions& options, const QuantPolicy& policy,
+                                   Precision layout, Kernels& kernels, Progress& progress) {
+  if (!options.keep_prepared) {
+    const Status s = prepare_weights(model, policy, layout, kernels, progress);
+    return s ? Result<KeptWeights>(KeptWeights{}) : s.error();
+  }
+  const auto directory = prepared_directory(options.prepared_dir, kPreparedWeights);
+  if (!directory) return directory.error();
+  return prepare_weights_once(model, policy, layout, kernels, *directory, progress);
+}
+
+void tell(const KeptWeights& kept) {
+  if (!kept.kept) {
+    std::fprintf(stderr, "note: prepared weights are not kept: %s\n", kept.kept.error().text.c_str());
+  } else if (kept.path.empty()) {
+    std::fprintf(stderr, "note: --keep-prepared has nothing to keep: these weights are used as they are stored\n");
+  } else {
+    std::fprintf(stderr, "prepared weights: %s %s %s\n", bytes_text(kept.num_bytes).c_str(),
+                 kept.is_mapped ? "mapped from" : "kept in", kept.path.string().c_str());
+  }
 }
 
 }  // namespace
@@ -115,9 +141,6 @@ Result<std::unique_ptr<Session>> Session::load(std::string_view model, const Com
 Status Session::prepare(const ComputeOptions& options, Precision precision) {
   const auto policy = parse_quant_policy(options.quant);
   if (!policy) return Error{policy.error().code, "--quant: " + policy.error().text};
-  const auto of_model = [this](const Error& error) {
-    return Error{error.code, model_dir_.string() + ": " + error.text};
-  };
   if (const int64_t twice = num_quantized_twice(*model_, *policy); twice > 0) {
     std::fprintf(
         stderr,
@@ -144,16 +167,20 @@ Status Session::prepare(const ComputeOptions& options, Precision precision) {
       }
       const Path directory = plan->file.path.parent_path();
       if (auto s = stream_experts(*model_, *policy, precision, *compute_.kernels, directory, progress); !s) {
-        return of_model(s.error());
+        return of_model(model_dir_, s.error());
       }
     }
   }
-  if (auto s = prepare_weights(*model_, *policy, layout, *compute_.kernels, progress); !s) return of_model(s.error());
-  if (options.max_memory.empty()) {  // of what the weights have left
-    cache_tokens_ = cache_tokens(options, inspect_machine().memory_available_bytes);
+  const auto kept = prepare_or_map(*model_, options, *policy, layout, *compute_.kernels, progress);
+  if (!kept) return of_model(model_dir_, kept.error());
+  if (options.max_memory.empty()) {  // of what the weights have left; mapped ones take theirs when they are used
+    auto left = inspect_machine().memory_available_bytes;
+    if (left && model_->prepared) *left = std::max<int64_t>(0, *left - std::ssize(model_->prepared->bytes()));
+    cache_tokens_ = cache_tokens(options, left);
   }
   if (num_slots > 0) model_->experts->allocate(num_slots);
   progress.finish();
+  if (options.keep_prepared && !options.is_quiet()) tell(*kept);
   return {};
 }
 

@@ -36,6 +36,8 @@ struct ComputeOptions {
   bool in_place = false;         // weights stay where the checkpoint has them, in rows
   std::string max_memory{};      // base/machine.h parse_memory; empty: everything in memory
   std::string expert_dir{};      // of prepared experts; empty: the user's cache directory
+  bool keep_prepared = false;    // map weights that were prepared at an earlier start, or keep them for the next
+  std::string prepared_dir{};    // of those; empty: the user's cache directory
   int64_t context = 0;           // tokens of context at most; 0: what the model was made for, 32768 at most
   int64_t prompt_chunk = 512;
   std::string speculate = "none";       // none, mtp or lookup

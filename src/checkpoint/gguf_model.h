@@ -23,6 +23,8 @@ class GgufModel {
   static Result<GgufModel> open(const Path& path);
 
   const Path& path() const { return state_->path; }
+  /// All parts, the first first.
+  const std::vector<MappedFile>& files() const { return state_->files; }
   /// Of the first file.
   const GgufMetadata& metadata() const { return state_->parts.front().metadata; }
   /// All tensors: part by part, in the order of their data.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,7 @@ struct Model {
   std::vector<Storage> storage;
   std::vector<Checkpoint> checkpoints;
   std::vector<GgufModel> ggufs;
+  std::optional<MappedFile> prepared;    // if prepared weights are mapped from a file (model/prepare_weights)
   std::unique_ptr<ExpertStore> experts;  // if they are read from a file (model/stream_experts)
 };
 

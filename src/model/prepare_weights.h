@@ -2,6 +2,7 @@
 // the formats of a policy. Training keeps rows.
 #pragma once
 
+#include "base/file.h"
 #include "base/progress.h"
 #include "kernels/kernels.h"
 #include "model/model.h"
@@ -30,10 +31,17 @@ int64_t num_quantized_twice(const Model& model, const QuantPolicy& policy);
 /// The weight, without memory, that `from` becomes; `from` itself if it stays.
 Weight prepared_form(const Weight& from, const TensorSpec& spec, const QuantPolicy& policy, Precision precision);
 
-/// Fills the panels `target` (of prepared_form, with memory for the codes) from `from`. Scales of E4M3 become `from`'s,
-/// or, where the codes are made here, are put into `scales`. Errors: a number that the format cannot hold.
+/// Bytes that a tensor of the plan takes in a file of prepared weights; arguments as above.
+int64_t kept_bytes(const TensorSpec& spec, DType stored, GroupFormat groups, const QuantPolicy& policy,
+                   Precision precision);
+
+/// Fills the panels `target` (of prepared_form, with memory) from `from`; scales of E4M3 are those of `from` or made
+/// here with the codes. Errors: a number that the format cannot hold.
 Status pack_weight(const Weight& from, const TensorSpec& spec, const QuantPolicy& policy, Kernels& kernels,
-                   Weight& target, Storage& scales);
+                   const Weight& target);
+
+/// Block scales of E4M3, if there are any, from one weight's memory to another's.
+void copy_scales(const Weight& from, const Weight& to);
 
 /// Puts the matrices of `model` into panels: those that the policy names in its formats, with Precision::kBF16 also the
 /// others, as they are (F32 and F16 rounded to BF16, as their product would). Experts that are read from a file
@@ -42,5 +50,20 @@ Status pack_weight(const Weight& from, const TensorSpec& spec, const QuantPolicy
 /// before anything is done; cancelled.
 Status prepare_weights(Model& model, const QuantPolicy& policy, Precision precision, Kernels& kernels,
                        Progress& progress);
+
+/// Prepared weights in a file, and what came of it.
+struct KeptWeights {
+  Path path;               // empty: this model has nothing to prepare
+  int64_t num_bytes = 0;   // of the file
+  bool is_mapped = false;  // it was there: nothing was prepared
+  Status kept{};           // why there is no file; the weights are in memory all the same
+};
+
+/// prepare_weights, or less: if `directory` has a file with what it would make, the matrices are views of that file
+/// (model.prepared), to the same bits; else the file is written (aside, then renamed) from the memory that was filled,
+/// and processes that want the same one wait for it. A file that cannot be written is no error. Errors: those of
+/// prepare_weights; a model that was not read from files; cancelled.
+Result<KeptWeights> prepare_weights_once(Model& model, const QuantPolicy& policy, Precision precision, Kernels& kernels,
+                                         const Path& directory, Progress& progress);
 
 }  // namespace fathom

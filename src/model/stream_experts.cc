@@ -1,25 +1,17 @@
 #include "model/stream_experts.h"
 
-#include <sys/stat.h>
-
-#include <chrono>
-#include <cstdio>
+#include <algorithm>
 #include <cstring>
-#include <filesystem>
-#include <thread>
 #include <vector>
 
 #include "base/check.h"
-#include "base/file_set.h"
-#include "base/machine.h"
-#include "base/rng.h"
+#include "base/direct_file.h"
 #include "model/prepare_weights.h"
+#include "model/prepared_file.h"
 #include "numerics/panels.h"
 
 namespace fathom {
 namespace {
-
-constexpr std::string_view kMagic = "fathom experts 1\n";
 
 int64_t rounded_up(int64_t bytes, int64_t to) { return (bytes + to - 1) / to * to; }
 
@@ -100,79 +92,35 @@ int64_t place_records(std::vector<Layer>& layers, int64_t header_bytes) {
   return at;
 }
 
-/// What the records are made of, a line each.
-Result<std::string> identity_of(const Model& model, const std::vector<Layer>& layers) {
-  std::string identity(kMagic);
-  for (const Checkpoint& checkpoint : model.checkpoints) {
-    for (const SafetensorsFile& shard : checkpoint.shards()) {
-      std::error_code failed;
-      const Path path = std::filesystem::canonical(shard.path(), failed);
-      struct stat info {};
-      if (failed || ::stat(path.c_str(), &info) != 0) return io_error("cannot stat " + shard.path().string());
-      identity += path.string() + " " + std::to_string(info.st_size) + " " + std::to_string(info.st_mtim.tv_sec) + "." +
-                  std::to_string(info.st_mtim.tv_nsec) + "\n";
-    }
-  }
+/// What becomes of each expert, a line each: what changes when the records do.
+std::string layout_text(const std::vector<Layer>& layers) {
+  std::string text;
   for (const Layer& layer : layers) {
     for (size_t e = 0; e < layer.forms[0].size(); ++e) {
-      for (const auto& forms : layer.forms) {
-        const Weight& form = forms[e];
-        identity += std::to_string(static_cast<int>(form.codes.dtype)) + "," +
-                    std::to_string(static_cast<int>(form.groups)) + "," +
-                    std::to_string(static_cast<int>(form.layout)) + "," +
-                    std::to_string(static_cast<int>(form.scale_format)) + " ";
-      }
+      for (int i = 0; i < 3; ++i) text += form_text(source_of(layer, i, e), layer.forms[i][e]) + " ";
     }
-    identity += std::to_string(layer.record_bytes) + "\n";
+    text += std::to_string(layer.record_bytes) + "\n";
   }
-  return identity;
+  return text;
 }
 
 struct Plan {
   std::vector<Layer> layers;
-  std::string header;  // identity, filled up to a block
-  ExpertFile file;
+  PreparedFile file;
 };
 
 Result<Plan> plan_of(Model& model, const QuantPolicy& policy, Precision precision, const Path& directory) {
-  Plan plan;
-  plan.layers = layers_of(model, policy, precision);
-  if (plan.layers.empty()) return invalid("the model has no routed experts that could be read from a file");
+  std::vector<Layer> layers = layers_of(model, policy, precision);
+  if (layers.empty()) return invalid("the model has no routed experts that could be read from a file");
   if (!model.ggufs.empty()) {
     return unsupported(
         "experts of a GGUF file are decoded in memory; reading them as needed takes a safetensors model");
   }
-  if (model.checkpoints.empty()) return invalid("the model was not read from a checkpoint");
-  place_records(plan.layers, 0);  // for the sizes
-  auto identity = identity_of(model, plan.layers);
-  if (!identity) return identity.error();
-  plan.header = std::move(*identity);
-  char name[32];
-  std::snprintf(name, sizeof(name), "%016llx.experts", static_cast<unsigned long long>(stream_of(plan.header)));
-  plan.header.resize(static_cast<size_t>(rounded_up(std::ssize(plan.header) + 1, DirectFile::kAlignment)), '\0');
-  for (Layer& layer : plan.layers) layer.record_bytes = 0;
-  plan.file.num_bytes = place_records(plan.layers, std::ssize(plan.header));
-  for (const Layer& layer : plan.layers) {
-    plan.file.record_bytes = std::max(plan.file.record_bytes, layer.record_bytes);
-    plan.file.num_records += std::ssize(layer.forms[0]);
-  }
-  plan.file.path = directory / name;
-  std::error_code missing;
-  plan.file.is_there = std::filesystem::is_regular_file(plan.file.path, missing);
-  return plan;
-}
-
-/// Whether the file is whole and says what this model would write. False: it is to be made again.
-bool is_ours(const Plan& plan) {
-  const auto file = DirectFile::open(plan.file.path);
-  if (!file || (*file)->num_bytes() != plan.file.num_bytes) return false;
-  const Storage block = Storage::uninitialized(int64_t{2} << 20);
-  for (size_t at = 0; at < plan.header.size(); at += DirectFile::kAlignment) {
-    auto* bytes = static_cast<std::byte*>(block.data());
-    if (!(*file)->read(static_cast<int64_t>(at), {bytes, static_cast<size_t>(DirectFile::kAlignment)})) return false;
-    if (std::memcmp(bytes, plan.header.data() + at, DirectFile::kAlignment) != 0) return false;
-  }
-  return true;
+  const int64_t content_bytes = place_records(layers, 0);
+  auto file = PreparedFile::of(kPreparedExperts, model, layout_text(layers), content_bytes, directory);
+  if (!file) return file.error();
+  place_records(layers, file->head_bytes());
+  return Plan{.layers = std::move(layers), .file = std::move(*file)};
 }
 
 /// One expert into the zeroed memory of its record.
@@ -182,18 +130,13 @@ Status fill_record(const Layer& layer, size_t expert, const QuantPolicy& policy,
     const Weight& from = source_of(layer, i, expert);
     Weight to = layer.forms[i][expert];
     to.codes.data = record + places.codes[i];
-    Storage made;  // scales
-    Tensor scales = from.scales;
+    if (to.scales.rank > 0) to.scales.data = record + places.scales[i];
     if (to.layout == WeightLayout::kPanels) {
-      if (auto s = pack_weight(from, layer.specs[i][expert], policy, kernels, to, made); !s) return s;
-      scales = to.scales;
+      if (auto s = pack_weight(from, layer.specs[i][expert], policy, kernels, to); !s) return s;
     } else {
       check(from.codes.is_contiguous(), "rows of a checkpoint follow each other");
       std::memcpy(to.codes.data, from.codes.data, static_cast<size_t>(from.codes.num_bytes()));
-    }
-    if (scale_bytes(layer.forms[i][expert]) > 0) {
-      check(scales.is_contiguous() && scales.num_bytes() == scale_bytes(layer.forms[i][expert]), "scales of the form");
-      std::memcpy(record + places.scales[i], scales.data, static_cast<size_t>(scales.num_bytes()));
+      copy_scales(from, to);
     }
     release_pages(from.codes.data, from.codes.num_bytes());
   }
@@ -201,17 +144,9 @@ Status fill_record(const Layer& layer, size_t expert, const QuantPolicy& policy,
 }
 
 Status write_records(const Plan& plan, const QuantPolicy& policy, Kernels& kernels, Progress& progress) {
-  std::error_code failed;
-  const auto space = std::filesystem::space(plan.file.path.parent_path(), failed);
-  if (!failed && space.available < static_cast<uintmax_t>(plan.file.num_bytes)) {
-    return io_error("the prepared experts need " + bytes_text(plan.file.num_bytes) + ", and " +
-                    plan.file.path.parent_path().string() + " has " +
-                    bytes_text(static_cast<int64_t>(space.available)) + " free; name another with --expert-dir");
-  }
-  auto out = AtomicFile::create(plan.file.path);
+  auto out = plan.file.create();
   if (!out) return out.error();
-  if (auto s = out->write(plan.header); !s) return s;
-  int64_t done = std::ssize(plan.header);
+  int64_t done = plan.file.head_bytes();
   for (const Layer& layer : plan.layers) {
     Storage record(layer.record_bytes);
     for (size_t e = 0; e < layer.forms[0].size(); ++e) {
@@ -220,25 +155,10 @@ Status write_records(const Plan& plan, const QuantPolicy& policy, Kernels& kerne
       if (auto s = fill_record(layer, e, policy, kernels, static_cast<std::byte*>(record.data())); !s) return s;
       if (auto s = out->write(record.data(), static_cast<size_t>(layer.record_bytes)); !s) return s;
       done += layer.record_bytes;
-      progress.update("preparing experts", done / 1000000, plan.file.num_bytes / 1000000, "MB");
+      progress.update("preparing experts", done / 1000000, plan.file.num_bytes() / 1000000, "MB");
     }
   }
   return out->commit();
-}
-
-Status make_file(const Plan& plan, const QuantPolicy& policy, Kernels& kernels, Progress& progress) {
-  const Path directory = plan.file.path.parent_path();
-  if (auto s = make_directories(directory); !s) return s;
-  Path lock_path = plan.file.path;
-  lock_path += ".lock";
-  for (;;) {
-    const auto lock = FileLock::try_acquire(lock_path);
-    if (!lock) return lock.error();
-    if (*lock) return is_ours(plan) ? Status{} : write_records(plan, policy, kernels, progress);
-    if (progress.stop_requested()) return cancelled("stopped while another process prepares the experts");
-    progress.update("waiting for another process that prepares the experts", 0, 1, "");
-    std::this_thread::sleep_for(std::chrono::milliseconds(100));
-  }
 }
 
 }  // namespace
@@ -248,18 +168,26 @@ Result<ExpertFile> expert_file(const Model& model, const QuantPolicy& policy, Pr
   // Visiting does not change the weights; the signature serves loading too.
   auto plan = plan_of(const_cast<Model&>(model), policy, precision, directory);
   if (!plan) return plan.error();
-  plan->file.is_there = plan->file.is_there && is_ours(*plan);
-  return plan->file;
+  ExpertFile file{.path = plan->file.path(), .num_bytes = plan->file.num_bytes(), .is_there = plan->file.is_there()};
+  for (const Layer& layer : plan->layers) {
+    file.record_bytes = std::max(file.record_bytes, layer.record_bytes);
+    file.num_records += std::ssize(layer.forms[0]);
+  }
+  return file;
 }
 
 Status stream_experts(Model& model, const QuantPolicy& policy, Precision precision, Kernels& kernels,
                       const Path& directory, Progress& progress) {
   auto plan = plan_of(model, policy, precision, directory);
   if (!plan) return plan.error();
-  if (auto s = make_file(*plan, policy, kernels, progress); !s) return s;
+  const auto claim = plan->file.claim(progress);
+  if (!claim) return claim.error();
+  if (*claim) {
+    if (auto s = write_records(*plan, policy, kernels, progress); !s) return s;
+  }
   std::vector<ExpertLayer> places;
   for (const Layer& layer : plan->layers) places.push_back({layer.offset, layer.record_bytes});
-  auto store = ExpertStore::open(plan->file.path, std::move(places), model.config.n_routed_experts);
+  auto store = ExpertStore::open(plan->file.path(), std::move(places), model.config.n_routed_experts);
   if (!store) return store.error();
   model.experts = std::move(*store);
   for (size_t l = 0; l < plan->layers.size(); ++l) {

@@ -60,6 +60,7 @@ class Row:
     kept: tuple = ()  # patterns of what an error leaves on purpose, so that the next run goes on
     older: tuple = ()  # patterns of what the next run may leave too: older states, whole ones
     refuses_to_repeat: bool = False  # a finished run is not done again: its output exists
+    goes_on: str = ""  # how the note begins that tells of a fault, where the run has its result all the same
 
 
 def synth(work, seed=5):
@@ -121,6 +122,11 @@ def experts(work, quant="int8"):
             "--quant", quant, "--max-memory", least_memory("--quant", quant), "--expert-dir", work / "new" / "experts")
 
 
+def weights(work):
+    return ("generate", support.tiny_model("bf16"), "-p", "Once", "-n", 2, "--temp", 0, "-c", 128, "-t", 1, "--keep-prepared",
+            "--prepared-dir", work / "new" / "weights")
+
+
 ROWS = {
     "data synth": Row(synth, lambda work: support.made(*synth(work, 6))),
     "data pack": Row(pack, lambda work: support.made(*pack(work, "0.2"))),
@@ -131,6 +137,7 @@ ROWS = {
     "quantize": Row(quantize, units=("out",), kept=("out.partial", "out.partial/*"), refuses_to_repeat=True),
     "eval --output": Row(evaluate, lambda work: support.made(*evaluate(work, 1))),
     "expert file": Row(experts, told=("preparing experts, once: ", "experts: ")),
+    "weights file": Row(weights, told=("prepared weights: ",), goes_on="note: prepared weights are not kept: "),
     "plan --svg --trace": Row(lambda work: pipeline("--svg", work / "pipe.svg", "--trace", work / "trace.json"),
                               lambda work: support.made(*pipeline("--svg", work / "pipe.svg", "--trace", work / "trace.json", ranks=2))),
     "plan --report": Row(lambda work: pipeline("--report", work / "plan.html"),
@@ -245,6 +252,12 @@ class Matrix(CommandLineCase):
             if done.returncode:  # a short run may end well before it looks
                 self.assertGreater(done.returncode, 0, "SIGTERM ends a run in order")
                 self.check_error_line(done.stderr)
+        elif row.goes_on:
+            self.assertEqual(done.returncode, 0, done.stderr)
+            if done.stderr or not case.loses_nothing(at):
+                self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+                for needle in (row.goes_on, str(case.work), *said):
+                    self.assertIn(needle, done.stderr)
         elif done.returncode or not case.loses_nothing(at):
             self.assertEqual(done.returncode, 2, f"stdout {done.stdout!r}, stderr {done.stderr!r}")
             self.check_error_line(done.stderr, str(case.work), *said)

@@ -81,6 +81,7 @@ class Inspect(CommandLineCase):
                 self.assertLess(found["needed_bytes"], last["needed_bytes"])
             last = found
         self.assertIn(", in memory ", support.made("inspect", model, "--quant", "int4").stdout)
+        self.assertRegex(support.made("inspect", model, "--quant", "int4").stdout, r"(?m)^  on disk +[0-9.]+ KiB more with --keep-prepared$")
         config = config_only("deepseek-v3")  # also of a model that is not there, whose widths fill the panels
         bits = {}
         for quant in ("bf16", "int8", "int8,experts=int4"):

@@ -310,28 +310,37 @@ std::string random_blocks(GroupFormat format, size_t count, uint64_t seed) {
   return out;
 }
 
-// Matrices in the K types and Q5_0 take the memory of the file and keep its values; what is read row by row is decoded.
-TEST(GgufWeights, KTypesStayIntegerGroups) {
+/// Those that stay integer groups. How each is decoded is numerics' to test.
+std::vector<GgmlType> group_types() {
+  if (testing::effort() == testing::Effort::kLittle) return {GgmlType::kQ4_K};
+  return {GgmlType::kQ5_0, GgmlType::kQ4_K, GgmlType::kQ5_K, GgmlType::kQ6_K, GgmlType::kIQ4_XS};
+}
+
+/// A file whose products are all of a type, and their blocks by name.
+std::string file_of_type(GgmlType type, std::map<std::string, std::string>& blocks) {
   ModelConfig c = even_config();
   c.hidden_size = c.intermediate_size = c.moe_intermediate_size = c.q_lora_rank = 256;
   c.num_attention_heads = 2;
   c.v_head_dim = 128;
-  const auto original = testing::random_model(c, 7);
-  for (GgmlType type : {GgmlType::kQ5_0, GgmlType::kQ4_K, GgmlType::kQ5_K, GgmlType::kQ6_K, GgmlType::kIQ4_XS}) {
-    if (testing::effort() == testing::Effort::kLittle && type != GgmlType::kQ4_K)
-      continue;  // decoding: numerics' tests
+  GgufExport how;
+  how.encode = [&](const std::string& name, const std::vector<float>& values, uint32_t* out_type, std::string* data) {
+    if (!is_product(name)) return false;
+    *out_type = static_cast<uint32_t>(type);
+    *data = random_blocks(group_format(type), values.size() / static_cast<size_t>(info_of(type).block_length),
+                          blocks.size());
+    blocks[name] = *data;
+    return true;
+  };
+  return to_gguf(*testing::random_model(c, 7), how).build();
+}
+
+// Matrices in the K types and Q5_0 take the memory of the file and keep its values; what is read row by row is decoded.
+TEST(GgufWeights, KTypesStayIntegerGroups) {
+  for (GgmlType type : group_types()) {
     SCOPED_TRACE(std::string(info_of(type).name));
     const GroupFormat format = group_format(type);
     std::map<std::string, std::string> blocks;
-    GgufExport how;
-    how.encode = [&](const std::string& name, const std::vector<float>& values, uint32_t* out_type, std::string* data) {
-      if (!is_product(name)) return false;
-      *out_type = static_cast<uint32_t>(type);
-      *data = random_blocks(format, values.size() / static_cast<size_t>(info_of(type).block_length), blocks.size());
-      blocks[name] = *data;
-      return true;
-    };
-    const auto read = load_bytes(to_gguf(*original, how).build());
+    const auto read = load_bytes(file_of_type(type, blocks));
     ASSERT_NE(read, nullptr);
     ThreadPool pool(2);
     const auto kernels = make_kernels("cpu", pool);
@@ -359,6 +368,30 @@ TEST(GgufWeights, KTypesStayIntegerGroups) {
     });
     EXPECT_GT(matrices, 10);
     for (float v : logits_of(*read, 5, "cpu", Precision::kBF16)) ASSERT_TRUE(std::isfinite(v));
+  }
+}
+
+TEST(GgufWeights, KeptInAFileAreTheSameBits) {
+  ThreadPool pool(2);
+  const auto kernels = make_kernels("cpu", pool);
+  ASSERT_TRUE(kernels);
+  SilentProgress silent;
+  for (GgmlType type : group_types()) {
+    SCOPED_TRACE(std::string(info_of(type).name));
+    std::map<std::string, std::string> blocks;
+    const TemporaryDirectory dir;
+    const Path path = write(dir, "m.gguf", file_of_type(type, blocks));
+    const auto in_memory = load_model(path);
+    ASSERT_TRUE(in_memory);
+    ASSERT_TRUE(prepare_weights(**in_memory, {}, Precision::kBF16, **kernels, silent));
+    for (const bool is_second : {false, true}) {
+      const auto model = load_model(path);
+      ASSERT_TRUE(model);
+      const auto kept = prepare_weights_once(**model, {}, Precision::kBF16, **kernels, dir.path() / "kept", silent);
+      ASSERT_TRUE(kept) << kept.error().text;
+      EXPECT_EQ(kept->is_mapped, is_second);
+      EXPECT_EQ(logits_of(**model, 5, "cpu", Precision::kBF16), logits_of(**in_memory, 5, "cpu", Precision::kBF16));
+    }
   }
 }
 

@@ -7,10 +7,11 @@
 #include <limits>
 
 #include "kernels/registry.h"
+#include "model/checkpoint_dir.h"
+#include "model/quantize_checkpoint.h"
 #include "model/transformer.h"
 #include "numerics/compare.h"
 #include "numerics/panels.h"
-#include "test_models.h"
 
 namespace fathom {
 namespace {
@@ -21,7 +22,22 @@ QuantPolicy policy_of(std::string_view text) {
   return *policy;
 }
 
-/// Logits of 40 random tokens with a model's weights prepared by `quant`, or as they are with "rows".
+/// Logits of 40 random tokens.
+std::vector<float> logits_of(const Model& model, Kernels& kernels, Precision precision) {
+  const auto tokens = testing::random_tokens(40, model.config.vocab_size, 1);
+  const std::vector<int64_t> offsets{0, 40};
+  const DocumentLayout layout(offsets);
+  Arena arena;
+  const Run run{.k = kernels, .arena = arena, .precision = precision};
+  const Transformer transformer(model.config, model.weights);
+  const Tensor hidden =
+      transformer.forward(run, {.tokens = tokens, .positions = layout.positions, .segments = layout.segments});
+  const Tensor logits = run.make({40, model.config.vocab_size});
+  transformer.head().forward(run, hidden, logits);
+  return {logits.ptr<float>(), logits.ptr<float>() + logits.numel()};
+}
+
+/// Those of a random model's weights prepared by `quant`, or as they are with "rows".
 std::vector<float> logits_of(const std::string& quant, Precision precision, const std::string& level = "cpu",
                              int threads = 2, const ModelConfig& config = testing::awkward_config()) {
   const auto model = testing::random_model(config, 5, DType::kBF16);
@@ -33,17 +49,7 @@ std::vector<float> logits_of(const std::string& quant, Precision precision, cons
     const Status s = prepare_weights(*model, policy_of(quant), precision, **kernels, silent);
     EXPECT_TRUE(s) << s.error().text;
   }
-  const auto tokens = testing::random_tokens(40, model->config.vocab_size, 1);
-  const std::vector<int64_t> offsets{0, 40};
-  const DocumentLayout layout(offsets);
-  Arena arena;
-  const Run run{.k = **kernels, .arena = arena, .precision = precision};
-  const Transformer transformer(model->config, model->weights);
-  const Tensor hidden =
-      transformer.forward(run, {.tokens = tokens, .positions = layout.positions, .segments = layout.segments});
-  const Tensor logits = run.make({40, model->config.vocab_size});
-  transformer.head().forward(run, hidden, logits);
-  return {logits.ptr<float>(), logits.ptr<float>() + logits.numel()};
+  return logits_of(*model, **kernels, precision);
 }
 
 double relative_l2(const std::vector<float>& got, const std::vector<float>& wanted) {
@@ -167,6 +173,180 @@ TEST(PrepareWeights, NamesATensorThatCannotBeHeld) {
   ASSERT_FALSE(s);
   EXPECT_NE(s.error().text.find("model.layers.1.mlp.experts.3.up_proj.weight"), std::string::npos) << s.error().text;
   EXPECT_NE(s.error().text.find("int8"), std::string::npos);
+}
+
+// ------------------------------------------------------------------------------------------------ kept in a file
+
+class KeptWeightsTest : public ::testing::Test {
+ protected:
+  KeptWeightsTest() : pool_(2), kernels_(std::move(*make_kernels("cpu", pool_))) {
+    testing::write_model(*testing::random_model(testing::awkward_config(), 5, DType::kBF16), bf16());
+    SilentProgress silent;
+    EXPECT_TRUE(quantize_checkpoint(bf16(), fp8(), {.policy = policy_of("fp8")}, pool_, silent));
+    EXPECT_TRUE(quantize_checkpoint(bf16(), int4(), {.policy = policy_of("int4")}, pool_, silent));
+  }
+  Path bf16() const { return directory_.path() / "bf16"; }
+  Path fp8() const { return directory_.path() / "fp8"; }
+  Path int4() const { return directory_.path() / "int4"; }
+  static std::unique_ptr<Model> load(const Path& path) {
+    auto model = load_model(path);
+    EXPECT_TRUE(model) << model.error().text;
+    return std::move(*model);
+  }
+  KeptWeights prepare(Model& model, const std::string& quant = "none", Precision precision = Precision::kBF16) {
+    SilentProgress silent;
+    const auto kept =
+        prepare_weights_once(model, policy_of(quant), precision, *kernels_, directory_.path() / "kept", silent);
+    EXPECT_TRUE(kept) << kept.error().text;
+    EXPECT_TRUE(kept->kept) << kept->kept.error().text;
+    return *kept;
+  }
+  std::vector<float> in_memory(const Path& path, const std::string& quant) {
+    const auto model = load(path);
+    SilentProgress silent;
+    EXPECT_TRUE(prepare_weights(*model, policy_of(quant), Precision::kBF16, *kernels_, silent));
+    return logits_of(*model, *kernels_, Precision::kBF16);
+  }
+  ThreadPool pool_;
+  std::unique_ptr<Kernels> kernels_;
+  testing::TemporaryDirectory directory_;
+};
+
+TEST_F(KeptWeightsTest, ChangeNoBitInAnyFormat) {
+  for (const Path& path : {bf16(), fp8(), int4(), Path(FATHOM_SOURCE_DIR) / "tests/golden/v3"}) {
+    for (const char* quant :
+         {"none", "bf16", "fp8", "int8", "int4", "iq4_nl", "mxfp4", "experts=int4,head=int8,attention=fp8"}) {
+      SCOPED_TRACE(path.filename().string() + ", " + quant);
+      const auto wanted = in_memory(path, quant);
+      std::filesystem::remove_all(directory_.path() / "kept");  // "none" and "bf16" may be the same
+      for (const bool is_second : {false, true}) {
+        const auto model = load(path);
+        const KeptWeights kept = prepare(*model, quant);
+        EXPECT_EQ(kept.is_mapped, is_second);
+        EXPECT_EQ(model->prepared.has_value(), is_second);
+        EXPECT_TRUE(bit_equal(std::span<const float>(logits_of(*model, *kernels_, Precision::kBF16)),
+                              std::span<const float>(wanted)));
+      }
+    }
+  }
+}
+
+// The layout is not of an instruction set: a file is made by one and mapped by all.
+TEST_F(KeptWeightsTest, ServeEveryInstructionSet) {
+  for (const char* quant : {"none", "int4"}) {
+    prepare(*load(fp8()), quant);
+    for (const std::string& level : available_kernels()) {
+      kernels_ = std::move(*make_kernels(level, pool_));
+      const auto model = load(fp8());
+      EXPECT_TRUE(prepare(*model, quant).is_mapped) << level;
+      EXPECT_TRUE(bit_equal(std::span<const float>(logits_of(*model, *kernels_, Precision::kBF16)),
+                            std::span<const float>(in_memory(fp8(), quant))))
+          << level;
+    }
+    kernels_ = std::move(*make_kernels("cpu", pool_));
+  }
+}
+
+TEST_F(KeptWeightsTest, AreTheSameBytesWheneverTheyAreMade) {
+  for (const char* quant : {"none", "fp8", "int4"}) {
+    const KeptWeights kept = prepare(*load(bf16()), quant);
+    const std::string first = *read_file(kept.path);
+    std::filesystem::remove(kept.path);
+    // Fresh memory is zeros more often than not; this is none.
+    std::vector<std::unique_ptr<std::string>> dirt;
+    for (int i = 0; i < 64; ++i) dirt.push_back(std::make_unique<std::string>(size_t{1} << (10 + i % 8), 'd'));
+    dirt.clear();
+    EXPECT_FALSE(prepare(*load(bf16()), quant).is_mapped);
+    EXPECT_TRUE(*read_file(kept.path) == first) << quant;
+  }
+}
+
+TEST_F(KeptWeightsTest, AreMadeAgainWhenTheFileIsCutOrTheCheckpointChanges) {
+  const KeptWeights first = prepare(*load(bf16()));
+  const std::string whole = *read_file(first.path);
+  std::filesystem::resize_file(first.path, whole.size() - 1);
+  EXPECT_FALSE(prepare(*load(bf16())).is_mapped);
+  EXPECT_TRUE(*read_file(first.path) == whole);
+  EXPECT_TRUE(prepare(*load(bf16())).is_mapped);
+  EXPECT_NE(prepare(*load(bf16()), "int8").path, first.path);
+  testing::write_model(*testing::random_model(testing::awkward_config(), 6, DType::kBF16), directory_.path() / "other");
+  std::filesystem::rename(directory_.path() / "other" / "model.safetensors", bf16() / "model.safetensors");
+  const auto changed = load(bf16());
+  const KeptWeights second = prepare(*changed);
+  EXPECT_FALSE(second.is_mapped);
+  EXPECT_NE(second.path, first.path);
+  EXPECT_TRUE(bit_equal(std::span<const float>(logits_of(*changed, *kernels_, Precision::kBF16)),
+                        std::span<const float>(in_memory(bf16(), "none"))));
+}
+
+TEST_F(KeptWeightsTest, AreReadOnlyAndAllInTheFile) {
+  prepare(*load(fp8()), "experts=fp8,head=int8");
+  const auto model = load(fp8());
+  ASSERT_TRUE(prepare(*model, "experts=fp8,head=int8").is_mapped);
+  const auto map = model->prepared->bytes();
+  const auto is_in_file = [&](const void* data) { return data >= map.data() && data < map.data() + map.size(); };
+  visit_weights(model->config, model->weights, [&](const TensorSpec& spec, Weight& w, Tensor*) {
+    if (w.layout != WeightLayout::kPanels) return;
+    EXPECT_TRUE(is_in_file(w.codes.data)) << spec.name;
+    EXPECT_TRUE(w.scales.rank == 0 || is_in_file(w.scales.data)) << spec.name;
+  });
+  auto* const first = static_cast<std::byte*>(model->weights.head.value.codes.data);
+  EXPECT_DEATH(*first = std::byte{0}, "");
+}
+
+TEST_F(KeptWeightsTest, TakeTheBytesThatThePlanSays) {
+  for (const char* quant : {"none", "fp8", "int8", "int4,experts=mxfp4"}) {
+    for (Precision precision : {Precision::kF32, Precision::kBF16}) {
+      const auto model = load(bf16());
+      int64_t planned = 0;
+      for (const TensorSpec& spec : expected_tensors(model->config)) {
+        planned += kept_bytes(spec, DType::kBF16, GroupFormat::kNone, policy_of(quant), precision);
+      }
+      const KeptWeights kept = prepare(*model, quant, precision);
+      ASSERT_EQ(kept.path.empty(), planned == 0) << quant;
+      if (planned == 0) continue;
+      EXPECT_EQ(static_cast<int64_t>(std::filesystem::file_size(kept.path)), kept.num_bytes);
+      const std::string text = *read_file(kept.path);
+      const auto head = static_cast<int64_t>(text.find('\0') / 4096 + 1) * 4096;
+      EXPECT_EQ(kept.num_bytes - head, planned) << quant;
+    }
+  }
+}
+
+TEST_F(KeptWeightsTest, AreInMemoryWhereNoFileCanBe) {
+  ASSERT_TRUE(write_file(directory_.path() / "kept", "a file in the way"));
+  const auto model = load(bf16());
+  SilentProgress silent;
+  const auto kept = prepare_weights_once(*model, {}, Precision::kBF16, *kernels_, directory_.path() / "kept", silent);
+  ASSERT_TRUE(kept) << kept.error().text;
+  EXPECT_FALSE(kept->is_mapped);
+  ASSERT_FALSE(kept->kept);
+  EXPECT_NE(kept->kept.error().text.find("kept"), std::string::npos) << kept->kept.error().text;
+  EXPECT_TRUE(bit_equal(std::span<const float>(logits_of(*model, *kernels_, Precision::kBF16)),
+                        std::span<const float>(in_memory(bf16(), "none"))));
+}
+
+TEST_F(KeptWeightsTest, LeaveNothingWhenTheyAreStopped) {
+  class Stop final : public Progress {
+   public:
+    explicit Stop(std::string at) : at_(std::move(at)) {}
+    void update(std::string_view what, int64_t, int64_t, std::string_view) override { stops_ |= what == at_; }
+    bool stop_requested() const override { return stops_; }
+
+   private:
+    std::string at_;
+    bool stops_ = false;
+  };
+  for (const char* at : {"preparing weights", "writing prepared weights"}) {
+    Stop stop(at);
+    const auto model = load(bf16());
+    const auto kept = prepare_weights_once(*model, {}, Precision::kBF16, *kernels_, directory_.path() / "kept", stop);
+    ASSERT_FALSE(kept) << at;
+    EXPECT_EQ(kept.error().code, ErrorCode::kCancelled);
+    for (const auto& entry : std::filesystem::directory_iterator(directory_.path() / "kept")) {
+      EXPECT_EQ(entry.path().extension(), ".lock");
+    }
+  }
 }
 
 }  // namespace
