@@ -188,6 +188,7 @@ class Kernels {
   virtual std::string_view name() const = 0;
 
   // Embedding.  tokens [T] I32, table [V, D], out [T, D]. A negative id is a zero row without a gradient.
+  // The table is in rows, or integer groups in the blocks of a GGUF file.
   virtual void embed(Tensor tokens, const Weight& table, Tensor out) = 0;
   /// dtable [V, D] += rows of dout, in token order.
   virtual void embed_backward(Tensor tokens, Tensor dout, Tensor dtable) = 0;

@@ -187,9 +187,11 @@ Tensor join_kv_b(const GgufTensor& k, const GgufTensor& v, const ModelConfig& c,
   return out;
 }
 
-/// Whether blocks stay as they are until they are packed: those of matrices that --quant would pack too.
-bool stays_in_blocks(const TensorSpec& spec, GgmlType type) {
-  return may_be_quantised(spec) && group_format(type) != GroupFormat::kNone;
+/// Whether blocks stay as they are: until they are packed those of matrices that --quant would pack too, and for good
+/// those of an embedding, of which a step reads a few rows. One that is also the head is decoded for its product.
+bool stays_in_blocks(const TensorSpec& spec, const ModelConfig& c, GgmlType type) {
+  const bool is_looked_up = spec.tensor_class == TensorClass::kEmbedding && !c.tie_word_embeddings;
+  return (may_be_quantised(spec) || is_looked_up) && group_format(type) != GroupFormat::kNone;
 }
 
 /// Points `weight` at the tensor or at a decoded copy.
@@ -214,7 +216,7 @@ Status bind(const GgufModel& file, const TensorSpec& spec, ThreadPool& pool, Mod
     weight.codes = Tensor::contiguous(data, *dtype, {rows, spec.shape[1]});
     return {};
   }
-  if (stays_in_blocks(spec, tensor.type)) {
+  if (stays_in_blocks(spec, model.config, tensor.type)) {
     weight =
         blocks_of(group_format(tensor.type), rows, spec.shape[1], tensor.bytes.data() + first * tensor.row_bytes());
     return {};
@@ -283,7 +285,7 @@ GgufBytes gguf_bytes(const TensorSpec& spec, const ModelConfig& config, const Gg
   int64_t stored = static_cast<int64_t>(found->whole->bytes.size());
   if (found->expert >= 0) stored /= config.n_routed_experts;
   if (spec.shape.size() == 1) return {stored, spec.num_elements() * 4};
-  const bool in_place = plain_dtype(found->whole->type) || stays_in_blocks(spec, found->whole->type);
+  const bool in_place = plain_dtype(found->whole->type) || stays_in_blocks(spec, config, found->whole->type);
   return {stored, in_place ? 0 : spec.num_elements() * 2};
 }
 

@@ -123,7 +123,7 @@ class Pico(CommandLineCase):
     @unittest.skipUnless(LONG, LONG_REASON)
     def test_every_kernel_level_is_on_the_curve_bit_for_bit(self):
         best = support.losses(whole_run() / "runs/pico/log.jsonl")
-        for kernels in self.available_kernels():
+        for kernels in self.available_kernels()[:-1]:  # the last is that of the whole run, and of the threads below
             with self.subTest(kernels=kernels):
                 found = train(STEPS_BY_KERNELS.get(kernels, MOST_STEPS), "-t", 1, "--kernels", kernels, timeout=600)
                 self.assert_on_the_curve(found)

@@ -334,7 +334,7 @@ std::string file_of_type(GgmlType type, std::map<std::string, std::string>& bloc
   return to_gguf(*testing::random_model(c, 7), how).build();
 }
 
-// Matrices in the K types and Q5_0 take the memory of the file and keep its values; what is read row by row is decoded.
+// Matrices in the K types and Q5_0 take the memory of the file and keep its values.
 TEST(GgufWeights, KTypesStayIntegerGroups) {
   for (GgmlType type : group_types()) {
     SCOPED_TRACE(std::string(info_of(type).name));
@@ -368,6 +368,40 @@ TEST(GgufWeights, KTypesStayIntegerGroups) {
     });
     EXPECT_GT(matrices, 10);
     for (float v : logits_of(*read, 5, "cpu", Precision::kBF16)) ASSERT_TRUE(std::isfinite(v));
+  }
+}
+
+// A step reads a few rows of an embedding: they are taken from its blocks, and no copy of it is made.
+TEST(GgufWeights, AnEmbeddingIsLookedUpInItsBlocks) {
+  std::string blocks;
+  GgufExport how;
+  how.encode = [&](const std::string& name, const std::vector<float>& values, uint32_t* type, std::string* data) {
+    if (name != "token_embd.weight") return false;
+    *type = static_cast<uint32_t>(GgmlType::kQ5_0);
+    *data = blocks = random_blocks(group_format(GgmlType::kQ5_0), values.size() / 32, 1);
+    return true;
+  };
+  const auto read = load_bytes(to_gguf(*testing::random_model(even_config(), 8), how).build());
+  ASSERT_NE(read, nullptr);
+  const Weight& table = read->weights.embedding.value;
+  ASSERT_EQ(table.layout, WeightLayout::kBlocks);
+  const int64_t width = read->config.hidden_size, block_bytes = info_of(GgmlType::kQ5_0).block_bytes;
+  ThreadPool pool(1);
+  std::vector<int32_t> ids = {7, 0, -1, 7};
+  for (const std::string& name : available_kernels()) {
+    const auto kernels = make_kernels(name, pool);
+    ASSERT_TRUE(kernels);
+    std::vector<float> found(ids.size() * static_cast<size_t>(width), -1), row(static_cast<size_t>(width));
+    (*kernels)->embed(Tensor::contiguous(ids.data(), DType::kI32, {std::ssize(ids)}), table,
+                      Tensor::contiguous(found.data(), DType::kF32, {std::ssize(ids), width}));
+    for (size_t t = 0; t < ids.size(); ++t) {
+      std::fill(row.begin(), row.end(), 0.0f);
+      if (ids[t] >= 0) {
+        const auto* at = reinterpret_cast<const std::byte*>(blocks.data()) + ids[t] * (width / 32) * block_bytes;
+        decode_blocks(GgmlType::kQ5_0, at, width / 32, row.data());
+      }
+      EXPECT_TRUE(std::equal(row.begin(), row.end(), found.begin() + static_cast<int64_t>(t) * width)) << name << t;
+    }
   }
 }
 

@@ -5,6 +5,7 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/operands.h"
 #include "kernels/expert_tree.h"
+#include "numerics/decode.h"
 
 namespace fathom {
 
@@ -35,14 +36,17 @@ MergeList merges_of(const int32_t* ids, int64_t chosen) {
 void CpuKernels::embed(Tensor tokens, const Weight& table, Tensor out) {
   const int64_t count = tokens.numel(), width = table.in_features();
   expect_f32(out, count, width);
-  const cpu::MatrixRef rows = cpu::matrix_of(table);
+  const bool is_plain = table.groups == GroupFormat::kNone;
+  const cpu::MatrixRef rows = is_plain ? cpu::matrix_of(table) : cpu::MatrixRef{};
   const auto ids = tokens.view<const int32_t, 1>();
   each(count, width, [&](int64_t t, int) {
     check(ids[t] < table.out_features(), "a token is in the vocabulary");
-    if (ids[t] >= 0) {
-      level_.decode_row(rows, ids[t], 0, width, row(out, t));
-    } else {
+    if (ids[t] < 0) {
       std::fill_n(row(out, t), width, 0.0f);
+    } else if (is_plain) {
+      level_.decode_row(rows, ids[t], 0, width, row(out, t));
+    } else {  // a row of integer groups for each token: not worth a loop per level
+      decode_row(table, ids[t], 0, width, row(out, t));
     }
   });
 }
