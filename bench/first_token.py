@@ -15,11 +15,12 @@ cache and kept weights are there.
 import argparse
 import json
 import shlex
-import statistics
 import subprocess
 import time
 import urllib.error
 import urllib.request
+
+from alternate import quartiles
 
 PROMPT = "The quick brown fox jumps over the lazy dog and then it sleeps all day"  # 16 tokens, a few more or less
 
@@ -51,11 +52,6 @@ def first_token(command, port, most_seconds):
             return ready, time.perf_counter() - start
         finally:
             server.terminate()
-
-
-def quartiles(values):
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
-    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
 def main():

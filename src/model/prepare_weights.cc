@@ -121,8 +121,8 @@ Status move_matrices(Model& model, const QuantPolicy& policy, Precision precisio
   return status;
 }
 
-Status check_weights(const Model& model, const QuantPolicy& policy, Precision precision) {
-  if (auto s = check_layers(policy, model.config); !s) return s;
+/// Error: less memory is available than the weights need.
+Status check_memory(const Model& model, const QuantPolicy& policy, Precision precision) {
   const PreparedBytes bytes = prepared_bytes(model, policy, precision);
   const Machine machine = inspect_machine();
   if (machine.memory_available_bytes && bytes.prepared > *machine.memory_available_bytes) {
@@ -136,6 +136,7 @@ Status check_weights(const Model& model, const QuantPolicy& policy, Precision pr
 /// Fills new memory, which the model owns from then on; returns where it is.
 Result<std::byte*> fill_memory(Model& model, const QuantPolicy& policy, Precision precision,
                                const PreparedLayout& layout, Kernels& kernels, Progress& progress) {
+  if (auto s = check_memory(model, policy, precision); !s) return s.error();
   Storage memory = Storage::uninitialized(std::max<int64_t>(layout.num_bytes, 1));
   auto* const bytes = static_cast<std::byte*>(memory.data());
   int64_t done = 0;
@@ -249,7 +250,7 @@ int64_t kept_bytes(const TensorSpec& spec, DType stored, GroupFormat groups, con
 
 Status prepare_weights(Model& model, const QuantPolicy& policy, Precision precision, Kernels& kernels,
                        Progress& progress) {
-  if (auto s = check_weights(model, policy, precision); !s) return s;
+  if (auto s = check_layers(policy, model.config); !s) return s;
   const PreparedLayout layout = layout_of(model, policy, precision);
   const auto filled = fill_memory(model, policy, precision, layout, kernels, progress);
   return filled ? Status{} : Status{filled.error()};
@@ -257,7 +258,7 @@ Status prepare_weights(Model& model, const QuantPolicy& policy, Precision precis
 
 Result<KeptWeights> prepare_weights_once(Model& model, const QuantPolicy& policy, Precision precision, Kernels& kernels,
                                          const Path& directory, Progress& progress) {
-  if (auto s = check_weights(model, policy, precision); !s) return s.error();
+  if (auto s = check_layers(policy, model.config); !s) return s.error();
   const PreparedLayout layout = layout_of(model, policy, precision);
   if (layout.num_bytes == 0) return KeptWeights{};
   const auto file = PreparedFile::of(kPreparedWeights, model, layout.text, layout.num_bytes, directory);
