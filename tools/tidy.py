@@ -6,8 +6,8 @@
   python3 tools/tidy.py --changed      those that differ from main, and those that include a header that differs
   python3 tools/tidy.py FILE...        these
 
-Needs clang-tidy-19 (Debian package of that name) and a configured build (cmake --preset test): how a file is compiled is
-read from its compile_commands.json. The loops of the cpu back end are compiled once per level; they are read as the
+Needs clang-tidy-19 (Debian package of that name) and a configured build of single files (cmake --preset plain): how a file
+is compiled is read from its compile_commands.json. The loops of the cpu back end are compiled once per level; they are read as the
 widest level that the build has.
 """
 
@@ -23,6 +23,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+OF_GCC = ("-Wno-restrict", "-Wno-maybe-uninitialized")
 FIND = re.compile(r"^(/[^:]+):(\d+):(\d+): (?:warning|error): (.*)$")
 
 
@@ -30,7 +31,7 @@ def how_compiled(build):
     """File -> its entry of compile_commands.json, without what only another compiler understands; the last level wins."""
     entries = {}
     for entry in json.loads((build / "compile_commands.json").read_text()):
-        words = [w for w in entry["command"].split() if not w.startswith(("-Wno-restrict", "-Wno-maybe-uninitialized"))]
+        words = [w for w in entry["command"].split() if not w.startswith(OF_GCC)]
         entries[pathlib.Path(entry["file"])] = {"directory": entry["directory"], "file": entry["file"],
                                                 "command": " ".join(words)}
     return entries
@@ -64,7 +65,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="without the analysis of paths (clang-analyzer-*), a quarter of the time")
     parser.add_argument("--most", type=int, default=None, metavar="N", help="at most N files, those that differ first; says how many are left out")
     parser.add_argument("--base", default="main", help="the branch to compare with (default: main)")
-    parser.add_argument("--build", default="build-test", help="a configured build (default: build-test)")
+    parser.add_argument("--build", default="build-plain", help="a configured build of single files (default: build-plain)")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="parallel jobs (default: CPUs)")
     options = parser.parse_args()
     tidy = shutil.which("clang-tidy-19")
@@ -72,7 +73,7 @@ def main():
         sys.exit("tools/tidy.py: clang-tidy-19 is missing; apt-get install clang-tidy-19")
     build = ROOT / options.build
     if not (build / "compile_commands.json").exists():
-        sys.exit(f"tools/tidy.py: {options.build} is not configured; cmake --preset test")
+        sys.exit(f"tools/tidy.py: {options.build} is not configured; cmake --preset plain")
     entries = how_compiled(build)
     sources = sorted(f for f in entries if f.is_relative_to(ROOT / "src"))
     if options.files:

@@ -262,8 +262,8 @@ Json settings_of(const BenchServeOptions& options, const Subject& subject, int64
   return json.set("output_len", options.output_len).set("shared_prefix_len", options.shared_prefix_len);
 }
 
-/// "input_len 128, now 64": what differs between two reports besides the speed.
-std::vector<std::string> differences(const Json& before, const Json& now) {
+/// "input_len 128, now 64": what differs between the settings of two reports besides the speed.
+std::vector<std::string> differences_of_settings(const Json& before, const Json& now) {
   std::vector<std::string> out;
   const Json *old_settings = before.find("settings"), *settings = now.find("settings");
   if (old_settings == nullptr || !old_settings->is_object()) return out;
@@ -371,7 +371,7 @@ Result<int> bench_serve(const BenchServeOptions& options) {
     }
     if (earlier) {
       std::printf("\nagainst %s\n", options.compare.c_str());
-      for (const std::string& difference : differences(*earlier, json)) {
+      for (const std::string& difference : differences_of_settings(*earlier, json)) {
         std::printf("  another %s\n", difference.c_str());
       }
       std::printf("%s", serve::comparison_table(comparisons).c_str());

@@ -18,7 +18,7 @@ Status bench_training(const BenchOptions& options) {
   if (!config) return config.error();
   const auto model_config = config->model_config();
   if (!model_config) return model_config.error();
-  if (options.compute.precision != "" && options.compute.precision != "f32" && options.compute.precision != "bf16") {
+  if (!options.compute.precision.empty() && options.compute.precision != "f32" && options.compute.precision != "bf16") {
     return invalid("--precision " + options.compute.precision + " is not one of training; accepted: f32, bf16");
   }
   const bool f32 = options.compute.precision == "f32";

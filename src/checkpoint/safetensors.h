@@ -44,7 +44,8 @@ struct StoredTensor {
   std::span<const std::byte> bytes;
 
   bool is_aligned() const {
-    return reinterpret_cast<uintptr_t>(bytes.data()) % static_cast<uintptr_t>(size_of(dtype)) == 0;
+    const int64_t size = size_of(dtype);  // 0 of what is packed in bytes
+    return size <= 1 || reinterpret_cast<uintptr_t>(bytes.data()) % static_cast<uintptr_t>(size) == 0;
   }
 };
 

@@ -337,7 +337,8 @@ int num_switches(const Way& way) {
 }
 
 double Cluster::gbps(const ClusterLink& link) const {
-  const double half = spec_.radix / 2;
+  const int num_ports_up = spec_.radix / 2;
+  const double half = num_ports_up;
   switch (link.kind) {
     case LinkKind::kNvlinkOut:
     case LinkKind::kNvlinkIn: return spec_.nvlink_gbps;

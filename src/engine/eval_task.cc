@@ -194,13 +194,13 @@ struct Format {
 };
 
 const std::vector<Format>& formats() {
-  static const std::vector<Format> kFormats = {
+  static const std::vector<Format> all = {
       {"gsm8k", EvalKind::kNumber, gsm8k_item, {"Question:"}},
       {"mmlu_stem", EvalKind::kChoice, mmlu_item, {}},
       // A function ends where a line begins at its left margin.
       {"humaneval", EvalKind::kCode, humaneval_item, {"\nclass", "\ndef", "\n#", "\nif", "\nprint", "\n@", "\nimport"}},
       {"mbpp", EvalKind::kCode, mbpp_item, {"[DONE]"}}};
-  return kFormats;
+  return all;
 }
 
 /// "abstract algebra" of "abstract_algebra".
@@ -234,12 +234,12 @@ std::string marked_number(std::string_view text) {
 }
 
 const std::vector<std::string>& EvalTask::names() {
-  static const std::vector<std::string> kNames = [] {
+  static const std::vector<std::string> all = [] {
     std::vector<std::string> names;
     for (const Format& format : formats()) names.emplace_back(format.name);
     return names;
   }();
-  return kNames;
+  return all;
 }
 
 Result<EvalTask> EvalTask::create(std::string_view name, std::string_view records, std::string_view where,

@@ -111,13 +111,13 @@ void write_group(uint8_t* panel, int64_t n, int64_t g, const StoredGroup& group)
     const uint32_t eight = (quad_of(j) & 0x0F0F0F0Fu) | (quad_of(j + 1) & 0x0F0F0F0Fu) << 4;
     std::memcpy(codes + j / 2 * kLine, &eight, sizeof(eight));
   }
-  constexpr HighBits high(kFormat);
-  if constexpr (high.width == 0) return;
-  uint8_t* const high_codes = panel + high.at(n, g, 0);
-  for (int64_t j = 0; j < kQuads; j += high.quads) {
+  constexpr HighBits kHigh(kFormat);
+  if constexpr (kHigh.width == 0) return;
+  uint8_t* const high_codes = panel + kHigh.at(n, g, 0);
+  for (int64_t j = 0; j < kQuads; j += kHigh.quads) {
     uint32_t bits = 0;
-    for (int64_t i = 0; i < high.quads; ++i) bits |= (quad_of(j + i) >> 4 & 0x03030303u) << high.shift(i);
-    std::memcpy(high_codes + j / high.quads * kLine, &bits, sizeof(bits));
+    for (int64_t i = 0; i < kHigh.quads; ++i) bits |= (quad_of(j + i) >> 4 & 0x03030303u) << kHigh.shift(i);
+    std::memcpy(high_codes + j / kHigh.quads * kLine, &bits, sizeof(bits));
   }
 }
 

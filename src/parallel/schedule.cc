@@ -125,7 +125,9 @@ Status check_chunks(const Schedule& s, const Cells& cells) {
         if (!status) return status;
         if (c.op == Op::kBackwardWeight) continue;
         // Counting up is the one order that all neighbours can share without being told.
-        int& expected = next[is_backward(c.op) ? 1 : 0][static_cast<size_t>(c.stream * s.num_stages + c.stage)];
+        int& expected =
+            next[is_backward(c.op) ? 1 : 0]
+                [static_cast<size_t>(c.stream) * static_cast<size_t>(s.num_stages) + static_cast<size_t>(c.stage)];
         if (c.micro_batch != expected) {
           return invalid(where() + "micro-batches must pass a stage in order; expected " + std::to_string(expected));
         }

@@ -52,7 +52,8 @@ Destinations destinations_of_draws(const Gate& gate, int64_t ranks, int64_t per_
       last_node = node;
     }
   }
-  const auto tokens = static_cast<double>(gate.drawn.size() / k);
+  const size_t num_tokens = gate.drawn.size() / k;
+  const auto tokens = static_cast<double>(num_tokens);
   return {static_cast<double>(nodes) / tokens, static_cast<double>(gpus) / tokens};
 }
 
@@ -87,7 +88,8 @@ std::vector<int32_t> draw_choices(const ModelConfig& c) {
 
 Destinations destinations_of(const Gate& gate, int64_t ranks, int64_t per_node) {
   if (!gate.drawn.empty()) return destinations_of_draws(gate, ranks, per_node);
-  const double nodes = static_cast<double>((ranks + per_node - 1) / per_node);
+  const int64_t num_nodes = (ranks + per_node - 1) / per_node;
+  const auto nodes = static_cast<double>(num_nodes);
   const double in_node = static_cast<double>(std::min(ranks, per_node));
   const double reachable = std::min(nodes, static_cast<double>(gate.max_nodes));
   const double experts = static_cast<double>(gate.experts);
@@ -111,7 +113,8 @@ Gate node_limited_gate_of(const ModelConfig& c) {
 ExchangeCost exchange_cost(const Gate& gate, int64_t ranks, int64_t per_node, double nic_gbps, double nvlink_gbps) {
   if (ranks <= 1 || gate.experts < 1) return {};
   const Destinations spread = destinations_of(gate, ranks, per_node);
-  const double nodes = static_cast<double>((ranks + per_node - 1) / per_node);
+  const int64_t num_nodes = (ranks + per_node - 1) / per_node;
+  const auto nodes = static_cast<double>(num_nodes);
   const double in_node = static_cast<double>(std::min(ranks, per_node));
   const double nic_copies = spread.nodes * (nodes - 1) / nodes, nic = nic_copies / (nic_gbps * 1e9);
   const double nvlink = spread.gpus * (in_node - 1) / in_node / (nvlink_gbps * 1e9);

@@ -111,14 +111,14 @@ Status add_service(const PaperInput& in, const CountedModel& v3, Figures& out) {
                           : "beside them the shared expert on every GPU"});
   }
   // 14.8 k tokens per second and node at 21 of each user.
-  constexpr double kNode = 14.8e3, kUser = 21, kContext = 4989;
+  constexpr double kPerNode = 14.8e3, kUser = 21, kContext = 4989;
   const auto h = h800_of(in);
   if (!h) return h.error();
   PlanSettings::Serving s;
   s.gpus = 144;
   s.redundant_experts = (144 - in.v3.n_routed_experts % 144) % 144;
   s.context = static_cast<int64_t>(kContext);
-  const double batch = kNode / 8 / kUser;
+  const double batch = kPerNode / 8 / kUser;
   const auto bound = decode_step(v3, *h, s, batch);
   if (!bound) return bound.error();
   s.dispatch_us = fit_dispatch().alpha_us;
@@ -127,7 +127,7 @@ Status add_service(const PaperInput& in, const CountedModel& v3, Figures& out) {
   if (!slow) return slow.error();
   const std::string group = "144 GPUs, 4,989 tokens of context, 14.8 k / 8 / 21 = 88 sequences a GPU";
   out.push_back({where,
-                 kNode,
+                 kPerNode,
                  {"decode tokens per second and node at most", 8 * batch * 1e3 / bound->tpot_ms(), "",
                   "8 * batch / max(memory, compute, network): " + group, kInfra},
                  Agreement::kAtLeast,

@@ -38,7 +38,7 @@ Status use_nvl72(PlanCase& c) {
 }
 
 template <class T, class V>
-std::function<Status(PlanCase&)> set(T PlanSettings::*section, V T::*member, V value) {
+std::function<Status(PlanCase&)> set(T PlanSettings::*section, V T::*member, const V& value) {
   return [=](PlanCase& c) -> Status {
     c.settings.*section.*member = value;
     return {};

@@ -31,7 +31,7 @@ std::string cut_title(const std::string& title, size_t num_rows) {
              : title + " (the first " + std::to_string(kMaxRows) + " of " + std::to_string(num_rows) + " rows)";
 }
 
-std::string empty_drawing(std::string out) {
+std::string empty_drawing(const std::string& out) {
   return out + text_element(kDrawingWidth / 2, 100, "middle", "no data") + "\n</svg>\n";
 }
 

@@ -41,10 +41,9 @@ std::string escape_markup(std::string_view text) {
   while (!text.empty()) {
     const size_t length = sequence_length(text);
     const char c = text[0];
-    if (length == 0) {
+    const bool is_control = (static_cast<uint8_t>(c) < 0x20 && c != '\n' && c != '\t') || c == 0x7F;
+    if (length == 0 || is_control) {
       out += kReplacement;
-    } else if (length > 1) {
-      out += text.substr(0, length);
     } else if (c == '&') {
       out += "&amp;";
     } else if (c == '<') {
@@ -55,10 +54,8 @@ std::string escape_markup(std::string_view text) {
       out += "&quot;";
     } else if (c == '\'') {
       out += "&#39;";
-    } else if ((static_cast<uint8_t>(c) < 0x20 && c != '\n' && c != '\t') || c == 0x7F) {
-      out += kReplacement;
     } else {
-      out += c;
+      out += text.substr(0, length);
     }
     text.remove_prefix(length == 0 ? 1 : length);
   }

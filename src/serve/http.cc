@@ -471,7 +471,7 @@ Status Server::listen() {
             : "";
     return io_error("cannot listen on " + address_text(options_) + ": " + error.message() + way_out);
   }
-  asio::co_spawn(context_, accept(), [](std::exception_ptr) {});
+  asio::co_spawn(context_, accept(), [](const std::exception_ptr&) {});
   return {};
 }
 
@@ -542,7 +542,7 @@ void Server::admit(tcp::socket socket) {
     const std::lock_guard lock(mutex_);
     num_connections_ = static_cast<int64_t>(connections_.size());
   }
-  asio::co_spawn(context_, connection->serve(refused), [this, connection](std::exception_ptr) {
+  asio::co_spawn(context_, connection->serve(refused), [this, connection](const std::exception_ptr&) {
     connection->close();  // also when memory ran out: this client's end, not the server's
     left(connection.get());
   });

@@ -77,7 +77,8 @@ size_t RequestReader::push(std::string_view bytes) {
       problem_ = {400, "a header field goes on in a second line; send it in one"};
     }
     taken += more;
-    if (in_header && (header_bytes_ += more) > static_cast<size_t>(limits_.max_header_bytes)) {
+    if (in_header) header_bytes_ += more;
+    if (in_header && header_bytes_ > static_cast<size_t>(limits_.max_header_bytes)) {
       error = http::error::header_limit;  // the parser's own limit starts anew with every piece
     } else if (header_done() && !judged_) {
       judge_header();

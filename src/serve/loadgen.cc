@@ -131,8 +131,8 @@ class Generator {
 
   Result<LoadOutcome> run() {
     outcome_.records.resize(static_cast<size_t>(plan_.size()));
-    asio::co_spawn(context_, conduct(), [](std::exception_ptr) {});
-    asio::co_spawn(context_, watch(), [](std::exception_ptr) {});
+    asio::co_spawn(context_, conduct(), [](const std::exception_ptr&) {});
+    asio::co_spawn(context_, watch(), [](const std::exception_ptr&) {});
     context_.run();
     if (error_) return *error_;
     if (options_.cold_first) {
@@ -188,7 +188,7 @@ class Generator {
       outcome_.latest_start_s = std::max(outcome_.latest_start_s, late);
       ++in_flight_;
       outcome_.most_in_flight = std::max(outcome_.most_in_flight, in_flight_);
-      asio::co_spawn(context_, one(next_++), [](std::exception_ptr) {});
+      asio::co_spawn(context_, one(next_++), [](const std::exception_ptr&) {});
     }
   }
 
@@ -368,7 +368,7 @@ Result<ServerFacts> ask_server(const LoadTarget& target, int64_t timeout_s) {
     const Clock::time_point deadline = Clock::now() + std::chrono::seconds(timeout_s);
     answer = co_await exchange(context, server, deadline, request, on_bytes, refusal);
   };
-  asio::co_spawn(context, ask(), [](std::exception_ptr) {});
+  asio::co_spawn(context, ask(), [](const std::exception_ptr&) {});
   context.run();
   if (answer.status == 0) {
     return io_error("no server at " + url + ": " + (answer.error_text.empty() ? answer.error : answer.error_text));

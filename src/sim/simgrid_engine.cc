@@ -58,7 +58,7 @@ Child* child = nullptr;
 template <class F>
 bool find(void* handle, const char* name, F& function) {
   void* symbol = dlsym(handle, name);
-  std::memcpy(&function, &symbol, sizeof symbol);
+  std::memcpy(static_cast<void*>(&function), static_cast<const void*>(&symbol), sizeof symbol);
   return symbol != nullptr;
 }
 

@@ -156,7 +156,7 @@ class TrafficBuilder {
         const double bytes = factor.empty() ? 1 : factor[static_cast<size_t>(is_of_sender ? a : b)];
         if (!(bytes > 0)) continue;
         const auto [out, in] = cluster_.nics(a, b);
-        const auto at = static_cast<size_t>(out * gpus + in);
+        const auto at = static_cast<size_t>(out) * static_cast<size_t>(gpus) + static_cast<size_t>(in);
         Rail& rail = shared_.rails[at];
         if (rail.flows == 0) shared_.used.push_back(at);
         rail.bytes += bytes;

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/json.h"
+#include "checkpoint/bytes.h"
 #include "checkpoint/checkpoint_writer.h"
 #include "checkpoint/temp_dir.h"
 
@@ -14,10 +15,6 @@ namespace {
 
 constexpr char kShard1[] = "model-00001-of-00002.safetensors";
 constexpr char kShard2[] = "model-00002-of-00002.safetensors";
-
-std::span<const std::byte> bytes_of(std::string_view text) {
-  return {reinterpret_cast<const std::byte*>(text.data()), text.size()};
-}
 
 // A safetensors file of U8 tensors with one byte each.
 void write_shard(const Path& path, const std::vector<std::string>& names) {

@@ -6,14 +6,11 @@
 #include <numeric>
 
 #include "base/rng.h"
+#include "checkpoint/bytes.h"
 #include "checkpoint/temp_dir.h"
 
 namespace fathom {
 namespace {
-
-std::span<const std::byte> bytes_of(std::string_view text) {
-  return {reinterpret_cast<const std::byte*>(text.data()), text.size()};
-}
 
 // A file with this header (taken as it is) and this data.
 std::string file_text(std::string_view header, std::string_view data) {

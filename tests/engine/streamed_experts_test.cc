@@ -11,7 +11,7 @@
 namespace fathom {
 namespace {
 
-using Tokens = std::vector<std::vector<int32_t>>;
+using TokensOfEach = std::vector<std::vector<int32_t>>;
 
 class StreamedExperts : public ::testing::Test {
  protected:
@@ -52,14 +52,14 @@ class StreamedExperts : public ::testing::Test {
       ASSERT_TRUE(id) << id.error().text;
     }
   }
-  static void collect(const std::vector<TokenEvent>& events, Tokens& tokens) {
+  static void collect(const std::vector<TokenEvent>& events, TokensOfEach& tokens) {
     for (const TokenEvent& e : events) tokens[static_cast<size_t>(e.sequence_id)].push_back(e.token);
   }
-  Tokens generate(int64_t slots, int64_t chunk, SpeculationKind kind) {
+  TokensOfEach generate(int64_t slots, int64_t chunk, SpeculationKind kind) {
     const auto m = model(slots);
     Engine engine(*m, *kernels_, options(*m, chunk));
     submit_all(engine, *m, kind);
-    Tokens tokens(3);
+    TokensOfEach tokens(3);
     while (engine.has_work()) {
       const auto events = engine.step();
       EXPECT_TRUE(events) << events.error().text;
@@ -76,7 +76,7 @@ class StreamedExperts : public ::testing::Test {
 
 TEST_F(StreamedExperts, GenerateTheTokensOfAModelInMemory) {
   for (const SpeculationKind kind : {SpeculationKind::kNone, SpeculationKind::kMtp}) {
-    const Tokens in_memory = generate(0, 512, kind);
+    const TokensOfEach in_memory = generate(0, 512, kind);
     for (int64_t slots : {3, 5, 30}) {
       for (int64_t chunk : {4, 512}) EXPECT_EQ(generate(slots, chunk, kind), in_memory) << slots << ", " << chunk;
     }
@@ -84,11 +84,11 @@ TEST_F(StreamedExperts, GenerateTheTokensOfAModelInMemory) {
 }
 
 TEST_F(StreamedExperts, AReadThatFailsEndsTheStepAndNothingElse) {
-  const Tokens in_memory = generate(0, 512, SpeculationKind::kMtp);
+  const TokensOfEach in_memory = generate(0, 512, SpeculationKind::kMtp);
   const auto m = model(3);
   Engine engine(*m, *kernels_, options(*m, 512));
   submit_all(engine, *m, SpeculationKind::kMtp);
-  Tokens tokens(3);
+  TokensOfEach tokens(3);
   for (int i = 0; i < 5; ++i) {
     const auto events = engine.step();
     ASSERT_TRUE(events);

@@ -8,6 +8,7 @@
 
 #include "kernels/registry.h"
 #include "model/checkpoint_dir.h"
+#include "model/policy_of.h"
 #include "model/quantize_checkpoint.h"
 #include "model/transformer.h"
 #include "numerics/compare.h"
@@ -15,12 +16,6 @@
 
 namespace fathom {
 namespace {
-
-QuantPolicy policy_of(std::string_view text) {
-  const auto policy = parse_quant_policy(text);
-  EXPECT_TRUE(policy);
-  return *policy;
-}
 
 /// Logits of 40 random tokens.
 std::vector<float> logits_of(const Model& model, Kernels& kernels, Precision precision) {

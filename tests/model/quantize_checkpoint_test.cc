@@ -8,6 +8,7 @@
 
 #include "checkpoint_dir.h"
 #include "kernels/registry.h"
+#include "model/policy_of.h"
 #include "model/prepare_weights.h"
 #include "model/transformer.h"
 #include "numerics/compare.h"
@@ -17,12 +18,6 @@ namespace fathom {
 namespace {
 
 namespace fs = std::filesystem;
-
-QuantPolicy policy_of(std::string_view text) {
-  const auto policy = parse_quant_policy(text);
-  EXPECT_TRUE(policy) << text;
-  return *policy;
-}
 
 /// Asks to stop when `left` updates have come.
 class StopsAfter final : public Progress {

@@ -7,6 +7,7 @@
 
 #include "model/test_models.h"
 #include "model/traffic.h"
+#include "plan/counted_v3.h"
 #include "plan/expert_traffic.h"
 #include "plan/paper.h"
 
@@ -19,11 +20,6 @@ PlanSettings::Serving v3_decode() {
   s.redundant_experts = 32;
   s.batch = 64;
   return s;
-}
-
-const CountedModel& v3() {
-  static const CountedModel model(paper_input().v3);
-  return model;
 }
 
 constexpr double kBytes = 1 + 1 / 32.0 + 2;  // of a number there in FP8 with its scale, and back in BF16

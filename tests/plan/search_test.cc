@@ -6,15 +6,11 @@
 #include <string_view>
 
 #include "../effort.h"
+#include "plan/counted_v3.h"
 #include "plan/paper.h"
 
 namespace fathom {
 namespace {
-
-const CountedModel& v3() {
-  static const CountedModel model(paper_input().v3);
-  return model;
-}
 
 PlanSettings v3_run() {
   PlanSettings s;

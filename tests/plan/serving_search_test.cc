@@ -8,16 +8,12 @@
 #include <string>
 
 #include "cluster/hardware.h"
+#include "plan/counted_v3.h"
 #include "plan/expert_traffic.h"
 #include "plan/paper.h"
 
 namespace fathom {
 namespace {
-
-const CountedModel& v3() {
-  static const CountedModel model(paper_input().v3);
-  return model;
-}
 
 PlanSettings v3_service() {
   PlanSettings s;

@@ -25,15 +25,19 @@ PlanCase v3_case() {
   return c;
 }
 
-std::map<std::string, ChangedFigure> moved(std::string_view name) {
+// Each is asked for once: several tests look at the same one.
+const std::map<std::string, ChangedFigure>& moved(std::string_view name) {
+  static std::map<std::string_view, std::map<std::string, ChangedFigure>> all;
+  const auto [at, is_new] = all.try_emplace(name);
+  if (!is_new) return at->second;
   const PlanCase before = v3_case();
+  static const auto figures_before = answer(before);
   const auto after = changed(name, before);
   EXPECT_TRUE(after.ok()) << name;
-  std::map<std::string, ChangedFigure> out;
-  for (const ChangedFigure& f : compare(*answer(before), *answer(*after))) {
-    out[(f.after ? *f.after : *f.before).name] = f;
+  for (const ChangedFigure& f : compare(*figures_before, *answer(*after))) {
+    at->second[(f.after ? *f.after : *f.before).name] = f;
   }
-  return out;
+  return at->second;
 }
 
 TEST(WhatIf, EveryNameMovesSomething) {

@@ -12,12 +12,6 @@
 namespace fathom {
 namespace {
 
-Simulation run(const Scenario& s, FlowEngine engine = FlowEngine::kMaxMin) {
-  auto answer = simulate(s, engine);
-  EXPECT_TRUE(answer.ok()) << (answer ? "" : answer.error().text);
-  return answer ? *std::move(answer) : Simulation{};
-}
-
 /// Nothing where SimGrid may be absent and is.
 std::optional<EngineCheck> check_of(const Scenario& s, const Simulation& answer, double share = 1) {
   auto check = check_engine(s, answer, share);
@@ -48,7 +42,7 @@ Scenario window_on_ecmp(int64_t gpus) {
 
 TEST(EngineCheck, SimGridAgreesOnSmallMessagesAndOnWindows) {
   for (const Scenario& s : {small_message(), window_on_ecmp(64), three_jobs()}) {
-    const Simulation answer = run(s);
+    const Simulation answer = run(s, FlowEngine::kMaxMin);
     const auto check = check_of(s, answer);
     if (!check) GTEST_SKIP() << "SimGrid (libsimgrid3.32) is not installed";
     EXPECT_EQ(check->engine, FlowEngine::kSimGrid);
@@ -78,8 +72,8 @@ TEST(EngineCheck, TheExampleWithWindowsIsChecked) {
   Scenario s = window_on_ecmp(256);
   s.network.radix = 64;
   s.network.nic_gbps = 43.5;
-  const Simulation answer = run(s);
-  EXPECT_EQ(answer.num_rates, run(s).num_rates);
+  const Simulation answer = run(s, FlowEngine::kMaxMin);
+  EXPECT_EQ(answer.num_rates, run(s, FlowEngine::kMaxMin).num_rates);
   EXPECT_LT(answer.num_rates, kMostSimGridRates);
   EXPECT_LT(answer.num_rates, kMostMaxMinRates);
 }
@@ -95,11 +89,11 @@ TEST(EngineCheck, WhatCostsTooMuchIsSkippedAndSaysWhy) {
   EXPECT_EQ(text_of(*most, answer).rfind("check skipped: ", 0), 0u);
   EXPECT_NE(to_json(*most).dump().find("\"skipped\""), std::string::npos);
   // Exactly as many as it takes are enough, one fewer are not.
-  const auto rates = static_cast<double>(run(s).num_rates);
+  const auto rates = static_cast<double>(run(s, FlowEngine::kMaxMin).num_rates);
   const Simulation limit = answer;
   EXPECT_EQ(check_of(s, limit, (rates + 0.5) / kMostMaxMinRates)->skipped, "");
   EXPECT_NE(check_of(s, limit, (rates - 0.5) / kMostMaxMinRates)->skipped, "");
-  answer = run(s);
+  answer = run(s, FlowEngine::kMaxMin);
   const auto simgrid = check_of(s, answer, (rates - 0.5) / kMostSimGridRates);
   EXPECT_EQ(simgrid->skipped, "engine simgrid would compute " + figure_text(rates, 9) + " rates; a check is given " +
                                   figure_text(rates - 1, 9) + " rates here");
@@ -109,7 +103,7 @@ TEST(EngineCheck, WhatCostsTooMuchIsSkippedAndSaysWhy) {
   whole.network.fabric = "ft2";
   whole.network.gpus_per_node = 1;
   whole.network.routing = "ecmp";
-  answer = run(many);  // as if of the other: only the second engine is asked
+  answer = run(many, FlowEngine::kMaxMin);  // as if of the other: only the second engine is asked
   const auto large = check_of(whole, answer);
   if (!large) GTEST_SKIP() << "SimGrid (libsimgrid3.32) is not installed";
   EXPECT_NE(large->skipped.find("classes of flows; SimGrid is given 100000 at most"), std::string::npos)

@@ -12,12 +12,6 @@
 namespace fathom {
 namespace {
 
-Simulation run(const Scenario& s) {
-  auto result = simulate(s, FlowEngine::kAuto);
-  EXPECT_TRUE(result.ok()) << (result ? "" : result.error().text);
-  return result ? *std::move(result) : Simulation{};
-}
-
 // Bytes of every link of an all-to-all, message by message.
 std::map<ClusterLink, double> by_hand(const Cluster& cluster, double bytes) {
   std::map<ClusterLink, double> load;

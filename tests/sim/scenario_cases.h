@@ -1,11 +1,14 @@
 // Scenarios that several tests simulate.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "sim/scenario.h"
+#include "sim/simulate.h"
 #include "sim/traffic.h"
 
 namespace fathom {
@@ -16,6 +19,13 @@ inline Scenario all_to_all(int64_t gpus) {
   s.job.op = "all-to-all";
   s.job.bytes = 1e9;
   return s;
+}
+
+/// Simulated; a scenario that is refused fails the test.
+inline Simulation run(const Scenario& s, FlowEngine engine = FlowEngine::kAuto) {
+  auto answer = simulate(s, engine);
+  EXPECT_TRUE(answer.ok()) << (answer ? "" : answer.error().text);
+  return answer ? *std::move(answer) : Simulation{};
 }
 
 inline std::vector<Job> jobs_in(const Scenario& s) {

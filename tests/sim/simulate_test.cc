@@ -26,12 +26,6 @@ double figure(const Simulation& s, const std::string& name, size_t job = 0) {
   return std::nan("");
 }
 
-Simulation run(const Scenario& s, FlowEngine engine = FlowEngine::kAuto) {
-  const auto result = simulate(s, engine);
-  EXPECT_TRUE(result.ok()) << (result ? "" : result.error().text);
-  return result ? *result : Simulation{};
-}
-
 double busbw(const Scenario& s, FlowEngine engine = FlowEngine::kAuto) { return figure(run(s, engine), "busbw"); }
 
 // Questions 6 and 7: the figures of network-planning 3.1, and parity of planes and rails.

@@ -31,10 +31,10 @@ class Tidy(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             root = pathlib.Path(folder)
             (root / "src").mkdir()
-            (root / "build-test").mkdir()
+            (root / "build-plain").mkdir()
             names = ("a.cc", "b.cc", "c.cc")
             entries = [{"directory": folder, "file": str(root / "src" / name), "command": f"c++ -c {name}"} for name in names]
-            (root / "build-test" / "compile_commands.json").write_text(json.dumps(entries))
+            (root / "build-plain" / "compile_commands.json").write_text(json.dumps(entries))
             for find, status in (("", 0), (f"{root}/src/a.cc:3:1: warning: bad [check]", 1)):
                 done = subprocess.CompletedProcess([], 0, find, "")
                 with (mock.patch.object(tidy, "ROOT", root), mock.patch.object(tidy.shutil, "which", lambda name: name),

@@ -291,7 +291,7 @@ TEST(Synth, ChatsAlternateAndRender) {
 }
 
 TEST(Synth, WritesTheDocumentsAsLinesThatReadBack) {
-  const Path path = Path(testing::TempDir()) / "fathom_synth_test.jsonl";
+  const Path path = Path(::testing::TempDir()) / "fathom_synth_test.jsonl";
   SynthOptions options;
   options.seed = 11;
   options.num_bytes = 200000;

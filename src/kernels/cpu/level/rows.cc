@@ -240,7 +240,7 @@ void combine_row(const CombineTask& t) {
       leaf[k] = t.weights != nullptr ? mul(set1(t.weights[k]), x) : x;
     }
     for (int64_t m = 0; m < t.num_merges; ++m) {
-      const int64_t into = t.merges[2 * m], from = t.merges[2 * m + 1];
+      const auto into = static_cast<uint8_t>(t.merges[2 * m]), from = static_cast<uint8_t>(t.merges[2 * m + 1]);
       leaf[into] = add(leaf[into], leaf[from]);
     }
     store_n(t.out + d, t.accumulate ? add(load_n(t.out + d, lanes), leaf[0]) : leaf[0], lanes);
