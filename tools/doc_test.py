@@ -17,7 +17,7 @@ The block runs under `sh -e` in a temporary working copy of the repository's tra
 a page, with build/src/apps first on PATH. `<!-- run if PATH -->` marks a block that runs only where the working copy has
 PATH; how many wait for it is said at the end. Standard output and standard error together must equal the text; a line that
 is only `...` stands for any number of lines, and `...` inside a line for anything within it. A block without an output
-must only succeed. Exits with 1 and a diff on the first difference of each block.
+must only succeed. A block of commands that is not run says why: `<!-- not run: REASON -->` before it. Exits with 1 and a diff on the first difference of each block.
 """
 
 import argparse
@@ -71,6 +71,8 @@ def parse(text, name):
             continue
         if stripped == "<!-- output -->" and not in_other_block:
             raise DocumentError(f"{name}:{at + 1}: an output without a <!-- run --> block before it")
+        if stripped == "```sh" and not in_other_block and not re.fullmatch(r"<!-- not run: \S.* -->", lines[at - 1].strip() if at else ""):
+            raise DocumentError(f"{name}:{at + 1}: commands without <!-- run --> or <!-- not run: REASON --> before them")
         if stripped.startswith("```"):
             in_other_block = not in_other_block
         at += 1

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -52,10 +53,21 @@ Result<size_t> append_input(std::string& text) {
 }
 
 /// Whether the stream shows colours.
+/// Whether what is written there may move the cursor: not where a log or a dumb terminal keeps every character.
+bool is_screen(int fd) {
+  const char* terminal = std::getenv("TERM");
+  return ::isatty(fd) != 0 && (terminal == nullptr || std::strcmp(terminal, "dumb") != 0);
+}
+
 bool is_colourful(int fd) {
-  const char *plain = std::getenv("NO_COLOR"), *terminal = std::getenv("TERM");
-  return ::isatty(fd) != 0 && (plain == nullptr || *plain == '\0') &&
-         (terminal == nullptr || std::strcmp(terminal, "dumb") != 0);
+  const char* plain = std::getenv("NO_COLOR");
+  return is_screen(fd) && (plain == nullptr || *plain == '\0');
+}
+
+/// Columns of the terminal; 80 where it does not say.
+size_t num_columns(int fd) {
+  winsize size{};
+  return ::ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
 
 std::string format(const char* pattern, double value, const char* unit) {
@@ -141,7 +153,7 @@ Result<std::string> read_standard_input() {
 }
 
 ConsoleProgress::ConsoleProgress(bool quiet)
-    : quiet_(quiet), terminal_(::isatty(STDERR_FILENO) != 0), start_(Clock::now()), last_(start_) {}
+    : quiet_(quiet), terminal_(is_screen(STDERR_FILENO)), start_(Clock::now()), last_(start_) {}
 
 ConsoleProgress::~ConsoleProgress() { finish(); }
 
@@ -173,8 +185,12 @@ void ConsoleProgress::update(std::string_view what, int64_t done, int64_t total,
     const int filled = static_cast<int>(fraction * kWidth);
     const std::string bar =
         std::string(static_cast<size_t>(filled), '#') + std::string(static_cast<size_t>(kWidth - filled), '.');
-    std::fprintf(stderr, "\r\033[K%s [%s] %3.0f %%  %s left  %.*s", what_.c_str(), bar.c_str(), fraction * 100,
-                 eta.c_str(), static_cast<int>(note.size()), note.data());
+    char percent[32];
+    std::snprintf(percent, sizeof(percent), "%3.0f %%", fraction * 100);
+    std::string line = what_ + " [" + bar + "] " + percent + "  " + eta + " left  " + std::string(note);
+    line.resize(
+        std::min(line.size(), num_columns(STDERR_FILENO) - 1));  // a second row would stay when it is drawn anew
+    std::fprintf(stderr, "\r\033[K%s", line.c_str());
     drawn_ = true;
   } else {
     std::fprintf(stderr, "%s %.0f %%, %s left%s%.*s\n", what_.c_str(), fraction * 100, eta.c_str(),

@@ -2,33 +2,13 @@
 #include <cstdio>
 
 #include "apps/console.h"
+#include "apps/outputs.h"
 #include "apps/verbs.h"
 #include "base/machine.h"
 #include "train/pack.h"
 #include "train/synth.h"
 
 namespace fathom::apps {
-namespace {
-
-/// A shard must not land on the other one or on a file that is read.
-Status check_outputs(const DataPackOptions& options) {
-  const auto is_same = [](const std::string& a, const std::string& b) {
-    std::error_code ignored;  // files that do not exist yet are compared by name
-    return Path(a).lexically_normal() == Path(b).lexically_normal() || std::filesystem::equivalent(a, b, ignored);
-  };
-  if (is_same(options.output, options.validation)) {
-    return invalid("--validation " + options.validation + " is the file of --output; name another one");
-  }
-  for (const std::string& input : options.inputs) {
-    for (const std::string& output : {options.output, options.validation}) {
-      if (is_same(input, output)) return invalid(output + " is an input; name another file for the shard");
-    }
-  }
-  return {};
-}
-
-}  // namespace
-
 Status data_synth(const DataSynthOptions& options) {
   SynthOptions synth{
       .seed = options.seed, .num_documents = options.documents, .num_bytes = options.bytes, .mixture = {}};
@@ -73,7 +53,12 @@ Status data_pack(const DataPackOptions& options) {
     return invalid(std::string("--validation FILE is needed to keep ") + percent +
                    " % for validation; --validation-fraction 0 keeps none");
   }
-  if (auto s = check_outputs(options); !s) return s;
+  if (options.validation_fraction == 0 && !options.validation.empty()) {
+    return invalid("--validation " + options.validation + " would stay empty; give --validation-fraction a part of 1");
+  }
+  std::vector<std::string> read = options.inputs;
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json"}) read.push_back(Path(options.tokenizer) / name);
+  if (auto s = check_outputs({{"--output", options.output}, {"--validation", options.validation}}, read); !s) return s;
   PackOptions pack;
   pack.encode = [&tokenizer](std::string_view text) { return tokenizer->encode(text, AddedTokens::kIgnore); };
   pack.encode_markup = [&tokenizer](std::string_view text) { return tokenizer->encode(text, AddedTokens::kParse); };

@@ -180,7 +180,7 @@ void add_sampling_flags(CLI::App& app, SamplingFlags& flags) {
   app.add_option_function<std::string>(
          "-s,--seed",
          [&flags](const std::string& text) { flags.seed = integer_of<uint64_t>("--seed", text, 0, UINT64_MAX); },
-         "the same seed gives the same answer")
+         "the same seed gives the same answer; 0 unless given")
       ->type_name("INT")
       ->group("Sampling");
 }

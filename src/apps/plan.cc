@@ -5,6 +5,7 @@
 
 #include "apps/console.h"
 #include "apps/machine_plan.h"
+#include "apps/outputs.h"
 #include "apps/verbs.h"
 #include "base/file.h"
 #include "checkpoint/hf_hub.h"
@@ -339,6 +340,10 @@ Status plan(const PlanOptions& options) {
   if (!options.report.empty() && options.hardware == "this") {
     return invalid("--report draws layouts on a preset, as h800; --hardware this is about the machine at hand");
   }
+  const auto outputs_differ = check_outputs(
+      {{"--svg", options.svg}, {"--trace", options.trace}, {"--emit", options.emit}, {"--report", options.report}},
+      {options.config, options.model, Path(options.model) / "config.json"});
+  if (!outputs_differ) return outputs_differ;
   if (!options.report.empty()) {  // before a search is made
     if (auto writable = check_report_path(options.report); !writable) return writable;
   }

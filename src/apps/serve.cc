@@ -181,7 +181,9 @@ Status serve(const ServeOptions& options) {
 
   while (!interrupted()) {
     const timespec poll{.tv_sec = 0, .tv_nsec = kPollNs};
-    if (::sigtimedwait(&hangup, nullptr, &poll) == SIGHUP) server.reload_keys();
+    if (::sigtimedwait(&hangup, nullptr, &poll) != SIGHUP) continue;
+    if (options.server.api_key_file.empty()) break;  // nothing to read anew: the terminal was closed
+    server.reload_keys();
   }
   say("ending: no new requests; those in progress have " + std::to_string(options.drain_timeout_s) + " s");
   clear_interrupt();  // the next one hurries, the one after that ends the program at once

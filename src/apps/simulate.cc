@@ -7,6 +7,7 @@
 #include <cstdio>
 
 #include "apps/console.h"
+#include "apps/outputs.h"
 #include "apps/verbs.h"
 #include "report/bench_lines.h"
 #include "sim/engine_check.h"
@@ -152,6 +153,7 @@ Status simulate(const SimulateOptions& options) {
   }
   const auto engine = parse_engine(options.engine);
   if (!engine) return engine.error();
+  if (auto s = check_outputs({{"--report", options.report}}, {options.scenario}); !s) return s;
   if (!options.report.empty()) {  // before minutes are spent
     if (auto writable = check_report_path(options.report); !writable) return writable;
   }

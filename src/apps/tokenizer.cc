@@ -121,6 +121,8 @@ Status tokenizer_train(const TokenizerTrainOptions& options) {
   if (auto s = TrainingTexts(*trainer, progress).add(options.inputs); !s) return s;
   const auto spec = trainer->train(progress);
   if (!spec) return spec.error();
+  if (spec->merges.empty() && std::ssize(spec->vocab) < options.vocab_size)
+    return invalid("the text has no pair of bytes that occurs twice; nothing was learnt from it");
   progress.finish();
   const Path directory = options.output;
   if (auto s = make_directories(directory); !s) return s;

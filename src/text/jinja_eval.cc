@@ -162,6 +162,7 @@ class Evaluator {
     Output output(rt_, output_bytes);
     out_ = &output;
     execute(body, std::make_shared<Scope>(std::move(variables)));
+    out_ = nullptr;
     return output.take();
   }
 

@@ -1,12 +1,15 @@
 """The console: Ctrl-C at any moment ends a verb in one line, nothing is coloured off a terminal, lost output is said."""
 
 import contextlib
+import fcntl
 import os
 import pty
 import random
 import shutil
 import signal
+import struct
 import subprocess
+import termios
 import time
 import unittest
 
@@ -116,11 +119,21 @@ class Output(CommandLineCase):
             self.assertRegex(drawn["info"], name + r" \[#*\.*\] +\d+ %")
             self.assertEqual(drawn["error"], "")
 
-    def on_terminal(self, *arguments, level):
+    def test_a_bar_fits_its_row_and_a_dumb_terminal_gets_lines(self):
+        arguments = ("data", "synth", "-o", support.fresh_directory("bars") / "a.jsonl", "--documents", 60000)
+        for columns in (30, 47):
+            with self.subTest(columns=columns):
+                rows = self.on_terminal(*arguments, columns=columns).split("\r\x1b[K")
+                self.assertGreater(len(rows), 2)
+                self.assertLess(max(map(len, rows)), columns)
+        self.assertNotIn("\x1b", self.on_terminal(*arguments, terminal="dumb"))
+
+    def on_terminal(self, *arguments, level="info", columns=80, terminal="xterm"):
         """What standard error, a terminal, gets of a verb that succeeds."""
         ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         process = subprocess.Popen([support.BINARY, *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=theirs,
-                                   env=support.environment(FATHOM_LOG_LEVEL=level))
+                                   env=support.environment(FATHOM_LOG_LEVEL=level, TERM=terminal))
         os.close(theirs)
         drawn = b""
         with contextlib.suppress(OSError):  # the other end is closed

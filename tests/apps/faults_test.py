@@ -233,6 +233,8 @@ class Matrix(CommandLineCase):
                 there = {p for p in found if p.startswith(unit + "/") and not (killed and aside(p))}
                 wanted = {p for p in case.after if p.startswith(unit + "/")}
                 self.assertIn(there - {f"{unit}/resume.txt"} if killed else there, (set(), wanted), f"{unit} is not whole")
+        for path in case.work.glob("**/*.html"):  # volatile, but whole
+            self.assertTrue(path.read_text().rstrip().endswith("</html>"), f"{path} is not whole")
         for path in case.work.glob("**/log.jsonl"):
             for line in path.read_text().splitlines()[: None if not killed else -1]:
                 json.loads(line)

@@ -367,6 +367,11 @@ class Flags(CommandLineCase):
             support.wait_until(lambda: status("another-one") == 200, "the new keys")
             self.assertEqual(status("from-file"), 401)
 
+    def test_without_keys_to_read_anew_a_hangup_ends_it(self):
+        with server() as running:
+            support.interrupt(running.process, signal.SIGHUP)
+            self.assertEqual(running.process.wait(support.TIMEOUT_S), 0)
+
     def test_requests_are_logged_only_if_asked_and_without_their_text(self):
         with server("--log-requests") as running:
             running.ask("POST", "/v1/chat/completions", CHAT, {"X-Request-Id": "mine"})

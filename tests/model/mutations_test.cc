@@ -119,6 +119,27 @@ void mutate_safetensors(std::string& file, Draws& draw) {
   if (draw.below(4) == 0) file.replace(0, 8, old);
 }
 
+/// The first value of `file` that stands otherwise in `taken`, as "key is 1 and was taken as 2"; members that `taken`
+/// does not have are ignored ones.
+std::string difference(const Json& file, const Json& taken, const std::string& key) {
+  if (file.is_object() && taken.is_object()) {
+    for (const auto& [name, value] : file.members()) {
+      // Written for others: model_type says the one, the tensors the other.
+      if (name == "architectures" || name == "torch_dtype" || name == "dtype") continue;
+      if (const Json* used = taken.find(name)) {
+        if (auto found = difference(value, *used, key.empty() ? name : key + "." + name); !found.empty()) return found;
+      }
+    }
+    return {};
+  }
+  // null is "not given", and 0 of something is "none of it".
+  const bool is_none = taken.is_null() && file.is_number() && file.as_double() == 0;
+  const bool is_equal =
+      file.is_number() && taken.is_number() ? file.as_double() == taken.as_double() : file == taken || is_none;
+  if (file.is_null()) return {};
+  return is_equal ? "" : key + " is " + file.dump() + " and was taken as " + taken.dump();
+}
+
 class MutatedModel : public ::testing::Test {
  protected:
   MutatedModel() {
@@ -158,13 +179,7 @@ class MutatedModel : public ::testing::Test {
     const auto file = Json::parse(*read_file(dir() / "config.json"), "file");
     const Json taken = config.to_json();
     if (!file) return "a config that is no JSON was taken";
-    for (const auto& [key, value] : file->members()) {
-      const Json* used = taken.find(key);
-      const bool is_equal =
-          used == nullptr || !used->is_number() || !value.is_number() || used->as_double() == value.as_double();
-      if (!is_equal) return key + " is " + value.dump() + " and was taken as " + used->dump();
-    }
-    return {};
+    return difference(*file, taken, "");
   }
 
   /// The tensors are the bytes at their offsets, read by hand.
@@ -255,6 +270,31 @@ TEST_F(MutatedModel, ConfigIsRefusedOrTakenAsItIs) {
     mutate(text, draw);
     put("config.json", text);
   });
+}
+
+// Those of published models: an error that names the file, or a config with the file's values.
+TEST(MutatedConfigs, AreRefusedOrTakenAsTheyAre) {
+  int64_t num_files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(Path(FATHOM_SOURCE_DIR) / "tests/model/configs")) {
+    ++num_files;
+    const std::string name = entry.path().filename(), original = *read_file(entry.path());
+    int64_t num_taken = 0;
+    for (int64_t mutation = -1; mutation < kMutations; ++mutation) {  // -1: as it is
+      std::string text = original;
+      Draws draw(static_cast<uint64_t>(mutation + 1));
+      if (mutation >= 0) mutate(text, draw);
+      const auto json = Json::parse(text, name);
+      const auto config = json ? ModelConfig::parse(*json, name) : Result<ModelConfig>(json.error());
+      if (!config) {
+        ASSERT_EQ(config.error().text.find(name), 0u) << mutation << ": " << config.error().text;
+        continue;
+      }
+      ++num_taken;
+      ASSERT_EQ(difference(*json, config->to_json(), ""), "") << name << ", mutation " << mutation << "\n" << text;
+    }
+    EXPECT_GT(num_taken, 10) << name;
+  }
+  EXPECT_GE(num_files, 7);
 }
 
 TEST_F(MutatedModel, WeightsAreRefusedOrTakenAsTheyAre) {

@@ -12,8 +12,9 @@ import doc_test  # noqa: E402  (its folder is only now on the path)
 
 PAGE = """# Title
 
+<!-- not run: it fails -->
 ```sh
-exit 7   # not marked: not run
+exit 7
 ```
 
 <!-- run -->
@@ -73,7 +74,7 @@ class DocTest(unittest.TestCase):
     def test_shows_a_diff_with_its_place(self):
         status, output = self.check(PAGE.replace("two\n```", "three\n```"))
         self.assertEqual(status, 1)
-        self.assertIn("guide.md:9 says", output)
+        self.assertIn("guide.md:10 says", output)
         self.assertIn("-three", output)
         self.assertIn("+two", output)
 
@@ -85,6 +86,8 @@ class DocTest(unittest.TestCase):
     def test_malformed_pages_are_failures(self):
         for text, part in (("<!-- run -->\ntext\n", "guide.md:2: expected ```sh"),
                            ("<!-- run -->\n```sh\nls\n", "has no end"),
+                           ("```sh\nls\n```\n", "guide.md:1: commands without"),
+                           ("<!-- not run: -->\n```sh\nls\n```\n", "guide.md:2: commands without"),
                            ("<!-- output -->\n```text\n```\n", "without a <!-- run --> block")):
             status, output = self.check(text)
             self.assertEqual(status, 1)
