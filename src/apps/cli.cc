@@ -297,11 +297,11 @@ class CommandLine {
     add_cache_flag(*app, o->compute);
     add_log_flag(*app, o->compute.log_level);
     add_speculation_flags(*app, o->compute);
-    add_integer<int64_t>(*app, "-c,--context,--max-model-len,--context-length,--ctx-size", o->compute.context, 0, kMost,
-                         "tokens of a request at most; 0: the model's, 32768 at most")
+    add_tokens(*app, "-c,--context,--max-model-len,--context-length,--ctx-size", o->compute.context, 0, kMost,
+               "tokens of a request at most; 0: the model's, 32768 at most")
         ->group("Computing");
-    CLI::Option* tokens = add_integer<int64_t>(*app, "--cache-tokens", o->compute.cache_tokens, 0,
-                                               INT64_MAX / (1 << 24), "tokens of KV cache; 0: by --cache-memory-share");
+    CLI::Option* tokens = add_tokens(*app, "--cache-tokens", o->compute.cache_tokens, 0, INT64_MAX / (1 << 24),
+                                     "tokens of KV cache; 0: by --cache-memory-share");
     tokens->group("Computing");
     app->add_option("--cache-memory-share,--gpu-memory-utilization,--mem-fraction-static",
                     o->compute.cache_memory_share, "KV cache: share of the available memory at most")

@@ -23,6 +23,39 @@ T integer_of(const std::string& flag, const std::string& text, T least, T most) 
   return value;
 }
 
+namespace {
+
+/// "32k" is 32,000 and "32K" 32,768, as vLLM has it; digits stay as they are, and so does what is not understood.
+std::string tokens_of(const std::string& text) {
+  if (text.empty()) return text;
+  constexpr std::string_view kUnits = "kKmMgG";
+  constexpr double kFactors[] = {1e3, 1024, 1e6, 1048576, 1e9, 1073741824};
+  const size_t unit = kUnits.find(text.back());
+  double number = 0;
+  const char* const end = text.data() + text.size() - 1;
+  const auto [stop, failed] = std::from_chars(text.data(), end, number);
+  if (unit == kUnits.npos || failed != std::errc() || stop != end) return text;
+  const double tokens = number * kFactors[unit];
+  if (!(tokens >= 1 && tokens < 1e15)) return text;
+  return std::to_string(static_cast<int64_t>(std::llround(tokens)));
+}
+
+}  // namespace
+
+CLI::Option* add_tokens(CLI::App& app, const std::string& name, int64_t& value, int64_t least, int64_t most,
+                        const std::string& help) {
+  const std::string flag = name.substr(name.find("--"), name.find(',', name.find("--")) - name.find("--"));
+  return app
+      .add_option_function<std::string>(
+          name,
+          [&value, flag, least, most](const std::string& text) {
+            value = integer_of(flag, tokens_of(text), least, most);
+          },
+          help)
+      ->type_name("INT")
+      ->default_str(std::to_string(value));
+}
+
 template <class T>
 CLI::Option* add_integer(CLI::App& app, const std::string& name, T& value, T least, std::type_identity_t<T> most,
                          const std::string& help) {
@@ -140,8 +173,7 @@ void add_generation_flags(CLI::App& app, ComputeOptions& options, const std::str
   app.add_option("--mla", options.mla, "attention of generated tokens: absorbed (fast) or naive")
       ->capture_default_str()
       ->group("Computing");
-  add_integer<int64_t>(app, chunk_names, options.prompt_chunk, 1, kMost, "prompt tokens computed at a time")
-      ->group("Computing");
+  add_tokens(app, chunk_names, options.prompt_chunk, 1, kMost, "prompt tokens computed at a time")->group("Computing");
 }
 
 void add_cache_flag(CLI::App& app, ComputeOptions& options) {
@@ -205,8 +237,8 @@ void add_all_compute_flags(CLI::App& app, ComputeOptions& options) {
   add_cache_flag(app, options);
   add_speculation_flags(app, options);
   add_log_flag(app, options.log_level);
-  add_integer<int64_t>(app, "-c,--context,--max-model-len,--context-length,--ctx-size", options.context, 0, kMost,
-                       "tokens of context; 0: the model's, 32768 at most")
+  add_tokens(app, "-c,--context,--max-model-len,--context-length,--ctx-size", options.context, 0, kMost,
+             "tokens of context; 0: the model's, 32768 at most")
       ->group("Computing");
 }
 

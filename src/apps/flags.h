@@ -33,6 +33,10 @@ template <class T>
 CLI::Option* add_integer(CLI::App& app, const std::string& name, T& value, T least, std::type_identity_t<T> most,
                          const std::string& help);
 
+/// A number of tokens: an integer, or one with vLLM's units ("32k" is 32,000, "32K" 32,768).
+CLI::Option* add_tokens(CLI::App& app, const std::string& name, int64_t& value, int64_t least, int64_t most,
+                        const std::string& help);
+
 /// Integers with commas between them.
 CLI::Option* add_integers(CLI::App& app, const std::string& name, std::vector<int64_t>& values, int64_t least,
                           int64_t most, const std::string& help);

@@ -1,8 +1,6 @@
 #include "apps/serve_flags.h"
 
 #include <algorithm>
-#include <charconv>
-#include <cmath>
 #include <optional>
 #include <string_view>
 
@@ -17,14 +15,13 @@ enum class Kind {
   kValue,     // with a value, which changes nothing here
   kMaybe,     // with on, off or auto behind it, or without
   kOne,       // 1 is what this server does
-  kTokens,    // vLLM's numbers: 32k, 1.5M
   kCacheType  // llama.cpp's types of K and V
 };
 
 struct Foreign {
   std::string_view name;
   Kind kind;
-  std::string_view ours = {};  // of kRenamed and kTokens
+  std::string_view ours = {};  // of kRenamed
 };
 
 constexpr Foreign kForeign[] = {
@@ -68,8 +65,6 @@ constexpr Foreign kForeign[] = {
     {"--no-warmup", Kind::kSwitch},
     {"--draft-max", Kind::kRenamed, "--draft-tokens"},
     // vLLM
-    {"--max-model-len", Kind::kTokens, "--context"},
-    {"--max-num-batched-tokens", Kind::kTokens, "--prompt-chunk"},
     {"--tensor-parallel-size", Kind::kOne},
     {"-tp", Kind::kOne},
     {"--pipeline-parallel-size", Kind::kOne},
@@ -102,21 +97,6 @@ constexpr Foreign kForeign[] = {
     {"--speculative-num-draft-tokens", Kind::kValue},
     {"--speculative-eagle-topk", Kind::kOne},
 };
-
-/// "32k" is 32,000 and "32K" 32,768, as vLLM has it; digits stay as they are, and so does what is not understood.
-std::string tokens_of(const std::string& text) {
-  if (text.empty()) return text;
-  constexpr std::string_view kUnits = "kKmMgG";
-  constexpr double kFactors[] = {1e3, 1024, 1e6, 1048576, 1e9, 1073741824};
-  const size_t unit = kUnits.find(text.back());
-  double number = 0;
-  const char* const end = text.data() + text.size() - 1;
-  const auto [stop, failed] = std::from_chars(text.data(), end, number);
-  if (unit == kUnits.npos || failed != std::errc() || stop != end) return text;
-  const double tokens = number * kFactors[unit];
-  if (!(tokens >= 1 && tokens < 1e15)) return text;
-  return std::to_string(static_cast<int64_t>(std::llround(tokens)));
-}
 
 class Translator {
  public:
@@ -169,10 +149,6 @@ class Translator {
       default: break;
     }
     if (auto s = take_value(); !s) return s;
-    if (flag.kind == Kind::kTokens) {
-      ours_.push_back(std::string(flag.ours) + "=" + tokens_of(*value_));
-      return {};
-    }
     if (flag.kind == Kind::kCacheType) return take_cache_type();
     if (flag.kind == Kind::kOne && *value_ != "1") {
       return refuse("this server is one process on one machine; accepted: 1");

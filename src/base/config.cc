@@ -114,10 +114,12 @@ std::string section_of(std::string_view key) {
 std::optional<std::string> nearest(std::string_view unknown, const std::vector<std::string>& candidates) {
   if (unknown.size() > kMaxShown) return std::nullopt;
   std::optional<std::string> best;
-  size_t best_distance = std::max<size_t>(2, unknown.size() / 3) + 1;
+  // Of a short name a few edits make any other.
+  const size_t length = last_part(unknown).size();
+  size_t best_distance = (length < 3 ? 0 : length < 5 ? 1 : std::clamp<size_t>(unknown.size() / 3, 2, 3)) + 1;
   for (const std::string& candidate : candidates) {
     size_t distance = edit_distance(unknown, candidate);
-    if (last_part(unknown) == last_part(candidate)) distance = std::min<size_t>(distance, 2);
+    if (last_part(unknown) == last_part(candidate)) distance = 0;
     if (distance < best_distance) {
       best_distance = distance;
       best = candidate;

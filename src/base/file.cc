@@ -91,8 +91,9 @@ Result<AtomicFile> AtomicFile::create(const Path& wanted, Links links) {
   partial += ".partial";
   const int fd = ::open(partial.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
   if (fd < 0 && errno == ENOENT) {
-    return io_error("cannot create " + path.string() + ": there is no directory " +
-                    (path.has_parent_path() ? path.parent_path().string() : ".") + "; make it first");
+    const std::string directory = path.has_parent_path() ? path.parent_path().string() : ".";
+    return Error{ErrorCode::kNotFound,
+                 "cannot create " + path.string() + ": there is no directory " + directory + "; make it first"};
   }
   if (fd < 0) return file_error("create", partial, errno);
   return AtomicFile(std::move(path), std::move(partial), fd);

@@ -27,7 +27,10 @@ Result<ReasoningFormat> parse_reasoning_format(std::string_view name) {
   std::string key(name);
   std::replace(key.begin(), key.end(), '-', '_');
   if (key == "none") return ReasoningFormat::kNone;
-  if (key == "auto" || key == "deepseek_v3") return ReasoningFormat::kAuto;
+  // What vLLM and SGLang call the models that open <think> themselves or where the prompt has opened it.
+  for (const char* each : {"auto", "deepseek_v3", "deepseek_v31", "deepseek_v32", "kimi_k2", "glm45"}) {
+    if (key == each) return ReasoningFormat::kAuto;
+  }
   if (key == "deepseek_r1") return ReasoningFormat::kDeepseekR1;
   return invalid("reasoning parser \"" + std::string(name) +
                  "\" is unknown; accepted: auto, deepseek_r1, deepseek_v3, none");

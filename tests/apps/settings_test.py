@@ -100,6 +100,14 @@ batch = [1, 4]
             with self.subTest(variable=variable, value=value):
                 self.refused("generate", model, "-p", "a", env=support.environment(**{variable: value}), needles=needles)
 
+    def test_numbers_of_tokens_have_units_in_every_spelling_of_a_flag(self):
+        """As vLLM writes them: 1k is 1,000, 1K is 1,024."""
+        for arguments, tokens in ((("-c", "0.1k"), 100), (("--ctx-size=0.1K",), 102), (("--max-model-len", "0.2k"), 200)):
+            with self.subTest(arguments=arguments):
+                self.refused("generate", support.tiny_model(), "-p", "1 2 3 " * 200, "-n", 1, "-t", 1, *arguments,
+                             needles=[f"the context holds {tokens} "])
+        self.refused("generate", support.tiny_model(), "-p", "a", "-c", "1q", needles=["--context", "1q", "integer"])
+
     def test_the_log_level_decides_what_standard_error_gets(self):
         notes = {}
         for level in ("error", "info", "debug"):

@@ -101,6 +101,7 @@ TEST_F(ConfigFile, RefusesUnknownKeysByNameWithTheNearest) {
   EXPECT_EQ(error_of("lr = 1\n"), "FILE:1: unknown key \"lr\"; did you mean \"train.lr\"?");
   EXPECT_EQ(error_of("[trian]\nlr = 1\n"), "FILE:1: unknown key \"trian\"; did you mean \"train\"?");
   EXPECT_EQ(error_of("[zzzzzzzz.q]\nlr = 1\n"), "FILE:1: unknown key \"zzzzzzzz\"; known keys: data, train");
+  EXPECT_EQ(error_of("[train]\nxy = 1\n").find("did you mean"), std::string::npos) << "short words are no misspellings";
   EXPECT_EQ(error_of("", {"FATHOM_TRAIN_LRR=1"}),
             "environment: unknown key \"FATHOM_TRAIN_LRR\"; did you mean \"FATHOM_TRAIN_LR\"?");
   EXPECT_EQ(error_of("", {}, {"train.optimiser=muon"}),

@@ -64,6 +64,9 @@ TEST(ReasoningFormat, HasTheNamesThatUsersType) {
   EXPECT_EQ(*parse_reasoning_format("deepseek_r1"), ReasoningFormat::kDeepseekR1);
   EXPECT_EQ(*parse_reasoning_format("deepseek-r1"), ReasoningFormat::kDeepseekR1);
   EXPECT_EQ(*parse_reasoning_format("deepseek_v3"), ReasoningFormat::kAuto);
+  for (const char* name : {"auto", "deepseek-v31", "deepseek_v32", "kimi_k2", "glm45"}) {
+    EXPECT_EQ(*parse_reasoning_format(name), ReasoningFormat::kAuto) << name;
+  }
   EXPECT_EQ(*parse_reasoning_format("none"), ReasoningFormat::kNone);
   const auto unknown = parse_reasoning_format("qwen3");
   ASSERT_FALSE(unknown);
