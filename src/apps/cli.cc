@@ -29,6 +29,7 @@ namespace {
 using Action = std::function<Result<int>()>;
 
 constexpr const char* kModelHelp = "model directory, GGUF file, or ORG/NAME in the Hugging Face cache";
+constexpr const char* kTokenizerHelp = "directory with tokenizer.json or tiktoken.model, or GGUF file";
 
 class CommandLine {
  public:
@@ -180,7 +181,7 @@ class CommandLine {
   void add_chat() {
     const auto [app, o] = verb<ChatOptions>(app_, "chat", "talk to a model: a line is a message, /help lists commands",
                                             chat, "fathom chat models/demo --temp 0.7");
-    app->add_option("MODEL,-m,--model,--model-path", o->model, kModelHelp)->required();
+    app->add_option(kModelNames, o->model, kModelHelp)->required();
     app->add_option("--system,--system-prompt", o->system, "system message");
     add_integer<int64_t>(*app, "-n,--max-tokens,--n-predict,--max-new-tokens", o->max_tokens, 0, kMost,
                          "tokens of an answer at most; 0: to the end of the context");
@@ -191,7 +192,7 @@ class CommandLine {
   void add_generate() {
     const auto [app, o] = verb<GenerateOptions>(app_, "generate", "continue a prompt", generate,
                                                 "fathom generate models/demo -p \"Once upon a time\" -n 50");
-    app->add_option("MODEL,-m,--model,--model-path", o->model, kModelHelp)->required();
+    app->add_option(kModelNames, o->model, kModelHelp)->required();
     CLI::Option* prompt = app->add_option("-p,--prompt", o->prompt, "the prompt");
     app->add_option("-f,--file", o->prompt_file, "read the prompt from a file; -: standard input")->excludes(prompt);
     add_integer<int64_t>(*app, "-n,--max-tokens,--n-predict,--max-new-tokens", o->max_tokens, 1, kMost,
@@ -208,7 +209,7 @@ class CommandLine {
                                              "fathom serve models/demo --port 8000");
     serve::ServerOptions& server = o->server;
     serve::HttpOptions& http = server.http;
-    app->add_option("MODEL,-m,--model,--model-path", o->model, kModelHelp)->required();
+    app->add_option(kModelNames, o->model, kModelHelp)->required();
     app->add_option("--served-model-name,-a,--alias", o->names,
                     "name of the model for clients; may be given several times")
         ->expected(1)
@@ -314,7 +315,7 @@ class CommandLine {
   void add_inspect() {
     const auto [app, o] = verb<InspectOptions>(app_, "inspect", "what a model is and whether it fits this machine",
                                                inspect, "fathom inspect models/demo");
-    app->add_option("MODEL,-m,--model,--model-path", o->model, kModelHelp)->required();
+    app->add_option(kModelNames, o->model, kModelHelp)->required();
     app->add_option(
         "--quant", o->quant,
         "also the memory that weights kept so would need: bf16, fp8, int8, int4, iq4_nl, mxfp4; classes may "
@@ -374,7 +375,7 @@ class CommandLine {
     const auto [app, o] = verb<QuantizeVerbOptions>(
         app_, "quantize", "write a model directory anew with smaller weights; goes on where it was interrupted",
         quantize, "fathom quantize models/demo demo-int4 --quant int4");
-    app->add_option("MODEL", o->model, "model directory, or ORG/NAME in the Hugging Face cache")->required();
+    app->add_option(kModelNames, o->model, "model directory, or ORG/NAME in the Hugging Face cache")->required();
     app->add_option("OUT", o->output, "directory to write; it must not exist")->required();
     app->add_option(
         "--quant", o->quant,
@@ -422,7 +423,7 @@ class CommandLine {
     const auto [app, o] =
         verb<EvalOptions>(app_, "eval", "bits per byte and perplexity of a text; answers to sums and benchmarks", eval,
                           "fathom eval models/demo --text README.md");
-    app->add_option("MODEL,-m,--model,--model-path", o->model, kModelHelp)->required();
+    app->add_option(kModelNames, o->model, kModelHelp)->required();
     app->add_option("-f,--text", o->text, "UTF-8 text; lines \"<|endoftext|>\" separate documents");
     add_integer<int64_t>(*app, "--sums", o->sums, 0, 10000,
                          "ask this many sums that `data synth` never shows, greedily");
@@ -476,14 +477,14 @@ class CommandLine {
     {
       const auto [app, o] = verb<TokenizerCodeOptions>(*tokenizer, "encode", "text to token ids", tokenizer_encode,
                                                        "fathom tokenizer encode models/demo \"Hello world\"");
-      app->add_option("MODEL", o->model, "directory with tokenizer.json or tiktoken.model, or GGUF file")->required();
+      app->add_option(kModelNames, o->model, kTokenizerHelp)->required();
       app->add_option("TEXT", o->text, "the text; standard input if absent");
       app->add_flag("--json", o->json, "a JSON array");
     }
     {
       const auto [app, o] = verb<TokenizerCodeOptions>(*tokenizer, "decode", "token ids to text", tokenizer_decode,
                                                        "fathom tokenizer decode models/demo \"72 101\"");
-      app->add_option("MODEL", o->model, "directory with tokenizer.json or tiktoken.model, or GGUF file")->required();
+      app->add_option(kModelNames, o->model, kTokenizerHelp)->required();
       app->add_option("IDS", o->text, "ids separated by blanks or commas; standard input if absent");
       app->add_flag("--json", o->json, "a JSON string");
     }
@@ -527,7 +528,7 @@ class CommandLine {
     const auto [app, o] =
         verb<BenchOptions>(app_, "bench", "speed of a model and its share of the machine's limits, or of training",
                            bench, "fathom bench models/demo --prompt 256 --batch 1,4 --depth 0,128");
-    CLI::Option* model = app->add_option("MODEL,-m,--model,--model-path", o->model, kModelHelp);
+    CLI::Option* model = app->add_option(kModelNames, o->model, kModelHelp);
     CLI::Option* train =
         app->add_option("--train", o->train_preset, "measure training steps of a preset instead: pico, nano, nano20")
             ->excludes(model);

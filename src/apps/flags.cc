@@ -342,7 +342,7 @@ std::string what_if_help() {
 }  // namespace
 
 void add_plan_flags(CLI::App& app, PlanOptions& options) {
-  app.add_option("MODEL", options.model, "model directory, config.json, or ORG/NAME in the Hugging Face cache");
+  app.add_option(kModelNames, options.model, "model directory, config.json, or ORG/NAME in the Hugging Face cache");
   app.add_option("--hardware", options.hardware,
                  "h800, h100, h200 or gb200-nvl72; facts can be set: hardware.nic_gbps=100; or this: the machine "
                  "at hand, measured");

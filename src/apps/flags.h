@@ -22,6 +22,7 @@ struct ComputeOptions;
 struct SamplingFlags;
 
 inline constexpr int64_t kMost = int64_t{1} << 31;  // tokens, documents, ...: far above any use
+inline constexpr const char* kModelNames = "MODEL,-m,--model,--model-path";
 
 /// An integer of the command line (int64_t or uint64_t); its text is judged whole, so that nothing wraps around or
 /// saturates.

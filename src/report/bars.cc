@@ -31,8 +31,9 @@ std::string cut_title(const std::string& title, size_t num_rows) {
              : title + " (the first " + std::to_string(kMaxRows) + " of " + std::to_string(num_rows) + " rows)";
 }
 
-std::string empty_drawing(const std::string& out) {
-  return out + text_element(kDrawingWidth / 2, 100, "middle", "no data") + "\n</svg>\n";
+std::string empty_drawing(std::string out) {
+  out += text_element(kDrawingWidth / 2, 100, "middle", "no data") + "\n</svg>\n";
+  return out;
 }
 
 // The frame for `names` below `top`, the axis of values below it, the names beside it.

@@ -91,6 +91,13 @@ class Refusals(CommandLineCase):
         self.assertEqual(support.made("help").stdout, support.made("--help").stdout)
         self.assertEqual(support.made("help", "data", "pack").stdout, support.made("data", "pack", "--help").stdout)
 
+    def test_a_model_has_the_same_names_everywhere(self):
+        model = support.tiny_model()
+        printed = [support.made("tokenizer", "encode", *names, "1 2", "--json").stdout for names in ((model,), ("-m", model), ("--model", model))]
+        self.assertEqual(len(set(printed)), 1)
+        support.made("quantize", "--model-path", model, support.fresh_directory("named") / "out", "--quant", "int8", "-t", 1)
+        support.made("plan", "-m", support.ROOT / "tests/model/configs/deepseek-v3.json", "--hardware", "h800")
+
     def test_flags_of_other_programs_are_answered(self):
         """-ngl 99 was "--max-tokens: "gl" is not an integer"."""
         model = support.tiny_model()
