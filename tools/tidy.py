@@ -104,8 +104,10 @@ def main():
                 show = False
                 for line in done.stdout.splitlines():
                     if found := FIND.match(line):  # a find in a header comes with every file that includes it
-                        show = line not in seen
-                        seen[line] = True
+                        # Paths are followed into libraries, and what one does with its own is not ours to mend.
+                        show = line not in seen and found.group(1).startswith(f"{ROOT}/")
+                        if show:
+                            seen[line] = True
                     if show:
                         print(line.replace(f"{ROOT}/", ""), flush=True)
                 if done.returncode and not done.stdout:
