@@ -15,6 +15,8 @@
 #include <cstring>
 #include <utility>
 
+#include "text/utf8.h"
+
 namespace fathom::apps {
 namespace {
 
@@ -188,8 +190,8 @@ void ConsoleProgress::update(std::string_view what, int64_t done, int64_t total,
     char percent[32];
     std::snprintf(percent, sizeof(percent), "%3.0f %%", fraction * 100);
     std::string line = what_ + " [" + bar + "] " + percent + "  " + eta + " left  " + std::string(note);
-    line.resize(
-        std::min(line.size(), num_columns(STDERR_FILENO) - 1));  // a second row would stay when it is drawn anew
+    // A second row would stay when the bar is drawn anew.
+    line.resize(utf8_prefix(line, num_columns(STDERR_FILENO) - 1).size());
     std::fprintf(stderr, "\r\033[K%s", line.c_str());
     drawn_ = true;
   } else {

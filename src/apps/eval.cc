@@ -11,6 +11,7 @@
 #include <numbers>
 
 #include "apps/console.h"
+#include "apps/outputs.h"
 #include "base/file.h"
 #include "model/divergence.h"
 #include "model/transformer.h"
@@ -272,6 +273,7 @@ Status eval(const EvalOptions& options) {
   if (!options.kl_against.empty() && options.text.empty()) return invalid("--kl-against needs --text FILE");
   if (options.chunks != 0 && options.text.empty()) return invalid("--chunks needs --text FILE");
   if (!options.kl_quant.empty() && options.kl_against.empty()) return invalid("--kl-quant needs --kl-against MODEL");
+  if (auto s = check_outputs({{"--output", options.output}}, {options.task_file}); !s) return s;
   auto session = Session::load(options.model, options.compute);
   if (!session) return session.error();
   if (!options.task.empty()) return eval_task(**session, options);

@@ -7,7 +7,6 @@
 
 #include "apps/console.h"
 #include "apps/eval.h"
-#include "apps/outputs.h"
 #include "base/file.h"
 #include "model/divergence.h"
 #include "model/transformer.h"
@@ -83,7 +82,6 @@ Result<std::string> read_records(const std::string& path) {
 }  // namespace
 
 Status eval_task(Session& session, const EvalOptions& options) {
-  if (auto s = check_outputs({{"--output", options.output}}, {options.task_file}); !s) return s;
   const auto records = read_records(options.task_file);
   if (!records) return records.error();
   const std::string where = options.task_file == "-" ? "standard input" : options.task_file;

@@ -40,33 +40,33 @@ std::string tokens_of(const std::string& text) {
   return std::to_string(static_cast<int64_t>(std::llround(tokens)));
 }
 
-}  // namespace
-
-CLI::Option* add_tokens(CLI::App& app, const std::string& name, int64_t& value, int64_t least, int64_t most,
-                        const std::string& help) {
+/// `in_digits` may write the text anew before it is judged.
+template <class T, class InDigits>
+CLI::Option* add_number(CLI::App& app, const std::string& name, T& value, T least, T most, const std::string& help,
+                        InDigits in_digits) {
   const std::string flag = name.substr(name.find("--"), name.find(',', name.find("--")) - name.find("--"));
   return app
       .add_option_function<std::string>(
           name,
-          [&value, flag, least, most](const std::string& text) {
-            value = integer_of(flag, tokens_of(text), least, most);
+          [&value, flag, least, most, in_digits](const std::string& text) {
+            value = integer_of<T>(flag, in_digits(text), least, most);
           },
           help)
       ->type_name("INT")
       ->default_str(std::to_string(value));
 }
 
+}  // namespace
+
 template <class T>
 CLI::Option* add_integer(CLI::App& app, const std::string& name, T& value, T least, std::type_identity_t<T> most,
                          const std::string& help) {
-  const std::string flag = name.substr(name.find("--"), name.find(',', name.find("--")) - name.find("--"));
-  return app
-      .add_option_function<std::string>(
-          name,
-          [&value, flag, least, most](const std::string& text) { value = integer_of<T>(flag, text, least, most); },
-          help)
-      ->type_name("INT")
-      ->default_str(std::to_string(value));
+  return add_number<T>(app, name, value, least, most, help, [](const std::string& text) { return text; });
+}
+
+CLI::Option* add_tokens(CLI::App& app, const std::string& name, int64_t& value, int64_t least, int64_t most,
+                        const std::string& help) {
+  return add_number<int64_t>(app, name, value, least, most, help, tokens_of);
 }
 
 template int64_t integer_of(const std::string&, const std::string&, int64_t, int64_t);

@@ -342,7 +342,7 @@ Status plan(const PlanOptions& options) {
   }
   const auto outputs_differ = check_outputs(
       {{"--svg", options.svg}, {"--trace", options.trace}, {"--emit", options.emit}, {"--report", options.report}},
-      {options.config, options.model, Path(options.model) / "config.json"});
+      {options.config, options.model, options.model.empty() ? "" : (Path(options.model) / "config.json").string()});
   if (!outputs_differ) return outputs_differ;
   if (!options.report.empty()) {  // before a search is made
     if (auto writable = check_report_path(options.report); !writable) return writable;

@@ -1,10 +1,9 @@
 #include "base/config.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <optional>
 #include <set>
@@ -113,13 +112,16 @@ std::string section_of(std::string_view key) {
 // The candidate a person most likely meant: few edits away, or the same name in another section.
 std::optional<std::string> nearest(std::string_view unknown, const std::vector<std::string>& candidates) {
   if (unknown.size() > kMaxShown) return std::nullopt;
-  std::optional<std::string> best;
   // Of a short name a few edits make any other.
   const size_t length = last_part(unknown).size();
-  size_t best_distance = (length < 3 ? 0 : length < 5 ? 1 : std::clamp<size_t>(unknown.size() / 3, 2, 3)) + 1;
+  const size_t most = length < 3 ? 0 : length < 5 ? 1 : std::clamp<size_t>(unknown.size() / 3, 2, 3);
+  std::optional<std::string> best;
+  size_t best_distance = std::numeric_limits<size_t>::max();
   for (const std::string& candidate : candidates) {
     size_t distance = edit_distance(unknown, candidate);
-    if (last_part(unknown) == last_part(candidate)) distance = 0;
+    const bool has_its_name = last_part(unknown) == last_part(candidate);
+    if (distance > most && !has_its_name) continue;
+    if (has_its_name) distance = std::min<size_t>(distance, 2);
     if (distance < best_distance) {
       best_distance = distance;
       best = candidate;

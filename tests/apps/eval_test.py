@@ -269,12 +269,12 @@ class Eval(CommandLineCase):
         found = json.loads(done.stdout)
         self.assertEqual(found["tokens"], reference["tokens"])
         self.assertAlmostEqual(found["bits_per_byte"], reference["nats"] / math.log(2) / len(chunk.encode()), delta=1e-4)
-        # As llama-perplexity counts, and with the products that a user gets unasked.
+        # As llama-perplexity counts, and with the products that a user gets unasked (5e-5 away when this was written).
         chunk = lzma.open(text).read(5000).decode()
         (self.directory / "wikitext.txt").write_text(chunk)
         reference = self.reference(demo, chunk, 512, "--chunks", 2)
         bits = reference["nats"] / math.log(2)
-        for precision, delta in (("f32", 1e-4), ("bf16", 1e-3)):
+        for precision, delta in (("f32", 1e-4), ("bf16", 5e-4)):
             done = support.run("eval", demo, "--text", self.directory / "wikitext.txt", "--chunks", 2, "--precision", precision, "--json")
             self.assert_success(done)
             found = json.loads(done.stdout)

@@ -132,11 +132,11 @@ std::string difference(const Json& file, const Json& taken, const std::string& k
     }
     return {};
   }
-  // null is "not given", and 0 of something is "none of it".
+  if (file.is_null()) return {};  // not given
+  // 0 of something is none of it.
   const bool is_none = taken.is_null() && file.is_number() && file.as_double() == 0;
   const bool is_equal =
       file.is_number() && taken.is_number() ? file.as_double() == taken.as_double() : file == taken || is_none;
-  if (file.is_null()) return {};
   return is_equal ? "" : key + " is " + file.dump() + " and was taken as " + taken.dump();
 }
 
