@@ -15,9 +15,9 @@
 #include "apps/build_info.h"
 #include "apps/console.h"
 #include "apps/flags.h"
+#include "apps/foreign_flags.h"
 #include "apps/parse_errors.h"
 #include "apps/reference.h"
-#include "apps/serve_flags.h"
 #include "apps/settings.h"
 #include "apps/verbs.h"
 #include "base/file_error.h"
@@ -92,6 +92,18 @@ class CommandLine {
     return verb;
   }
 
+  /// " (--log-level is FATHOM_LOG_LEVEL)" where the value that `problem` is about came from such a variable.
+  static std::string shared_variable(const CLI::App& verb, const std::string& problem) {
+    for (const CLI::Option* option : verb.get_options()) {
+      const std::string variable = option->get_envname();
+      const char* value = variable.empty() ? nullptr : std::getenv(variable.c_str());
+      if (value == nullptr || option->results() != std::vector<std::string>{value}) continue;
+      const std::string flag = "--" + option->get_lnames().front();
+      if (problem.starts_with(flag + ":")) return " (" + flag + " is " + variable + ")";
+    }
+    return "";
+  }
+
   /// Chooses the action: flags first, then what environment and file add to them. An exit code if that is all.
   std::optional<int> parse(std::vector<std::string> arguments) {
     std::optional<Error> error;
@@ -109,7 +121,8 @@ class CommandLine {
         const auto code = static_cast<CLI::ExitCodes>(e.get_exit_code());
         may_be_mended = code == CLI::ExitCodes::RequiredError || code == CLI::ExitCodes::RequiresError;
         const CLI::App& verb = *chosen_verb();
-        error = invalid(parse_error_text(verb, e) + "; see " + full_name(verb) + " --help");
+        error = invalid(parse_error_text(verb, e) + shared_variable(verb, e.what()) + "; see " + full_name(verb) +
+                        " --help");
         return false;
       }
     };
@@ -147,7 +160,7 @@ class CommandLine {
     if (!lost) return 0;
     if (errno != 0) return report_error(file_error("write to", "standard output", errno));
     return report_error(
-        io_error("cannot write to standard output: a part of it is lost; is there room where it goes?"));
+        io_error("cannot write to standard output: a part of it is lost; is it open, with room where it goes?"));
   }
 
   /// A verb with its options; `work` does it.
@@ -157,6 +170,7 @@ class CommandLine {
     CLI::App* app = parent.add_subcommand(name, help);
     auto options = std::make_shared<Options>();
     app->footer("Example:\n  " + example);
+    app->parse_complete_callback([] {});  // with one, CLI11 reads the variables of this verb only if it was chosen
     app->callback([this, app, options, work] {
       if (!app->get_subcommands().empty()) {  // whose callback has run
         for (const CLI::Option* option : app->get_options(is_typed)) {
@@ -203,113 +217,11 @@ class CommandLine {
     add_all_compute_flags(*app, o->compute);
   }
 
-  // Names in second place are those of vLLM, SGLang and llama.cpp.
   void add_serve() {
     const auto [app, o] = verb<ServeOptions>(app_, "serve", "OpenAI's API over HTTP for a model", serve,
                                              "fathom serve models/demo --port 8000");
-    serve::ServerOptions& server = o->server;
-    serve::HttpOptions& http = server.http;
     app->add_option(kModelNames, o->model, kModelHelp)->required();
-    app->add_option("--served-model-name,-a,--alias", o->names,
-                    "name of the model for clients; may be given several times")
-        ->expected(1)
-        ->take_all();
-    app->add_option("--reasoning-parser,--reasoning-format", o->reasoning_parser,
-                    "how reasoning is told from the answer: auto, deepseek_r1, deepseek_v3, none")
-        ->capture_default_str();
-    app->add_option("--tool-call-parser", o->tool_call_parser,
-                    "how tool calls are told from the answer: auto (as the chat template writes them), deepseek_v3, "
-                    "deepseek_v31, kimi_k2, none")
-        ->capture_default_str();
-    app->add_flag(
-        "--enable-auto-tool-choice,--jinja,--enable-prefix-caching,--enable-chunked-prefill,"
-        "--enable-metrics,--metrics",
-        o->always_on, "accepted from others' command lines: these are always on");
-    app->add_option("--host", http.host, "address to listen on; 0.0.0.0: every one")
-        ->capture_default_str()
-        ->group("Network");
-    add_integer<int64_t>(*app, "--port", http.port, 0, 65535, "port; 0: any free one, which is printed")
-        ->group("Network");
-    app->add_option("--ssl-certfile", http.certificate_file, "PEM certificate chain: serve HTTPS")->group("Network");
-    app->add_option("--ssl-keyfile", http.key_file, "PEM key of the certificate")->group("Network");
-    app->add_option("--api-key", server.api_keys,
-                    "key that clients must send; may be given several times (or FATHOM_API_KEY)")
-        ->expected(1)
-        ->take_all()
-        ->envname("FATHOM_API_KEY")
-        ->group("Network");
-    app->add_option("--api-key-file", server.api_key_file,
-                    "file of keys, one a line; read again when it changes or on SIGHUP")
-        ->group("Network");
-    app->add_option("--allowed-origins", server.allowed_origins,
-                    "origins of browser pages that may use the API, by commas; *: all")
-        ->delimiter(',')
-        ->group("Network");
-    add_integer<int64_t>(*app, "--max-connections", http.max_connections, 1, 1 << 20, "open connections at most")
-        ->group("Limits");
-    add_integer<int64_t>(*app, "--max-body-bytes", http.limits.max_body_bytes, 1024, int64_t{1} << 30,
-                         "bytes of a request's body at most")
-        ->group("Limits");
-    add_integer<int64_t>(*app, "--max-num-seqs,--max-running-requests,--parallel", o->compute.num_sequences, 1, 1 << 20,
-                         "sequences computed at the same time (-np)")
-        ->group("Limits");
-    add_integer<int64_t>(*app, "--max-queue", server.engine.max_waiting, 1, 1 << 20,
-                         "sequences that wait; further requests are answered 429")
-        ->group("Limits");
-    add_integer<int64_t>(*app, "--drain-timeout", o->drain_timeout_s, 0, 86400,
-                         "seconds that requests in progress have after SIGTERM")
-        ->group("Limits");
-    app->add_option("--verify", o->verify, "share of the requests that is computed again to compare every bit, as 1%")
-        ->capture_default_str();
-    app->add_option_function<std::string>(
-           "--weight-check-interval",
-           [o = o](const std::string& text) {
-             o->weight_check_s = integer_of<int64_t>("--weight-check-interval", text, 0, 86400 * 365);
-           },
-           "seconds between two checks that the weights in memory have not changed; 0: never; default 600, with "
-           "--in-place 0")
-        ->type_name("INT");
-    app->add_option("--without-effect", o->without_effect)->expected(1)->take_all()->group("");  // serve_flags.h
-    add_integer<int64_t>(*app, "--min-client-priority", o->least_client_priority, -1'000'000, 1'000'000,
-                         "the lowest \"priority\" that a request may have; the lower goes first")
-        ->group("Limits");
-    CLI::Option* store = app->add_option(
-        "--prefix-cache-dir", o->prefix_cache_dir,
-        "directory in which pages of the prefix cache are kept too, found again when memory had no room "
-        "for them and after a restart");
-    store->group("Computing");
-    app->add_option("--prefix-cache-size", o->prefix_cache_size, "that directory's size at most, as 10GB")
-        ->capture_default_str()
-        ->needs(store)
-        ->group("Computing");
-    app->add_option("--rate-limit", o->rate_limit,
-                    "REQUESTS or REQUESTS,TOKENS per minute and API key; more is answered 429; 0: no limit")
-        ->capture_default_str()
-        ->group("Limits");
-    app->add_option("--metrics-compat", o->metrics_compat,
-                    "servers whose metric names /metrics has too, by commas: vllm, sglang")
-        ->delimiter(',');
-    app->add_flag("--log-requests", server.log_requests, "a line per request on standard error, without its text");
-    add_machine_flags(*app, o->compute);
-    add_precision_flag(*app, o->compute);
-    add_weight_flags(*app, o->compute);
-    add_generation_flags(*app, o->compute,
-                         "--prompt-chunk,--max-num-batched-tokens,--chunked-prefill-size,--batch-size,-b");
-    add_cache_flag(*app, o->compute);
-    add_log_flag(*app, o->compute.log_level);
-    add_speculation_flags(*app, o->compute);
-    add_tokens(*app, "-c,--context,--max-model-len,--context-length,--ctx-size", o->compute.context, 0, kMost,
-               "tokens of a request at most; 0: the model's, 32768 at most")
-        ->group("Computing");
-    CLI::Option* tokens = add_tokens(*app, "--cache-tokens", o->compute.cache_tokens, 0, INT64_MAX / (1 << 24),
-                                     "tokens of KV cache; 0: by --cache-memory-share");
-    tokens->group("Computing");
-    app->add_option("--cache-memory-share,--gpu-memory-utilization,--mem-fraction-static",
-                    o->compute.cache_memory_share, "KV cache: share of the available memory at most")
-        ->check(within(0.01, 0.95))
-        ->capture_default_str()
-        ->excludes(tokens)
-        ->group("Computing");
+    add_serve_flags(*app, *o);
   }
 
   void add_inspect() {
@@ -414,7 +326,7 @@ class CommandLine {
         ->take_all();
     app->add_flag("--print-config", o->print_config,
                   "print all settings as such a file, each with its meaning and its variable, and stop");
-    app->add_flag("-q,--quiet", o->quiet, "no progress bar");
+    app->add_flag("--json", o->json, "the result as JSON");
     add_log_flag(*app, o->compute.log_level);
     add_machine_flags(*app, o->compute);
   }
@@ -424,7 +336,7 @@ class CommandLine {
         verb<EvalOptions>(app_, "eval", "bits per byte and perplexity of a text; answers to sums and benchmarks", eval,
                           "fathom eval models/demo --text README.md");
     app->add_option(kModelNames, o->model, kModelHelp)->required();
-    app->add_option("-f,--text", o->text, "UTF-8 text; lines \"<|endoftext|>\" separate documents");
+    app->add_option("-f,--text", o->text, "UTF-8 text, -: standard input; lines \"<|endoftext|>\" separate documents");
     add_integer<int64_t>(*app, "--sums", o->sums, 0, 10000,
                          "ask this many sums that `data synth` never shows, greedily");
     add_integer<uint64_t>(*app, "-s,--seed", o->seed, 0, UINT64_MAX, "seed of the sums");
@@ -472,6 +384,7 @@ class CommandLine {
       app->add_option("-o,--output", o->output, "directory for tokenizer.json and tokenizer_config.json")->required();
       add_integer<int64_t>(*app, "--vocab-size", o->vocab_size, 300, 1 << 24, "tokens in all");
       app->add_flag("--split-digits,!--group-digits", o->split_digits, "one digit a token (else up to three)");
+      app->add_flag("--json", o->json, "the result as JSON");
       add_log_flag(*app, o->log_level);
     }
     {
@@ -504,6 +417,7 @@ class CommandLine {
       app->add_option("--mixture", o->mixture, "weights of story, arithmetic, recall and chat documents")
           ->expected(4)
           ->delimiter(',');
+      app->add_flag("--json", o->json, "the result as JSON");
       add_log_flag(*app, o->log_level);
     }
     {
@@ -520,6 +434,7 @@ class CommandLine {
           ->check(within(0, 0.5))
           ->capture_default_str();
       app->add_flag("--assistant-loss-only", o->assistant_loss_only, "of chats, train on the assistant's words only");
+      app->add_flag("--json", o->json, "the result as JSON");
       add_log_flag(*app, o->log_level);
     }
   }

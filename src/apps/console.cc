@@ -54,13 +54,13 @@ Result<size_t> append_input(std::string& text) {
   }
 }
 
-/// Whether the stream shows colours.
 /// Whether what is written there may move the cursor: not where a log or a dumb terminal keeps every character.
 bool is_screen(int fd) {
   const char* terminal = std::getenv("TERM");
   return ::isatty(fd) != 0 && (terminal == nullptr || std::strcmp(terminal, "dumb") != 0);
 }
 
+/// Whether the stream shows colours.
 bool is_colourful(int fd) {
   const char* plain = std::getenv("NO_COLOR");
   return is_screen(fd) && (plain == nullptr || *plain == '\0');
@@ -102,7 +102,8 @@ std::string styled(std::string_view text, std::string_view style) {
 void catch_interrupts() {
   for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd) {
     if (::fcntl(fd, F_GETFD) >= 0) continue;
-    [[maybe_unused]] const int opened = ::open("/dev/null", O_RDWR);  // gets the lowest free number: this one
+    // Gets the lowest free number: this one. Input ends at once; output that nobody can get is an error of its writing.
+    [[maybe_unused]] const int opened = ::open("/dev/null", O_RDONLY);
   }
   int ends[2];
   if (wake_read < 0 && ::pipe2(ends, O_CLOEXEC | O_NONBLOCK) == 0) {

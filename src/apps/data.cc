@@ -4,6 +4,7 @@
 #include "apps/console.h"
 #include "apps/outputs.h"
 #include "apps/verbs.h"
+#include "base/json.h"
 #include "base/machine.h"
 #include "train/pack.h"
 #include "train/synth.h"
@@ -29,6 +30,15 @@ Status data_synth(const DataSynthOptions& options) {
   if (!report) return report.error();
   progress.finish();
   if (auto s = file->commit(); !s) return s;
+  if (options.json) {
+    Json kinds = Json::object();
+    for (size_t kind = 0; kind < kNumSynthKinds; ++kind) {
+      kinds.set(to_string(static_cast<SynthKind>(kind)),
+                Json::object().set("documents", report->documents[kind]).set("bytes", report->bytes[kind]));
+    }
+    std::printf("%s\n", Json::object().set("output", options.output).set("kinds", std::move(kinds)).dump().c_str());
+    return {};
+  }
   for (size_t kind = 0; kind < kNumSynthKinds; ++kind) {
     std::printf("%-12s %9lld documents  %s\n", std::string(to_string(static_cast<SynthKind>(kind))).c_str(),
                 static_cast<long long>(report->documents[kind]), bytes_text(report->bytes[kind]).c_str());
@@ -73,6 +83,18 @@ Status data_pack(const DataPackOptions& options) {
   const auto report = pack_files(inputs, options.output, options.validation, pack, progress);
   if (!report) return report.error();
   progress.finish();
+  if (options.json) {
+    const auto shard = [](const std::string& path, const ShardInfo& info) {
+      Json out = Json::object();
+      out.set("output", path).set("tokens", info.num_tokens).set("documents", info.num_documents);
+      return out.set("text_bytes", info.text_bytes);
+    };
+    Json out = Json::object();
+    out.set("train", shard(options.output, report->train));
+    if (options.validation_fraction > 0) out.set("validation", shard(options.validation, report->validation));
+    std::printf("%s\n", out.dump().c_str());
+    return {};
+  }
   const auto print = [](const std::string& path, const ShardInfo& info) {
     std::printf("%s: %s tokens, %s documents, %s of text\n", path.c_str(), count_text(info.num_tokens).c_str(),
                 count_text(info.num_documents).c_str(), bytes_text(info.text_bytes).c_str());

@@ -196,7 +196,8 @@ Result<int64_t> window_of(const EvalOptions& options, const ModelConfig& config)
 
 /// `reference`: the model to compare with, or nullptr.
 Status eval_text(Session& session, Session* reference, const EvalOptions& options) {
-  auto text = read_file(options.text);
+  const std::string source = options.text == "-" ? "standard input" : options.text;
+  auto text = options.text == "-" ? read_standard_input() : read_file(options.text);
   if (!text) return text.error();
   const Model& model = session.model();
   const Model& other = reference == nullptr ? model : reference->model();
@@ -222,12 +223,12 @@ Status eval_text(Session& session, Session* reference, const EvalOptions& option
   const ScoredModel other_scored{other_run, other_transformer, other_cache.pages.layers()};
 
   const auto passages = passages_of(session, options, *text, *window);
-  if (!passages) return Error{passages.error().code, options.text + ": " + passages.error().text};
+  if (!passages) return Error{passages.error().code, source + ": " + passages.error().text};
   if (reference != nullptr) {
     const auto theirs = passages_of(*reference, options, *text, *window);
-    if (!theirs) return Error{theirs.error().code, options.text + ": " + theirs.error().text};
+    if (!theirs) return Error{theirs.error().code, source + ": " + theirs.error().text};
     if (!std::ranges::equal(*theirs, *passages, {}, &Passage::ids, &Passage::ids)) {
-      return invalid(options.kl_against + " and " + options.model + " split " + options.text +
+      return invalid(options.kl_against + " and " + options.model + " split " + source +
                      " into different tokens; models of one tokenizer can be compared");
     }
   }
@@ -254,11 +255,11 @@ Status eval_text(Session& session, Session* reference, const EvalOptions& option
       if (one == nullptr || one->model().experts == nullptr) continue;
       if (auto s = one->model().experts->take_status(); !s) return s;
     }
-    if (!finished) return interrupted_error("scoring " + options.text);
+    if (!finished) return interrupted_error("scoring " + source);
     score.num_bytes += passage.num_bytes;
   }
   progress.finish();
-  if (score.num_bytes == 0 || score.sum.num_tokens == 0) return invalid(options.text + " holds no text to score");
+  if (score.num_bytes == 0 || score.sum.num_tokens == 0) return invalid(source + " holds no text to score");
   score.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   print_score(options, score);
   return {};

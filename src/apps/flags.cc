@@ -189,6 +189,8 @@ void add_log_flag(CLI::App& app, std::string& log_level) {
       ->check(CLI::IsMember({"error", "info", "debug"}))
       ->envname("FATHOM_LOG_LEVEL")
       ->capture_default_str();
+  app.add_flag_callback(
+      "-q,--quiet", [&log_level] { log_level = "error"; }, "no progress, no notes: --log-level error");
 }
 
 void add_sampling_flags(CLI::App& app, SamplingFlags& flags) {

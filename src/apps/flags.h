@@ -20,6 +20,7 @@ struct BenchServeOptions;
 struct PlanOptions;
 struct ComputeOptions;
 struct SamplingFlags;
+struct ServeOptions;
 
 inline constexpr int64_t kMost = int64_t{1} << 31;  // tokens, documents, ...: far above any use
 inline constexpr const char* kModelNames = "MODEL,-m,--model,--model-path";
@@ -64,6 +65,7 @@ void add_speculation_flags(CLI::App& app, ComputeOptions& options);
 /// All that a verb which generates has.
 void add_all_compute_flags(CLI::App& app, ComputeOptions& options);
 
+void add_serve_flags(CLI::App& app, ServeOptions& options);  // serve_flags.cc
 /// What fathom bench serve sends, to whom, and how it reports; not how a model computes.
 void add_bench_serve_flags(CLI::App& app, BenchServeOptions& options);
 

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "apps/serve_flags.h"
+#include "apps/foreign_flags.h"
 
 namespace fathom::apps {
 namespace {

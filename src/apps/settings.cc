@@ -74,9 +74,18 @@ std::vector<Setting> settings_of(const CLI::App& verb) {
   return out;
 }
 
+std::string key_of(const CLI::App& verb, std::string name) {
+  std::replace(name.begin(), name.end(), '-', '_');
+  return verb.get_name() + "." + name;
+}
+
 void add_fields(const CLI::App& verb, const std::vector<Setting>& settings, std::vector<ConfigField>& fields) {
   for (const Setting& setting : settings) {
-    fields.push_back({verb.get_name() + "." + setting.name, setting.target, setting.option->get_description(), {}});
+    std::vector<std::string> other_names;
+    for (const std::string& name : setting.option->get_lnames()) other_names.push_back(key_of(verb, name));
+    for (const std::string& name : setting.option->get_snames()) other_names.push_back(key_of(verb, name));
+    fields.push_back(
+        {key_of(verb, setting.name), setting.target, setting.option->get_description(), {}, std::move(other_names)});
   }
 }
 
@@ -187,6 +196,9 @@ Result<std::vector<SettingArgument>> setting_arguments(const CLI::App& program, 
   for (const Setting& setting : settings) {
     const std::string flag = "--" + setting.option->get_lnames().front(), variable = variable_of(verb, setting);
     if (setting.option->count() > 0) continue;
+    // A flag that excludes it is stronger than what a variable or a file says.
+    if (std::ranges::any_of(setting.option->get_excludes(), [](const CLI::Option* o) { return o->count() > 0; }))
+      continue;
     // A flag with a variable that all verbs share: that one is as strong as the verb's own.
     if (!setting.option->get_envname().empty() && is_set(setting.option->get_envname()) && !is_set(variable)) continue;
     const std::string source = is_set(variable) ? variable : setting.name + " in " + file;

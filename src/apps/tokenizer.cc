@@ -133,6 +133,12 @@ Status tokenizer_train(const TokenizerTrainOptions& options) {
   const FileText files[] = {{directory / "tokenizer.json", to_tokenizer_json(*spec)},
                             {directory / "tokenizer_config.json", config.dump(2) + "\n"}};
   if (auto s = write_files(files); !s) return s;
+  if (options.json) {
+    Json out = Json::object();
+    out.set("output", options.output).set("tokens", std::ssize(spec->vocab)).set("merges", std::ssize(spec->merges));
+    std::printf("%s\n", out.dump().c_str());
+    return {};
+  }
   std::printf("%zu tokens (%zu merges) -> %s\n", spec->vocab.size(), spec->merges.size(),
               (directory / "tokenizer.json").c_str());
   return {};

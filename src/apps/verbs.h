@@ -132,6 +132,7 @@ struct TokenizerTrainOptions {
   std::string output;  // directory
   int64_t vocab_size = 4096;
   bool split_digits = true;
+  bool json = false;
   std::string log_level = "info";
 };
 Status tokenizer_train(const TokenizerTrainOptions& options);
@@ -150,6 +151,7 @@ struct DataSynthOptions {
   int64_t bytes = 0;
   uint64_t seed = 0;
   std::vector<double> mixture;  // story, arithmetic, recall, chat
+  bool json = false;
   std::string log_level = "info";
 };
 Status data_synth(const DataSynthOptions& options);
@@ -161,6 +163,7 @@ struct DataPackOptions {
   std::string validation;
   double validation_fraction = 0.05;
   bool assistant_loss_only = false;
+  bool json = false;
   std::string log_level = "info";
 };
 Status data_pack(const DataPackOptions& options);
@@ -226,7 +229,7 @@ struct TrainOptions {
   std::string config;
   std::vector<std::string> overrides;
   bool print_config = false;
-  bool quiet = false;
+  bool json = false;
   ComputeOptions compute;
 };
 Status train(const TrainOptions& options);

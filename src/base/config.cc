@@ -130,9 +130,13 @@ std::optional<std::string> nearest(std::string_view unknown, const std::vector<s
   return best;
 }
 
-Error unknown_key(const std::string& where, std::string_view key, const std::vector<std::string>& candidates) {
+/// `called`: what the setting is called here that others know as `key`; empty: none.
+Error unknown_key(const std::string& where, std::string_view key, const std::vector<std::string>& candidates,
+                  std::string_view called) {
   std::string text = where + ": unknown key \"" + shown(key) + "\"";
-  if (const auto near = nearest(key, candidates)) {
+  if (!called.empty()) {
+    text += "; it is called \"" + std::string(called) + "\" here";
+  } else if (const auto near = nearest(key, candidates)) {
     text += "; did you mean \"" + *near + "\"?";
   } else {
     text += "; known keys: ";
@@ -147,6 +151,18 @@ std::vector<std::string> keys_of(const std::vector<ConfigField>& fields) {
   for (const ConfigField& field : fields) keys.push_back(field.key);
   return keys;
 }
+
+/// The key of the setting that others know as `name`; empty: none. `spelled`: how keys are written there.
+template <class Spelled>
+std::string called_here(const std::vector<ConfigField>& fields, std::string_view name, const Spelled& spelled) {
+  for (const ConfigField& field : fields) {
+    for (const std::string& other : field.other_names) {
+      if (spelled(other) == name) return spelled(field.key);
+    }
+  }
+  return "";
+}
+std::string as_key(const std::string& key) { return key; }
 
 const ConfigField* find_field(const std::vector<ConfigField>& fields, std::string_view key) {
   for (const ConfigField& field : fields) {
@@ -327,7 +343,7 @@ Status apply_environment(const std::vector<ConfigField>& fields, const std::vect
       const ConfigField& field = fields[static_cast<size_t>(known - names.begin())];
       if (auto s = apply_text(field, "environment " + name, std::string_view(entry).substr(equals + 1)); !s) return s;
     } else if (std::any_of(sections.begin(), sections.end(), [&](const auto& s) { return name.starts_with(s); })) {
-      return unknown_key("environment", name, names);
+      return unknown_key("environment", name, names, called_here(fields, name, environment_name));
     }
   }
   return {};
@@ -339,7 +355,8 @@ Status apply_overrides(const std::vector<ConfigField>& fields, const std::vector
     if (equals == std::string::npos) return invalid("flag \"" + shown(text) + "\": expected key=value");
     const std::string key = text.substr(0, equals);
     const ConfigField* field = find_field(fields, key);
-    if (!field) return unknown_key("flag \"" + shown(text) + "\"", key, keys_of(fields));
+    if (!field)
+      return unknown_key("flag \"" + shown(text) + "\"", key, keys_of(fields), called_here(fields, key, as_key));
     const auto value = std::string_view(text).substr(equals + 1);
     if (auto s = apply_text(*field, "flag \"" + shown(text) + "\"", value); !s) return s;
   }
@@ -406,7 +423,7 @@ Status apply_table(const std::vector<ConfigField>& fields, const toml::table& ta
         sections.erase("");
         candidates.assign(sections.begin(), sections.end());
       }
-      return unknown_key(where, key, candidates);
+      return unknown_key(where, key, candidates, called_here(fields, key, as_key));
     }
   }
   return {};

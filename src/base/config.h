@@ -44,6 +44,7 @@ struct ConfigField {
   Target target;
   std::string help;
   Accepts accepts;
+  std::vector<std::string> other_names{};  // keys that people may know it by: refused, with its own
 };
 
 /// The visitor that a config struct's fields() is called with.

@@ -4,6 +4,7 @@
 #include <unordered_set>
 
 #include "base/check.h"
+#include "base/git_lfs.h"
 
 namespace fathom {
 namespace {
@@ -106,6 +107,7 @@ nlohmann::ordered_json to_library(const Json& json) {
 }  // namespace
 
 Result<Json> Json::parse(std::string_view text, std::string_view where) {
+  if (is_git_lfs_pointer(text)) return git_lfs_pointer_error(where);  // tokenizer.json often is one
   // The library takes a NUL byte for the end of the text and would not look at what follows.
   if (const size_t nul = text.find('\0'); nul != std::string_view::npos) {
     return corrupt(std::string(where) + ": not valid JSON: NUL byte (byte " + std::to_string(nul + 1) + ")");

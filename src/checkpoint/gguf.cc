@@ -9,6 +9,7 @@
 #include <unordered_set>
 
 #include "base/check.h"
+#include "base/git_lfs.h"
 #include "checkpoint/safetensors.h"
 
 namespace fathom {
@@ -455,6 +456,8 @@ Result<std::vector<int64_t>> GgufMetadata::integers(std::string_view key) const 
 
 Result<GgufContent> parse_gguf(std::span<const std::byte> bytes, std::string_view source) {
   const std::string where(source);
+  if (is_git_lfs_pointer({reinterpret_cast<const char*>(bytes.data()), bytes.size()}))
+    return git_lfs_pointer_error(where);
   Cursor in(bytes, where);
   const auto counts = read_header(in, where);
   if (!counts) return counts.error();

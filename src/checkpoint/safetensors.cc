@@ -5,6 +5,7 @@
 #include <cstring>
 #include <unordered_set>
 
+#include "base/git_lfs.h"
 #include "base/json.h"
 
 namespace fathom {
@@ -197,6 +198,8 @@ Status check_declarations(std::span<const TensorDecl> tensors, std::string_view 
 
 Result<SafetensorsContent> parse_safetensors(std::span<const std::byte> bytes, std::string_view source) {
   const std::string where(source);
+  if (is_git_lfs_pointer({reinterpret_cast<const char*>(bytes.data()), bytes.size()}))
+    return git_lfs_pointer_error(where);
   if (bytes.size() < kLengthBytes) {
     return corrupt(where + ": " + std::to_string(bytes.size()) + " bytes are too few for a safetensors file");
   }

@@ -41,6 +41,7 @@ AlphaBeta fit(double bytes_per_copy, double LowLatency::*latency) {
 // The means over the drawn tokens; a token's experts ascend, so do its GPUs and nodes.
 Destinations destinations_of_draws(const Gate& gate, int64_t ranks, int64_t per_node) {
   const auto k = static_cast<size_t>(gate.top_k);
+  check(k > 0, "a token has experts");
   int64_t nodes = 0, gpus = 0;
   for (size_t at = 0; at < gate.drawn.size(); at += k) {
     int64_t last_gpu = -1, last_node = -1;

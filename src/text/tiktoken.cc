@@ -7,6 +7,7 @@
 #include <string>
 #include <unordered_map>
 
+#include "base/git_lfs.h"
 #include "base/json.h"
 #include "text/utf8.h"
 
@@ -133,6 +134,7 @@ Status add_special_tokens(std::string_view text, const std::string& where, Token
 Result<TokenizerSpec> spec_from_tiktoken(std::string_view ranks, std::string_view ranks_where, std::string_view config,
                                          std::string_view config_where) {
   TokenizerSpec spec;
+  if (is_git_lfs_pointer(ranks)) return git_lfs_pointer_error(ranks_where);
   if (auto s = read_ranks(ranks, std::string(ranks_where), spec); !s) return s.error();
   if (auto s = add_merges(std::string(ranks_where), spec); !s) return s.error();
   if (auto s = add_special_tokens(config, std::string(config_where), spec); !s) return s.error();

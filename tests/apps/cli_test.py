@@ -4,6 +4,7 @@ import os
 import re
 import resource
 import shlex
+import shutil
 import subprocess
 import unittest
 
@@ -175,6 +176,29 @@ class Refusals(CommandLineCase):
                                       stderr=subprocess.PIPE, env=support.environment(), timeout=support.TIMEOUT_S)
                 self.assertEqual(done.returncode, 2)
                 self.check_error_line(done.stderr.decode(), "standard output")
+
+    def test_closed_standard_output_is_an_error_of_what_prints(self):
+        for arguments, code in ((("tokenizer", "encode", support.tiny_model(), "a"), 2), (("--version",), 2),
+                                (("tokenizer", "encode", support.tiny_model() / "nowhere", "a"), 2)):
+            with self.subTest(arguments=arguments):
+                done = subprocess.run([support.BINARY, *map(str, arguments)], preexec_fn=lambda: os.close(1),
+                                      stderr=subprocess.PIPE, env=support.environment(), timeout=support.TIMEOUT_S)
+                self.assertEqual(done.returncode, code)
+                self.check_error_line(done.stderr.decode(), "nowhere" if "nowhere" in str(arguments) else "standard output")
+
+    def test_a_git_lfs_pointer_is_called_one(self):
+        pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1234\n"
+        for name, verb in (("model.safetensors", ("generate", "-p", "a")), ("tokenizer.json", ("tokenizer", "encode", "a")),
+                           ("config.json", ("inspect",))):
+            with self.subTest(name=name):
+                model = support.fresh_directory("lfs") / "model"
+                shutil.copytree(support.tiny_model(), model)
+                (model / name).write_text(pointer)
+                self.refused(*(("tokenizer", "encode", model, "a") if verb[0] == "tokenizer" else (verb[0], model, *verb[1:])),
+                             needles=[name, "Git LFS pointer", "git lfs pull"])
+        file = support.fresh_directory("lfs") / "model.gguf"
+        file.write_text(pointer)
+        self.refused("inspect", file, needles=["model.gguf", "Git LFS pointer"])
 
     def test_closed_standard_input_is_an_empty_one(self):
         for arguments in (("chat", support.tiny_model()), ("tokenizer", "encode", support.tiny_model())):

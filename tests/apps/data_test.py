@@ -29,6 +29,22 @@ class Synth(CommandLineCase):
         for line in lines:
             self.assertTrue({"text", "messages"} & set(json.loads(line)))
 
+    def test_json_says_what_was_written(self):
+        path = self.directory / "a.jsonl"
+        found = json.loads(support.made("data", "synth", "-o", path, "--documents", 80, "--json").stdout)
+        self.assertEqual((found["output"], list(found["kinds"])), (str(path), ["story", "arithmetic", "recall", "chat"]))
+        self.assertEqual(sum(kind["documents"] for kind in found["kinds"].values()), 80)
+        self.assertEqual(sum(kind["bytes"] for kind in found["kinds"].values()), path.stat().st_size)
+        trained = json.loads(support.made("tokenizer", "train", path, "-o", self.directory / "tok", "--vocab-size", 400, "--json").stdout)
+        self.assertEqual((trained["output"], trained["tokens"]), (str(self.directory / "tok"), 400))
+        train, validation = self.directory / "a.shard", self.directory / "b.shard"
+        pack = ("data", "pack", path, "--tokenizer", self.directory / "tok", "-o", train, "--json")
+        packed = json.loads(support.made(*pack, "--validation", validation).stdout)
+        self.assertEqual((packed["train"]["output"], packed["validation"]["output"]), (str(train), str(validation)))
+        self.assertEqual(packed["train"]["documents"] + packed["validation"]["documents"], 80)
+        self.assertGreater(packed["train"]["tokens"], packed["validation"]["tokens"])
+        self.assertEqual(list(json.loads(support.made(*pack, "--validation-fraction", 0).stdout)), ["train"])
+
     def test_bytes_end_with_the_document_that_reaches_them(self):
         lines = self.synth("a.jsonl", "--bytes", 10_000).splitlines(keepends=True)
         size = sum(len(line.encode()) for line in lines)

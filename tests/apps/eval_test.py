@@ -53,6 +53,17 @@ class Eval(CommandLineCase):
         bits = found["tokens"] * math.log2(found["perplexity"])
         self.assertAlmostEqual(found["bits_per_byte"], bits / found["bytes"], places=9)
 
+    def test_the_text_may_come_on_standard_input(self):
+        text = "\n".join(self.stories[:4])
+        done = support.run("eval", support.tiny_model(), "--text", "-", "--json", "-t", 1, stdin=text)
+        self.assert_success(done)
+        piped, read = json.loads(done.stdout), self.evaluate(text)
+        for found in (piped, read):
+            del found["text"], found["tokens_per_second"]
+        self.assertEqual(piped, read)
+        done = support.run("eval", support.tiny_model(), "--text", "-", stdin="")
+        self.assert_refused(done, "standard input holds no text")
+
     def test_documents_are_scored_alone(self):
         """Two documents are worth the sum of the two alone, however they are ordered."""
         first, second = self.stories[0], self.stories[1]

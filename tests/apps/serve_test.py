@@ -304,7 +304,7 @@ class Flags(CommandLineCase):
         listed = support.made("serve", "--help").stdout
         ours = {name for line in re.findall(r"^  (-\S+)", listed, re.MULTILINE) for name in line.split(",")}
         self.assertIn("--log-level", ours)
-        source = (support.ROOT / "src" / "apps" / "serve_flags.cc").read_text()
+        source = (support.ROOT / "src" / "apps" / "foreign_flags.cc").read_text()
         swallowed = set(re.findall(r'\{"(-[^"]+)", Kind::k(?:Switch|Value|Maybe|One)\}', source))
         self.assertIn("--no-mmap", swallowed)
         self.assertEqual(ours & swallowed, set())

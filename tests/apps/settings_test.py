@@ -120,6 +120,36 @@ batch = [1, 4]
         self.assertRegex(notes["debug"], r"\A.*kernels \w+, 1 threads, KV cache FP32 of \d+ tokens.*\nspeculation lookup")
         self.refused("generate", support.tiny_model(), "-p", "a", "--log-level", "loud", needles=["--log-level", "loud"])
 
+    def test_quiet_is_the_level_error(self):
+        speculating = ("generate", support.tiny_model(), "-p", "a", "-n", 4, "--speculate", "lookup", "-t", 1)
+        for arguments, variables in ((("-q",), {}), (("--quiet",), {"FATHOM_LOG_LEVEL": "debug"}), ((), {"FATHOM_GENERATE_QUIET": "true"})):
+            with self.subTest(arguments=arguments, variables=variables):
+                done = support.run(*speculating, *arguments, env=support.environment(**variables))
+                self.assert_success(done)
+                self.assertEqual(done.stderr, "")
+                self.assertNotEqual(done.stdout, "")
+
+    def test_other_names_of_a_setting_are_refused_with_its_own(self):
+        for name, its_own in (("temp", "generate.temperature"), ("n_predict", "generate.max_tokens"), ("m", "generate.model")):
+            with self.subTest(name=name):
+                self.file.write_text(f"[generate]\n{name} = 1\n")
+                self.refused("generate", support.tiny_model(), "-p", "a", "--config", self.file,
+                             needles=[f'unknown key "generate.{name}"', f'it is called "{its_own}" here'])
+        self.refused("generate", support.tiny_model(), "-p", "a", env=support.environment(FATHOM_GENERATE_TEMP="1"),
+                     needles=["FATHOM_GENERATE_TEMP", 'it is called "FATHOM_GENERATE_TEMPERATURE" here'])
+
+    def test_a_flag_beats_what_a_file_says_of_one_that_it_excludes(self):
+        self.assertEqual(self.count("-n", 2, file='[generate]\nfile = "nowhere.txt"\n'), 2)
+        self.assertEqual(self.count("-n", 2, FATHOM_GENERATE_FILE="nowhere.txt"), 2)
+
+    def test_a_flag_beats_a_variable_that_is_wrong(self):
+        done = support.run("generate", support.tiny_model(), "-p", "a", "-n", 1, "-t", 1, "--log-level", "error",
+                           env=support.environment(FATHOM_LOG_LEVEL="loud"))
+        self.assert_success(done)
+        self.refused("generate", support.tiny_model(), "-p", "a", env=support.environment(FATHOM_LOG_LEVEL="loud"),
+                     needles=["(--log-level is FATHOM_LOG_LEVEL)"])
+        support.made("inspect", support.tiny_model(), env=support.environment(FATHOM_LOG_LEVEL="loud"))
+
     def test_variables_of_other_verbs_are_none_of_its_business(self):
         self.assertEqual(self.count("-n", 2, FATHOM_SERVE_PORT="x", FATHOM_TRAIN_STEPS="x"), 2)
 

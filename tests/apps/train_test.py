@@ -1,5 +1,6 @@
 """fathom train: runs that were stopped or killed go on with the same bits; settings, their errors, and full disks."""
 
+import json
 import re
 import resource
 import shutil
@@ -29,6 +30,14 @@ class Resume(CommandLineCase):
         directory = support.fresh_directory("uninterrupted")
         support.made("train", support.tiny_settings(directory, STEPS), "-q", "-t", 1)
         cls.expected = support.losses(directory / "log.jsonl")
+
+    def test_json_is_the_result_alone(self):
+        directory = support.fresh_directory("train_json")
+        done = support.run("train", support.tiny_settings(directory, 6), "-t", 1, "--json")
+        self.assert_success(done)
+        found = json.loads(done.stdout)
+        self.assertEqual((found["steps"], list(found)), (6, ["steps", "tokens", "validation"]))
+        self.assertEqual(set(found["validation"]), {"nats_per_token", "bits_per_byte"})
 
     def stop(self, directory, number, after):
         """Starts the run, sends the signal once `after` steps are logged; (exit code, standard error)."""
