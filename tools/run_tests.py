@@ -7,6 +7,8 @@ last line is "N passed, M failed" over all checks; the exit status is 1 if M is 
 
 import argparse
 import collections
+import concurrent.futures
+import contextlib
 import json
 import os
 import pathlib
@@ -16,6 +18,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import xml.etree.ElementTree as ElementTree
 
@@ -37,13 +40,31 @@ class Run:
         self.failures = []  # "stage: what"
         self.skips = []  # "stage: test: reason"
         self.kernels = []  # "preset: what kernel_levels says"
+        self.start = time.monotonic()
+        self.lock = threading.RLock()  # of what is printed and of the lists
+        self.processes = set()  # that run
+
+    def together(self, *works):
+        """Stages that use one CPU each, side by side; each calls add() when it is done."""
+        with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
+            try:
+                for work in [pool.submit(work) for work in works]:
+                    work.result()
+            except BaseException:  # Ctrl-C reaches this thread alone
+                pool.shutdown(wait=False, cancel_futures=True)
+                with self.lock:
+                    for process in self.processes:
+                        with contextlib.suppress(ProcessLookupError):
+                            os.killpg(process.pid, signal.SIGKILL)
+                raise
 
     def add(self, name, start, passed=0, failures=(), skips=()):
         seconds = time.monotonic() - start
-        self.stages.append(Stage(name, passed, len(failures), len(skips), seconds))
-        self.failures += [f"{name}: {text}" for text in failures]
-        self.skips += [f"{name}: {text}" for text in skips]
-        print(f"{'FAIL' if failures else 'ok':4}  {name}  ({seconds:.1f} s)", flush=True)
+        with self.lock:
+            self.stages.append(Stage(name, passed, len(failures), len(skips), seconds))
+            self.failures += [f"{name}: {text}" for text in failures]
+            self.skips += [f"{name}: {text}" for text in skips]
+            print(f"{'FAIL' if failures else 'ok':4}  {name}  ({seconds:.1f} s)", flush=True)
         return not failures
 
     def skip(self, name, reason):
@@ -58,6 +79,8 @@ class Run:
                                            env={**os.environ, **(env or {})}, start_new_session=True)
             except OSError as error:
                 return 127, f"cannot start {command[0]}: {error.strerror}"
+            with self.lock:
+                self.processes.add(process)
             try:
                 status = process.wait(timeout=timeout_s)
             except BaseException as error:  # the group must not outlive us, whatever ends the wait
@@ -67,14 +90,18 @@ class Run:
                     raise
                 out.write(f"\nstopped after {timeout_s} s\n".encode())
                 status = 124
+            finally:
+                with self.lock:
+                    self.processes.discard(process)
         return status, log.read_text(errors="replace")
 
     def show(self, output, num_lines=60):
         lines = output.rstrip().splitlines()
-        if len(lines) > num_lines:
-            print(f"      ... {len(lines) - num_lines} lines more in {LOGS.name}/")
-        for line in lines[-num_lines:]:
-            print("      " + line)
+        with self.lock:
+            if len(lines) > num_lines:
+                print(f"      ... {len(lines) - num_lines} lines more in {LOGS.name}/")
+            for line in lines[-num_lines:]:
+                print("      " + line)
 
     def command(self, name, command, timeout_s=300, **kwargs):
         """A stage that is one check: the command succeeds."""
@@ -199,7 +226,7 @@ class Run:
             self.command("documentation", [sys.executable, "tools/doc_test.py", "--all-blocks", "--bin", str(program)], timeout_s=600)
 
     def summary(self, limit_s):
-        total_s = sum(stage.seconds for stage in self.stages)
+        total_s = time.monotonic() - self.start
         passed = sum(stage.passed for stage in self.stages)
         failed = sum(stage.failed for stage in self.stages)
         print("\nStages")
@@ -321,14 +348,15 @@ def main():
         run.add("shared data", time.monotonic(), passed=int(there),
                 failures=[] if there else ["../shared/data is absent, and in CI no test may be skipped for want of it"])
 
-    run.command("layering", [sys.executable, "tools/layering.py"])
     sources = [str(p) for folder in ("src", "tests", "bench") for p in sorted((ROOT / folder).rglob("*")) if p.suffix in (".cc", ".h")]
-    run.command("format", ["clang-format", "--dry-run", "--Werror", *sources])
-    run.command("names in docs", [sys.executable, "tools/doc_names.py"])
-    run.command("tools", [sys.executable, "-m", "unittest", "discover", "-q", "-s", "tests/tools", "-p", "*_test.py"])
-    run.command("shell scripts", ["shellcheck", "run", "test", ".ci/run", "tools/install_packages.sh", "tools/make_demo.sh",
-                                   "tests/npm/test.sh"])
-    run.reference()
+    run.together(
+        run.reference,
+        lambda: run.command("tools", [sys.executable, "-m", "unittest", "discover", "-q", "-s", "tests/tools", "-p", "*_test.py"]),
+        lambda: run.command("layering", [sys.executable, "tools/layering.py"]),
+        lambda: run.command("format", ["clang-format", "--dry-run", "--Werror", *sources]),
+        lambda: run.command("names in docs", [sys.executable, "tools/doc_names.py"]),
+        lambda: run.command("shell scripts", ["shellcheck", "run", "test", ".ci/run", "tools/install_packages.sh", "tools/make_demo.sh",
+                                              "tests/npm/test.sh"]))
     if run.build("test"):
         run.ctest("test", timeout_s=600 if options.all else 120, everything=options.all)
         run.command_line(options.all)
@@ -339,9 +367,7 @@ def main():
             run.ctest("tsan", pattern="^(" + "|".join(TSAN_FOLDERS) + ")(_[01])?$", timeout_s=900, effort="little")
         if run.build("aarch64"):  # the kernels alone, in an emulator
             run.ctest("aarch64", timeout_s=900, effort="little")
-        run.fuzz(options.fuzz_seconds)
-        run.npm()
-        run.documentation()
+        run.together(run.documentation, run.npm, lambda: run.fuzz(options.fuzz_seconds))
     return run.summary(ALL_LIMIT_S if options.all else FAST_LIMIT_S)
 
 

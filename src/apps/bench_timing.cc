@@ -4,6 +4,7 @@
 
 #include "apps/bench.h"
 #include "apps/console.h"
+#include "base/check.h"
 #include "base/machine.h"
 #include "base/rng.h"
 #include "model/tensor_plan.h"
@@ -22,10 +23,11 @@ int64_t length_of(const BenchLine& line) {
   return (line.work == kPrefill ? 0 : prompt_of_depth(line.depth)) + line.tokens + 1;
 }
 
-/// Cache tokens that a line needs, in whole pages for each sequence.
+/// Cache tokens that a line needs, in whole pages for each sequence, and one to spare for each: without it the
+/// scheduler lets fewer in (engine/scheduler).
 int64_t cache_tokens_of(const BenchLine& line) {
   constexpr int64_t kPage = LatentPages::kPageTokens;
-  return line.batch * ((length_of(line) + kPage - 1) / kPage * kPage);
+  return line.batch * ((length_of(line) + kPage - 1) / kPage + 1) * kPage;
 }
 
 /// A decoded token waits for all the weights of its step, a prompt's tokens share them.
@@ -34,23 +36,20 @@ int64_t run_effort(const BenchLine& line) {
   return line.work == kPrefill ? line.tokens : line.tokens * (kStep + line.batch);
 }
 
-/// One step; the number of new tokens.
-Result<int64_t> step(Engine& engine) {
+Status step(Engine& engine) {
   const auto events = engine.step();
   if (!events) return events.error();
   if (interrupted()) return interrupted_error("measuring");
-  return static_cast<int64_t>(events->size());
+  return {};
 }
 
-/// Steps until every sequence has ended; the number of new tokens.
+/// Steps until every sequence has ended; how many they were.
 Result<int64_t> run(Engine& engine) {
-  int64_t num_tokens = 0;
-  while (engine.has_work()) {
-    const auto more = step(engine);
-    if (!more) return more.error();
-    num_tokens += *more;
+  int64_t num_steps = 0;
+  for (; engine.has_work(); ++num_steps) {
+    if (const auto done = step(engine); !done) return done.error();
   }
-  return num_tokens;
+  return num_steps;
 }
 
 }  // namespace
@@ -121,8 +120,12 @@ Stopwatch::Stopwatch(const Model& model, Kernels& kernels, EngineOptions options
 }
 
 Result<Spread> Stopwatch::time(const BenchLine& line) {
-  options_.max_cache_tokens = cache_tokens_of(line);
-  Engine engine(model_, kernels_, options_);
+  EngineOptions options = options_;
+  options.max_cache_tokens = cache_tokens_of(line);
+  if (line.work == kDecode) {  // the ends of all prompts, a page at most each, fit one step
+    options.prompt_chunk = std::max(options.prompt_chunk, line.batch * (LatentPages::kPageTokens + 1));
+  }
+  Engine engine(model_, kernels_, std::move(options));
   return line.work == kPrefill ? time_prompts(engine, line) : time_decoding(engine, line);
 }
 
@@ -165,7 +168,7 @@ Result<Spread> Stopwatch::time_decoding(Engine& engine, const BenchLine& line) {
   int64_t left = line.batch * prompt_of_depth(line.depth);
   while (engine.has_work()) {
     if (const auto done = step(engine); !done) return done.error();
-    const int64_t computed = std::min(left, options_.prompt_chunk);
+    const int64_t computed = std::min(left, engine.options().prompt_chunk);
     left -= computed;
     advance_(computed);
   }
@@ -176,11 +179,12 @@ Result<Spread> Stopwatch::time_decoding(Engine& engine, const BenchLine& line) {
     }
     if (const auto first = step(engine); !first) return first.error();
     const auto start = Clock::now();
-    const auto num_tokens = run(engine);
-    if (!num_tokens) return num_tokens.error();
+    const auto num_steps = run(engine);
+    if (!num_steps) return num_steps.error();
     const double seconds = seconds_since(start);
+    check(*num_steps == line.tokens, "every sequence is in every step");
     advance_(run_effort(line));
-    if (i > 0) speeds.push_back(static_cast<double>(*num_tokens) / seconds);
+    if (i > 0) speeds.push_back(static_cast<double>(line.batch * line.tokens) / seconds);
   }
   return spread_of(std::move(speeds));
 }

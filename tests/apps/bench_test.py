@@ -51,6 +51,14 @@ class Bench(CommandLineCase):
                 self.assertLess(bytes_per_token, found["decode_bytes_per_token"])
                 self.assertGreater(bytes_per_token, found["decode_bytes_per_token"] / 2)
 
+    def test_every_sequence_decodes_in_every_step(self):
+        """Where fewer fitted the cache, or the ends of the prompts a step, half of a batch was measured; the program checks it now."""
+        for arguments in (("--batch", "16,40"), ("--batch", 16, "--prompt-chunk", 16)):
+            with self.subTest(arguments=arguments):
+                found = self.bench_json(support.tiny_model(), "--only", "decode", "--decode", 6, "--depth", "4,64,120", *arguments,
+                                        "--repeat", 1, "-t", 1, "--read-mib", 8)
+                self.assertEqual({line["depth"] for line in found["lines"]}, {4, 64, 120})
+
     def test_the_table(self):
         text = support.made("bench", support.tiny_model(), *SMALL).stdout
         lines = text.splitlines()

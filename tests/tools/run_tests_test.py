@@ -1,11 +1,16 @@
 """tools/run_tests.py: counts GoogleTest cases, names skips with their reason, and misses no program that crashed."""
 
 import contextlib
+import functools
 import io
 import pathlib
+import signal
 import sys
 import tempfile
+import threading
+import time
 import unittest
+from unittest import mock
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tools"))
 import run_tests  # noqa: E402  (its folder is only now on the path)
@@ -78,6 +83,31 @@ class CountTests(unittest.TestCase):
         with contextlib.redirect_stdout(printed):
             run.summary(1)
         self.assertIn("\nKernels\n  test: generic executed\n", printed.getvalue())
+
+    def together(self, *commands):
+        """The run of these commands side by side, and what it printed."""
+        run = run_tests.Run(2)
+        printed = io.StringIO()
+        with tempfile.TemporaryDirectory() as folder, mock.patch.object(run_tests, "LOGS", pathlib.Path(folder)):
+            with contextlib.redirect_stdout(printed):
+                run.together(*[functools.partial(run.command, name, command) for name, command in commands])
+        return run, printed.getvalue()
+
+    def test_stages_run_side_by_side_and_none_is_lost(self):
+        begun = time.monotonic()
+        run, printed = self.together(("a", ["sleep", "1"]), ("b", ["sleep", "1"]), ("c", ["sh", "-c", "echo why; exit 3"]))
+        self.assertLess(time.monotonic() - begun, 1.9)
+        self.assertEqual({stage.name: (stage.passed, stage.failed) for stage in run.stages}, {"a": (1, 0), "b": (1, 0), "c": (0, 1)})
+        self.assertEqual(run.failures, ["c: exit status 3"])
+        self.assertIn("why", printed)
+        self.assertEqual(run.processes, set())
+
+    def test_an_interruption_ends_what_runs_side_by_side(self):
+        threading.Timer(0.5, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)).start()
+        begun = time.monotonic()
+        with self.assertRaises(KeyboardInterrupt):
+            self.together(("a", ["sleep", "20"]), ("b", ["sleep", "20"]), ("c", ["sleep", "20"]))
+        self.assertLess(time.monotonic() - begun, 10)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,9 @@ constexpr int kDirectRows = kFewRows;
 #else
 constexpr int kDirectRows = 1;                   // plain loops: more rows would only be more code
 #endif
+// With vectors of 256 bits, of which a block holds no more rows, a second pass over the panel, in the second cache by
+// then, is faster than a block's preparations.
+constexpr int64_t kMostDirectRows = FATHOM_SIMD_BITS == 256 ? 2 * kFewRows : kFewRows;
 
 /// kRows rows by one panel, all of k.
 template <int kRows, class Format>
@@ -245,8 +248,10 @@ void multiply_block_rows(int64_t rows, const IntTile& t, const Block& b, int64_t
 template <class Format>
 void multiply_few(const IntTile& t) {
   for (int64_t n = t.column_begin; n < t.column_end; n += kLanes) {
-    for (int64_t m = t.row_begin; m < t.row_end; m += kDirectRows) {
-      multiply_direct_rows<kDirectRows, Format>(t.row_end - m, t, panel_of(t, n), m, n);
+    const int64_t rows = t.row_end - t.row_begin, passes = (rows + kDirectRows - 1) / kDirectRows;
+    for (int64_t i = 0; i < passes; ++i) {
+      const int64_t m = t.row_begin + rows * i / passes, end = t.row_begin + rows * (i + 1) / passes;
+      multiply_direct_rows<kDirectRows, Format>(end - m, t, panel_of(t, n), m, n);
     }
   }
 }
@@ -355,7 +360,7 @@ static_assert(kIntScratchBytes >= 2 * kBlockGroups * 2 * kLanes * 4 + kBlockGrou
 
 void int_tile(const IntTile& t, void* scratch) {
   with_format(t.w, [&]<class Format>(Format) {
-    t.row_end - t.row_begin > kFewRows ? multiply_many<Format>(t, scratch) : multiply_few<Format>(t);
+    t.row_end - t.row_begin > kMostDirectRows ? multiply_many<Format>(t, scratch) : multiply_few<Format>(t);
   });
 }
 
