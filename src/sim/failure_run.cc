@@ -36,7 +36,7 @@ void for_each_part(const FailureRun& run, const FailureStretch& s, bool is_merge
     part(kKept, s.intervals * work, count + " intervals of work");
     part(kCheckpoint, s.intervals * checkpoint, "their " + count + " checkpoints");
   } else {
-    for (double i = 0; i < s.intervals; ++i) {
+    for (int64_t i = 0; i < static_cast<int64_t>(s.intervals); ++i) {
       part(kKept, work, "work");
       part(kCheckpoint, checkpoint, "checkpoint");
     }
@@ -94,7 +94,8 @@ Result<FailureRun> draw_failures(const FailureModel& model, double interval_min,
     const double cycle = interval_min + model.checkpoint_min;
     s.intervals = std::floor(until_stop / cycle);
     s.lost_min = std::max(0.0, until_stop - s.intervals * cycle);
-    for (until_stop = gap(); until_stop < model.restart_min; until_stop = gap()) {
+    until_stop = gap();
+    while (until_stop < model.restart_min) {
       s.restart_min += until_stop;
       ++s.stops;
       if (num_draws > kMostDraws) {
@@ -102,6 +103,7 @@ Result<FailureRun> draw_failures(const FailureModel& model, double interval_min,
                        figure_text(mean) +
                        " min needs more tries than can be drawn; give a shorter failures.restart_min");
       }
+      until_stop = gap();
     }
     s.restart_min += model.restart_min;
     until_stop -= model.restart_min;

@@ -17,6 +17,7 @@
 #include <map>
 #include <numeric>
 
+#include "base/check.h"
 #include "base/figure.h"
 
 // What was learnt about SimGrid 3.32 and is relied on here:
@@ -75,6 +76,7 @@ bool load(Library& lib) {
 
 /// A class is an ordered pair of different hosts, so that few hosts give every class a route of its own.
 std::pair<int, int> hosts_of(int c, int hosts) {
+  check(hosts > 1, "a flow has two hosts");
   const int from = c / (hosts - 1), to = c % (hosts - 1);
   return {from, to + (to >= from)};
 }
