@@ -43,6 +43,7 @@ class Run:
         self.start = time.monotonic()
         self.lock = threading.RLock()  # of what is printed and of the lists
         self.processes = set()  # that run
+        self.interrupted = False
 
     def together(self, *works):
         """Stages that use one CPU each, side by side; each calls add() when it is done."""
@@ -53,6 +54,7 @@ class Run:
             except BaseException:  # Ctrl-C reaches this thread alone
                 pool.shutdown(wait=False, cancel_futures=True)
                 with self.lock:
+                    self.interrupted = True
                     for process in self.processes:
                         with contextlib.suppress(ProcessLookupError):
                             os.killpg(process.pid, signal.SIGKILL)
@@ -75,12 +77,14 @@ class Run:
         log = LOGS / log_name
         with open(log, "wb") as out:
             try:
-                process = subprocess.Popen(command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
-                                           env={**os.environ, **(env or {})}, start_new_session=True)
+                with self.lock:  # an interruption finds it, or comes before it
+                    if self.interrupted:
+                        return 130, "interrupted"
+                    process = subprocess.Popen(command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
+                                               env={**os.environ, **(env or {})}, start_new_session=True)
+                    self.processes.add(process)
             except OSError as error:
                 return 127, f"cannot start {command[0]}: {error.strerror}"
-            with self.lock:
-                self.processes.add(process)
             try:
                 status = process.wait(timeout=timeout_s)
             except BaseException as error:  # the group must not outlive us, whatever ends the wait

@@ -188,14 +188,13 @@ class Refusals(CommandLineCase):
 
     def test_a_git_lfs_pointer_is_called_one(self):
         pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1234\n"
-        for name, verb in (("model.safetensors", ("generate", "-p", "a")), ("tokenizer.json", ("tokenizer", "encode", "a")),
-                           ("config.json", ("inspect",))):
+        for name, verb, rest in (("model.safetensors", ("generate",), ("-p", "a")), ("tokenizer.json", ("tokenizer", "encode"), ("a",)),
+                                 ("config.json", ("inspect",), ())):
             with self.subTest(name=name):
                 model = support.fresh_directory("lfs") / "model"
                 shutil.copytree(support.tiny_model(), model)
                 (model / name).write_text(pointer)
-                self.refused(*(("tokenizer", "encode", model, "a") if verb[0] == "tokenizer" else (verb[0], model, *verb[1:])),
-                             needles=[name, "Git LFS pointer", "git lfs pull"])
+                self.refused(*verb, model, *rest, needles=[name, "Git LFS pointer", "git lfs pull"])
         file = support.fresh_directory("lfs") / "model.gguf"
         file.write_text(pointer)
         self.refused("inspect", file, needles=["model.gguf", "Git LFS pointer"])
