@@ -1,5 +1,7 @@
 #include "cluster/fat_tree.h"
 
+#include "base/integers.h"
+
 namespace fathom {
 namespace {
 

@@ -1,5 +1,7 @@
 #include "cluster/mrft.h"
 
+#include "base/integers.h"
+
 namespace fathom {
 
 Result<Fabric> mrft(int64_t radix, int64_t rails, int64_t endpoints) {

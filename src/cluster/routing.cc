@@ -4,6 +4,7 @@
 #include <map>
 
 #include "base/figure.h"
+#include "base/integers.h"
 #include "base/rng.h"
 #include "cluster/dragonfly.h"
 #include "cluster/fat_tree.h"

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/integers.h"
 #include "base/result.h"
 #include "cluster/switch_graph.h"
 #include "cluster/topology.h"

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/integers.h"
 #include "base/result.h"
 
 namespace fathom {
@@ -35,8 +36,5 @@ inline constexpr int64_t kMinRadix = 4, kMaxRadix = 1024;
 
 /// Whether `radix` is even and within the bounds; `name` starts the message.
 Status check_radix(const std::string& name, int64_t radix);
-
-/// ceil(a / b) for a >= 0, b > 0.
-constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace fathom

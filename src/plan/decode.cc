@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/figure.h"
+#include "base/integers.h"
 #include "cluster/topology.h"
 #include "plan/expert_traffic.h"
 

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "base/figure.h"
+#include "base/integers.h"
 #include "cluster/fat_tree.h"
 #include "cluster/mpft.h"
 #include "model/tensor_plan.h"

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "base/figure.h"
+#include "base/integers.h"
 #include "cluster/topology.h"
 #include "plan/decode.h"
 #include "plan/expert_traffic.h"

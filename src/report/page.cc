@@ -39,7 +39,7 @@ constexpr std::string_view kStyle =
     "figure,tr{break-inside:avoid}h2,h3{break-after:avoid}details{display:none}}\n"
     "</style>\n";
 
-constexpr size_t kMaxRows = 200;  // of the values below a drawing
+constexpr size_t kMaxTableRows = 200;  // of the values below a drawing
 
 bool looks_like_number(std::string_view cell) {
   if (cell.starts_with('-') || cell.starts_with('+')) cell.remove_prefix(1);
@@ -135,7 +135,7 @@ Page& Page::drawing(std::string_view svg, const Origin& origin, const Table& val
     body_ += "</figcaption>\n";
   }
   if (!values.rows.empty()) {
-    const size_t shown = std::min(values.rows.size(), kMaxRows);
+    const size_t shown = std::min(values.rows.size(), kMaxTableRows);
     const bool all = shown == values.rows.size();
     body_ += "<details><summary>" +
              (all ? "values"

@@ -38,7 +38,7 @@ EVERY = (*TAKES_ROOM, *CHANGES_NAMES, "close")
 # The fault, the calls that it can meet, and what the error line says besides the file.
 FAULTS = {
     "enospc": (TAKES_ROOM, ("No space left on device", "; free some space and run it again")),
-    "edquot": (TAKES_ROOM, ("Disk quota exceeded", "; free some space and run it again")),
+    "edquot": (("open", "write"), ("Disk quota exceeded", "; free some space and run it again")),
     "eio": (EVERY, ("Input/output error", "; the device has failed it")),
     "erofs": (CHANGES_NAMES, ("Read-only file system", "; name a place that can be written")),
     "short": (("write", "pwrite", "writev"), None),
@@ -107,7 +107,7 @@ def emit(work, gpus=1024):
     config = support.work_directory() / "faults_config.json"
     if not config.exists():
         shutil.copy(support.ROOT / "tests" / "fuzz" / "corpus" / "config" / "deepseek-v3.1.json", config)
-    return ("plan", config, "--hardware", "h800", "--search", "training", "--gpus", gpus, "--set", "search.batch=15360",
+    return ("plan", config, "--hardware", "h800", "--search", "training", "--gpus", gpus, "--set", "search.batch=2048",
             "--set", "search.utilisation=0.5", "--emit", work / "best.toml")
 
 

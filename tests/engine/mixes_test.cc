@@ -204,7 +204,7 @@ TEST_P(Mixes, GiveEveryRequestWhatItGetsAlone) {
   const char* wanted = std::getenv("FATHOM_MIXES");
   const bool is_whole = GetParam() == DType::kF32;  // the cache's dtype is below what the engine does
   uint64_t num_mixes = is_whole ? 200 : 60;
-  if (testing::effort() == testing::Effort::kGreat) num_mixes = is_whole ? 2'000 : 500;
+  if (testing::effort() == testing::Effort::kGreat) num_mixes = is_whole ? 1'000 : 250;
   if (testing::effort() == testing::Effort::kLittle) num_mixes = is_whole ? 40 : 24;
   if (wanted != nullptr) num_mixes = std::strtoull(wanted, nullptr, 10);
   for (uint64_t mix = 0; mix < num_mixes; ++mix) {

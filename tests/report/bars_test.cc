@@ -5,14 +5,12 @@
 
 #include <cmath>
 
+#include "../count.h"
+
 namespace fathom {
 namespace {
 
-size_t count(const std::string& text, const std::string& part) {
-  size_t n = 0;
-  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++n;
-  return n;
-}
+using testing::count;
 
 // x and width of the bar that carries this value.
 std::pair<double, double> bar(const std::string& svg, const std::string& value) {

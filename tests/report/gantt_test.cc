@@ -6,14 +6,12 @@
 #include <cmath>
 #include <map>
 
+#include "../count.h"
+
 namespace fathom {
 namespace {
 
-size_t count(const std::string& text, const std::string& part) {
-  size_t n = 0;
-  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++n;
-  return n;
-}
+using testing::count;
 
 Gantt two_rows() {
   return {.title = "run <1>",

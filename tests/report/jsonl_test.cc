@@ -7,9 +7,9 @@
 namespace fathom {
 namespace {
 
-class Jsonl : public testing::Test {
+class Jsonl : public ::testing::Test {
  protected:
-  Jsonl() : path_(Path(testing::TempDir()) / ("fathom_jsonl_test_" + std::to_string(::getpid()) + ".jsonl")) {}
+  Jsonl() : path_(Path(::testing::TempDir()) / ("fathom_jsonl_test_" + std::to_string(::getpid()) + ".jsonl")) {}
   ~Jsonl() override { std::filesystem::remove(path_); }
   void append(int step) {
     auto log = JsonlWriter::open(path_);

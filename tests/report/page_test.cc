@@ -89,7 +89,8 @@ TEST(Page, LoadsNothing) {
 
 TEST(Page, IsWrittenWhole) {
   const char* wanted = std::getenv("FATHOM_SAMPLE_PAGE");
-  const Path path = wanted ? Path(wanted) : Path(testing::TempDir()) / ("page_" + std::to_string(::getpid()) + ".html");
+  const Path path =
+      wanted ? Path(wanted) : Path(::testing::TempDir()) / ("page_" + std::to_string(::getpid()) + ".html");
   ASSERT_TRUE(sample().write(path));
   EXPECT_EQ(*read_file(path), sample().html());
   if (!wanted) std::filesystem::remove(path);

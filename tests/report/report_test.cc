@@ -165,7 +165,7 @@ TEST(Report, AMillionPointsMakeASmallPage) {
 }
 
 TEST(Report, IsWrittenWholeOrNotAtAll) {
-  const Path dir = Path(testing::TempDir()) / ("report_" + std::to_string(::getpid()));
+  const Path dir = Path(::testing::TempDir()) / ("report_" + std::to_string(::getpid()));
   std::filesystem::create_directories(dir);
   ASSERT_TRUE(write_report(sample(), dir / "plan.html"));
   for (const ReportFile& file : report_files(sample())) {

@@ -3,14 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include "../count.h"
+
 namespace fathom {
 namespace {
 
-size_t count(const std::string& text, const std::string& part) {
-  size_t n = 0;
-  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++n;
-  return n;
-}
+using testing::count;
 
 TEST(Svg, TextIsEscapedAndCountedInCharacters) {
   EXPECT_EQ(text_element(1, 2.5, "end", "a<b"), "<text x=\"1\" y=\"2.5\" text-anchor=\"end\">a&lt;b</text>");

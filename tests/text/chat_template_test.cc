@@ -13,7 +13,7 @@ namespace {
 
 Path shared_templates() { return Path(FATHOM_SHARED_DIR) / "data/templates"; }
 
-class ChatTemplates : public testing::Test {
+class ChatTemplates : public ::testing::Test {
  protected:
   void SetUp() override {
     if (!std::filesystem::exists(shared_templates())) GTEST_SKIP() << "no shared folder: data/templates is missing";
@@ -55,7 +55,7 @@ TEST_F(ChatTemplates, ReproduceEveryVector) {
   EXPECT_GE(count, 119);
 }
 
-class ModelDirectory : public testing::Test {
+class ModelDirectory : public ::testing::Test {
  protected:
   void SetUp() override {
     dir_ = std::filesystem::temp_directory_path() /

@@ -5,8 +5,12 @@
 
 #include <vector>
 
+#include "../count.h"
+
 namespace fathom {
 namespace {
+
+using testing::count;
 
 Json record(int64_t step, double loss) {
   Json json = Json::object();
@@ -18,12 +22,6 @@ Json record(int64_t step, double loss) {
   json.set("grad_norm", 2.0);
   json.set("max_vio", 0.5);
   return json;
-}
-
-size_t count(const std::string& text, std::string_view part) {
-  size_t n = 0;
-  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++n;
-  return n;
 }
 
 TEST(RecordsOfRun, AreThoseOfTheLastRunWithoutWhatAResumeTookBack) {

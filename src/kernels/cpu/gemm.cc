@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <atomic>
 
+#include "base/integers.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/operands.h"
 #include "numerics/panels.h"
@@ -107,8 +108,6 @@ cpu::IntPanels int_panels_of(const Weight& w) {
                                                       : IntScales::kF16,
           .table = offset_table(w.groups)};
 }
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 void check_offsets(std::span<const int64_t> offsets, size_t groups, const Tensor& rows) {
   check(offsets.size() == groups + 1 && offsets.front() >= 0 && offsets.back() <= rows.extent(0),

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/integers.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/operands.h"
 #include "numerics/fp8.h"
@@ -41,8 +42,6 @@ cpu::PrefillTask prefill_task(const MlaPrefillArgs& a) {
           .lse = a.lse ? row(a.lse, 0) : nullptr,
           .lse_token = a.lse ? a.lse.stride(0) : 0};
 }
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 void check_pages(const LatentPages& pages, int64_t positions) {
   check(pages.dtype == DType::kF32 || pages.dtype == DType::kBF16 || pages.dtype == DType::kE4M3,

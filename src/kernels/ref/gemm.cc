@@ -10,12 +10,9 @@ namespace fathom {
 
 using ref::on_real;
 using ref::real_weight;
+using ref::rounded;
 
 namespace {
-
-double rounded(double v, Precision precision) {
-  return precision == Precision::kBF16 ? double{to_float(to_bf16(static_cast<float>(v)))} : v;
-}
 
 template <class T>
 void store(T& at, double v, Into into) {

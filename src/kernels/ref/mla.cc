@@ -11,12 +11,9 @@ namespace fathom {
 
 using ref::on_real;
 using ref::real_weight;
+using ref::rounded;
 
 namespace {
-
-double rounded(double v, Precision precision) {
-  return precision == Precision::kBF16 ? double{to_float(to_bf16(static_cast<float>(v)))} : v;
-}
 
 // Scaled scores of one query against keys 0 .. count-1, and their log-sum-exp.
 template <class T>

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/check.h"
+#include "kernels/kernels.h"
 #include "numerics/decode.h"
 #include "numerics/fp8.h"
 #include "tensor/tensor.h"
@@ -37,6 +38,11 @@ inline void real_add(const Tensor& t, int64_t i, double v) {
     float& at = t.ptr<float>()[i];
     at = static_cast<float>(double{at} + v);
   }
+}
+
+/// An operand as a product of this precision takes it.
+inline double rounded(double v, Precision precision) {
+  return precision == Precision::kBF16 ? double{to_float(to_bf16(static_cast<float>(v)))} : v;
 }
 
 }  // namespace fathom::ref

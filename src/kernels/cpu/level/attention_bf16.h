@@ -211,26 +211,24 @@ static inline void fill_columns(Row row, int64_t count, int64_t depth, uint16_t*
   }
 }
 
-/// panel[pair, column, 2] of 16 columns from two rows that follow each other along k: columns c .. c + n of each; `odd`
-/// may be null (no such row: zeros).
-static inline Bf16x32 zip_rows(const float* even, const float* odd, int64_t n) {
-  return pair_bf16(load_n(even, n), odd != nullptr ? load_n(odd, n) : zero());
+/// panel[pair, column, 2] of 16 columns from two rows that follow each other along k, `stride` numbers apart: columns
+/// 0 .. n of each; without a second row zeros take its place.
+static inline Bf16x32 zip_rows(const float* even, int64_t stride, bool has_odd, int64_t n) {
+  return pair_bf16(load_n(even, n), has_odd ? load_n(even + stride, n) : zero());
 }
-static inline Bf16x32 zip_rows(const uint16_t* even, const uint16_t* odd, int64_t n) {
-  if (n == kLanes && odd != nullptr) return zip_bf16(even, odd);
-  return pair_bf16(load_bf16_n(even, n), odd != nullptr ? load_bf16_n(odd, n) : zero());
+static inline Bf16x32 zip_rows(const uint16_t* even, int64_t stride, bool has_odd, int64_t n) {
+  if (n == kLanes && has_odd) return zip_bf16(even, even + stride);
+  return pair_bf16(load_bf16_n(even, n), has_odd ? load_bf16_n(even + stride, n) : zero());
 }
 
 /// A panel of up to 32 columns from `keys` rows of a block; zero beyond both.
 template <class T>
 static inline void fill_values(const T* rows, int64_t stride, int64_t keys, int64_t width, uint16_t* panel) {
   for (int64_t s = 0; s < kKeyBlock; s += 2) {
-    const T* even = rows + s * stride;
-    const T* odd = s + 1 < keys ? even + stride : nullptr;
     for (int64_t c = 0; c < kColumns; c += kLanes) {
       const int64_t lanes = min_of(kLanes, width - c);
       store_bf16x32(panel + s * kColumns + c * 2, s < keys && lanes > 0
-                                                      ? zip_rows(even + c, odd != nullptr ? odd + c : nullptr, lanes)
+                                                      ? zip_rows(rows + s * stride + c, stride, s + 1 < keys, lanes)
                                                       : as_bf16(zero()));
     }
   }
