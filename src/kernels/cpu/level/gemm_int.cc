@@ -100,7 +100,8 @@ constexpr int kBlockRows = 2, kBlockPanels = 1;  // plain loops: more rows would
 constexpr int kLeastBlockRows = (kBlockRows + 1) / 2;
 static_assert(kLeastBlockRows <= kFewRows);
 
-/// Codes of a byte each and factors of kBlockGroups groups of the panels: spans whose scales have been taken out.
+/// Codes and factors of kBlockGroups groups of the panels. The codes are spans of a byte each whose scales have been
+/// taken out, or, if Format::kIsFlipped, what flipped_of makes of each quad, one after the other.
 struct Block {
   const uint8_t* codes[kBlockPanels];
   const float* factors[kBlockPanels];   // [group][Format::kFactors][16]
@@ -111,35 +112,44 @@ struct Block {
   int64_t next_bytes, step;  // `step` of them a group and block of rows
 };
 
+/// Where the codes of a group begin in spans of a byte each.
+constexpr int64_t bytes_at(int64_t group) {
+  return group / 2 * span_bytes(IntCodes::kBytes) + kLine + group % 2 * group_bytes(IntCodes::kBytes);
+}
+
 #if FATHOM_SIMD_BITS == 256
+constexpr int64_t kFlippedBytes = 2 * kLine;
 template <class Format>
-auto ready_for_rows(U8x64 bytes) {
+auto ready_for_rows(const uint8_t* codes, int64_t group, int64_t quad) {
   if constexpr (Format::kIsFlipped) {
-    return flipped_of(bytes);
+    return load_flipped(codes + (group * kQuadsOfGroup + quad) * kFlippedBytes);
   } else {
-    return Format::ready(bytes);
+    return Format::ready(load_bytes(codes + bytes_at(group) + kLine * quad));
   }
 }
-/// Where the sums of all rows begin: [group][part][16].
+/// The quads of `groups` groups from `first` on, flipped, and where the sums of all rows begin: [group][part][16].
+/// Six instructions a quad that otherwise every block of rows would repeat for its 32.
 template <class Format>
-void fill_starts(const uint8_t* codes, int64_t groups, int32_t* out) {
+void fill_flipped(const uint8_t* panel, Table table, int64_t first, int64_t groups, uint8_t* quads, int32_t* starts) {
   constexpr int kParts = Format::kHasHalves ? 2 : 1;
-  constexpr int64_t kQuadsOfPart = kQuadsOfGroup / kParts;
   for (int64_t g = 0; g < groups; ++g) {
-    const uint8_t* at = codes + g / 2 * span_bytes(IntCodes::kBytes) + kLine + g % 2 * group_bytes(IntCodes::kBytes);
-    for (int64_t part = 0; part < kParts; ++part) {
-      I32x16 start = set1_i32(kStart);
-      for (int64_t i = 0; i < kQuadsOfPart; ++i) {
-        start = add_negatives(start, flipped_of(load_bytes(at + kLine * (part * kQuadsOfPart + i))));
-      }
-      store_i32(out + (g * kParts + part) * kLanes, start);
-    }
+    I32x16 start[kParts];
+    for (I32x16& s : start) s = set1_i32(kStart);
+    Format::each(
+        panel, table, first + g, [&](int64_t j, U8x64 bytes) __attribute__((always_inline)) {
+          const Flipped flipped = flipped_of(bytes);
+          store_flipped(quads + (g * kQuadsOfGroup + j) * kFlippedBytes, flipped);
+          I32x16& s = start[j * kParts / kQuadsOfGroup];
+          s = add_negatives(s, flipped);
+        });
+    for (int part = 0; part < kParts; ++part) store_i32(starts + (g * kParts + part) * kLanes, start[part]);
   }
 }
 #else
+constexpr int64_t kFlippedBytes = 0;
 template <class Format>
-auto ready_for_rows(U8x64 bytes) {
-  return Format::ready(bytes);
+auto ready_for_rows(const uint8_t* codes, int64_t group, int64_t quad) {
+  return Format::ready(load_bytes(codes + bytes_at(group) + kLine * quad));
 }
 #endif
 
@@ -166,7 +176,6 @@ void multiply_block(const IntTile& t, const Block& b, int64_t row, int64_t colum
       for (int p = 0; p < kBlockPanels; ++p) __builtin_prefetch(b.next[p] + ahead, 0, 2);
     }
     const int64_t x_group = b.first_group + g;
-    const int64_t codes = g / 2 * span_bytes(IntCodes::kBytes) + kLine + g % 2 * group_bytes(IntCodes::kBytes);
     const auto factor = [&](int p, int i) { return load(b.factors[p] + (g * Format::kFactors + i) * kLanes); };
 #pragma GCC unroll 2
     for (int part = 0; part < kParts; ++part) {
@@ -187,11 +196,9 @@ void multiply_block(const IntTile& t, const Block& b, int64_t row, int64_t colum
 #pragma GCC unroll 8
       for (int64_t i = 0; i < kQuadsOfPart; ++i) {
         const int64_t j = part * kQuadsOfPart + i;
-        decltype(ready_for_rows<Format>(U8x64{})) quads[kBlockPanels];
+        decltype(ready_for_rows<Format>(nullptr, 0, 0)) quads[kBlockPanels];
 #pragma GCC unroll 2
-        for (int p = 0; p < kBlockPanels; ++p) {
-          quads[p] = ready_for_rows<Format>(load_bytes(b.codes[p] + codes + kLine * j));
-        }
+        for (int p = 0; p < kBlockPanels; ++p) quads[p] = ready_for_rows<Format>(b.codes[p], g, j);
 #pragma GCC unroll 6
         for (int m = 0; m < kRows; ++m) {
 #pragma GCC unroll 2
@@ -293,22 +300,22 @@ void multiply_many(const IntTile& t, void* scratch) {
           }
         }
         b.factors[p] = block_factors;
-        if constexpr (Format::kGroupBytes == group_bytes(IntCodes::kBytes)) {
+        if constexpr (Format::kIsFlipped) {
+#if FATHOM_SIMD_BITS == 256
+          fill_flipped<Format>(panels[p], table, g0, b.groups, bytes_of_codes, starts);
+          b.codes[p] = bytes_of_codes;
+          b.starts[p] = starts;
+#endif
+        } else if constexpr (Format::kGroupBytes == group_bytes(IntCodes::kBytes)) {
           b.codes[p] = panels[p] + Format::span_at(g0);
         } else {
           uint8_t* const out = bytes_of_codes + p * kBlockBytes;
           b.codes[p] = out;
           for (int64_t g = 0; g < b.groups; ++g) {
-            uint8_t* to = out + g / 2 * span_bytes(IntCodes::kBytes) + kLine + g % 2 * group_bytes(IntCodes::kBytes);
+            uint8_t* to = out + bytes_at(g);
             Format::each(panels[p], table, g0 + g, [&](int64_t j, U8x64 bytes) { store_bytes(to + kLine * j, bytes); });
           }
         }
-#if FATHOM_SIMD_BITS == 256
-        if constexpr (Format::kIsFlipped) {
-          fill_starts<Format>(b.codes[p], b.groups, starts);
-          b.starts[p] = starts;
-        }
-#endif
         // Of the next block of this panel, or of the first block of the panel after the next.
         const int64_t begin = g0 / kBlockGroups * kStep;
         b.next[p] =
@@ -357,6 +364,7 @@ void quantize_activations(const float* x, int64_t groups, const IntRow& out_row)
 }
 
 static_assert(kIntScratchBytes >= 2 * kBlockGroups * 2 * kLanes * 4 + kBlockGroups * span_bytes(IntCodes::kBytes));
+static_assert(kIntScratchBytes >= kBlockGroups * (2 * kLanes * 4 + kQuadsOfGroup * kFlippedBytes));
 
 void int_tile(const IntTile& t, void* scratch) {
   with_format(t.w, [&]<class Format>(Format) {

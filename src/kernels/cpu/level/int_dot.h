@@ -223,6 +223,14 @@ static inline Flipped flipped_of(U8x64 w) {
   const __m256i lo = _mm256_xor_si256(w.lo, flip), hi = _mm256_xor_si256(w.hi, flip);
   return {_mm256_abs_epi8(lo), _mm256_abs_epi8(hi), _mm256_cmpgt_epi8(none, lo), _mm256_cmpgt_epi8(none, hi)};
 }
+static inline void store_flipped(uint8_t* p, const Flipped& w) {
+  store_bytes(p, {w.magnitude_lo, w.magnitude_hi});
+  store_bytes(p + 64, {w.negative_lo, w.negative_hi});
+}
+static inline Flipped load_flipped(const uint8_t* p) {
+  const U8x64 magnitude = load_bytes(p), negative = load_bytes(p + 64);
+  return {magnitude.lo, magnitude.hi, negative.lo, negative.hi};
+}
 /// Pairs stay within 16 bits: from -128 * 128 * 2 to 128 * 126 * 2.
 static inline I32x16 dot(I32x16 acc, const Flipped& w, const int8_t* x) {
   const __m256i quad = broadcast_quad(x), ones = _mm256_set1_epi16(1);
