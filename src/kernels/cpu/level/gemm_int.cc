@@ -13,7 +13,7 @@
 namespace fathom::cpu::FATHOM_LEVEL {
 namespace {
 
-constexpr int64_t kBlockGroups = 16;  // whole super-blocks
+constexpr int64_t kBlockGroups = FATHOM_SIMD_BITS == 256 ? 8 : 16;  // whole super-blocks
 
 // One row leaves the hardware's prefetching all the time it needs; more rows do not, and lose half of the bandwidth
 // without this. Farther than a page, because at pages the hardware stops.
