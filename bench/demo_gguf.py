@@ -18,6 +18,7 @@ import sys
 import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tools" / "reference"))
+from safetensors_io import Bf16  # noqa: E402
 from score_text import load_weights  # noqa: E402
 
 U32, F32, STRING, ARRAY, I32, BOOL = 4, 6, 8, 9, 5, 7  # types of metadata
@@ -41,11 +42,6 @@ def entry(key, kind, value):
     else:
         data = struct.pack({U32: "<I", F32: "<f", BOOL: "<B"}[kind], value)
     return string(key) + struct.pack("<I", kind) + data
-
-
-def bf16(x):
-    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
-    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype("<u2").tobytes()
 
 
 class Heads:
@@ -164,7 +160,8 @@ def main():
     infos, data = [], b""
     for name, kind, array in tensors(config, weights):
         infos.append(string(name) + struct.pack(f"<I{array.ndim}QIQ", array.ndim, *array.shape[::-1], kind, len(data)))
-        data += bf16(array) if kind == TENSOR_BF16 else np.ascontiguousarray(array, "<f4").tobytes()
+        numbers = np.ascontiguousarray(array, "<f4")
+        data += (Bf16.round(numbers).bits if kind == TENSOR_BF16 else numbers).tobytes()
         data += bytes(-len(data) % ALIGNMENT)
     head = b"GGUF" + struct.pack("<IQQ", 3, len(infos), len(entries)) + b"".join(entries) + b"".join(infos)
     options.output.write_bytes(head + bytes(-len(head) % ALIGNMENT) + data)

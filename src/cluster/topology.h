@@ -6,7 +6,6 @@
 #include <string>
 #include <vector>
 
-#include "base/integers.h"
 #include "base/result.h"
 
 namespace fathom {

@@ -38,6 +38,7 @@ EVERY = (*TAKES_ROOM, *CHANGES_NAMES, "close")
 # The fault, the calls that it can meet, and what the error line says besides the file.
 FAULTS = {
     "enospc": (TAKES_ROOM, ("No space left on device", "; free some space and run it again")),
+    # Handled like enospc but for its words, so not at every call.
     "edquot": (("open", "write"), ("Disk quota exceeded", "; free some space and run it again")),
     "eio": (EVERY, ("Input/output error", "; the device has failed it")),
     "erofs": (CHANGES_NAMES, ("Read-only file system", "; name a place that can be written")),

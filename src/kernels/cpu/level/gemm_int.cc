@@ -4,16 +4,18 @@
 // own, each half by itself. Integer sums have no rounding, so every level gives the same bits, and so do one row and
 // many.
 //
-// Many rows: 512 k of one or two panels stay in the first cache (codes of fewer than 8 bits made bytes there once)
-// while all rows of the tile pass; the sums wait in y between blocks of k, and the next block's lines are asked for
-// meanwhile. Few rows: a panel is read once, from memory into registers.
+// Many rows: 512 k of two panels, or 256 k of one, stay in the first cache (codes of fewer than 8 bits made bytes there
+// once, those of 8 bits flipped where the level does that) while all rows of the tile pass; the sums wait in y between
+// blocks of k, and the next block's lines are asked for meanwhile. Few rows: a panel is read once, from memory into
+// registers.
 #include "kernels/cpu/level/int_panels.h"
 #include "kernels/cpu/level/ops.h"
 
 namespace fathom::cpu::FATHOM_LEVEL {
 namespace {
 
-constexpr int64_t kBlockGroups = FATHOM_SIMD_BITS == 256 ? 8 : 16;  // whole super-blocks
+// Whole super-blocks; with 256 bits flipped quads take twice the room, and 48 rows beside them the rest of 32 KB.
+constexpr int64_t kBlockGroups = FATHOM_SIMD_BITS == 256 ? 8 : 16;
 
 // One row leaves the hardware's prefetching all the time it needs; more rows do not, and lose half of the bandwidth
 // without this. Farther than a page, because at pages the hardware stops.
