@@ -1,9 +1,11 @@
 // fathom generate: one prompt, one completion, streamed.
+#include <algorithm>
 #include <cstdio>
 
 #include "apps/console.h"
 #include "apps/verbs.h"
 #include "base/file.h"
+#include "model/traffic.h"
 
 namespace fathom::apps {
 namespace {
@@ -14,21 +16,41 @@ Json counts(const std::vector<int64_t>& values) {
   return list;
 }
 
-Json json_of(SpeculationKind kind, const SpeculationStats& stats) {
+/// What a drafted step of these statistics should cost by the bytes it reads.
+GuessCost cost_by_bytes(const Model& model, SpeculationKind kind, const SpeculationStats& stats) {
+  const double guesses = static_cast<double>(stats.proposed) / static_cast<double>(std::max<int64_t>(1, stats.steps));
+  return guess_cost(traffic_of(model), guesses, kind == SpeculationKind::kMtp);
+}
+
+Json json_of(const Model& model, SpeculationKind kind, const SpeculationStats& stats) {
   Json json = Json::object();
   json.set("kind", name_of(kind)).set("steps", stats.steps);
   json.set("proposed", stats.proposed).set("accepted", stats.accepted);
   json.set("proposed_by_position", counts(stats.position_proposed));
   json.set("accepted_by_position", counts(stats.position_accepted));
+  if (stats.steps == 0) return json;
+  const GuessCost cost = cost_by_bytes(model, kind, stats);
+  json.set("speedup_by_bytes", stats.modelled_speedup(cost.guess, cost.rows));
+  json.set("guess_cost_by_bytes", cost.guess).set("rows_cost_by_bytes", cost.rows);
+  json.set("timed_steps", stats.timed_steps);
+  if (stats.timed_steps > 0) json.set("speedup_measured", stats.measured_speedup());
   return json;
 }
 
-void report(SpeculationKind kind, const SpeculationStats& stats) {
+void report(const Model& model, SpeculationKind kind, const SpeculationStats& stats, const Session::Answer& answer) {
   std::fprintf(stderr,
                "speculation %s: %lld of %lld guesses right (%.1f %%), %.2f tokens in each of %lld drafted steps\n",
                std::string(name_of(kind)).c_str(), static_cast<long long>(stats.accepted),
                static_cast<long long>(stats.proposed), 100 * stats.acceptance(), stats.tokens_per_step(),
                static_cast<long long>(stats.steps));
+  const double generating = answer.seconds - answer.first_token_seconds;
+  if (stats.steps == 0 || answer.tokens.size() < 2 || generating <= 0) return;
+  std::fprintf(stderr, "%.1f tokens/s; a drafted step beside a plain one: ",
+               static_cast<double>(answer.tokens.size() - 1) / generating);
+  if (stats.timed_steps > 0) std::fprintf(stderr, "%.2f times as fast as timed, ", stats.measured_speedup());
+  const GuessCost cost = cost_by_bytes(model, kind, stats);
+  std::fprintf(stderr, "%.2f by bytes: %.2f tokens / (1 + %.2f to guess + %.2f for experts)\n",
+               stats.modelled_speedup(cost.guess, cost.rows), stats.tokens_per_step(), cost.guess, cost.rows);
 }
 
 }  // namespace
@@ -78,7 +100,7 @@ Status generate(const GenerateOptions& options) {
   if (stream) {
     std::fputc('\n', stdout);
     std::fflush(stdout);
-    if (speculates && !options.compute.is_quiet()) report(speculation.kind, stats);
+    if (speculates && !options.compute.is_quiet()) report(s.model(), speculation.kind, stats, *answer);
     if (s.model().experts && !options.compute.is_quiet())
       std::fprintf(stderr, "%s\n", expert_report(*s.model().experts).c_str());
     return {};
@@ -91,7 +113,7 @@ Status generate(const GenerateOptions& options) {
   for (int32_t id : answer->tokens) tokens.push(int64_t{id});
   json.set("tokens", std::move(tokens));
   json.set("seconds_to_first_token", answer->first_token_seconds).set("seconds", answer->seconds);
-  if (speculates) json.set("speculation", json_of(speculation.kind, stats));
+  if (speculates) json.set("speculation", json_of(s.model(), speculation.kind, stats));
   if (s.model().experts) json.set("experts", json_of(*s.model().experts));
   std::printf("%s\n", json.dump(2).c_str());
   return {};

@@ -42,7 +42,7 @@ std::string_view dtype_name(const Model& model) {
 /// What the pages of a prefix cache depend on beside the engine's options: the bits of the weights (of experts that are
 /// read from a file its name, which is a hash of what they are made of), the kernels, and the program, by size and time
 /// of change: a build with other kernels may have the same version.
-uint64_t prefix_identity(const Session& session, const serve::WeightGuard& guard) {
+uint64_t prefix_identity(const Session& session, serve::WeightGuard& guard) {
   std::error_code ignored;  // then the version alone speaks for the program
   const Path program = "/proc/self/exe";
   std::string text = std::string(session.kernels_name()) + " " + FATHOM_VERSION + " " +
@@ -156,11 +156,12 @@ Status serve(const ServeOptions& options) {
       " full-length requests, " + std::string(kv_cache_name(engine.cache_dtype())));
   // Weights that stay in their file are read from the disk to be hashed: only if that is asked for.
   const int64_t check_s = options.weight_check_s.value_or(options.compute.in_place ? 0 : kWeightCheckS);
-  if (check_s > 0 || prefixes) {
-    guard = std::make_unique<serve::WeightGuard>(session->model());
-    say("hashed " + std::to_string(guard->num_bytes() >> 20) + " MiB of weights");
+  if (check_s > 0 || prefixes) guard = std::make_unique<serve::WeightGuard>(session->model());
+  if (check_s > 0) {
+    model.weights = guard.get();
+    say("weights " + std::to_string(guard->num_bytes() >> 20) + " MiB, checked every " + std::to_string(check_s) +
+        " s");
   }
-  if (check_s > 0) model.weights = guard.get();
   model.weight_pause_ms = check_s * 1000;
   model.least_priority = options.least_client_priority;
   if (prefixes) {

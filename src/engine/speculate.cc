@@ -90,7 +90,16 @@ void SpeculationStats::add(int64_t num_draft, int64_t num_accepted) {
   }
 }
 
+void SpeculationStats::add_time(double plain_steps, int64_t num_accepted) {
+  ++timed_steps;
+  timed_tokens += 1 + num_accepted;
+  timed_cost += plain_steps;
+}
+
 SpeculationStats& SpeculationStats::operator+=(const SpeculationStats& other) {
+  timed_steps += other.timed_steps;
+  timed_tokens += other.timed_tokens;
+  timed_cost += other.timed_cost;
   steps += other.steps;
   proposed += other.proposed;
   accepted += other.accepted;
@@ -112,10 +121,8 @@ double SpeculationStats::tokens_per_step() const {
   return steps == 0 ? 1 : 1 + static_cast<double>(accepted) / static_cast<double>(steps);
 }
 
-double modelled_speedup(std::span<const double> acceptance, double draft, double extra) {
-  double tokens = 1, reached = 1;
-  for (double p : acceptance) tokens += reached *= p;
-  return tokens / (1 + draft + extra);
+double SpeculationStats::measured_speedup() const {
+  return timed_cost > 0 ? static_cast<double>(timed_tokens) / timed_cost : 0;
 }
 
 void PlainStepCost::record(int64_t num_sequences, double seconds) {

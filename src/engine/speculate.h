@@ -70,20 +70,26 @@ struct SpeculationStats {
   int64_t accepted = 0;                    // of them
   std::vector<int64_t> position_proposed;  // [j]: drafts with a token j
   std::vector<int64_t> position_accepted;  // [j]: of them accepted
+  // Of the drafted steps that could be compared with plain ones (all but those of --always-draft, mostly):
+  int64_t timed_steps = 0;
+  int64_t timed_tokens = 0;  // that they generated
+  double timed_cost = 0;     // the time they took, in plain steps
 
   void add(int64_t num_draft, int64_t num_accepted);
+  /// A step that was added, in units of a plain one's time.
+  void add_time(double plain_steps, int64_t num_accepted);
   SpeculationStats& operator+=(const SpeculationStats& other);
   /// accepted / proposed; 0 before the first.
   double acceptance() const;
   /// Tokens of a drafted step: 1 + accepted / steps; 1 before the first.
   double tokens_per_step() const;
+  /// How many times as fast as plain decoding the timed steps were; 0 when there were none.
+  double measured_speedup() const;
+  /// The same by arithmetic, (1 + p0 + p0 p1 + ...) / (1 + draft + extra): tokens of a drafted step over its costs in
+  /// units of a plain step, `draft` to guess, `extra` to compute the guesses' rows (for a MoE mostly the bytes of the
+  /// experts they add).
+  double modelled_speedup(double draft, double extra) const { return tokens_per_step() / (1 + draft + extra); }
 };
-
-/// The arithmetic of speculation: how many times as fast as plain decoding. `acceptance` [k] is the probability that
-/// draft token j is accepted given that those before were; the costs are in units of a plain step: `draft` to guess k
-/// tokens, `extra` to compute k more rows (for a MoE mostly the bytes of the experts they add).
-/// (1 + p0 + p0 p1 + ...) / (1 + draft + extra).
-double modelled_speedup(std::span<const double> acceptance, double draft, double extra);
 
 /// Seconds of plain decoding steps by batch size: what drafted steps are compared with. The median of the last few,
 /// so that neither a cold step nor one that the system interrupted counts.

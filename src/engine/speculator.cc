@@ -118,6 +118,8 @@ void Speculator::account(double seconds) {
   for (const Outcome& o : outcomes_) {
     SequenceSpeculation& s = o.sequence->speculation;
     const double own = extra * static_cast<double>(o.num_draft) / static_cast<double>(num_rows);
+    s.stats.add_time(1 + own, o.num_accepted);
+    stats_.add_time(1 + own, o.num_accepted);
     s.ledger.drafted(own, o.num_draft, o.num_accepted, s.max_draft());
     ledger(s.params.kind).drafted(own, o.num_draft, o.num_accepted, s.max_draft());
   }

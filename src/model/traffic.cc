@@ -16,10 +16,15 @@ ModelTraffic traffic_of(const Model& model) {
   const ModelConfig& config = model.config;
   ModelTraffic out;
   ModelWeights weights = model.weights;  // views; visiting takes them writable
+  int64_t module_expert_bytes = 0;
   visit_weights(config, weights, [&](const TensorSpec& spec, Weight& value, Tensor*) {
     const bool is_ffn = spec.tensor_class == TensorClass::kRoutedExpert || spec.tensor_class == TensorClass::kDenseFfn;
     out.has_integer_products |= is_ffn && value.groups != GroupFormat::kNone;
-    if (spec.layer < config.num_hidden_layers) out.class_bytes[spec.tensor_class] += bytes_of(value);
+    if (spec.layer < config.num_hidden_layers) {
+      out.class_bytes[spec.tensor_class] += bytes_of(value);
+    } else if (spec.layer == config.num_hidden_layers) {
+      (spec.tensor_class == TensorClass::kRoutedExpert ? module_expert_bytes : out.guess_bytes) += bytes_of(value);
+    }
   });
   for (const auto& [tensor_class, bytes] : out.class_bytes) {
     if (tensor_class == TensorClass::kRoutedExpert) {
@@ -29,6 +34,10 @@ ModelTraffic traffic_of(const Model& model) {
     }
   }
   out.step_bytes += bytes_of(weights.head.value);
+  if (out.guess_bytes > 0) out.guess_bytes += bytes_of(weights.head.value);
+  if (module_expert_bytes > 0) {
+    out.guess_bytes += module_expert_bytes / config.n_routed_experts * config.num_experts_per_tok;
+  }
   out.embedding_row_bytes = bytes_of(weights.embedding.value) / config.vocab_size;
   out.n_routed_experts = config.n_routed_experts;
   out.num_experts_per_tok = config.num_experts_per_tok;
@@ -54,6 +63,19 @@ double decode_step_bytes(const ModelTraffic& traffic, int64_t batch, double dept
   const double per_sequence =
       static_cast<double>(traffic.embedding_row_bytes) + depth * static_cast<double>(cache_token_bytes);
   return bytes + static_cast<double>(batch) * per_sequence;
+}
+
+GuessCost guess_cost(const ModelTraffic& traffic, double num_guesses, bool by_mtp) {
+  const double step = decode_step_bytes(traffic, 1, 0, 0);
+  GuessCost cost;
+  if (by_mtp) cost.guess = num_guesses * static_cast<double>(traffic.guess_bytes) / step;
+  if (traffic.n_routed_experts > 0) {
+    const double added = expected_experts(traffic.n_routed_experts, traffic.num_experts_per_tok, 1 + num_guesses) -
+                         static_cast<double>(traffic.num_experts_per_tok);
+    cost.rows =
+        added * static_cast<double>(traffic.routed_expert_bytes) / static_cast<double>(traffic.n_routed_experts) / step;
+  }
+  return cost;
 }
 
 double prompt_operations(const ModelTraffic& traffic, int64_t num_tokens) {

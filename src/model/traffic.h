@@ -15,6 +15,7 @@ struct ModelTraffic {
   int64_t step_bytes = 0;           // read once by every step: all weights but routed experts and the embedding table
   int64_t routed_expert_bytes = 0;  // of all routed experts of all layers
   int64_t embedding_row_bytes = 0;  // of one token
+  int64_t guess_bytes = 0;          // of the first MTP module for one token, with the head that it shares; 0: none
   int64_t n_routed_experts = 0;     // per layer; 0: every layer is dense
   int64_t num_experts_per_tok = 0;
   int64_t macs_per_token = 0;         // multiply-adds with weights, without the head
@@ -34,6 +35,14 @@ double expected_experts(int64_t num_experts, int64_t num_chosen, double num_toke
 /// `cache_token_bytes` each (kv_cache_bytes_per_token): the weights once (of the routed experts those of
 /// expected_experts), the caches, the rows of the embedding.
 double decode_step_bytes(const ModelTraffic& traffic, int64_t batch, double depth, int64_t cache_token_bytes);
+
+/// What guessing ahead costs by bytes, in units of a plain step of one sequence with an empty cache.
+struct GuessCost {
+  double guess = 0;  // the MTP module, or nothing: prompt lookup reads no weights
+  double rows = 0;   // experts that the rows of the guesses add to the step, routing uniform
+};
+/// For `num_guesses` guesses a step (a mean).
+GuessCost guess_cost(const ModelTraffic& traffic, double num_guesses, bool by_mtp);
 
 /// Operations (two per multiply-add) of a prompt of `num_tokens` with the weights; the head once, for the last token.
 /// Attention between tokens is not counted.

@@ -27,7 +27,10 @@ void StepSizes::observe(int64_t tokens) {
 
 EngineLoop::EngineLoop(Engine& engine, EngineLoopLimits limits, EngineLoopChecks checks)
     : engine_(engine), limits_(limits), checks_(std::move(checks)), verifier_(checks_.verify_share) {
-  next_check_beside_work_ = next_weight_check_ = Clock::now() + std::chrono::milliseconds(checks_.weight_pause_ms);
+  next_check_beside_work_ = next_weight_check_ = Clock::now();
+  if (checks_.weights != nullptr && checks_.weights->is_complete()) {
+    next_check_beside_work_ = next_weight_check_ += std::chrono::milliseconds(checks_.weight_pause_ms);
+  }
   static_cast<EngineStats&>(stats_) = engine.stats();
   expert_load_ = engine.expert_load();
   thread_ = std::thread([this] { run(); });

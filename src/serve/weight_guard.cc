@@ -40,21 +40,33 @@ void WeightGuard::add(const std::string& tensor, const void* data, int64_t num_b
   for (int64_t offset = 0; offset < num_bytes; offset += kPieceBytes) {
     const std::span<const std::byte> piece(bytes + offset,
                                            static_cast<size_t>(std::min(kPieceBytes, num_bytes - offset)));
-    pieces_.push_back({.tensor = tensor, .offset = offset, .bytes = piece, .hash = hash_of(piece)});
+    pieces_.push_back({.tensor = tensor, .offset = offset, .bytes = piece});
   }
   num_bytes_ += num_bytes;
 }
 
-uint64_t WeightGuard::digest() const {
+void WeightGuard::hash(Piece& piece) {
+  piece.hash = hash_of(piece.bytes);
+  ++num_hashed_;
+}
+
+uint64_t WeightGuard::digest() {
   uint64_t digest = 0;
-  for (const Piece& piece : pieces_) digest = XXH3_64bits_withSeed(&piece.hash, sizeof(piece.hash), digest);
+  for (Piece& piece : pieces_) {
+    if (!piece.hash) hash(piece);
+    digest = XXH3_64bits_withSeed(&*piece.hash, sizeof(*piece.hash), digest);
+  }
   return digest;
 }
 
 std::optional<std::string> WeightGuard::check_next() {
   if (pieces_.empty()) return std::nullopt;
-  const Piece& piece = pieces_[next_];
+  Piece& piece = pieces_[next_];
   next_ = (next_ + 1) % pieces_.size();
+  if (!piece.hash) {
+    hash(piece);
+    return std::nullopt;
+  }
   if (next_ == 0) ++num_passes_;
   if (hash_of(piece.bytes) == piece.hash) return std::nullopt;
   return "the weights have changed in memory: " + piece.tensor + ", bytes " + std::to_string(piece.offset) + " to " +

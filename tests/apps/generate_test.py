@@ -151,7 +151,9 @@ class Speculation(CommandLineCase):
     def test_the_share_of_right_guesses_is_said_on_standard_error(self):
         done = support.run("generate", support.endless_model("f32"), *GREEDY, "-t", 1, "--speculate", "mtp", "--always-draft")
         self.assert_success(done)
-        self.assertRegex(done.stderr, r"^speculation mtp: \d+ of \d+ guesses right \(\d+\.\d %\), \d\.\d\d tokens in each of \d+ drafted steps\n$")
+        self.assertRegex(done.stderr, r"^speculation mtp: \d+ of \d+ guesses right \(\d+\.\d %\), \d\.\d\d tokens in each of \d+ drafted steps\n"
+                         r"\d+\.\d tokens/s; a drafted step beside a plain one: \d\.\d\d by bytes: \d\.\d\d tokens / "
+                         r"\(1 \+ \d\.\d\d to guess \+ \d\.\d\d for experts\)\n$")
 
     def test_what_cannot_be_is_refused(self):
         model = support.tiny_model()

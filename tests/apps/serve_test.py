@@ -68,7 +68,7 @@ class Life(CommandLineCase):
             text = "\n".join(running.lines)
             self.assertRegex(text, r"\Alistening on http://127\.0\.0\.1:\d+, loading ")
             self.assertRegex(text, r"\nmodel pet: deepseek_v3, F32 weights, context 512 tokens\n")
-            self.assertRegex(text, r"\ncache \d+ tokens, \d+ full-length requests, FP32\nhashed 0 MiB of weights\nready on http://127\.0\.0\.1:\d+\Z")
+            self.assertRegex(text, r"\ncache \d+ tokens, \d+ full-length requests, FP32\nweights 0 MiB, checked every 600 s\nready on http://127\.0\.0\.1:\d+\Z")
             self.assertEqual(running.ask("GET", "/health")[0], 200)
             models = json.loads(running.ask("GET", "/v1/models")[2])
             self.assertEqual([m["id"] for m in models["data"]], ["pet", "other"])
@@ -255,7 +255,7 @@ class Verification(CommandLineCase):
             support.wait_until(lambda: running.metric("fathom_weight_passes_total") >= 2, "two passes")
             self.assertEqual(running.metric("fathom_weight_damages_total"), 0)
         with server("--weight-check-interval", 0) as running:
-            self.assertNotIn("hashed", "\n".join(running.lines))
+            self.assertNotIn("checked every", "\n".join(running.lines))
 
     def test_every_answer_is_computed_again(self):
         with server("--verify", "100%") as running:

@@ -175,11 +175,29 @@ TEST(Speculation, RefusesWhatItCannotDo) {
 
 TEST(Speculation, ModelsTheSpeedup) {
   // V3's report: acceptance 0.85 to 0.9 gives 1.8 tokens per second for 1 if a step costs 3 to 5 % more.
-  const double v3[] = {0.85};
-  EXPECT_NEAR(modelled_speedup(v3, 0.02, 0.01), 1.85 / 1.03, 1e-12);
-  const double three[] = {0.8, 0.7, 0.5};
-  EXPECT_NEAR(modelled_speedup(three, 0.1, 0.6), (1 + 0.8 + 0.56 + 0.28) / 1.7, 1e-12);
-  EXPECT_DOUBLE_EQ(modelled_speedup({}, 0, 0), 1);
+  SpeculationStats v3;
+  for (int64_t i = 0; i < 100; ++i) v3.add(1, i < 85);
+  EXPECT_NEAR(v3.modelled_speedup(0.02, 0.01), 1.85 / 1.03, 1e-12);
+  SpeculationStats three;  // of 50 drafts, 40 begin right, 28 go on, 14 are right as a whole
+  for (int64_t i = 0; i < 50; ++i) three.add(3, int64_t{i < 40} + int64_t{i < 28} + int64_t{i < 14});
+  EXPECT_NEAR(three.modelled_speedup(0.1, 0.6), (1 + 0.8 + 0.56 + 0.28) / 1.7, 1e-12);
+  EXPECT_DOUBLE_EQ(SpeculationStats{}.modelled_speedup(0, 0), 1);
+}
+
+TEST(Speculation, MeasuresTheSpeedupOfTimedStepsAlone) {
+  SpeculationStats stats;
+  EXPECT_EQ(stats.measured_speedup(), 0);
+  stats.add(2, 2);
+  stats.add_time(1.5, 2);
+  stats.add(2, 0);  // could not be compared with a plain step
+  stats.add(1, 0);
+  stats.add_time(1.25, 0);
+  EXPECT_EQ(stats.timed_steps, 2);
+  EXPECT_DOUBLE_EQ(stats.measured_speedup(), (3 + 1) / (1.5 + 1.25));
+  SpeculationStats both = stats;
+  both += stats;
+  EXPECT_EQ(both.timed_steps, 4);
+  EXPECT_DOUBLE_EQ(both.measured_speedup(), stats.measured_speedup());
 }
 
 TEST(PlainStepCost, IsKnownAfterWarmupAndUntilItIsOld) {

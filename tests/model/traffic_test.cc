@@ -46,6 +46,34 @@ TEST(Traffic, LeavesMtpModulesOut) {
   EXPECT_EQ(with.macs_per_token, without.macs_per_token);
 }
 
+TEST(Traffic, GuessingReadsTheModuleAndMoreExperts) {
+  ModelConfig c = testing::awkward_config();
+  const ModelTraffic without = traffic_of(*make_model(c, DType::kF32, false));
+  EXPECT_EQ(without.guess_bytes, 0);
+  c.num_nextn_predict_layers = 2;  // only the first one guesses
+  const ModelTraffic traffic = traffic_of(*make_model(c, DType::kF32, false));
+  const int64_t d = c.hidden_size, expert = 3 * c.moe_intermediate_size * d;
+  // A block is as large as the last one of the model: the share of a model with one layer more.
+  ModelConfig deeper = c;
+  ++deeper.num_hidden_layers;
+  const int64_t block = traffic_of(*make_model(deeper, DType::kF32, false)).step_bytes - traffic.step_bytes;
+  const int64_t own = 4 * (2 * d * d + 3 * d);  // eh_proj, enorm, hnorm, shared_head.norm
+  const int64_t head = 4 * c.vocab_size * d;
+  EXPECT_EQ(traffic.guess_bytes, block + own + head + 4 * c.num_experts_per_tok * expert);
+
+  const double step = decode_step_bytes(traffic, 1, 0, 0);
+  const auto experts = static_cast<double>(c.n_routed_experts), chosen = static_cast<double>(c.num_experts_per_tok);
+  const GuessCost mtp = guess_cost(traffic, 1, true);
+  EXPECT_DOUBLE_EQ(mtp.guess, static_cast<double>(traffic.guess_bytes) / step);
+  // Of the second token's experts the share chosen / experts was chosen by the first one already.
+  const double expert_bytes = 4 * static_cast<double>((c.num_hidden_layers - 1) * expert);
+  EXPECT_NEAR(mtp.rows, chosen * (1 - chosen / experts) * expert_bytes / step, 1e-12);
+  const GuessCost lookup = guess_cost(traffic, 1, false);
+  EXPECT_EQ(lookup.guess, 0);
+  EXPECT_EQ(lookup.rows, mtp.rows);
+  EXPECT_EQ(guess_cost(traffic, 0, true).guess, 0);
+}
+
 TEST(Traffic, ATiedHeadIsReadWhole) {
   ModelConfig c = testing::awkward_config();
   const ModelTraffic apart = traffic_of(*make_model(c, DType::kF32, false));

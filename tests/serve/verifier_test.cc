@@ -179,6 +179,7 @@ TEST_F(VerifiedServerTest, ABusyServerChecksItsWeightsToo) {
 TEST_F(VerifiedServerTest, ADamagedWeightIsFoundLoggedAndUnhealthy) {
   weight_pause_ms_ = 0;
   guard_ = std::make_unique<WeightGuard>(*model_);
+  guard_->digest();  // as they were
   visit_weights(model_->config, model_->weights, [](const TensorSpec& spec, Weight& value, Tensor*) {
     if (spec.tensor_class == TensorClass::kEmbedding) value.codes.ptr<float>()[0] += 1;
   });

@@ -21,6 +21,10 @@ std::vector<std::string> pass(WeightGuard& guard) {
 TEST_F(WeightGuardTest, FindsOneBitInEveryTensor) {
   WeightGuard guard(*model_);
   EXPECT_GT(guard.num_bytes(), 0);
+  EXPECT_FALSE(guard.is_complete());
+  EXPECT_TRUE(pass(guard).empty());
+  EXPECT_TRUE(guard.is_complete());
+  EXPECT_EQ(guard.num_passes(), 0) << "the first one has nothing to compare with";
   EXPECT_TRUE(pass(guard).empty());
   EXPECT_EQ(guard.num_passes(), 1);
   const uint64_t digest = guard.digest();
@@ -49,6 +53,7 @@ TEST_F(WeightGuardTest, FindsScalesWithGapsBetweenTheirRows) {
     if (!std::exchange(is_set, true)) value.scales = scales.slice(1, 0, 5);
   });
   WeightGuard guard(*model_);
+  EXPECT_TRUE(pass(guard).empty());
   memory[8 + 6] = 2;  // a gap
   EXPECT_TRUE(pass(guard).empty());
   memory[8 + 4] = 2;
