@@ -18,14 +18,6 @@ constexpr int64_t kStride = kBf16Stride;
 /// Sixteen pairs of k for sixteen columns: lane n of block[j] holds w(n, k + 2j), w(n, k + 2j + 1).
 using Block = Bf16x32[16];
 
-/// Two panels that will be read next: asked for while others are multiplied, `step` bytes a pair. Asking for memory
-/// that is not there does nothing.
-struct Ahead {
-  const uint8_t* low;
-  const uint8_t* high;
-  int64_t step;
-};
-
 /// Where a product's sums go: y[m, n] (+)= sum, or scales[n] * sum where w has scales, for n < columns.
 struct Sums {
   float* y;
@@ -65,9 +57,11 @@ static inline void put(Rounded* p, F32x16 a) { store(&p->v, round_bf16(a)); }
 using XElement = Rounded;
 
 #if FATHOM_SIMD_BITS == 512
-constexpr int kPanelRows = 12;  // 24 sums, 2 vectors of w widened one half at a time, in 32 registers
+constexpr int kPanelRows = 12, kPanels = 2;  // 24 sums, 2 vectors of w widened one half at a time, in 32 registers
+#elif FATHOM_SIMD_BITS == 256
+constexpr int kPanelRows = 6, kPanels = 1;  // 12 halves of sums, a widened vector and one of x in 16
 #else
-constexpr int kPanelRows = 2;
+constexpr int kPanelRows = 2, kPanels = 2;
 #endif
 
 /// sum[m] += the block's sixteen pairs, for rows of x that begin at x + m * kStride.
@@ -84,29 +78,47 @@ static inline void add_block(F32x16 (&sum)[kRows], const XElement* x, const Bloc
   }
 }
 
-/// sum[m] += one pair of k, for a panel's two vectors of columns.
+#if FATHOM_SIMD_BITS == 256
+// GCC keeps w's pairs in registers and sums in memory; these two have it the other way round.
+/// The same address, of which the compiler does not know that.
+static inline const uint16_t* again(const uint16_t* at) {
+  __asm__ volatile("" : "+r"(at));
+  return at;
+}
+/// The sum here and now, in registers.
+static inline F32x16 now(F32x16 sum) {
+  __asm__("" : "+x"(sum.lo), "+x"(sum.hi));
+  return sum;
+}
+#else
+static inline const uint16_t* again(const uint16_t* at) { return at; }
+static inline F32x16 now(F32x16 sum) { return sum; }
+#endif
+
+/// sum[m] += one pair of k, for a vector of columns of each panel.
 template <int kRows>
-static inline void add_pair(F32x16 (&sum)[kRows][2], const XElement* x, Bf16x32 low, Bf16x32 high) {
-  const F32x16 low_even = even_of(low), high_even = even_of(high);
+static inline void add_pair(F32x16 (&sum)[kRows][kPanels], const XElement* x, const uint16_t* const (&w)[kPanels]) {
+#pragma GCC unroll 2
+  for (int odd = 0; odd < 2; ++odd) {
+    F32x16 widened[kPanels];
+#pragma GCC unroll 2
+    for (int p = 0; p < kPanels; ++p) {
+      const Bf16x32 pair = load_bf16x32(again(w[p]));
+      widened[p] = odd == 0 ? even_of(pair) : odd_of(pair);
+    }
 #pragma GCC unroll 16
-  for (int m = 0; m < kRows; ++m) {
-    const F32x16 factor = set1(x[m * kStride].v);
-    sum[m][0] = fma(factor, low_even, sum[m][0]);
-    sum[m][1] = fma(factor, high_even, sum[m][1]);
-  }
-  const F32x16 low_odd = odd_of(low), high_odd = odd_of(high);
-#pragma GCC unroll 16
-  for (int m = 0; m < kRows; ++m) {
-    const F32x16 factor = set1(x[m * kStride + 1].v);
-    sum[m][0] = fma(factor, low_odd, sum[m][0]);
-    sum[m][1] = fma(factor, high_odd, sum[m][1]);
+    for (int m = 0; m < kRows; ++m) {
+      const F32x16 factor = set1(x[m * kStride + odd].v);
+#pragma GCC unroll 2
+      for (int p = 0; p < kPanels; ++p) sum[m][p] = now(fma(factor, widened[p], sum[m][p]));
+    }
   }
 }
 
 #elif FATHOM_BF16 == 1
 
 using XElement = uint16_t;
-constexpr int kPanelRows = 12;  // 24 sums, 2 vectors of w and 1 of x in 32 registers
+constexpr int kPanelRows = 12, kPanels = 2;  // 24 sums, 2 vectors of w and 1 of x in 32 registers
 
 /// Lane l: acc += a[2l] b[2l] + a[2l + 1] b[2l + 1] as vdpbf16ps does it.
 static inline F32x16 dot_bf16(F32x16 acc, Bf16x32 a, Bf16x32 b) {
@@ -122,14 +134,17 @@ static inline void add_block(F32x16 (&sum)[kRows], const XElement* x, const Bloc
   }
 }
 
-/// sum[m] += one pair of k, for a panel's two vectors of columns.
+/// sum[m] += one pair of k, for a vector of columns of each panel.
 template <int kRows>
-static inline void add_pair(F32x16 (&sum)[kRows][2], const XElement* x, Bf16x32 low, Bf16x32 high) {
+static inline void add_pair(F32x16 (&sum)[kRows][kPanels], const XElement* x, const uint16_t* const (&w)[kPanels]) {
+  Bf16x32 columns[kPanels];
+#pragma GCC unroll 2
+  for (int p = 0; p < kPanels; ++p) columns[p] = load_bf16x32(w[p]);
 #pragma GCC unroll 16
   for (int m = 0; m < kRows; ++m) {
     const Bf16x32 pair = broadcast_pair(x + m * kStride);
-    sum[m][0] = dot_bf16(sum[m][0], pair, low);
-    sum[m][1] = dot_bf16(sum[m][1], pair, high);
+#pragma GCC unroll 2
+    for (int p = 0; p < kPanels; ++p) sum[m][p] = dot_bf16(sum[m][p], pair, columns[p]);
   }
 }
 
@@ -230,55 +245,67 @@ static inline void multiply_tiles(const XElement* x, int64_t rows, const uint16_
 #endif
 
 #if FATHOM_BF16 != 2
+/// kRows rows by kPanels panels.
 template <int kRows>
-static inline void multiply_panels(const XElement* x, const uint16_t* low, const uint16_t* high, int64_t pairs,
-                                   const Ahead& ahead, Sums out) {
-  F32x16 sum[kRows][2];
+static inline void multiply_panels(const XElement* x, const uint16_t* const* panels, int64_t pairs,
+                                   const uint8_t* const* next, int64_t step, Sums out) {
+  F32x16 sum[kRows][kPanels];
 #pragma GCC unroll 16
-  for (int m = 0; m < kRows; ++m) sum[m][0] = sum[m][1] = zero();
-  for (int64_t p = 0; p < pairs; ++p) {
-    __builtin_prefetch(ahead.low + p * ahead.step, 0, 2);
-    __builtin_prefetch(ahead.high + p * ahead.step, 0, 2);
-    add_pair(sum, x + 2 * p, load_bf16x32(low + p * kPanelPair), load_bf16x32(high + p * kPanelPair));
+  for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 2
+    for (int p = 0; p < kPanels; ++p) sum[m][p] = zero();
+  }
+  for (int64_t i = 0; i < pairs; ++i) {
+    const uint16_t* w[kPanels];
+#pragma GCC unroll 2
+    for (int p = 0; p < kPanels; ++p) {
+      __builtin_prefetch(next[p] + i * step, 0, 2);
+      w[p] = panels[p] + i * kPanelPair;
+    }
+    add_pair(sum, x + 2 * i, w);
   }
 #pragma GCC unroll 16
   for (int m = 0; m < kRows; ++m) {
-    out.put(m, 0, sum[m][0]);
-    out.put(m, kLanes, sum[m][1]);
+#pragma GCC unroll 2
+    for (int p = 0; p < kPanels; ++p) out.put(m, p * kLanes, sum[m][p]);
   }
 }
 
 /// multiply_panels with 1 to kMost rows.
 template <int kMost>
-static inline void multiply_panel_rows(int64_t rows, const XElement* x, const uint16_t* low, const uint16_t* high,
-                                       int64_t pairs, const Ahead& ahead, Sums out) {
+static inline void multiply_panel_rows(int64_t rows, const XElement* x, const uint16_t* const* panels, int64_t pairs,
+                                       const uint8_t* const* next, int64_t step, Sums out) {
   if constexpr (kMost > 1) {
-    if (rows < kMost) return multiply_panel_rows<kMost - 1>(rows, x, low, high, pairs, ahead, out);
+    if (rows < kMost) return multiply_panel_rows<kMost - 1>(rows, x, panels, pairs, next, step, out);
   }
-  multiply_panels<kMost>(x, low, high, pairs, ahead, out);
+  multiply_panels<kMost>(x, panels, pairs, next, step, out);
 }
 #endif
 
-/// Any number of rows of x by two panels of 16 columns.
-static inline void multiply_rows(const XElement* x, int64_t rows, const uint16_t* low, const uint16_t* high,
-                                 int64_t pairs, [[maybe_unused]] Ahead next, Sums out) {
+/// Any number of rows of x by two panels of 16 columns. `next` are the panels that will be read after them: asked for
+/// meanwhile (asking for memory that is not there does nothing).
+static inline void multiply_rows(const XElement* x, int64_t rows, const uint16_t* const (&panels)[2], int64_t pairs,
+                                 [[maybe_unused]] const uint8_t* const (&next)[2], Sums out) {
 #if FATHOM_BF16 == 2
   for (; rows > 0; rows -= 32) {
-    multiply_tiles(x, min_of(32, rows), low, high, pairs, out);
+    multiply_tiles(x, min_of(32, rows), panels[0], panels[1], pairs, out);
     x += 32 * kStride;
     out.y += 32 * out.stride;
   }
 #else
   // Blocks of rows as even as can be: few rows would wait for their own sums.
   const int64_t blocks = (rows + kPanelRows - 1) / kPanelRows;
-  for (int64_t i = 0; i < blocks; ++i) {
-    const int64_t begin = rows * i / blocks, end = rows * (i + 1) / blocks;
-    Sums at = out;
-    at.y += begin * out.stride;
-    // Each block asks for its share of the panels that come next.
-    const int64_t step = kPanelPair * 2 / blocks, share = i * pairs * step;
-    multiply_panel_rows<kPanelRows>(end - begin, x + begin * kStride, low, high, pairs,
-                                    Ahead{next.low + share, next.high + share, step}, at);
+  const int64_t step = kPanelPair * 2 / blocks;  // bytes a pair: each block asks for its share
+  for (int64_t p = 0; p < 2; p += kPanels) {
+    for (int64_t i = 0; i < blocks; ++i) {
+      const int64_t begin = rows * i / blocks, end = rows * (i + 1) / blocks, share = i * pairs * step;
+      const uint8_t* const ahead[2] = {next[p] + share, next[p + kPanels - 1] + share};
+      Sums at = out;
+      at.y += begin * out.stride + p * kLanes;
+      at.columns -= p * kLanes;
+      if (out.scales != nullptr) at.scales += p * kLanes;
+      multiply_panel_rows<kPanelRows>(end - begin, x + begin * kStride, panels + p, pairs, ahead, step, at);
+    }
   }
 #endif
 }

@@ -221,12 +221,11 @@ void gemm_tile_bf16(const GemmTile& t, void* scratch) {
             fill_pairs(load, column, t.column_begin + columns, k0, k1, filled);
           }
         }
-        Ahead next{reinterpret_cast<const uint8_t*>(panel), reinterpret_cast<const uint8_t*>(panel), 0};
-        if (t.w.panels) {
-          const int64_t column = t.column_begin + n + 2 * kLanes;
-          next.low = stored_panel(t.w, column, k0), next.high = stored_panel(t.w, column + kLanes, k0);
-        }
-        multiply_rows(x, rows, halves[0], halves[1], (k1 - k0 + 1) / 2, next, sums(n));
+        const int64_t column = t.column_begin + n + 2 * kLanes;
+        const auto* const nothing = reinterpret_cast<const uint8_t*>(panel);
+        const uint8_t* const next[2] = {t.w.panels ? stored_panel(t.w, column, k0) : nothing,
+                                        t.w.panels ? stored_panel(t.w, column + kLanes, k0) : nothing};
+        multiply_rows(x, rows, halves, (k1 - k0 + 1) / 2, next, sums(n));
       }
     }
   });
