@@ -14,18 +14,35 @@ namespace fathom::cpu::FATHOM_LEVEL {
 
 constexpr int64_t kPanelPair = 2 * kLanes;  // elements of w's panel between pairs: [pair, 16 columns, 2]
 constexpr int64_t kStride = kBf16Stride;
+constexpr int64_t kScaledBlock = 128, kScaledPairs = kScaledBlock / 2;  // of k that share a scale
 
 /// Sixteen pairs of k for sixteen columns: lane n of block[j] holds w(n, k + 2j), w(n, k + 2j + 1).
 using Block = Bf16x32[16];
 
-/// Where a product's sums go: y[m, n] (+)= sum, or scales[n] * sum where w has scales, for n < columns.
+/// Where a product's sums go: y[m, n] (+)= sum for n < columns; or, where w has scales, one sum after the other of
+/// kScaledPairs pairs each: y[m, n] (+)= scales[part][n] * sum.
 struct Sums {
   float* y;
   int64_t stride;
   int64_t columns;
   bool accumulate;
-  const float* scales;
+  const float* scales;  // or null; kTileColumnsBf16 for each part
 
+  int64_t part_pairs(int64_t pairs) const { return scales == nullptr ? pairs : kScaledPairs; }
+  Sums part(int64_t i) const {
+    Sums out = *this;
+    out.accumulate |= i > 0;
+    if (scales != nullptr) out.scales += i * kTileColumnsBf16;
+    return out;
+  }
+  /// Rows from m on, columns from n on.
+  Sums from(int64_t m, int64_t n) const {
+    Sums out = *this;
+    out.y += m * stride + n;
+    out.columns -= n;
+    if (scales != nullptr) out.scales += n;
+    return out;
+  }
   void put(int64_t m, int64_t n, F32x16 sum) const {
     const int64_t count = min_of(kLanes, columns - n);
     if (count <= 0) return;
@@ -248,33 +265,37 @@ static inline void multiply_tiles(const XElement* x, int64_t rows, const uint16_
 /// kRows rows by kPanels panels.
 template <int kRows>
 static inline void multiply_panels(const XElement* x, const uint16_t* const* panels, int64_t pairs,
-                                   const uint8_t* const* next, int64_t step, Sums out) {
-  F32x16 sum[kRows][kPanels];
+                                   const uint8_t* const* next, int64_t step, const Sums& out) {
+  const int64_t part_pairs = out.part_pairs(pairs);
+  for (int64_t part = 0, i = 0; i < pairs; ++part) {
+    F32x16 sum[kRows][kPanels];
 #pragma GCC unroll 16
-  for (int m = 0; m < kRows; ++m) {
+    for (int m = 0; m < kRows; ++m) {
 #pragma GCC unroll 2
-    for (int p = 0; p < kPanels; ++p) sum[m][p] = zero();
-  }
-  for (int64_t i = 0; i < pairs; ++i) {
-    const uint16_t* w[kPanels];
-#pragma GCC unroll 2
-    for (int p = 0; p < kPanels; ++p) {
-      __builtin_prefetch(next[p] + i * step, 0, 2);
-      w[p] = panels[p] + i * kPanelPair;
+      for (int p = 0; p < kPanels; ++p) sum[m][p] = zero();
     }
-    add_pair(sum, x + 2 * i, w);
-  }
-#pragma GCC unroll 16
-  for (int m = 0; m < kRows; ++m) {
+    for (const int64_t end = min_of(pairs, i + part_pairs); i < end; ++i) {
+      const uint16_t* w[kPanels];
 #pragma GCC unroll 2
-    for (int p = 0; p < kPanels; ++p) out.put(m, p * kLanes, sum[m][p]);
+      for (int p = 0; p < kPanels; ++p) {
+        __builtin_prefetch(next[p] + i * step, 0, 2);
+        w[p] = panels[p] + i * kPanelPair;
+      }
+      add_pair(sum, x + 2 * i, w);
+    }
+    const Sums at = out.part(part);
+#pragma GCC unroll 16
+    for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 2
+      for (int p = 0; p < kPanels; ++p) at.put(m, p * kLanes, sum[m][p]);
+    }
   }
 }
 
 /// multiply_panels with 1 to kMost rows.
 template <int kMost>
 static inline void multiply_panel_rows(int64_t rows, const XElement* x, const uint16_t* const* panels, int64_t pairs,
-                                       const uint8_t* const* next, int64_t step, Sums out) {
+                                       const uint8_t* const* next, int64_t step, const Sums& out) {
   if constexpr (kMost > 1) {
     if (rows < kMost) return multiply_panel_rows<kMost - 1>(rows, x, panels, pairs, next, step, out);
   }
@@ -285,12 +306,14 @@ static inline void multiply_panel_rows(int64_t rows, const XElement* x, const ui
 /// Any number of rows of x by two panels of 16 columns. `next` are the panels that will be read after them: asked for
 /// meanwhile (asking for memory that is not there does nothing).
 static inline void multiply_rows(const XElement* x, int64_t rows, const uint16_t* const (&panels)[2], int64_t pairs,
-                                 [[maybe_unused]] const uint8_t* const (&next)[2], Sums out) {
+                                 [[maybe_unused]] const uint8_t* const (&next)[2], const Sums& out) {
 #if FATHOM_BF16 == 2
-  for (; rows > 0; rows -= 32) {
-    multiply_tiles(x, min_of(32, rows), panels[0], panels[1], pairs, out);
-    x += 32 * kStride;
-    out.y += 32 * out.stride;
+  const int64_t part_pairs = out.part_pairs(pairs);
+  for (int64_t part = 0, i = 0; i < pairs; ++part, i += part_pairs) {
+    for (int64_t m = 0; m < rows; m += 32) {
+      multiply_tiles(x + m * kStride + 2 * i, min_of(32, rows - m), panels[0] + i * kPanelPair,
+                     panels[1] + i * kPanelPair, min_of(part_pairs, pairs - i), out.part(part).from(m, 0));
+    }
   }
 #else
   // Blocks of rows as even as can be: few rows would wait for their own sums.
@@ -300,11 +323,8 @@ static inline void multiply_rows(const XElement* x, int64_t rows, const uint16_t
     for (int64_t i = 0; i < blocks; ++i) {
       const int64_t begin = rows * i / blocks, end = rows * (i + 1) / blocks, share = i * pairs * step;
       const uint8_t* const ahead[2] = {next[p] + share, next[p + kPanels - 1] + share};
-      Sums at = out;
-      at.y += begin * out.stride + p * kLanes;
-      at.columns -= p * kLanes;
-      if (out.scales != nullptr) at.scales += p * kLanes;
-      multiply_panel_rows<kPanelRows>(end - begin, x + begin * kStride, panels + p, pairs, ahead, step, at);
+      multiply_panel_rows<kPanelRows>(end - begin, x + begin * kStride, panels + p, pairs, ahead, step,
+                                      out.from(begin, p * kLanes));
     }
   }
 #endif

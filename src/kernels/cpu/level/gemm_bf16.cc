@@ -11,7 +11,6 @@ namespace fathom::cpu::FATHOM_LEVEL {
 namespace {
 
 static_assert(kFewRows == 4, "with_rows knows four");
-constexpr int64_t kScaledBlock = 128;
 
 /// Vectors of 16 columns by 16 pairs, transposed as pairs: row n of `rows` holds the pairs of column n.
 void transpose_pairs(Block& rows) {
@@ -181,14 +180,16 @@ void gemm_tile_bf16(const GemmTile& t, void* scratch) {
   auto* const panel = reinterpret_cast<uint16_t*>(own_x + kTileRows * kStride);
   // Scales change every 128 of k, so there a sum ends. (Weights with scales come as they are stored: their backward
   // product, the transposed one, is FP32.)
-  const bool is_scaled = t.w.scales != nullptr;
-  const int64_t depth_block = is_scaled ? kScaledBlock : kDepthBlockBf16;
+  const bool is_scaled = t.w.scales != nullptr, is_few = rows <= kFewRows;
+  const int64_t depth_block = is_scaled && is_few ? kScaledBlock : kDepthBlockBf16;
   [[maybe_unused]] const Registers registers(rows);
   with_loader(t, [&](auto load) {
     for (int64_t k0 = 0; k0 == 0 || k0 < t.depth; k0 += depth_block) {
       const int64_t k1 = min_of(t.depth, k0 + depth_block);
-      float scales[kTileColumnsBf16];
-      if (is_scaled) fill_scales(t, k0 / kScaledBlock, scales);
+      float scales[kDepthBlockBf16 / kScaledBlock * kTileColumnsBf16];
+      for (int64_t k = k0; is_scaled && k < k1; k += kScaledBlock) {
+        fill_scales(t, k / kScaledBlock, scales + (k - k0) / kScaledBlock * kTileColumnsBf16);
+      }
       const auto sums = [&](int64_t n) {
         return Sums{y + n, t.y_stride, columns - n, t.accumulate || k0 > 0, is_scaled ? scales + n : nullptr};
       };
@@ -199,7 +200,7 @@ void gemm_tile_bf16(const GemmTile& t, void* scratch) {
       } else {
         fill(xs, t.x_transposed, t.row_begin, rows, k0, k1, own_x, kStride);
       }
-      if (rows <= kFewRows) {
+      if (is_few) {
         for (int64_t n = 0; n < columns; n += kGroups * kLanes) {
           with_rows(rows, [&](auto count) {
             multiply_direct<decltype(count)::value>(x, load, t.column_begin + n, min_of(kGroups * kLanes, columns - n),

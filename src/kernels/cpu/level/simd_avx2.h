@@ -338,6 +338,26 @@ static inline F32x16 narrow(F64x8 low, F64x8 high) {
 }
 
 /// 32 codes as BF16, which holds them exactly.
-static inline Bf16x32 bf16_of_e4m3(const uint8_t* p) { return concat_bf16(load_e4m3(p), load_e4m3(p + 16)); }
+static inline Bf16x32 bf16_of_e4m3(const uint8_t* p) {
+  const __m256i code = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  const __m256i magnitude = _mm256_and_si256(code, _mm256_set1_epi8(0x7F));
+  // Normal: the exponent e becomes e + 120, whose last bit is e's; seven of its bits are the upper byte's.
+  __m256i upper = _mm256_and_si256(_mm256_srli_epi16(code, 4), _mm256_set1_epi8(7));
+  upper = _mm256_add_epi8(upper, _mm256_set1_epi8(0x3C));
+  __m256i lower = _mm256_and_si256(_mm256_slli_epi16(code, 4), _mm256_set1_epi8(static_cast<char>(0xF0)));
+  // Below: m 2^-9, from tables.
+  const __m256i is_small = _mm256_cmpgt_epi8(_mm256_set1_epi8(8), magnitude);
+  const auto table = [](int64_t bytes) { return _mm256_set_epi64x(0, bytes, 0, bytes); };
+  const __m256i small_upper = _mm256_shuffle_epi8(table(0x3C3C3C3C3B3B3B00), magnitude);
+  const __m256i small_lower = _mm256_shuffle_epi8(table(0x60402000C0800000), magnitude);
+  upper = _mm256_blendv_epi8(upper, small_upper, is_small);
+  lower = _mm256_blendv_epi8(lower, small_lower, is_small);
+  const __m256i is_nan = _mm256_cmpeq_epi8(magnitude, _mm256_set1_epi8(0x7F));
+  upper = _mm256_blendv_epi8(upper, _mm256_set1_epi8(0x7F), is_nan);
+  lower = _mm256_blendv_epi8(lower, _mm256_set1_epi8(static_cast<char>(0xC0)), is_nan);
+  upper = _mm256_or_si256(upper, _mm256_xor_si256(code, magnitude));  // the sign
+  const __m256i first = _mm256_unpacklo_epi8(lower, upper), second = _mm256_unpackhi_epi8(lower, upper);
+  return {_mm256_permute2x128_si256(first, second, 0x20), _mm256_permute2x128_si256(first, second, 0x31)};
+}
 
 }  // namespace fathom::cpu::FATHOM_LEVEL
