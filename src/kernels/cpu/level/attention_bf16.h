@@ -49,14 +49,14 @@ static inline void add_products(F32x16 (&sum)[kRows][kVectors], const XElement* 
     F32x16 w[kVectors];
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) {
-      const Bf16x32 pair = load_bf16x32(panel + v * 2 * kLanes);
+      const Bf16x32 pair = load_bf16x32(again(panel + v * 2 * kLanes));
       w[v] = term == 0 ? even_of(pair) : odd_of(pair);
     }
 #pragma GCC unroll 8
     for (int m = 0; m < kRows; ++m) {
       const F32x16 factor = set1(x[m * stride + term].v);
 #pragma GCC unroll 2
-      for (int v = 0; v < kVectors; ++v) sum[m][v] = fma(factor, w[v], sum[m][v]);
+      for (int v = 0; v < kVectors; ++v) sum[m][v] = now(fma(factor, w[v], sum[m][v]));
     }
   }
 }
@@ -106,7 +106,7 @@ static inline void multiply_some(const XElement* x, int64_t stride, const uint16
 template <int kVectors>
 static inline void multiply_columns(const XElement* x, int64_t stride, int64_t rows, const uint16_t* panel,
                                     int64_t pairs, const ReadNext& next, const Scaled& out) {
-  constexpr int kMost = FATHOM_SIMD_BITS == 512 ? 8 : 2;
+  constexpr int kMost = FATHOM_SIMD_BITS == 512 ? 8 : FATHOM_SIMD_BITS == 256 ? 6 : 2;
   int64_t row = 0;
   const auto some = [&]<int kRows>(Count<kRows>) {
     for (; rows - row >= kRows; row += kRows) {
@@ -124,6 +124,10 @@ static inline void multiply_scaled(const XElement* x, int64_t stride, int64_t ro
                                    int64_t columns, int64_t pairs, const ReadNext& next, const Scaled& out) {
   if (columns <= kLanes) {
     multiply_columns<1>(x, stride, rows, panel, pairs, next, out);
+  } else if constexpr (FATHOM_SIMD_BITS == 256) {  // six rows by 16 columns fill the registers (bf16_product.h)
+    multiply_columns<1>(x, stride, rows, panel, pairs, next, out);
+    multiply_columns<1>(x, stride, rows, panel + 2 * kLanes, pairs, kNothingNext,
+                        {out.y + kLanes, out.stride, out.factors});
   } else {
     multiply_columns<2>(x, stride, rows, panel, pairs, next, out);
   }
