@@ -2,9 +2,10 @@
 // relative L2 of the logits, and KL(reference || model) in nats per token, over the second halves of chunks of 512
 // tokens. Not part of the build; with a peer built in $PEER:
 //
-//   g++ -std=c++20 -O2 bench/llama_error.cc -o llama_error -I$PEER/include -I$PEER/ggml/include
-//   $PEER/build/src/libllama.so LD_LIBRARY_PATH=$PEER/build/src:$PEER/build/ggml/src ./llama_error demo-bf16.gguf
-//   demo-q8_0.gguf text.txt 40
+//   flags="-I$PEER/include -I$PEER/ggml/include $PEER/build/src/libllama.so"
+//   g++ -std=c++20 -O2 bench/llama_error.cc -o llama_error $flags
+//   export LD_LIBRARY_PATH=$PEER/build/src:$PEER/build/ggml/src
+//   ./llama_error demo-bf16.gguf demo-q8_0.gguf text.txt 40
 #include <llama.h>
 
 #include <algorithm>
