@@ -176,10 +176,10 @@ void CpuKernels::mla_absorb_query(Tensor q_nope, const Weight& kv_b, Tensor q_la
     q_token = heads * nope;
     q_head = nope;
   }
-  constexpr int64_t kColumns = 64;
-  const int64_t blocks = ceil_div(latent, kColumns);
-  each(heads * blocks, tokens * nope * kColumns / 4, [&](int64_t i, int) {
-    const int64_t h = i / blocks, begin = i % blocks * kColumns;
+  const int64_t columns = tokens == 1 ? 256 : 64;
+  const int64_t blocks = ceil_div(latent, columns);
+  each(heads * blocks, tokens * nope * columns / 4, [&](int64_t i, int) {
+    const int64_t h = i / blocks, begin = i % blocks * columns;
     level_.absorb({.q = q + h * q_head,
                    .q_token = q_token,
                    .num_tokens = tokens,
@@ -188,7 +188,7 @@ void CpuKernels::mla_absorb_query(Tensor q_nope, const Weight& kv_b, Tensor q_la
                    .out = row(q_latent, 0) + h * q_latent.stride(1),
                    .out_token = q_latent.stride(0),
                    .column_begin = begin,
-                   .column_end = std::min(latent, begin + kColumns)});
+                   .column_end = std::min(latent, begin + columns)});
   });
 }
 
@@ -276,7 +276,7 @@ void CpuKernels::decode_bf16(const MlaDecodeArgs& a) {
     }
     const auto parts = static_cast<int64_t>(part_row_.size());
     int64_t group = heads;
-    while (group > 16 && parts * ceil_div(heads, group) < pool_.num_threads()) group = ceil_div(group / 2, 16) * 16;
+    while (group > 8 && parts * ceil_div(heads, group) < pool_.num_threads()) group = ceil_div(group / 2, 8) * 8;
     const int64_t groups = ceil_div(heads, group);
     float* const outputs = shared<float>(parts * part_floats);
     float* const maxima = outputs + parts * heads * latent;

@@ -174,10 +174,22 @@ void decode_heads(const DecodeTask& t, float* scratch) {
 }
 
 void absorb(const AbsorbTask& t) {
+  // One token waits for memory: as much of a row at once as registers hold, rows asked for before their turn.
+  constexpr int kWide = FATHOM_SIMD_BITS == 512 ? 16 : 4;
+  constexpr int64_t kRowsAhead = 16;
   with_row_type(t.w.stored, [&](auto type) {
     const auto row = [&](int64_t d) { return decltype(type)::of(t.w, d); };
-    sum_block(t.q, t.q_token, 1, t.num_tokens, row, t.nope, t.column_begin, t.column_end, t.out, t.out_token,
-              Start::kAssign);
+    int64_t begin = t.column_begin;
+    for (; t.num_tokens == 1 && begin + kWide * kLanes <= t.column_end; begin += kWide * kLanes) {
+      const auto asked = [&](int64_t d) {
+        const auto* ahead = row(min_of(d + kRowsAhead, t.nope - 1)).at + begin;
+#pragma GCC unroll 16
+        for (int64_t i = 0; i < kWide * kLanes; i += 64 / sizeof(*ahead)) __builtin_prefetch(ahead + i, 0, 2);
+        return row(d);
+      };
+      sum_tile<1, kWide>(t.q, t.q_token, 1, asked, t.nope, begin, kWide * kLanes, t.out, t.out_token, Start::kAssign);
+    }
+    sum_block(t.q, t.q_token, 1, t.num_tokens, row, t.nope, begin, t.column_end, t.out, t.out_token, Start::kAssign);
   });
 }
 

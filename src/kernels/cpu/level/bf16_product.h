@@ -95,23 +95,6 @@ static inline void add_block(F32x16 (&sum)[kRows], const XElement* x, const Bloc
   }
 }
 
-#if FATHOM_SIMD_BITS == 256
-// GCC keeps w's pairs in registers and sums in memory; these two have it the other way round.
-/// The same address, of which the compiler does not know that.
-static inline const uint16_t* again(const uint16_t* at) {
-  __asm__ volatile("" : "+r"(at));
-  return at;
-}
-/// The sum here and now, in registers.
-static inline F32x16 now(F32x16 sum) {
-  __asm__("" : "+x"(sum.lo), "+x"(sum.hi));
-  return sum;
-}
-#else
-static inline const uint16_t* again(const uint16_t* at) { return at; }
-static inline F32x16 now(F32x16 sum) { return sum; }
-#endif
-
 /// sum[m] += one pair of k, for a vector of columns of each panel.
 template <int kRows>
 static inline void add_pair(F32x16 (&sum)[kRows][kPanels], const XElement* x, const uint16_t* const (&w)[kPanels]) {

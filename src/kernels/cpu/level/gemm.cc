@@ -12,6 +12,13 @@ constexpr int64_t kPadBytes = 64;
 
 MatrixRef x_ref(const GemmTile& t) { return {t.x, Stored::kF32, t.x_stride, nullptr, 0, 0}; }
 
+/// Asks for [k0, k1) of a row. A block is too short for the hardware to see a stream in it.
+template <class Row>
+void ask_for(const Row& row, int64_t k0, int64_t k1) {
+  constexpr int64_t kStep = 64 / sizeof(*row.at);
+  for (int64_t k = k0; k < k1; k += kStep) __builtin_prefetch(row.at + k, 0, 2);
+}
+
 // y (+)= x w over columns [k0, k1) of the rows; w_row(n) gives row n of the tile's columns.
 template <class WRow>
 void multiply_f32(const GemmTile& t, const float* x, int64_t x_stride, int64_t k0, int64_t k1, bool accumulate,
@@ -25,7 +32,10 @@ void multiply_f32(const GemmTile& t, const float* x, int64_t x_stride, int64_t k
       F32x16 acc[16];
       for (int64_t j = 0; j < 4; ++j) {
         Row ws[4];
-        for (int64_t i = 0; i < 4; ++i) ws[i] = w_row(min_of(n + 4 * j + i, columns - 1));
+        for (int64_t i = 0; i < 4; ++i) {
+          ws[i] = w_row(min_of(n + 4 * j + i, columns - 1));
+          if (n + 4 * (j + 1) + i < columns) ask_for(w_row(n + 4 * (j + 1) + i), k0, k1);
+        }
         F32x16 four[16];
         dot_4x4<1>(xs, ws, k0, k1, four);
         for (int64_t i = 0; i < 4; ++i) acc[4 * j + i] = four[i];

@@ -17,21 +17,29 @@ namespace {
 // Whole super-blocks; with 256 bits flipped quads take twice the room, and 48 rows beside them the rest of 32 KB.
 constexpr int64_t kBlockGroups = FATHOM_SIMD_BITS == 256 ? 8 : 16;
 
-// One row leaves the hardware's prefetching all the time it needs; more rows do not, and lose half of the bandwidth
-// without this. Farther than a page, because at pages the hardware stops.
-constexpr int64_t kAheadBytes = 8192;
-template <class Format>
+// What a few rows ask for. Many of them hold the hardware's prefetching back: every line from memory, farther than a
+// page, because at pages the hardware stops. With one or two rows it keeps up where a group has as many lines as the
+// next; where it has five or six, it loses its way, and a little ahead is enough.
+template <int kRows, class Format>
 [[gnu::always_inline]] inline void ask_ahead(const uint8_t* panel, int64_t group) {
-  const uint8_t* at = Format::codes_of(panel, group) + kAheadBytes;
+  constexpr bool kIsFar = kRows > 2 || FATHOM_SIMD_BITS == 256;
+  if constexpr (kIsFar || Format::kHighBits > 0) {
+    constexpr int64_t kBytes = kIsFar ? 8192 : 2048;
+    constexpr int kCache = kIsFar ? 2 : 3;  // the second, or the first
+    const uint8_t* at = Format::codes_of(panel, group) + kBytes;
+    if (Format::kFactors == 2 && group % kSuperBlock == 0) __builtin_prefetch(at - 2 * kLine, 0, kCache);
 #pragma GCC unroll 9
-  for (int64_t i = -(1 - group % 2) * kLine; i < Format::kGroupBytes; i += kLine) __builtin_prefetch(at + i, 0, 2);
+    for (int64_t i = -(1 - group % 2) * kLine; i < Format::kGroupBytes; i += kLine) {
+      __builtin_prefetch(at + i, 0, kCache);
+    }
+  }
 }
 
 // Where the sum of a group's products begins, or of one of its halves.
 template <class Format>
 I32x16 start_of(const IntRows& x, int64_t row, int64_t group, int part) {
   const IntStarts& starts = x.starts[row * x.scale_stride + group];
-  if constexpr (Format::kIsNarrow) {  // what the bias adds: less than 128 times the sum of the codes
+  if constexpr (Format::kIsSmall) {  // what the bias adds: less than 128 times the sum of the codes
     const int32_t first = kStart - starts.first_half, whole = kStart - starts.whole;
     const int32_t sum = !Format::kHasHalves ? whole : part == 0 ? first : whole - first;
     return set1_i32(kStart - sum / 128 * Format::kBias);
@@ -61,7 +69,7 @@ void multiply_direct(const IntTile& t, const uint8_t* panel, int64_t row, int64_
   for (int m = 0; m < kRows; ++m) sum[m] = zero();
   const int8_t* x = t.x.codes + row * t.x.stride;
   for (int64_t g = 0; g < t.w.groups; ++g) {
-    if constexpr (kRows > 2 || FATHOM_SIMD_BITS == 256) ask_ahead<Format>(panel, g);
+    ask_ahead<kRows, Format>(panel, g);
     PartSum<Format, kQuadsOfPart, kParts == 1> part[kRows][kParts];
 #pragma GCC unroll 4
     for (int m = 0; m < kRows; ++m) {
@@ -338,30 +346,56 @@ void multiply_many(const IntTile& t, void* scratch) {
 
 }  // namespace
 
-void quantize_activations(const float* x, int64_t groups, const IntRow& out_row) {
+// Sixteen groups at a time, one a lane, for what is one number a group. Codes are whole numbers: their sums are exact.
+void quantize_activations(const float* x, int64_t groups, const IntRow& out) {
   const F32x16 infinity = set1(__builtin_inff()), shift = set1(0x1.8p23f);
-  for (int64_t g = 0; g < groups; ++g) {
-    const F32x16 low = load(x + g * kGroup), high = load(x + g * kGroup + kLanes);
-    // Not below infinity: infinity itself, or NaN.
-    const auto magnitude = [&](F32x16 a) { return select(less(abs(a), infinity), abs(a), infinity); };
-    const float largest = reduce_max(max(magnitude(low), magnitude(high)));
-    int8_t* out = out_row.codes + g * kGroup;
-    if (!(largest < __builtin_inff())) {
-      out_row.scales[g] = out_row.minus_sums[g] = __builtin_nanf("");
-      out_row.starts[g] = {kStart, kStart};
-      for (int64_t i = 0; i < kGroup; ++i) out[i] = 0;
-      continue;
+  // Not below infinity: infinity itself, or NaN.
+  const auto magnitude = [&](F32x16 a) { return select(less(abs(a), infinity), abs(a), infinity); };
+  for (int64_t g0 = 0; g0 < groups; g0 += kLanes) {
+    const int64_t count = min_of(kLanes, groups - g0);
+    const float* numbers = x + g0 * kGroup;
+    F32x16 square[kLanes];
+    for (int64_t i = 0; i < kLanes; ++i) {
+      const float* at = numbers + i * kGroup;
+      square[i] = i < count ? max(magnitude(load(at)), magnitude(load(at + kLanes))) : zero();
     }
-    out_row.scales[g] = largest / 127;
-    const F32x16 inverse = set1(largest > 0 && 127 / largest < __builtin_inff() ? 127 / largest : 0);
-    // |x| * inverse may exceed 127 by a rounding, never by enough to round to 128. Whole numbers: their sum is exact.
-    const F32x16 low_codes = sub(add(mul(low, inverse), shift), shift);
-    const F32x16 high_codes = sub(add(mul(high, inverse), shift), shift);
-    store_i8(out, low_codes);
-    store_i8(out + kLanes, high_codes);
-    const float first = reduce_add(low_codes), both = reduce_add(add(low_codes, high_codes));
-    out_row.minus_sums[g] = -(both * out_row.scales[g]);
-    out_row.starts[g] = {kStart - 128 * static_cast<int32_t>(both), kStart - 128 * static_cast<int32_t>(first)};
+    transpose16(square);
+    F32x16 largest = square[0];
+    for (int64_t i = 1; i < kLanes; ++i) largest = max(largest, square[i]);
+    const F32x16 quotient = div(set1(127), largest);
+    float inverse[kLanes], largest_of[kLanes];
+    store(inverse, select(less(quotient, infinity), quotient, zero()));
+    store(largest_of, largest);
+
+    F32x16 first[kLanes], both[kLanes];
+    for (int64_t i = 0; i < kLanes; ++i) {
+      if (i >= count) {
+        first[i] = both[i] = zero();
+        continue;
+      }
+      // |x| * inverse may exceed 127 by a rounding, never by enough to round to 128.
+      const F32x16 factor = set1(inverse[i]);
+      const float* at = numbers + i * kGroup;
+      F32x16 low = sub(add(mul(load(at), factor), shift), shift);
+      F32x16 high = sub(add(mul(load(at + kLanes), factor), shift), shift);
+      if (!(largest_of[i] < __builtin_inff())) low = high = zero();
+      int8_t* codes = out.codes + (g0 + i) * kGroup;
+      store_i8(codes, low);
+      store_i8(codes + kLanes, high);
+      first[i] = low;
+      both[i] = add(low, high);
+    }
+    const F32x16 scale = select(less(largest, infinity), div(largest, set1(127)), set1(__builtin_nanf("")));
+    const F32x16 sum = reduce16(both);
+    store_n(out.scales + g0, scale, count);
+    store_n(out.minus_sums + g0, sub(set1(-0.0f), mul(sum, scale)), count);
+    float first_sums[kLanes], sums[kLanes];
+    store(first_sums, reduce16(first));
+    store(sums, sum);
+    for (int64_t i = 0; i < count; ++i) {
+      out.starts[g0 + i] = {kStart - 128 * static_cast<int32_t>(sums[i]),
+                            kStart - 128 * static_cast<int32_t>(first_sums[i])};
+    }
   }
 }
 

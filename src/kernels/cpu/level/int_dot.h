@@ -4,8 +4,8 @@
 //   avx512   |w| times x with w's sign: pairs stay below 2^15 (127 * 127 * 2)
 //   avx2     the same in two halves
 //   others   plain loops
-// Codes of fewer bits need no signs: where a level says kHasNarrowSums, bytes up to 63 are multiplied as they are and
-// their products gathered in 16 bits (`Pairs`) as long as they fit.
+// Codes of fewer bits need no signs and no tables: bytes up to 63 are multiplied as they are, and where a level says
+// kHasNarrowSums their products are gathered in 16 bits (`Pairs`) as long as they fit.
 // For many rows avx2 leaves the sign out (kFlips): |w| times x with its bits flipped where w is negative, which is
 // -x - 1, so that a sum lacks the |w| of those; they are added once for all rows. On AMD's Zen 3 vpsignb takes the
 // multiplications' units.
@@ -64,7 +64,7 @@ static inline U8x64 add_high_bits(U8x64 low, U8x64 bits, int at) {
   const __m512i mask = _mm512_set1_epi8(((1 << kWidth) - 1) << 4);
   const __m512i moved = at <= 4 ? _mm512_sll_epi16(bits.v, _mm_cvtsi32_si128(4 - at))
                                 : _mm512_srl_epi16(bits.v, _mm_cvtsi32_si128(at - 4));
-  return {_mm512_add_epi8(low.v, _mm512_and_si512(moved, mask))};
+  return {_mm512_ternarylogic_epi32(low.v, moved, mask, 0xF8)};  // low | (moved & mask)
 }
 
 #ifdef __AVX512VNNI__
@@ -79,12 +79,6 @@ static inline Pairs no_pairs() { return set1_i32(0); }
 static inline I32x16 widened(Pairs p) { return p; }
 #else
 constexpr bool kStartsOffset = false, kHasNarrowSums = true;
-/// Makes the compiler have the sum here: GCC puts off additions to the end of an unrolled loop and keeps every product
-/// in memory until then.
-static inline __m512i now(__m512i sum) {
-  asm("" : "+v"(sum));
-  return sum;
-}
 struct Pairs {
   __m512i v;
 };
@@ -180,12 +174,6 @@ static inline __m256i broadcast_quad(const int8_t* x) {
   int32_t bits;
   __builtin_memcpy(&bits, x, sizeof(bits));
   return _mm256_set1_epi32(bits);
-}
-/// Makes the compiler have the sum here: GCC puts off additions to the end of an unrolled loop and keeps every product
-/// in memory until then.
-static inline __m256i now(__m256i sum) {
-  asm("" : "+x"(sum));
-  return sum;
 }
 static inline Pairs no_pairs() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
 static inline Pairs dot(Pairs acc, U8x64 w, const int8_t* x) {

@@ -23,12 +23,14 @@ struct IntFormat {
   static constexpr bool kHasOffset = kScales == IntScales::kWithOffset, kHasHalves = kScales == IntScales::kOfHalves;
   static constexpr int kFactors = kHasOffset || kHasHalves ? 2 : 1;  // vectors: the scale, then an offset or a scale
   static constexpr int64_t kGroupBytes = group_bytes(kCodes);
-  // What is added to values so that they are unsigned: 128, or for narrow sums as little as will do, and the largest.
+  // What is added to values so that they are unsigned, and the largest: 128, or as little as will do, so that the bits
+  // of a code are the byte, without a table (kIsSmall); narrow sums need that too.
   static constexpr bool kIsMxfp4 = kScales == IntScales::kBF16;
-  static constexpr bool kIsNarrow =
-      kHasNarrowSums && kCodes != IntCodes::kBytes && (kCodes != IntCodes::kTable || kIsMxfp4);
+  static constexpr bool kIsSmall =
+      (kHasNarrowSums || kStartsOffset) && kCodes != IntCodes::kBytes && (kCodes != IntCodes::kTable || kIsMxfp4);
+  static constexpr bool kIsNarrow = kHasNarrowSums && kIsSmall;
   static constexpr int kBits = kCodes == IntCodes::kSixBits ? 6 : kCodes == IntCodes::kFiveBits ? 5 : 4;
-  static constexpr int kBias = !kIsNarrow ? 128 : kIsMxfp4 ? 12 : kHasOffset ? 0 : 1 << (kBits - 1);
+  static constexpr int kBias = !kIsSmall ? 128 : kIsMxfp4 ? 12 : kHasOffset ? 0 : 1 << (kBits - 1);
   static constexpr int kLargest = kIsMxfp4 ? 24 : (1 << kBits) - 1;
   /// Quads whose pairs of products add up to less than 2^15 (a power of two of them).
   static constexpr int64_t kQuadsOfPairs = kLargest <= 15 ? 8 : kLargest <= 31 ? 4 : 2;
@@ -43,7 +45,7 @@ struct IntFormat {
   /// Whether many rows take quads as Flipped, and sums begin at vectors that serve all of them.
   static constexpr bool kIsFlipped = kFlips && !kIsNarrow;
   static Table table(const IntPanels& w) {
-    if constexpr (kIsNarrow && kIsMxfp4) {
+    if constexpr (kIsSmall && kIsMxfp4) {
       uint8_t values[16];
       for (int i = 0; i < 16; ++i) values[i] = static_cast<uint8_t>(w.table[i] - 128 + kBias);
       return table_of(values);
@@ -92,7 +94,7 @@ struct IntFormat {
       for (int64_t j = 0; j < kQuadsOfGroup; j += 2) {
         const U8x64 both = load_bytes(codes + kLine / 2 * j);
         U8x64 low = low_nibbles(both), high = high_nibbles(both);
-        if constexpr (!kIsNarrow || kIsMxfp4) {
+        if constexpr (!kIsSmall || kIsMxfp4) {
           low = look_up(table, low);
           high = look_up(table, high);
         }

@@ -104,7 +104,7 @@ static inline void sum_tile(const float* a, int64_t a_row, int64_t a_step, BRow 
   const int64_t last = width - (kVectors - 1) * kLanes;  // lanes of the last vector
 #pragma GCC unroll 4
   for (int i = 0; i < kRows; ++i) {
-#pragma GCC unroll 4
+#pragma GCC unroll 16
     for (int v = 0; v < kVectors; ++v) {
       sum[i][v] = start == Start::kContinue
                       ? load_n(c + i * c_stride + column + v * kLanes, v + 1 < kVectors ? kLanes : last)
@@ -114,18 +114,18 @@ static inline void sum_tile(const float* a, int64_t a_row, int64_t a_step, BRow 
   for (int64_t j = 0; j < count; ++j) {
     const auto row = b_row(j);
     F32x16 bs[kVectors];
-#pragma GCC unroll 4
+#pragma GCC unroll 16
     for (int v = 0; v < kVectors; ++v) bs[v] = row.load(column + v * kLanes, v + 1 < kVectors ? kLanes : last);
 #pragma GCC unroll 4
     for (int i = 0; i < kRows; ++i) {
       const F32x16 factor = set1(a[i * a_row + j * a_step]);
-#pragma GCC unroll 4
+#pragma GCC unroll 16
       for (int v = 0; v < kVectors; ++v) sum[i][v] = fma(factor, bs[v], sum[i][v]);
     }
   }
 #pragma GCC unroll 4
   for (int i = 0; i < kRows; ++i) {
-#pragma GCC unroll 4
+#pragma GCC unroll 16
     for (int v = 0; v < kVectors; ++v) {
       float* out = c + i * c_stride + column + v * kLanes;
       const int64_t lanes = v + 1 < kVectors ? kLanes : last;

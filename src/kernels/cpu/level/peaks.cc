@@ -22,13 +22,6 @@ static inline float hidden(float value) {
   __asm__ volatile("" : "+m"(value));
   return value;
 }
-#if FATHOM_SIMD_BITS == 256
-/// The same number, of which the compiler does not know that.
-static inline __m256i again(__m256i value) {
-  __asm__ volatile("" : "+x"(value));
-  return value;
-}
-#endif
 static inline void keep(float value) { __asm__ volatile("" : : "m"(value)); }
 
 double peak_f32(int64_t iterations) {

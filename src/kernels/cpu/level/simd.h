@@ -32,6 +32,38 @@ static inline float bf16_to_float(uint16_t bits) {
   return __builtin_bit_cast(float, static_cast<uint32_t>(bits) << 16);
 }
 
+// GCC keeps what it may use again in registers and, where those run out, sums in memory; it also puts off the additions
+// of an unrolled loop to its end, with every product in memory until then. Where that was measured, loops say
+// otherwise: `now` has a value here, in a register; `again` is the same value, of which the compiler does not know
+// that.
+#if FATHOM_SIMD_BITS == 512
+static inline __m512i now(__m512i sum) {
+  __asm__("" : "+v"(sum));
+  return sum;
+}
+#elif FATHOM_SIMD_BITS == 256
+static inline __m256i now(__m256i sum) {
+  __asm__("" : "+x"(sum));
+  return sum;
+}
+static inline F32x16 now(F32x16 sum) {
+  __asm__("" : "+x"(sum.lo), "+x"(sum.hi));
+  return sum;
+}
+static inline const uint16_t* again(const uint16_t* at) {
+  __asm__ volatile("" : "+r"(at));
+  return at;
+}
+static inline __m256i again(__m256i value) {
+  __asm__ volatile("" : "+x"(value));
+  return value;
+}
+#endif
+#if FATHOM_SIMD_BITS != 256  // registers enough
+static inline F32x16 now(F32x16 sum) { return sum; }
+static inline const uint16_t* again(const uint16_t* at) { return at; }
+#endif
+
 /// e^x within 2 ulp: x = n ln 2 + r, |r| <= ln 2 / 2, the Taylor polynomial of degree 7 in r (its remainder is below
 /// 6e-9), times 2^n. 0 below -87.33 (where FP32 becomes subnormal), infinity above 88.3, NaN for NaN, exactly 1 for 0.
 static inline F32x16 exp(F32x16 x) {
