@@ -124,7 +124,9 @@ CLI::Option* add_optional(CLI::App& app, const std::string& name, std::optional<
 
 // Each verb has the flags that act on it: one that would be ignored is refused as unknown.
 void add_kernels_flag(CLI::App& app, ComputeOptions& options) {
-  app.add_option("--kernels", options.kernels, "force a back end: ref, generic, neon, avx2, avx512, avx512bf16, amx")
+  app.add_option(
+         "--kernels", options.kernels,
+         "force a back end: cpu (the best level, the default), ref, generic, neon, avx2, avx512, avx512bf16, amx")
       ->envname("FATHOM_KERNELS")
       ->group("Computing");
 }
@@ -142,11 +144,13 @@ void add_precision_flag(CLI::App& app, ComputeOptions& options) {
 /// What form the weights have and where they are.
 void add_weight_flags(CLI::App& app, ComputeOptions& options) {
   app.add_option("--quant", options.quant,
-                 "keep weights as bf16, fp8, int8, int4, iq4_nl or mxfp4; classes may differ: int8,experts=int4")
+                 "keep weights as bf16, fp8, int8, int4, iq4_nl or mxfp4, none: as stored; classes may differ: "
+                 "int8,experts=int4")
       ->group("Computing");
-  CLI::Option* most = app.add_option("--max-memory", options.max_memory,
-                                     "memory to use at most, as 8GB or 50%: experts that do not fit are read from a "
-                                     "file as they are needed");
+  CLI::Option* most =
+      app.add_option("--max-memory", options.max_memory,
+                     "memory to use at most, as 8GB or 50%: experts that do not fit (of safetensors) are read from a "
+                     "file as they are needed");
   most->group("Computing");
   app.add_option("--expert-dir", options.expert_dir,
                  "where prepared experts are kept for --max-memory; default: fathom/ in the user's cache directory")

@@ -190,16 +190,26 @@ TEST(CpuGemm, GivesTheSameBitsFromPanelsAndFromRows) {
 
 TEST(CpuGemm, GivesATokenTheSameBitsAloneAndInABatchFromIntegerGroups) {
   ThreadPool pool(2);
-  constexpr int64_t kTokens = 150, kN = 70, kK = 1100;
+  constexpr int64_t kTokens = 150, kN = 70;
   for (const std::string& level : levels()) {
     const auto kernels = make(level, pool);
-    for (GroupFormat format : {GroupFormat::kInt8, GroupFormat::kInt4, GroupFormat::kIq4Nl, GroupFormat::kMxfp4}) {
+    for (GroupFormat format :
+         {GroupFormat::kInt8, GroupFormat::kInt4, GroupFormat::kIq4Nl, GroupFormat::kMxfp4, GroupFormat::kQ5_0,
+          GroupFormat::kQ4K, GroupFormat::kQ5K, GroupFormat::kQ6K, GroupFormat::kIq4Xs}) {
       Operands o;
-      o.input("x", {kTokens, kK}), o.weight("w", DType::kBF16, kN, kK, 0.1), o.output("y", {kTokens, kN});
-      Weight panels = panels_of(format, kN, kK);
+      const int64_t k = can_quantize_to(format) ? 1100 : 1280;  // blocks of up to 256
+      o.input("x", {kTokens, k}), o.output("y", {kTokens, kN});
+      Weight from;
+      if (can_quantize_to(format)) {
+        o.weight("w", DType::kBF16, kN, k, 0.1);
+        from = o.w("w");
+      } else {
+        from = o.group_blocks("w", format, kN, k);
+      }
+      Weight panels = panels_of(format, kN, k);
       Storage memory(num_panels(kN) * panel_bytes(panels));
       panels.codes.data = memory.data();
-      EXPECT_TRUE(kernels->pack(o.w("w"), panels));
+      EXPECT_TRUE(kernels->pack(from, panels));
       kernels->gemm(o.at("x"), panels, o.at("y"), Precision::kBF16, Into::kAssign);
       for (int64_t rows : {1, 2, 3, 4, 5, 9}) {
         Block& part = o.output("part", {rows, kN});
@@ -308,6 +318,34 @@ TEST(CpuGemm, GroupedSwigluIsItsTwoProductsAndSwiglu) {
       kernels->swiglu(o.at("gate alone"), o.at("up alone"), o.at("h alone"));
       for (const std::string out : {"gate", "up", "h"}) {
         EXPECT_TRUE(o.blocks[out].bytes_equal(o.blocks[out + " alone"])) << level << " " << out;
+      }
+    }
+  }
+}
+
+// One token takes more columns of kv_b at once than several do; the second of its pieces and the rest are here too.
+TEST(CpuAttention, AbsorbsATokenAloneAsAmongOthers) {
+  ThreadPool pool(2);
+  constexpr int64_t kTokens = 6, kH = 3, kNope = 131, kValue = 20, kLatent = 521;
+  for (const std::string& level : levels()) {
+    const auto kernels = make(level, pool);
+    for (DType dtype : {DType::kF32, DType::kBF16, DType::kF16, DType::kE4M3}) {
+      for (const Precision precision : {Precision::kF32, Precision::kBF16}) {
+        Operands o;
+        o.input("q", {kTokens, kH, kNope}), o.input("c", {kTokens, kH, kLatent});
+        o.weight("w", dtype, kH * (kNope + kValue), kLatent, 0.1);
+        o.output("absorbed", {kTokens, kH, kLatent}), o.output("value", {kTokens, kH, kValue});
+        o.output("absorbed alone", {1, kH, kLatent}), o.output("value alone", {1, kH, kValue});
+        kernels->mla_absorb_query(o.at("q"), o.w("w"), o.at("absorbed"), precision);
+        kernels->mla_expand_value(o.at("c"), o.w("w"), o.at("value"), precision);
+        for (int64_t t = 0; t < kTokens; ++t) {
+          kernels->mla_absorb_query(o.at("q").rows(t, 1), o.w("w"), o.at("absorbed alone"), precision);
+          kernels->mla_expand_value(o.at("c").rows(t, 1), o.w("w"), o.at("value alone"), precision);
+          for (const std::string out : {"absorbed", "value"}) {
+            EXPECT_TRUE(bit_equal(floats(o.at(out + " alone")), floats(o.at(out).rows(t, 1))))
+                << level << " " << name_of(dtype) << " " << out << " " << t;
+          }
+        }
       }
     }
   }

@@ -185,6 +185,31 @@ void add_grouped_panels(std::vector<OpCase>& cases, const OpShapes::Grouped& sha
                kn.grouped_gemm(o.at("x"), offsets, w, o.at("y"), Precision::kF32);
              },
          .closeness = Closeness::kBits});
+    // h is swiglu of the two, bit for bit (cpu_test.cc).
+    cases.push_back(
+        {.name = std::string("grouped_swiglu_") + name_of(f) + "_panels_" + name_of_shape({offsets.back(), n, k}),
+         .outputs = {"gate", "up"},
+         .setup =
+             [=](Operands& o) {
+               o.input("x", {offsets.back(), k});
+               for (int64_t e = 0; e < 2 * experts; ++e) set_groups(o, numbered("w", e), f, n, k);
+               for (const char* out : {"gate", "up", "h"}) o.output(out, {offsets.back(), n});
+             },
+         .run =
+             [=](Kernels& kn, Operands& o) {
+               std::vector<Weight> w;
+               for (int64_t e = 0; e < 2 * experts; ++e) w.push_back(packed_groups(kn, o, numbered("w", e), f, n, k));
+               const std::span<const Weight> all = w;
+               kn.grouped_swiglu({.x = o.at("x"),
+                                  .offsets = offsets,
+                                  .w_gate = all.first(static_cast<size_t>(experts)),
+                                  .w_up = all.last(static_cast<size_t>(experts)),
+                                  .gate = o.at("gate"),
+                                  .up = o.at("up"),
+                                  .h = o.at("h"),
+                                  .precision = Precision::kF32});
+             },
+         .closeness = Closeness::kBits});
   }
 }
 
@@ -517,6 +542,46 @@ void add_router(std::vector<OpCase>& cases, const OpShapes& shapes) {
   }
 }
 
+/// Both projections of kv_b, for one token and for several.
+struct Absorption {
+  int64_t nope, value, latent;
+};
+void add_absorption(std::vector<OpCase>& cases, const Absorption& s) {
+  constexpr int64_t kHeads = 3;
+  for (DType d : {DType::kF32, DType::kBF16, DType::kF16, DType::kE4M3}) {
+    for (int64_t t : {1, 6})
+      for (const Precision precision : {Precision::kF32, Precision::kBF16}) {
+        const bool in_bf16 = precision == Precision::kBF16;
+        const std::string label = std::string(in_bf16 ? "bf16_" : "") + std::string(fathom::name_of(d)) + "_" +
+                                  std::to_string(t) + "_" + std::to_string(s.latent);
+        cases.push_back(
+            {.name = "mla_absorb_query_" + label,
+             .outputs = {"out"},
+             .setup =
+                 [=](Operands& o) {
+                   o.input("q", {t, kHeads, s.nope}), o.output("out", {t, kHeads, s.latent});
+                   o.weight("w", d, kHeads * (s.nope + s.value), s.latent, 0.1);
+                 },
+             .run = [=](Kernels& k, Operands& o) { k.mla_absorb_query(o.at("q"), o.w("w"), o.at("out"), precision); },
+             .closeness = Closeness::kSum,
+             .terms = s.nope,
+             .same_on_levels = !in_bf16});
+        cases.push_back(
+            {.name = "mla_expand_value_" + label,
+             .outputs = {"out"},
+             .setup =
+                 [=](Operands& o) {
+                   o.input("c", {t, kHeads, s.latent}), o.output("out", {t, kHeads, s.value});
+                   o.weight("w", d, kHeads * (s.nope + s.value), s.latent, 0.1);
+                 },
+             .run = [=](Kernels& k, Operands& o) { k.mla_expand_value(o.at("c"), o.w("w"), o.at("out"), precision); },
+             .closeness = Closeness::kSum,
+             .terms = s.latent,
+             .same_on_levels = !in_bf16});
+      }
+  }
+}
+
 void add_attention(std::vector<OpCase>& cases, const OpShapes& shapes) {
   for (const PrefillShape& s : shapes.prefills) {
     const std::string shape = name_of_shape({s.t, s.s, s.first, s.h, s.nope, s.rope, s.value});
@@ -649,41 +714,9 @@ void add_attention(std::vector<OpCase>& cases, const OpShapes& shapes) {
                          },
                      .closeness = Closeness::kBits});
   }
-  for (DType d : {DType::kF32, DType::kBF16, DType::kF16, DType::kE4M3}) {
-    for (int64_t t : {1, 6})
-      for (const Precision precision : {Precision::kF32, Precision::kBF16}) {
-        constexpr int64_t kHeads = 3, kNope = 20, kValue = 18, kLatent = 150;
-        const bool in_bf16 = precision == Precision::kBF16;
-        const std::string label =
-            std::string(in_bf16 ? "bf16_" : "") + std::string(fathom::name_of(d)) + "_" + std::to_string(t);
-        cases.push_back(
-            {.name = "mla_absorb_query_" + label,
-             .outputs = {"out"},
-             .setup =
-                 [=](Operands& o) {
-                   o.input("q", {t, kHeads, kNope}), o.output("out", {t, kHeads, kLatent});
-                   o.weight("w", d, kHeads * (kNope + kValue), kLatent, 0.1);
-                 },
-             .run = [=](Kernels& k, Operands& o) { k.mla_absorb_query(o.at("q"), o.w("w"), o.at("out"), precision); },
-             .closeness = Closeness::kSum,
-             .terms = kNope,
-             .same_on_levels = !in_bf16});
-        cases.push_back(
-            {.name = "mla_expand_value_" + label,
-             .outputs = {"out"},
-             .setup =
-                 [=](Operands& o) {
-                   o.input("c", {t, kHeads, kLatent}), o.output("out", {t, kHeads, kValue});
-                   o.weight("w", d, kHeads * (kNope + kValue), kLatent, 0.1);
-                 },
-             .run = [=](Kernels& k, Operands& o) { k.mla_expand_value(o.at("c"), o.w("w"), o.at("out"), precision); },
-             .closeness = Closeness::kSum,
-             .terms = kLatent,
-             .same_on_levels = !in_bf16});
-      }
-  }
+  add_absorption(cases, {.nope = 20, .value = 18, .latent = 150});
+  add_absorption(cases, {.nope = 131, .value = 3, .latent = 521});  // wider than one token's pieces of 256
 }
-
 }  // namespace
 
 std::vector<OpCase> cases_of(const OpShapes& shapes) {
