@@ -18,9 +18,14 @@ Batch::Batch(std::span<const StepItem> items, std::span<const std::unique_ptr<Se
         tokens.push_back(token);
       }
     }
-    if (!item.samples) continue;
     const auto end = static_cast<int64_t>(tokens.size());
-    for (int64_t row = end - 1 - item.num_draft; row < end; ++row) sampled_rows.push_back(row);
+    const int64_t sampled = item.samples ? 1 + item.num_draft : 0;
+    for (int64_t row = end - sampled; row < end; ++row) sampled_rows.push_back(row);
+    const bool reads_all =
+        sequence.prompt_logprobs_wanted() || sequence.speculation.params.kind == SpeculationKind::kMtp;
+    for (int64_t row = reads_all ? segments.back().row : end - sampled; row < end; ++row) {
+      read_rows.push_back(static_cast<int32_t>(row));
+    }
   }
 }
 

@@ -13,18 +13,28 @@ void count_tokens(const Tensor& expert_ids, std::vector<int64_t>& tokens_per_exp
 
 }  // namespace
 
-Tensor Block::forward(const Run& run, Tensor h, const AttentionContext& context, BlockSaved* saved) const {
+Tensor Block::forward(const Run& run, Tensor h, const AttentionContext& context, BlockSaved* saved,
+                      const std::vector<int32_t>* rows) const {
+  check(rows == nullptr || saved == nullptr, "what is saved has all rows");
   const int64_t T = h.extent(0), D = h.extent(1);
-  const Tensor out = run.make({T, D});
+  const int64_t num_rows = rows != nullptr ? std::ssize(*rows) : T;
+  const Tensor out = run.make({num_rows, D});
   std::optional<ArenaScope> scope;
   if (saved == nullptr) scope.emplace(run.arena);
 
-  const Tensor x = run.make({T, D}), h_mid = run.make({T, D});
+  const Tensor x = run.make({T, D});
+  Tensor h_mid = run.make({T, D});
   run.k.rms_norm(h, w_.input_norm.value.codes, config_.rms_norm_eps, x);
   Mla(config_, w_.attention).forward(run, x, context, h_mid, saved != nullptr ? &saved->attention : nullptr);
   run.k.add(h, h_mid);
 
-  const Tensor z = run.make({T, D});
+  if (rows != nullptr) {
+    const Tensor read = run.make({num_rows, D});
+    if (num_rows == 0) return out;
+    run.k.gather_rows(h_mid, *rows, read);
+    h_mid = read;
+  }
+  const Tensor z = run.make({num_rows, D});
   run.k.rms_norm(h_mid, w_.post_attention_norm.value.codes, config_.rms_norm_eps, z);
   if (w_.is_moe) {
     MoeSaved step_only;

@@ -21,8 +21,10 @@ class Block {
   Block(const ModelConfig& config, const BlockWeights& weights, const BlockWeights* next = nullptr)
       : config_(config), w_(weights), next_(next) {}
 
-  /// Returns the residual stream [T, D] after the layer. Without `saved`, everything else it allocated is given back.
-  Tensor forward(const Run& run, Tensor h, const AttentionContext& context, BlockSaved* saved) const;
+  /// Returns the residual stream [T, D] after the layer, or of `rows` alone, one after the other. Without `saved`,
+  /// everything else it allocated is given back. With `rows` nothing can be saved.
+  Tensor forward(const Run& run, Tensor h, const AttentionContext& context, BlockSaved* saved,
+                 const std::vector<int32_t>* rows = nullptr) const;
   /// dh [T, D], the gradient of the residual stream after the layer, becomes the one before it.
   void backward_input(const Run& run, const AttentionContext& context, Tensor dh, BlockSaved& saved) const;
   void backward_weight(const Run& run, const BlockSaved& saved) const;

@@ -16,10 +16,18 @@ ModelTraffic traffic_of(const Model& model) {
   const ModelConfig& config = model.config;
   ModelTraffic out;
   ModelWeights weights = model.weights;  // views; visiting takes them writable
-  int64_t module_expert_bytes = 0;
+  int64_t module_expert_bytes = 0, last_expert_macs = 0;
   visit_weights(config, weights, [&](const TensorSpec& spec, Weight& value, Tensor*) {
     const bool is_ffn = spec.tensor_class == TensorClass::kRoutedExpert || spec.tensor_class == TensorClass::kDenseFfn;
     out.has_integer_products |= is_ffn && value.groups != GroupFormat::kNone;
+    const int64_t macs = spec.shape.size() == 2 ? spec.shape[0] * spec.shape[1] : 0;
+    if (spec.layer == config.num_hidden_layers - 1) {
+      if (spec.tensor_class == TensorClass::kRoutedExpert) last_expert_macs += macs;
+      if (spec.tensor_class == TensorClass::kDenseFfn || spec.tensor_class == TensorClass::kSharedExpert ||
+          spec.tensor_class == TensorClass::kRouter) {
+        out.last_ffn_macs += macs;
+      }
+    }
     if (spec.layer < config.num_hidden_layers) {
       out.class_bytes[spec.tensor_class] += bytes_of(value);
     } else if (spec.layer == config.num_hidden_layers) {
@@ -41,6 +49,9 @@ ModelTraffic traffic_of(const Model& model) {
   out.embedding_row_bytes = bytes_of(weights.embedding.value) / config.vocab_size;
   out.n_routed_experts = config.n_routed_experts;
   out.num_experts_per_tok = config.num_experts_per_tok;
+  if (last_expert_macs > 0) {
+    out.last_ffn_macs += last_expert_macs / config.n_routed_experts * config.num_experts_per_tok;
+  }
   const ParameterCount parameters = count_parameters(config);
   out.macs_per_token = parameters.active;
   out.head_macs = parameters.active_with_head - parameters.active;
@@ -79,8 +90,8 @@ GuessCost guess_cost(const ModelTraffic& traffic, double num_guesses, bool by_mt
 }
 
 double prompt_operations(const ModelTraffic& traffic, int64_t num_tokens) {
-  return 2.0 * (static_cast<double>(traffic.macs_per_token) * static_cast<double>(num_tokens) +
-                static_cast<double>(traffic.head_macs));
+  return 2.0 * (static_cast<double>(traffic.macs_per_token - traffic.last_ffn_macs) * static_cast<double>(num_tokens) +
+                static_cast<double>(traffic.last_ffn_macs + traffic.head_macs));
 }
 
 }  // namespace fathom

@@ -1,6 +1,7 @@
 #include "model/transformer.h"
 
 #include <algorithm>
+#include <cstring>
 #include <optional>
 
 namespace fathom {
@@ -21,6 +22,7 @@ Tensor Transformer::forward(const Run& run, const PackedTokens& batch, Transform
   std::copy(batch.tokens.begin(), batch.tokens.end(), tokens.ptr<int32_t>());
   const RotaryTable rotary = rotary_.table(run, batch.positions);
   const bool keep = saved != nullptr || layer_hidden != nullptr;
+  const std::vector<int32_t>* read_rows = keep ? nullptr : batch.read_rows;
   const Tensor out = run.make({T, D});
 
   std::optional<ArenaScope> scope;
@@ -32,10 +34,21 @@ Tensor Transformer::forward(const Run& run, const PackedTokens& batch, Transform
     const AttentionContext context{.segments = batch.segments, .rotary = rotary, .layer = static_cast<int64_t>(layer)};
     const BlockWeights* next = layer + 1 < w_.blocks.size() ? &w_.blocks[layer + 1] : nullptr;
     h = Block(config_, w_.blocks[layer], next)
-            .forward(run, h, context, saved != nullptr ? &saved->blocks[layer] : nullptr);
+            .forward(run, h, context, saved != nullptr ? &saved->blocks[layer] : nullptr,
+                     next == nullptr ? read_rows : nullptr);
     if (layer_hidden != nullptr) layer_hidden->push_back(h);
   }
-  run.k.rms_norm(h, w_.norm.value.codes, config_.rms_norm_eps, out);
+  if (read_rows == nullptr) {
+    run.k.rms_norm(h, w_.norm.value.codes, config_.rms_norm_eps, out);
+  } else {
+    const Tensor read = run.make({h.extent(0), D});
+    run.k.rms_norm(h, w_.norm.value.codes, config_.rms_norm_eps, read);
+    std::memset(out.data, 0, static_cast<size_t>(out.num_bytes()));
+    for (size_t i = 0; i < read_rows->size(); ++i) {
+      const Tensor from = read.rows(static_cast<int64_t>(i), 1), to = out.rows((*read_rows)[i], 1);
+      std::memcpy(to.data, from.data, static_cast<size_t>(from.num_bytes()));
+    }
+  }
   if (saved != nullptr) {
     saved->rotary = rotary;
     saved->tokens = tokens;

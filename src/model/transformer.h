@@ -19,6 +19,8 @@ struct PackedTokens {
   std::span<const int32_t> tokens;     // [T]
   std::span<const int64_t> positions;  // [T] position of each token in its own sequence
   std::span<const Segment> segments;   // cover [0, T) in order
+  /// Rows whose hidden states are read, ascending; null: all. The last layer gives the others to its cache alone.
+  const std::vector<int32_t>* read_rows = nullptr;
 };
 
 /// The packed documents of a training micro-batch as positions and segments without cache pages.

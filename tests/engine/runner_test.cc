@@ -49,6 +49,11 @@ TEST_F(RunnerTest, ABatchPacksThePlansRows) {
   EXPECT_EQ(batch.tokens, (std::vector<int32_t>{14, 20, 21, 11, 12, 13}));
   EXPECT_EQ(batch.positions, (std::vector<int64_t>{4, 0, 1, 1, 2, 3}));
   EXPECT_EQ(batch.sampled_rows, (std::vector<int64_t>{0, 5}));
+  EXPECT_EQ(batch.read_rows, (std::vector<int32_t>{0, 5}));
+  sequences_[0]->speculation.params.kind = SpeculationKind::kMtp;
+  EXPECT_EQ(Batch(plan, sequences_).read_rows, (std::vector<int32_t>{0, 3, 4, 5})) << "an MTP module follows all";
+  sequences_[1]->wants_prompt_logprobs = true;
+  EXPECT_EQ(Batch(plan, sequences_).read_rows, (std::vector<int32_t>{0, 1, 2, 3, 4, 5}));
   ASSERT_EQ(batch.segments.size(), 3u);
   const int64_t rows[] = {0, 1, 3}, counts[] = {1, 2, 3}, firsts[] = {4, 0, 1};
   for (size_t i = 0; i < 3; ++i) {
@@ -107,6 +112,7 @@ TEST_F(RunnerTest, LogitsAreTheHeadOfTheSampledRowsInPlanOrder) {
 TEST_F(RunnerTest, ScoresAnyRowsOfTheLastStep) {
   add({10, 11, 12, 13, 14}, 5, 5);
   add({20, 21, 22}, 3, 3);
+  for (const auto& sequence : sequences_) sequence->wants_prompt_logprobs = true;
   Runner runner(transformer_, *kernels_, Precision::kF32);
   const std::vector<StepItem> both{{.sequence = 1, .first_position = 0, .count = 3, .samples = true},
                                    {.sequence = 0, .first_position = 0, .count = 5, .samples = true}};

@@ -33,7 +33,9 @@ TEST(Traffic, CountsWhatADecodeStepReads) {
   EXPECT_DOUBLE_EQ(
       decode_step_bytes(traffic, 1, 10, kv_cache_bytes_per_token(c, DType::kBF16)),
       static_cast<double>(traffic.step_bytes + chosen + 4 * d + 10 * 2 * c.num_hidden_layers * c.latent_width()));
-  EXPECT_DOUBLE_EQ(prompt_operations(traffic, 7), 2.0 * static_cast<double>(7 * macs + c.vocab_size * d));
+  const int64_t last_ffn = c.n_routed_experts * d + (c.n_shared_experts + c.num_experts_per_tok) * expert;
+  EXPECT_DOUBLE_EQ(prompt_operations(traffic, 7),
+                   2.0 * static_cast<double>(7 * macs - 6 * last_ffn + c.vocab_size * d));
 }
 
 TEST(Traffic, LeavesMtpModulesOut) {

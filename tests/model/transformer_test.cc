@@ -203,6 +203,44 @@ TEST(Transformer, HeadsExpandedAtATimeDoNotChangeABit) {
   }
 }
 
+// The last layer's feed-forward is for rows that somebody reads.
+TEST(Transformer, RowsThatNobodyReadsChangeNoBitOfTheOthers) {
+  const auto tokens = testing::random_tokens(90, testing::awkward_config().vocab_size, 1);
+  const std::vector<int64_t> offsets{0, 20, 90};
+  const DocumentLayout layout(offsets);
+  const auto model = testing::random_model(testing::awkward_config(), 5, DType::kBF16);
+  for (const std::string& name : available_kernels()) {
+    ThreadPool pool(2);
+    const auto kernels = make_kernels(name, pool);
+    ASSERT_TRUE(kernels);
+    const Transformer transformer(model->config, model->weights);
+    for (const Precision precision : {Precision::kF32, Precision::kBF16, Precision::kFp8}) {
+      const auto hidden_of = [&](const std::vector<int32_t>* rows, Arena& arena) {
+        return transformer.forward(
+            {.k = **kernels, .arena = arena, .precision = precision},
+            {.tokens = tokens, .positions = layout.positions, .segments = layout.segments, .read_rows = rows});
+      };
+      Arena all_arena;
+      const Tensor all = hidden_of(nullptr, all_arena);
+      const auto D = static_cast<size_t>(all.extent(1));
+      for (const std::vector<int32_t>& rows :
+           {std::vector<int32_t>{}, {89}, {19, 89}, {0, 1, 2, 3, 19, 20, 60, 61, 88, 89}}) {
+        Arena arena;
+        const Tensor some = hidden_of(&rows, arena);
+        ASSERT_EQ(some.extent(0), 90);
+        for (int32_t t = 0; t < 90; ++t) {
+          const std::span<const float> got(some.ptr<float>() + static_cast<size_t>(t) * D, D);
+          if (std::find(rows.begin(), rows.end(), t) != rows.end()) {
+            EXPECT_TRUE(bit_equal(got, {all.ptr<float>() + static_cast<size_t>(t) * D, D})) << name << " " << t;
+          } else {
+            EXPECT_TRUE(std::all_of(got.begin(), got.end(), [](float x) { return x == 0; })) << name << " " << t;
+          }
+        }
+      }
+    }
+  }
+}
+
 // Packing is invisible: each document alone gives the bits it has inside the pack, empty documents included.
 TEST(Transformer, DocumentsOfAPackDoNotSeeEachOther) {
   const auto model = testing::random_model(testing::awkward_config(), 4);
