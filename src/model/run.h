@@ -30,7 +30,8 @@ struct Run {
   /// Naive attention expands keys and values of so many heads at a time that they fit (one head always does).
   int64_t expansion_bytes = int64_t{64} << 20;
   ProductObserver* observer = nullptr;
-  /// If given, forward of a Transformer adds its tokens; it has the model's layers and experts.
+  /// If given, forward of a Transformer adds its tokens (to the last layer those whose rows are read); it has the
+  /// model's layers and experts.
   ExpertLoad* expert_load = nullptr;
 
   /// An uninitialised activation tensor of this pass.

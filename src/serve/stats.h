@@ -16,7 +16,7 @@ struct StatsInput {
   std::string model;  // empty before it is loaded
   std::string version;
   int64_t max_model_len = 0;
-  ExpertLoad expert_load;  // [layer][expert] tokens
+  ExpertLoad expert_load;  // [layer][expert] tokens; of the last layer those that are read
 };
 
 /// {"model", "version", "ready", "max_model_len", "connections", "sequences": {"running", "waiting", "preemptions",
