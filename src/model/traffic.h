@@ -46,8 +46,7 @@ struct GuessCost {
 GuessCost guess_cost(const ModelTraffic& traffic, double num_guesses, bool by_mtp);
 
 /// Operations (two per multiply-add) of a prompt of `num_tokens` with the weights; the head and the last layer's
-/// feed-forward once, for the last token.
-/// Attention between tokens is not counted.
+/// feed-forward once, for the last token. Attention between tokens is not counted.
 double prompt_operations(const ModelTraffic& traffic, int64_t num_tokens);
 
 }  // namespace fathom

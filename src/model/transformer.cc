@@ -22,7 +22,9 @@ Tensor Transformer::forward(const Run& run, const PackedTokens& batch, Transform
   std::copy(batch.tokens.begin(), batch.tokens.end(), tokens.ptr<int32_t>());
   const RotaryTable rotary = rotary_.table(run, batch.positions);
   const bool keep = saved != nullptr || layer_hidden != nullptr;
-  const std::vector<int32_t>* read_rows = keep ? nullptr : batch.read_rows;
+  // A step that generates reads every row: nothing to gather.
+  const bool reads_all = keep || batch.read_rows == nullptr || std::ssize(*batch.read_rows) == T;
+  const std::vector<int32_t>* read_rows = reads_all ? nullptr : batch.read_rows;
   const Tensor out = run.make({T, D});
 
   std::optional<ArenaScope> scope;

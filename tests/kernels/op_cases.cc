@@ -717,6 +717,7 @@ void add_attention(std::vector<OpCase>& cases, const OpShapes& shapes) {
   add_absorption(cases, {.nope = 20, .value = 18, .latent = 150});
   add_absorption(cases, {.nope = 131, .value = 3, .latent = 521});  // wider than one token's pieces of 256
 }
+
 }  // namespace
 
 std::vector<OpCase> cases_of(const OpShapes& shapes) {
