@@ -291,8 +291,8 @@ class CommandLine {
     app->add_option("OUT", o->output, "directory to write; it must not exist")->required();
     app->add_option(
         "--quant", o->quant,
-        "bf16, fp8, int8, int4, iq4_nl or mxfp4; classes (attention, dense, shared, experts, head, mtp) and "
-        "their layers may differ: int8,experts=int4,experts.3=int8");
+        "bf16, fp8, int8, int4, iq4_nl or mxfp4; classes (attention, dense, shared, experts, head, mtp), their layers "
+        "and matrices may differ: int8,experts=int4,experts.3=int8,experts.down=int8");
     app->add_option("--target-bytes", o->target_bytes,
                     "choose the formats, least error within this size of all tensors: 4.5GB, 800MiB")
         ->group("Choosing formats");

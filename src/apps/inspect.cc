@@ -185,7 +185,7 @@ Result<Inspection> inspect_model(const Path& model, const std::optional<QuantPol
   in.policy = policy;
   if (auto s = *gguf ? inspect_gguf(**gguf, in) : inspect_dir(model, in); !s) return s.error();
   if (policy) {
-    if (auto s = check_layers(*policy, in.config); !s) return s.error();
+    if (auto s = check_parts(*policy, in.config); !s) return s.error();
   }
   in.parameters = count_parameters(in.config);
   in.kv_bytes_per_token = kv_cache_bytes_per_token(in.config);

@@ -32,7 +32,8 @@ struct Calibration {
 
   Result<std::map<std::string, InputStatistics>> collect(Kernels& kernels) const;
   /// KL of the model in the formats of a policy to the session's.
-  Result<double> measure(const Path& source, const QuantPolicy& policy, const Compute& compute) const;
+  Result<double> measure(const Path& source, const QuantPolicy& policy, const Compute& compute);
+  int num_measurements = 0;
 };
 
 Result<Calibration> load_calibration(const QuantizeVerbOptions& options) {
@@ -77,7 +78,8 @@ Result<std::map<std::string, InputStatistics>> Calibration::collect(Kernels& ker
   return collector.by_name(model);
 }
 
-Result<double> Calibration::measure(const Path& source, const QuantPolicy& policy, const Compute& compute) const {
+Result<double> Calibration::measure(const Path& source, const QuantPolicy& policy, const Compute& compute) {
+  const std::string which = "choice " + std::to_string(++num_measurements);
   const auto model = load_model(source);
   if (!model) return model.error();
   ConsoleProgress progress(quiet);
@@ -90,7 +92,7 @@ Result<double> Calibration::measure(const Path& source, const QuantPolicy& polic
   Divergence sum;
   const auto total = static_cast<int64_t>(documents.size());
   for (size_t d = 0; d < documents.size(); ++d) {
-    progress.update("measuring KL", static_cast<int64_t>(d), total, "");
+    progress.update("measuring KL", static_cast<int64_t>(d), total, which);
     const auto windows = score_windows(static_cast<int64_t>(documents[d].size()), window);
     const bool finished = measure_divergence({reference_run, reference}, {run, quantised}, documents[d], windows,
                                              *compute.pool, sum, [](double) { return !interrupted(); });
@@ -133,6 +135,9 @@ Result<Chosen> choose(const QuantizeVerbOptions& options, const Path& source, co
   progress.finish();
   Chosen out{.choice = std::move(*choice), .kl = {}};
   const auto measure = [&](const QuantPolicy& policy) { return calibration->measure(source, policy, compute); };
+  if (calibration) {
+    if (auto s = weigh_by_divergence(out.choice, measure); !s) return s.error();
+  }
   if (!options.max_kl) {
     if (auto s = choose_within(target, out.choice); !s)
       return Error{s.error().code, "--target-bytes: " + s.error().text};
@@ -151,28 +156,31 @@ Result<Chosen> choose(const QuantizeVerbOptions& options, const Path& source, co
 
 /// The chosen formats, neighbouring layers of one format in a line.
 void print_choice(const Chosen& chosen) {
-  std::printf("%-10s %-9s %-7s %12s  %s\n", "class", "layers", "format", "size", "relative squared error");
+  std::printf("%-10s %-8s %-9s %-7s %12s  %s\n", "class", "matrix", "layers", "format", "size",
+              chosen.choice.predicts_kl ? "predicted KL" : "relative squared error");
   const std::vector<FormatGroup>& groups = chosen.choice.groups;
   std::vector<bool> is_printed(groups.size());
   for (size_t i = 0; i < groups.size(); ++i) {
     if (is_printed[i]) continue;
-    int64_t last = groups[i].layer, bytes = 0;
+    const QuantPart& part = groups[i].part;
+    int64_t last = part.layer, bytes = 0;
     double error = 0;
     for (size_t j = i; j < groups.size(); ++j) {
-      if (groups[j].tensor_class != groups[i].tensor_class || groups[j].layer > last + 1) continue;
+      const QuantPart& other = groups[j].part;
+      if (other.tensor_class != part.tensor_class || other.matrix != part.matrix || other.layer > last + 1) continue;
       if (groups[j].cost().format != groups[i].cost().format) break;
       is_printed[j] = true;
-      last = groups[j].layer;
+      last = other.layer;
       bytes += groups[j].cost().bytes;
       error += groups[j].cost().error;
     }
     const std::string layers =
-        last < 0 ? "" : std::to_string(groups[i].layer) + (last > groups[i].layer ? "-" + std::to_string(last) : "");
-    std::printf("%-10s %-9s %-7s %12s  %.3g\n", std::string(quant_class_name(groups[i].tensor_class)).c_str(),
-                layers.c_str(), std::string(name_of(groups[i].cost().format)).c_str(), bytes_text(bytes).c_str(),
-                error);
+        last < 0 ? "" : std::to_string(part.layer) + (last > part.layer ? "-" + std::to_string(last) : "");
+    std::printf("%-10s %-8s %-9s %-7s %12s  %.3g\n", std::string(quant_class_name(part.tensor_class)).c_str(),
+                part.matrix.c_str(), layers.c_str(), std::string(name_of(groups[i].cost().format)).c_str(),
+                bytes_text(bytes).c_str(), error);
   }
-  std::printf("%-10s %-9s %-7s %12s  %.3g\n", "all", "", "", bytes_text(chosen.choice.bytes()).c_str(),
+  std::printf("%-10s %-8s %-9s %-7s %12s  %.3g\n", "all", "", "", "", bytes_text(chosen.choice.bytes()).c_str(),
               chosen.choice.error());
   if (chosen.kl) std::printf("KL to the model in BF16 on the calibration text: %.6f nats per token\n", *chosen.kl);
 }
@@ -181,14 +189,16 @@ Json choice_json(const Chosen& chosen) {
   Json groups = Json::array();
   for (const FormatGroup& group : chosen.choice.groups) {
     Json row = Json::object();
-    row.set("class", quant_class_name(group.tensor_class));
-    row.set("layer", group.layer < 0 ? Json() : Json(group.layer)).set("tensors", group.num_tensors);
+    row.set("class", quant_class_name(group.part.tensor_class));
+    row.set("matrix", group.part.matrix.empty() ? Json() : Json(group.part.matrix));
+    row.set("layer", group.part.layer < 0 ? Json() : Json(group.part.layer)).set("tensors", group.num_tensors);
     row.set("format", name_of(group.cost().format)).set("bytes", group.cost().bytes).set("error", group.cost().error);
     groups.push(std::move(row));
   }
   return Json::object()
       .set("groups", std::move(groups))
       .set("bytes", chosen.choice.bytes())
+      .set("predicted_kl_per_token", chosen.choice.predicts_kl ? Json(chosen.choice.error()) : Json())
       .set("kl_per_token", chosen.kl ? Json(*chosen.kl) : Json());
 }
 

@@ -165,21 +165,30 @@ double FormatChoice::error() const {
 }
 
 QuantPolicy FormatChoice::policy() const {
-  std::map<TensorClass, std::map<WeightFormat, int>> counts;
-  for (const FormatGroup& group : groups) ++counts[group.tensor_class][group.cost().format];
+  // How often each format occurs in a class, and in a matrix of all layers.
+  std::map<QuantPart, std::map<WeightFormat, int>> counts;
+  for (const FormatGroup& group : groups) {
+    for (const std::string& matrix : {std::string(), group.part.matrix}) {
+      ++counts[{group.part.tensor_class, -1, matrix}][group.cost().format];
+    }
+  }
+  std::map<QuantPart, WeightFormat> most;
+  for (const auto& [part, formats] : counts) {
+    most[part] = std::max_element(formats.begin(), formats.end(), [](const auto& a, const auto& b) {
+                   return a.second < b.second;
+                 })->first;
+  }
   std::string text;
-  std::map<TensorClass, WeightFormat> most;
-  for (const auto& [tensor_class, formats] : counts) {
-    most[tensor_class] = std::max_element(formats.begin(), formats.end(), [](const auto& a, const auto& b) {
-                           return a.second < b.second;
-                         })->first;
-    text += (text.empty() ? "" : ",") + std::string(quant_class_name(tensor_class)) + "=" +
-            std::string(name_of(most[tensor_class]));
+  const auto name = [&text](const QuantPart& part, WeightFormat format) {
+    text += (text.empty() ? "" : ",") + part.text() + "=" + std::string(name_of(format));
+  };
+  for (const auto& [part, format] : most) {
+    const bool is_class = part.matrix.empty();
+    if (is_class || format != most.at({part.tensor_class, -1, ""})) name(part, format);
   }
   for (const FormatGroup& group : groups) {
-    if (group.cost().format == most[group.tensor_class]) continue;
-    text += "," + std::string(quant_class_name(group.tensor_class)) + "." + std::to_string(group.layer) + "=" +
-            std::string(name_of(group.cost().format));
+    if (group.cost().format == most.at({group.part.tensor_class, -1, group.part.matrix})) continue;
+    name(group.part, group.cost().format);
   }
   const auto policy = parse_quant_policy(text);
   check(policy.ok(), "a policy is written as it is read");
@@ -195,9 +204,11 @@ Result<FormatChoice> measure_formats(const Model& model, const std::map<std::str
     std::array<double, kCandidates.size()> errors{};
   };
   std::vector<Sums> all;
-  std::map<std::pair<TensorClass, int64_t>, size_t> place;
+  std::map<QuantPart, size_t> place;
   const std::map<int64_t, int64_t> rows_of_layer = expert_rows(model, statistics);
   FormatChoice choice;
+  choice.num_layers = model.config.num_hidden_layers;
+  const double sublayer = 1 / static_cast<double>(2 * model.config.num_hidden_layers);
   Status status;
   int64_t done = 0, total = 0;
   ModelWeights weights = model.weights;  // views; visiting takes them writable
@@ -211,20 +222,21 @@ Result<FormatChoice> measure_formats(const Model& model, const std::map<std::str
     }
     done += weight_bytes(value);
     if (!may_be_quantised(spec)) return;
-    const auto [found, is_new] = place.try_emplace({spec.tensor_class, spec.layer}, all.size());
-    if (is_new) all.push_back({.group = {.tensor_class = spec.tensor_class, .layer = spec.layer, .costs = {}}});
+    const QuantPart part = quant_part_of(spec);
+    const auto [found, is_new] = place.try_emplace(part, all.size());
+    if (is_new) all.push_back({.group = {.part = part, .costs = {}}});
     Sums& sums = all[found->second];
     ++sums.group.num_tensors;
     sums.stored_bytes += stored_bytes(model, spec, value);
     const auto own = statistics.find(spec.name);
     const InputStatistics* channels = own == statistics.end() ? nullptr : &own->second;
-    double share = 1;
+    double share = spec.tensor_class == TensorClass::kHead ? 1 : sublayer;
     if (spec.tensor_class == TensorClass::kRoutedExpert) {
       const auto rows = rows_of_layer.find(spec.layer);
       const bool is_known = rows != rows_of_layer.end() && rows->second > 0;
-      share = !is_known             ? 1 / static_cast<double>(model.config.n_routed_experts)
-              : channels == nullptr ? 0
-                                    : static_cast<double>(channels->num_rows) / static_cast<double>(rows->second);
+      share *= !is_known             ? 1 / static_cast<double>(model.config.n_routed_experts)
+               : channels == nullptr ? 0
+                                     : static_cast<double>(channels->num_rows) / static_cast<double>(rows->second);
     }
     const auto errors = errors_of(value, channels, pool);
     for (size_t f = 0; f < kCandidates.size(); ++f) {
@@ -248,6 +260,38 @@ Result<FormatChoice> measure_formats(const Model& model, const std::map<std::str
   for (const Checkpoint& checkpoint : model.checkpoints) everything += checkpoint.total_bytes();
   choice.fixed_bytes = everything - stored;
   return choice;
+}
+
+Status weigh_by_divergence(FormatChoice& choice, const MeasureDivergence& measure) {
+  const auto kind_of = [](const FormatGroup& group) {
+    return QuantPart{group.part.tensor_class, -1, group.part.matrix};
+  };
+  std::map<QuantPart, double> weights;
+  double least = INFINITY;
+  for (const FormatGroup& first : choice.groups) {
+    const QuantPart kind = kind_of(first);
+    if (kind.tensor_class == TensorClass::kMtp || weights.contains(kind)) continue;
+    double error = 0;
+    for (FormatGroup& group : choice.groups) {
+      const bool is_probed = kind_of(group) == kind;
+      group.chosen = is_probed ? 0 : group.costs.size() - 1;
+      if (is_probed && group.part.layer < choice.num_layers) error += group.cost().error;
+    }
+    weights[kind] = 0;
+    if (error == 0) continue;
+    const auto kl = measure(choice.policy());
+    if (!kl) return kl.error();
+    weights[kind] = std::max(0.0, *kl) / error;
+    if (weights[kind] > 0) least = std::min(least, weights[kind]);
+  }
+  if (!std::isfinite(least)) return {};  // nothing that was tried changed an answer
+  for (FormatGroup& group : choice.groups) {
+    const auto found = weights.find(kind_of(group));
+    const double weight = found == weights.end() ? least : std::max(least, found->second);
+    for (FormatCost& cost : group.costs) cost.error *= weight;
+  }
+  choice.predicts_kl = true;
+  return {};
 }
 
 Status choose_within(int64_t target_bytes, FormatChoice& choice) {
@@ -280,7 +324,7 @@ Status choose_within(int64_t target_bytes, FormatChoice& choice) {
 }
 
 Result<double> choose_below(double max_kl, int64_t most_bytes, int rounds, FormatChoice& choice,
-                            const std::function<Result<double>(const QuantPolicy&)>& measure) {
+                            const MeasureDivergence& measure) {
   int64_t low = 0, high = choice.fixed_bytes;
   for (FormatGroup& group : choice.groups) high += group.costs.back().bytes;
   const bool is_bounded = most_bytes > 0 && most_bytes < high;

@@ -1,4 +1,4 @@
-// Choosing formats: which format each class and layer of a model is quantised to, from the error that each would make.
+// Choosing formats: which format each matrix of a model is quantised to, from the error that each would make.
 #pragma once
 
 #include <functional>
@@ -39,13 +39,14 @@ struct FormatCost {
   double error = 0;
 };
 
-/// The matrices of one class and layer, which get one format: their error is the sum over them of
+/// One matrix of a layer, or that matrix of all its routed experts, which get one format (as in a GGUF file, where they
+/// are one tensor). Its error is
 ///   share * sum_nk m_k (w_nk - quantised w_nk)^2 / sum_nk m_k w_nk^2,
-/// m_k the mean square of input channel k (1 without calibration), share 1, of routed experts the share of the layer's
-/// rows that came to it (1 / E without). It is the relative squared error of what they give, were channels independent.
+/// m_k the mean square of input channel k (1 without calibration), share 1, and of routed experts the sum of that,
+/// share the part of the layer's rows that came to an expert (1 / E without). It is the relative squared error of what
+/// the matrix gives, were channels independent.
 struct FormatGroup {
-  TensorClass tensor_class = TensorClass::kNorm;
-  int64_t layer = -1;
+  QuantPart part;
   int64_t num_tensors = 0;
   std::vector<FormatCost> costs;  // those that no other undercuts in both: ascending in bytes, descending in error
   size_t chosen = 0;
@@ -53,13 +54,18 @@ struct FormatGroup {
   const FormatCost& cost() const { return costs[chosen]; }
 };
 
+/// Errors add up: measure_formats takes them as relative squared errors of the logits, where each of the 2 L sublayers
+/// is 1 / (2 L) of what the head sees; weigh_by_divergence makes them nats.
 struct FormatChoice {
   std::vector<FormatGroup> groups;  // in the order of the plan
+  int64_t num_layers = 0;           // later ones are MTP modules
+  bool predicts_kl = false;         // errors are nats per token
   int64_t fixed_bytes = 0;          // of what no policy quantises
 
   int64_t bytes() const;
   double error() const;
-  /// The policy: a class has the format that most of its layers have, the others are named.
+  /// The policy: a class has the format that most of its matrices have; then those are named that most layers have
+  /// otherwise, then single ones.
   QuantPolicy policy() const;
 };
 
@@ -68,6 +74,15 @@ struct FormatChoice {
 Result<FormatChoice> measure_formats(const Model& model, const std::map<std::string, InputStatistics>& statistics,
                                      ThreadPool& pool, Progress& progress);
 
+/// Nats per token of the calibration text between the model and itself in a policy's formats.
+using MeasureDivergence = std::function<Result<double>(const QuantPolicy&)>;
+
+/// Weighs errors by what they do: one kind of matrix after the other (a matrix of a class, in all layers) goes into its
+/// smallest formats while all others stay as stored, and its errors are scaled so that they add up to the KL that
+/// `measure` finds. What an MTP module guesses changes no answer: its own matrices count as the least of the others,
+/// those of its layer as the same matrices elsewhere. Errors: measure's.
+Status weigh_by_divergence(FormatChoice& choice, const MeasureDivergence& measure);
+
 /// Chooses: every group in its smallest format, then step by step the change that takes away most error per byte, while
 /// the whole stays within `target_bytes`. Error: the smallest formats do not fit.
 Status choose_within(int64_t target_bytes, FormatChoice& choice);
@@ -75,6 +90,6 @@ Status choose_within(int64_t target_bytes, FormatChoice& choice);
 /// The smallest choice, by bisection over bytes, that `measure` (KL in nats per token) finds below `max_kl`, in at most
 /// `rounds` measurements; `most_bytes` (0: no limit) bounds it. Errors: none was found, with the closest; measure's.
 Result<double> choose_below(double max_kl, int64_t most_bytes, int rounds, FormatChoice& choice,
-                            const std::function<Result<double>(const QuantPolicy&)>& measure);
+                            const MeasureDivergence& measure);
 
 }  // namespace fathom

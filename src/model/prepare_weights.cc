@@ -250,7 +250,7 @@ int64_t kept_bytes(const TensorSpec& spec, DType stored, GroupFormat groups, con
 
 Status prepare_weights(Model& model, const QuantPolicy& policy, Precision precision, Kernels& kernels,
                        Progress& progress) {
-  if (auto s = check_layers(policy, model.config); !s) return s;
+  if (auto s = check_parts(policy, model.config); !s) return s;
   const PreparedLayout layout = layout_of(model, policy, precision);
   const auto filled = fill_memory(model, policy, precision, layout, kernels, progress);
   return filled ? Status{} : Status{filled.error()};
@@ -258,7 +258,7 @@ Status prepare_weights(Model& model, const QuantPolicy& policy, Precision precis
 
 Result<KeptWeights> prepare_weights_once(Model& model, const QuantPolicy& policy, Precision precision, Kernels& kernels,
                                          const Path& directory, Progress& progress) {
-  if (auto s = check_layers(policy, model.config); !s) return s.error();
+  if (auto s = check_parts(policy, model.config); !s) return s.error();
   const PreparedLayout layout = layout_of(model, policy, precision);
   if (layout.num_bytes == 0) return KeptWeights{};
   const auto file = PreparedFile::of(kPreparedWeights, model, layout.text, layout.num_bytes, directory);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <set>
 
 #include "base/check.h"
 #include "model/tensor_plan.h"
@@ -57,6 +58,54 @@ Result<WeightFormat> parse_format(std::string_view name) {
   return invalid("quantisation format \"" + std::string(name) + "\" is unknown; accepted: " + names_in(kFormats));
 }
 
+std::string joined(const std::vector<std::string_view>& names) {
+  std::string out;
+  for (const std::string_view name : names) out += (out.empty() ? "" : ", ") + std::string(name);
+  return out;
+}
+
+/// The matrices that a policy can name.
+const std::vector<std::string_view>& matrices_of(TensorClass tensor_class) {
+  static const std::vector<std::string_view> attention = {"q", "q_a", "q_b", "kv_a", "o"}, ffn = {"gate", "up", "down"},
+                                             mtp = {"eh", "head", "embed_tokens"}, none;
+  switch (tensor_class) {
+    case TensorClass::kAttention: return attention;
+    case TensorClass::kDenseFfn:
+    case TensorClass::kSharedExpert:
+    case TensorClass::kRoutedExpert: return ffn;
+    case TensorClass::kMtp: return mtp;
+    default: return none;
+  }
+}
+
+/// The parts that hold the smallest part `own`, the most particular first.
+std::array<QuantPart, 3> parts_with(const QuantPart& own) {
+  return {own, QuantPart{own.tensor_class, own.layer}, QuantPart{own.tensor_class, -1, own.matrix}};
+}
+
+/// Reads what follows a class: "3", "down", "3.down".
+Result<QuantPart> parse_part(std::string_view name, TensorClass tensor_class, std::string_view rest) {
+  QuantPart part{.tensor_class = tensor_class};
+  const std::vector<std::string_view>& matrices = matrices_of(tensor_class);
+  const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), part.layer);
+  if (error == std::errc{} && part.layer >= 0 && part.layer <= kMaxLayer) {
+    rest.remove_prefix(static_cast<size_t>(end - rest.data()));
+    if (rest.empty()) return part;
+    if (rest.front() == '.') part.matrix = rest.substr(1);
+  } else {
+    part.layer = -1;
+    part.matrix = rest;
+  }
+  if (std::find(matrices.begin(), matrices.end(), part.matrix) != matrices.end()) return part;
+  const std::string class_name(quant_class_name(tensor_class));
+  std::string accepted = class_name + ".LAYER, as in " + class_name + ".3";
+  if (!matrices.empty()) {
+    accepted +=
+        ", " + class_name + ".MATRIX and " + class_name + ".LAYER.MATRIX, where MATRIX is one of " + joined(matrices);
+  }
+  return invalid("\"" + std::string(name) + "\" does not name a part of a class; accepted: " + accepted);
+}
+
 /// `named`: the classes that earlier parts gave a format; a second one would silently win over the first.
 Status apply(std::string_view part, bool is_first, QuantPolicy& policy, std::vector<TensorClass>& named) {
   const size_t equals = part.find('=');
@@ -83,13 +132,9 @@ Status apply(std::string_view part, bool is_first, QuantPolicy& policy, std::vec
       policy.*known.format = *format;
       return {};
     }
-    const std::string_view digits = name.substr(dot + 1);
-    int64_t layer = -1;
-    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), layer);
-    if (error != std::errc{} || end != digits.data() + digits.size() || layer < 0 || layer > kMaxLayer) {
-      return invalid("\"" + std::string(name) + "\" does not name a layer; accepted: CLASS.NUMBER, as in experts.3");
-    }
-    if (!policy.layers.insert({{known.tensor_class, layer}, *format}).second) return twice();
+    const auto own = parse_part(name, known.tensor_class, name.substr(dot + 1));
+    if (!own) return own.error();
+    if (!policy.parts.insert({*own, *format}).second) return twice();
     return {};
   }
   return invalid("class \"" + std::string(name) + "\" is unknown; accepted: " + names_in(kClasses));
@@ -116,6 +161,16 @@ std::string_view quant_class_name(TensorClass tensor_class) {
   return known == nullptr ? std::string_view() : known->name;
 }
 
+QuantPart quant_part_of(const TensorSpec& spec) {
+  std::string_view name = spec.name;
+  for (const std::string_view end : {".weight", "_with_mqa", "_proj"}) {
+    if (name.ends_with(end)) name.remove_suffix(end.size());
+  }
+  name = name.substr(name.rfind('.') + 1);  // npos + 1 is 0
+  const bool is_only = matrices_of(spec.tensor_class).empty();
+  return {.tensor_class = spec.tensor_class, .layer = spec.layer, .matrix = std::string(is_only ? "" : name)};
+}
+
 Weight rows_of(WeightFormat format, int64_t n, int64_t k) {
   check(format != WeightFormat::kStored, "a format");
   if (const GroupFormat groups = groups_of(format); groups != GroupFormat::kNone) return group_rows(groups, n, k);
@@ -134,8 +189,17 @@ bool may_be_quantised(const TensorSpec& spec) {
 WeightFormat QuantPolicy::format_of(const TensorSpec& spec) const {
   if (!may_be_quantised(spec)) return WeightFormat::kStored;
   const NamedClass* known = class_of(spec.tensor_class);
-  const auto own = layers.find({spec.tensor_class, spec.layer});
-  return own != layers.end() ? own->second : this->*known->format;
+  for (const QuantPart& part : parts_with(quant_part_of(spec))) {
+    if (const auto found = parts.find(part); found != parts.end()) return found->second;
+  }
+  return this->*known->format;
+}
+
+std::string QuantPart::text() const {
+  std::string out(quant_class_name(tensor_class));
+  if (layer >= 0) out += "." + std::to_string(layer);
+  if (!matrix.empty()) out += "." + matrix;
+  return out;
 }
 
 std::vector<std::pair<std::string, WeightFormat>> QuantPolicy::entries() const {
@@ -143,9 +207,7 @@ std::vector<std::pair<std::string, WeightFormat>> QuantPolicy::entries() const {
   for (const NamedClass& known : kClasses) {
     if (this->*known.format != WeightFormat::kStored) out.emplace_back(known.name, this->*known.format);
   }
-  for (const auto& [place, format] : layers) {
-    out.emplace_back(std::string(quant_class_name(place.first)) + "." + std::to_string(place.second), format);
-  }
+  for (const auto& [part, format] : parts) out.emplace_back(part.text(), format);
   return out;
 }
 
@@ -170,13 +232,20 @@ Result<QuantPolicy> parse_quant_policy(std::string_view text) {
   return policy;
 }
 
-Status check_layers(const QuantPolicy& policy, const ModelConfig& config) {
+Status check_parts(const QuantPolicy& policy, const ModelConfig& config) {
+  if (policy.parts.empty()) return {};
   const int64_t layers = config.num_hidden_layers + config.num_nextn_predict_layers;
-  for (const auto& [place, format] : policy.layers) {
-    if (place.second < layers) continue;
-    return invalid("quantisation of layer " + std::to_string(place.second) + " (" +
-                   std::string(quant_class_name(place.first)) + "): the model has layers 0 to " +
-                   std::to_string(layers - 1));
+  std::set<QuantPart> present;
+  for (const TensorSpec& spec : expected_tensors(config)) {
+    if (!may_be_quantised(spec)) continue;
+    for (QuantPart& part : parts_with(quant_part_of(spec))) present.insert(std::move(part));
+  }
+  for (const auto& [part, format] : policy.parts) {
+    if (present.contains(part)) continue;
+    return invalid("quantisation of " + part.text() + ": " +
+                   (part.layer >= layers
+                        ? "the model has layers 0 to " + std::to_string(layers - 1)
+                        : "the model has no such matrix" + std::string(part.layer >= 0 ? " in that layer" : "")));
   }
   return {};
 }

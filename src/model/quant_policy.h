@@ -1,6 +1,7 @@
 // Quantisation policy: which format the matrices of each class of a model are kept in, as `--quant` says it.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -32,6 +33,21 @@ Weight rows_of(WeightFormat format, int64_t n, int64_t k);
 /// kv_b_proj, which the two forms of attention read in two directions.
 bool may_be_quantised(const TensorSpec& spec);
 
+/// What of a class a policy takes apart: a layer; a matrix of every layer, named "q", "q_a", "q_b", "kv_a", "o",
+/// "gate", "up", "down", of MTP modules "eh", "head", "embed_tokens"; or a matrix of one layer.
+struct QuantPart {
+  TensorClass tensor_class;
+  int64_t layer = -1;       // -1: every layer
+  std::string matrix = {};  // empty: every matrix
+
+  auto operator<=>(const QuantPart&) const = default;
+  /// As a policy writes it: "experts.3.down".
+  std::string text() const;
+};
+
+/// The smallest part that holds a tensor that may be quantised: its matrix in its layer; for the head the whole class.
+QuantPart quant_part_of(const TensorSpec& spec);
+
 /// A format for each class that may be quantised.
 struct QuantPolicy {
   WeightFormat attention = WeightFormat::kStored;
@@ -40,12 +56,13 @@ struct QuantPolicy {
   WeightFormat experts = WeightFormat::kStored;
   WeightFormat head = WeightFormat::kStored;
   WeightFormat mtp = WeightFormat::kStored;
-  /// Single layers of a class that differ from it.
-  std::map<std::pair<TensorClass, int64_t>, WeightFormat> layers = {};
+  /// Parts of a class that differ from it.
+  std::map<QuantPart, WeightFormat> parts = {};
 
-  /// The format of one tensor of the plan.
+  /// The format of one tensor of the plan: of the parts that hold it that of the matrix in its layer, else of the
+  /// layer, else of the matrix in all layers; without one its class's.
   WeightFormat format_of(const TensorSpec& spec) const;
-  /// What the policy says, class by class and then layer by layer: {"experts", int4}, {"experts.3", int8}. Classes as
+  /// What the policy says, class by class and then part by part: {"experts", int4}, {"experts.3", int8}. Classes as
   /// stored are left out. Joined as NAME=FORMAT by commas it is what parse_quant_policy reads.
   std::vector<std::pair<std::string, WeightFormat>> entries() const;
   std::string text() const;
@@ -54,12 +71,13 @@ struct QuantPolicy {
 };
 
 /// Parses "int8", "experts=int4", "int8,experts=int4,head=bf16": first the format of all classes, if there is one, then
-/// those of single classes, and of single layers of a class ("experts.3=int8"; MTP module k is layer
-/// num_hidden_layers + k). With a 4-bit format for all, the head is INT8 unless it is named: it decides between many
-/// near tokens. Errors name the part that is not understood and what is accepted. Empty and "none": as stored.
+/// those of single classes, and of parts of a class: of a layer ("experts.3=int8"; MTP module k is layer
+/// num_hidden_layers + k), of a matrix in every layer ("experts.down=int8") or in one ("experts.3.down=int8"). With a
+/// 4-bit format for all, the head is INT8 unless it is named: it decides between many near tokens. Errors name the part
+/// that is not understood and what is accepted. Empty and "none": as stored.
 Result<QuantPolicy> parse_quant_policy(std::string_view text);
 
-/// Whether the model has the layers that the policy names. The error names one that it has not.
-Status check_layers(const QuantPolicy& policy, const ModelConfig& config);
+/// Whether the model has the parts that the policy names. The error names one that it has not.
+Status check_parts(const QuantPolicy& policy, const ModelConfig& config);
 
 }  // namespace fathom

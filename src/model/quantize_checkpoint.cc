@@ -251,7 +251,7 @@ Result<QuantizeReport> quantize_checkpoint(const Path& source, const Path& out, 
   const auto model = load_model(source);
   if (!model) return model.error();
   if (auto s = check_quantizable(**model, source); !s) return s.error();
-  if (auto s = check_layers(options.policy, (*model)->config); !s) return s.error();
+  if (auto s = check_parts(options.policy, (*model)->config); !s) return s.error();
   const Checkpoint& checkpoint = (*model)->checkpoints.front();
   const std::vector<Item> items = items_of(**model, options.policy);
   if (std::none_of(items.begin(), items.end(), [](const Item& item) { return static_cast<bool>(item.weight); })) {

@@ -31,7 +31,8 @@ class Quantize(CommandLineCase):
         return json.loads(done.stdout)
 
     def test_it_gives_what_quantising_at_load_gives(self):
-        for quant in ("int8", "int4", "mxfp4,attention=iq4_nl", "fp8"):
+        for quant in ("int8", "int4", "mxfp4,attention=iq4_nl", "fp8",
+                      "int4,experts.down=int8,experts.1.up=mxfp4,attention.o=fp8"):
             with self.subTest(quant=quant):
                 found = self.quantize(quant, "--quant", quant)
                 self.assertEqual(found["resumed_tensors"], 0)
@@ -67,6 +68,7 @@ class Quantize(CommandLineCase):
         self.assertGreater(found["bytes"], smallest)
         self.assertEqual(found["bytes"], found["choice"]["bytes"])
         self.assertGreater(found["choice"]["kl_per_token"], 0)
+        self.assertGreater(found["choice"]["predicted_kl_per_token"], 0)
         formats = {row["format"] for row in found["choice"]["groups"]}
         self.assertGreater(len(formats), 1)
         # It is a policy like any other, and its KL is what eval finds.
@@ -81,7 +83,7 @@ class Quantize(CommandLineCase):
         self.assertLess(error(more), error(found))
         done = support.run("quantize", self.model, self.work / "table", "--target-bytes", target, "-t", 1)
         self.assert_success(done)
-        self.assertRegex(done.stdout, r"\Aclass +layers +format +size")
+        self.assertRegex(done.stdout, r"\Aclass +matrix +layers +format +size")
 
     def test_a_bound_on_the_kl_is_kept(self):
         coarse = self.quantize("coarse", "--max-kl", 1000, "--calibration", self.text)
@@ -132,7 +134,7 @@ class Quantize(CommandLineCase):
         refuse(self.model, out, "--quant", "int8", "--target-bytes", "1MB", needles=["either --quant"])
         refuse(self.model, out, "--quant", "int9", needles=["--quant", '"int9"', "accepted"])
         refuse(self.model, out, "--quant", "router=int8", needles=["--quant", '"router"', "accepted"])
-        refuse(self.model, out, "--quant", "int8,experts.77=int4", needles=["layer 77"])
+        refuse(self.model, out, "--quant", "int8,experts.77=int4", needles=["experts.77", "layers 0 to"])
         refuse(self.model, out, "--quant", "none", needles=["changes no tensor"])
         refuse(self.model, out, "--target-bytes", "much", needles=["--target-bytes", '"much"', "accepted"])
         refuse(self.model, out, "--target-bytes", "1XB", needles=["--target-bytes", "accepted"])
@@ -144,7 +146,7 @@ class Quantize(CommandLineCase):
         refuse(self.model, out, "--max-kl", "0.1", "--calibration", self.work / "empty.txt", needles=["empty.txt", "no text"])
         refuse(self.model, self.model / "out", "--quant", "int8", needles=["lies inside"])
         refuse(self.model, self.work, "--quant", "int8", needles=[self.work, "exists"])
-        self.refused("generate", self.model, "-p", "a", "--quant", "experts.77=int4", needles=["layer 77"])
+        self.refused("generate", self.model, "-p", "a", "--quant", "experts.77=int4", needles=["experts.77", "layers 0 to"])
         (self.work / "a.gguf").write_bytes(b"GGUF")
         refuse(self.work / "a.gguf", out, "--quant", "int8", needles=["a.gguf is a GGUF file"])
         os.remove(self.work / "a.gguf")

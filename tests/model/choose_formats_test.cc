@@ -13,8 +13,8 @@
 namespace fathom {
 namespace {
 
-FormatGroup group_of(TensorClass tensor_class, int64_t layer, std::vector<FormatCost> costs) {
-  return {.tensor_class = tensor_class, .layer = layer, .num_tensors = 1, .costs = std::move(costs)};
+FormatGroup group_of(QuantPart part, std::vector<FormatCost> costs) {
+  return {.part = std::move(part), .num_tensors = 1, .costs = std::move(costs)};
 }
 
 /// Three groups: the second gains more per byte than the first, the third nearly nothing.
@@ -25,8 +25,9 @@ FormatChoice three_groups() {
     return std::vector<FormatCost>{
         {WeightFormat::kInt4, 10, error}, {WeightFormat::kInt8, 20, error / 100}, {WeightFormat::kStored, 40, 0}};
   };
-  choice.groups = {group_of(TensorClass::kAttention, 0, costs(1)), group_of(TensorClass::kRoutedExpert, 1, costs(2)),
-                   group_of(TensorClass::kRoutedExpert, 2, costs(0.001))};
+  choice.groups = {group_of({TensorClass::kAttention, 0, "o"}, costs(1)),
+                   group_of({TensorClass::kRoutedExpert, 1, "up"}, costs(2)),
+                   group_of({TensorClass::kRoutedExpert, 2, "up"}, costs(0.001))};
   return choice;
 }
 
@@ -35,13 +36,32 @@ TEST(ChooseWithin, TakesWhatGainsMostPerByteFirst) {
   ASSERT_TRUE(choose_within(130, choice));
   EXPECT_EQ(choice.bytes(), 130);
   ASSERT_TRUE(choose_within(140, choice));
-  EXPECT_EQ(choice.policy().text(), "attention=int4,experts=int8,experts.2=int4");
+  EXPECT_EQ(choice.policy().text(), "attention=int4,experts=int8,experts.2.up=int4");
   ASSERT_TRUE(choose_within(155, choice));
-  EXPECT_EQ(choice.policy().text(), "attention=int8,experts=int8,experts.2=int4") << "5 bytes are of no use";
+  EXPECT_EQ(choice.policy().text(), "attention=int8,experts=int8,experts.2.up=int4") << "5 bytes are of no use";
   ASSERT_TRUE(choose_within(1000, choice));
   EXPECT_EQ(choice.bytes(), 220);
   EXPECT_EQ(choice.error(), 0);
   EXPECT_EQ(choice.policy().text(), "none");
+}
+
+TEST(FormatChoice, NamesAMatrixOfAllLayersBeforeThoseOfSingleOnes) {
+  FormatChoice choice;
+  const auto add = [&](const char* matrix, int64_t layer, WeightFormat format) {
+    choice.groups.push_back(group_of({TensorClass::kRoutedExpert, layer, matrix}, {{format, 10, 1}}));
+  };
+  for (int64_t layer = 1; layer < 4; ++layer) {
+    add("gate", layer, WeightFormat::kInt4);
+    add("up", layer, WeightFormat::kInt4);
+    add("down", layer, layer == 2 ? WeightFormat::kInt4 : WeightFormat::kInt8);
+  }
+  choice.groups.push_back(group_of({TensorClass::kHead}, {{WeightFormat::kFp8, 10, 1}}));
+  EXPECT_EQ(choice.policy().text(), "experts=int4,head=fp8,experts.down=int8,experts.2.down=int4");
+  for (const FormatGroup& group : choice.groups) {
+    const std::string name = "model.layers.0.mlp.experts.7." + group.part.matrix + "_proj.weight";
+    const TensorSpec spec{name, {4, 4}, group.part.tensor_class, group.part.layer};
+    EXPECT_EQ(choice.policy().format_of(spec), group.cost().format) << group.part.text();
+  }
 }
 
 TEST(ChooseWithin, NeverGoesBeyondTheTargetAndNeverGetsWorseWithMore) {
@@ -57,6 +77,33 @@ TEST(ChooseWithin, NeverGoesBeyondTheTargetAndNeverGetsWorseWithMore) {
   const Status s = choose_within(129, choice);
   ASSERT_FALSE(s);
   EXPECT_NE(s.error().text.find("130 bytes"), std::string::npos) << s.error().text;
+}
+
+TEST(WeighByDivergence, MakesErrorsAddUpToWhatIsMeasured) {
+  FormatChoice choice = three_groups();
+  choice.num_layers = 2;  // so the third group is an MTP module's
+  choice.groups.push_back(
+      group_of({TensorClass::kMtp, 2, "eh"}, {{WeightFormat::kInt4, 10, 1}, {WeightFormat::kStored, 40, 0}}));
+  std::vector<std::string> asked;
+  const auto measure = [&](const QuantPolicy& policy) -> Result<double> {
+    asked.push_back(policy.text());
+    return asked.size() == 1 ? 0.5 : 0.02;
+  };
+  ASSERT_TRUE(weigh_by_divergence(choice, measure));
+  EXPECT_EQ(asked, (std::vector<std::string>{"attention=int4", "experts=int4"}));
+  EXPECT_TRUE(choice.predicts_kl);
+  EXPECT_DOUBLE_EQ(choice.groups[0].costs[0].error, 0.5);
+  EXPECT_DOUBLE_EQ(choice.groups[0].costs[1].error, 0.005);
+  EXPECT_DOUBLE_EQ(choice.groups[1].costs[0].error, 0.02) << "of layer 1 alone";
+  EXPECT_DOUBLE_EQ(choice.groups[2].costs[0].error, 0.001 * 0.01);
+  EXPECT_DOUBLE_EQ(choice.groups[3].costs[0].error, 0.01) << "the least weight";
+  FormatChoice indifferent = three_groups();
+  ASSERT_TRUE(weigh_by_divergence(indifferent, [](const QuantPolicy&) -> Result<double> { return 0.0; }));
+  EXPECT_FALSE(indifferent.predicts_kl);
+  EXPECT_EQ(indifferent.groups[0].costs[0].error, 1);
+  const Status s = weigh_by_divergence(choice, [](const QuantPolicy&) -> Result<double> { return invalid("no"); });
+  ASSERT_FALSE(s);
+  EXPECT_EQ(s.error().text, "no");
 }
 
 /// A stand-in for a measurement: a hundredth of the choice's error, counted.
@@ -114,9 +161,9 @@ TEST(MeasureFormats, FindsTheErrorsThatTheFormatsHave) {
   const auto model = testing::random_model(testing::awkward_config(), 5, DType::kBF16);
   const auto choice = measured(*model, {});
   ASSERT_TRUE(choice) << choice.error().text;
-  std::set<std::pair<TensorClass, int64_t>> places;
+  std::set<QuantPart> places;
   for (const FormatGroup& group : choice->groups) {
-    EXPECT_TRUE(places.insert({group.tensor_class, group.layer}).second);
+    EXPECT_TRUE(places.insert(group.part).second);
     for (size_t f = 1; f < group.costs.size(); ++f) {
       EXPECT_GT(group.costs[f].bytes, group.costs[f - 1].bytes);
       EXPECT_LT(group.costs[f].error, group.costs[f - 1].error);
@@ -124,23 +171,36 @@ TEST(MeasureFormats, FindsTheErrorsThatTheFormatsHave) {
     EXPECT_EQ(group.costs.back().format, WeightFormat::kStored);
     EXPECT_EQ(group.costs.back().error, 0);
   }
-  // Three layers of attention, one dense, two of experts and of shared ones, the head.
-  EXPECT_EQ(places.size(), 9u);
-  // Four matrices of normal numbers: an error of 0.5 % each in INT8 (numerics/intq_test), squared.
+  // Four matrices of attention in three layers, three of one dense layer, of experts and of shared ones in two, the
+  // head.
+  EXPECT_EQ(places.size(), 12u + 3 + 6 + 6 + 1);
+  // A matrix of normal numbers: an error of 0.5 % in INT8 (numerics/intq_test), squared.
   const FormatGroup& attention = choice->groups[0];
-  EXPECT_EQ(attention.num_tensors, 4);
+  EXPECT_EQ(attention.part.text(), "attention.0.q_a");
+  EXPECT_EQ(attention.num_tensors, 1);
   const auto int8 = std::find_if(attention.costs.begin(), attention.costs.end(),
                                  [](const FormatCost& c) { return c.format == WeightFormat::kInt8; });
   ASSERT_NE(int8, attention.costs.end());
-  EXPECT_NEAR(std::sqrt(int8->error / 4), 0.005, 0.002);
-  // Ten experts share the layer: three matrices, not thirty.
-  const auto experts = std::find_if(choice->groups.begin(), choice->groups.end(),
-                                    [](const FormatGroup& g) { return g.tensor_class == TensorClass::kRoutedExpert; });
+  EXPECT_NEAR(std::sqrt(int8->error * 6), 0.005, 0.002) << "one of six sublayers";
+  // Ten experts share the layer: the error of one matrix, not of ten.
+  const auto experts = std::find_if(choice->groups.begin(), choice->groups.end(), [](const FormatGroup& g) {
+    return g.part.tensor_class == TensorClass::kRoutedExpert;
+  });
   ASSERT_NE(experts, choice->groups.end());
-  EXPECT_EQ(experts->num_tensors, 30);
-  const FormatCost& smallest = experts->costs.front();
-  ASSERT_EQ(smallest.format, WeightFormat::kFp8) << "of matrices 7 wide, whose groups are filled up to 32";
-  EXPECT_NEAR(std::sqrt(smallest.error / 3), 0.025, 0.01) << "E4M3 errs by 2.5 %";
+  EXPECT_EQ(experts->num_tensors, 10);
+  EXPECT_EQ(experts->part.text(), "experts.1.gate");
+  const auto fp8 = std::find_if(experts->costs.begin(), experts->costs.end(),
+                                [](const FormatCost& c) { return c.format == WeightFormat::kFp8; });
+  ASSERT_NE(fp8, experts->costs.end());
+  EXPECT_NEAR(std::sqrt(fp8->error * 6), 0.025, 0.01) << "E4M3 errs by 2.5 %";
+  // Down is 7 wide, and groups are filled up to 32: nothing is smaller than FP8.
+  const auto down = std::find_if(choice->groups.begin(), choice->groups.end(),
+                                 [](const FormatGroup& g) { return g.part.text() == "experts.1.down"; });
+  ASSERT_NE(down, choice->groups.end());
+  EXPECT_EQ(down->costs.front().format, WeightFormat::kFp8);
+  // The head gives the logits themselves.
+  EXPECT_EQ(choice->groups.back().part.text(), "head");
+  EXPECT_NEAR(choice->groups.back().costs.front().error / attention.costs.front().error, 6, 2);
 }
 
 TEST(MeasureFormats, OffersNoFormatThatCannotHoldTheNumbers) {
@@ -149,7 +209,7 @@ TEST(MeasureFormats, OffersNoFormatThatCannotHoldTheNumbers) {
   const auto choice = measured(*model, {});
   ASSERT_TRUE(choice);
   for (const FormatGroup& group : choice->groups) {
-    const bool is_broken = group.tensor_class == TensorClass::kRoutedExpert && group.layer == 1;
+    const bool is_broken = group.part == QuantPart{TensorClass::kRoutedExpert, 1, "up"};
     EXPECT_EQ(group.costs.size() == 1, is_broken);
     EXPECT_EQ(group.costs.back().format, WeightFormat::kStored);
   }
@@ -183,6 +243,7 @@ TEST(MeasureFormats, WeighsChannelsByWhatTheyCarry) {
   ASSERT_TRUE(blind && seeing);
   const auto smallest_error = [](const FormatChoice& choice) { return choice.groups[0].costs[0].error; };
   EXPECT_NE(smallest_error(*blind), smallest_error(*seeing));
+  EXPECT_EQ(blind->groups[1].part.text(), "attention.0.q_b");
   EXPECT_EQ(blind->groups[1].costs[0].error, seeing->groups[1].costs[0].error) << "no statistics there";
 }
 

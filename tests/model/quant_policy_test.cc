@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "checkpoint_dir.h"
 #include "model/config.h"
 #include "model/tensor_plan.h"
 
@@ -90,24 +91,65 @@ TEST(QuantPolicy, TakesLayersApart) {
   spec.layer = 0;
   EXPECT_EQ(policy->format_of(spec), WeightFormat::kStored);
   EXPECT_EQ(*parse_quant_policy(policy->text()), *policy);
-  for (const char* text : {"experts.=int8", "experts.x=int8", "experts.-1=int8", "experts.3.4=int8",
-                           "experts.99999999999999999999=int8"}) {
+  for (const char* text : {"experts.=int8", "experts.x=int8", "experts.-1=int8", "experts.3.4=int8", "experts.3.=int8",
+                           "experts.99999999999999999999=int8", "experts.o=int8", "experts.down.3=int8",
+                           "experts.3down=int8", "head.down=int8", "attention.kv_b=int8", "experts.65537.down=int8"}) {
     const auto broken = parse_quant_policy(text);
     ASSERT_FALSE(broken) << text;
-    EXPECT_NE(broken.error().text.find("CLASS.NUMBER"), std::string::npos) << broken.error().text;
+    EXPECT_NE(broken.error().text.find(".LAYER, as in "), std::string::npos) << broken.error().text;
   }
   for (const char* text : {"experts=int8,experts=int4", "int8,head=int8,head=int8", "experts.3=int8,experts.03=int4"}) {
     const auto twice = parse_quant_policy(text);
     ASSERT_FALSE(twice) << text;
     EXPECT_NE(twice.error().text.find("twice"), std::string::npos) << twice.error().text;
   }
-  ModelConfig config;
-  config.num_hidden_layers = 4;
-  EXPECT_TRUE(check_layers(*policy, config));
-  config.num_hidden_layers = 3;
-  EXPECT_FALSE(check_layers(*policy, config));
-  config.num_nextn_predict_layers = 1;
-  EXPECT_TRUE(check_layers(*policy, config)) << "layer 3 is the MTP module";
+}
+
+TEST(QuantPolicy, TakesMatricesApart) {
+  const auto policy =
+      parse_quant_policy("experts=int4,experts.down=int8,experts.2=fp8,experts.2.down=bf16,attention.kv_a=int8");
+  ASSERT_TRUE(policy) << policy.error().text;
+  const auto format = [&](TensorClass c, int64_t layer, const std::string& module) {
+    TensorSpec spec = matrix(c, "model.layers.9." + module + ".weight");
+    spec.layer = layer;
+    return policy->format_of(spec);
+  };
+  const auto expert = [&](int64_t layer, const std::string& name) {
+    return format(TensorClass::kRoutedExpert, layer, "mlp.experts.1." + name + "_proj");
+  };
+  EXPECT_EQ(expert(1, "gate"), WeightFormat::kInt4);
+  EXPECT_EQ(expert(1, "down"), WeightFormat::kInt8);
+  EXPECT_EQ(expert(2, "gate"), WeightFormat::kFp8) << "the layer before the matrix of all layers";
+  EXPECT_EQ(expert(2, "down"), WeightFormat::kBF16);
+  EXPECT_EQ(format(TensorClass::kAttention, 0, "self_attn.kv_a_proj_with_mqa"), WeightFormat::kInt8);
+  EXPECT_EQ(format(TensorClass::kAttention, 0, "self_attn.q_a_proj"), WeightFormat::kStored);
+  EXPECT_EQ(*parse_quant_policy(policy->text()), *policy) << policy->text();
+  const auto twice = parse_quant_policy("experts.down=int8,experts.down=int4");
+  ASSERT_FALSE(twice);
+  EXPECT_NE(twice.error().text.find("\"experts.down\" twice"), std::string::npos) << twice.error().text;
+}
+
+TEST(QuantPolicy, NamesPartsThatTheModelHas) {
+  const ModelConfig config = testing::awkward_config();  // three layers, the first dense, q_a and q_b
+  const auto refusal = [&](const char* text) {
+    const auto policy = parse_quant_policy(text);
+    EXPECT_TRUE(policy) << policy.error().text;
+    const Status s = check_parts(*policy, config);
+    return s.ok() ? std::string() : s.error().text;
+  };
+  for (const char* text : {"int4", "experts.1=int8", "experts.2.down=int8", "experts.up=int8", "attention.q_a=int8",
+                           "dense.0=int8", "dense.gate=int8"}) {
+    EXPECT_EQ(refusal(text), "") << text;
+  }
+  EXPECT_NE(refusal("attention.3=int8").find("attention.3: the model has layers 0 to 2"), std::string::npos);
+  for (const char* text : {"experts.0=int8", "dense.1=int8", "attention.0.q=int8", "experts.0.down=int8"}) {
+    EXPECT_NE(refusal(text).find("no such matrix in that layer"), std::string::npos) << text << ": " << refusal(text);
+  }
+  EXPECT_NE(refusal("attention.q=int8").find("attention.q: the model has no such matrix"), std::string::npos);
+  ModelConfig with_mtp = config;
+  with_mtp.num_nextn_predict_layers = 1;
+  EXPECT_TRUE(check_parts(*parse_quant_policy("attention.3=int8,mtp.eh=int4"), with_mtp))
+      << "layer 3 is the MTP module";
 }
 
 TEST(QuantPolicy, WritesWhatItReads) {
