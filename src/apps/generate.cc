@@ -38,13 +38,22 @@ Json json_of(const Model& model, SpeculationKind kind, const SpeculationStats& s
 }
 
 void report(const Model& model, SpeculationKind kind, const SpeculationStats& stats, const Session::Answer& answer) {
+  if (stats.steps == 0) {
+    std::fprintf(
+        stderr,
+        "speculation %s: no guesses; the first is tried after %.0f tokens, so that it costs at most %.0f %% of "
+        "the time; --always-draft guesses at once\n",
+        std::string(name_of(kind)).c_str(), first_trial_cost(kind) / DraftLedger::kLossRate,
+        100 * DraftLedger::kLossRate);
+    return;
+  }
   std::fprintf(stderr,
                "speculation %s: %lld of %lld guesses right (%.1f %%), %.2f tokens in each of %lld drafted steps\n",
                std::string(name_of(kind)).c_str(), static_cast<long long>(stats.accepted),
                static_cast<long long>(stats.proposed), 100 * stats.acceptance(), stats.tokens_per_step(),
                static_cast<long long>(stats.steps));
   const double generating = answer.seconds - answer.first_token_seconds;
-  if (stats.steps == 0 || answer.tokens.size() < 2 || generating <= 0) return;
+  if (answer.tokens.size() < 2 || generating <= 0) return;
   std::fprintf(stderr, "%.1f tokens/s; a drafted step beside a plain one: ",
                static_cast<double>(answer.tokens.size() - 1) / generating);
   if (stats.timed_steps > 0) std::fprintf(stderr, "%.2f times as fast as timed, ", stats.measured_speedup());

@@ -101,7 +101,7 @@ Result<int64_t> Engine::submit(const Request& request) {
   sequence->deadline = request.deadline;
   sequence->num_logprobs = request.num_logprobs;
   sequence->wants_prompt_logprobs = request.prompt_logprobs;
-  sequence->speculation.params = request.speculation;
+  sequence->speculation.begin(request.speculation);
   if (!request.ignore_stop_tokens) sequence->stop_tokens = options_.stop_tokens;
   sequence->stop_tokens.insert(sequence->stop_tokens.end(), request.stop_tokens.begin(), request.stop_tokens.end());
   sequence->min_new_tokens = request.min_new_tokens;

@@ -149,16 +149,16 @@ double PlainStepCost::seconds(int64_t num_sequences) const {
   return *middle;
 }
 
+double first_trial_cost(SpeculationKind kind) { return kind == SpeculationKind::kMtp ? 4 : 1; }
+
 void DraftLedger::drafted(double extra_cost, int64_t num_draft, int64_t num_accepted, int64_t max_draft) {
-  extra_cost = std::isnan(extra_cost) ? 0 : std::clamp(extra_cost, 0.0, kMaxGuessCost * static_cast<double>(num_draft));
+  const double most = kMaxGuessCost * static_cast<double>(num_draft);
+  extra_cost =
+      std::isnan(extra_cost) ? 0 : std::clamp(extra_cost, 0.0, num_draft_ == 0 ? std::max(most, first_cost_) : most);
   lost_ = std::max(-kMaxCredit, lost_ + extra_cost - static_cast<double>(num_accepted));
-  const double each = extra_cost / static_cast<double>(std::max<int64_t>(1, num_draft));
+  const double each = std::min(extra_cost / static_cast<double>(std::max<int64_t>(1, num_draft)), kMaxGuessCost);
   guess_cost_ = num_draft_ == 0 ? each : guess_cost_ + (each - guess_cost_) / 4;
   num_draft_ = std::min(max_draft, num_accepted >= num_draft ? 2 * num_draft : num_accepted + 1);
-}
-
-int64_t DraftLedger::num_draft(int64_t max_draft) const {
-  return num_draft_ == 0 ? max_draft : std::min(num_draft_, max_draft);
 }
 
 }  // namespace fathom

@@ -4,6 +4,8 @@
 // or sampled.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -116,35 +118,49 @@ class PlainStepCost {
   std::map<int64_t, Figure> figures_;
 };
 
-/// When a sequence drafts. Keeps account, in units of a plain token's time, of what drafting has cost more than it
-/// gave, and lets it go on only while that is below kInitialLoss + kLossRate x the tokens generated. So a request of n
-/// tokens is slower than plain by at most a share kLossRate + (kInitialLoss + one step) / n; when drafting does not
-/// pay, the account lets a rare probe through. What was gained is remembered up to kMaxCredit, so that a change is
-/// noticed soon.
+/// The most that the first trial of a kind may cost, in plain steps. MTP: one to guess, one for the row, and two for
+/// weights that were not used before and positions that the module has not followed yet (2.1 to 3.6 in all were
+/// measured). Lookup guesses for nothing: one for the row, if all its experts are others.
+double first_trial_cost(SpeculationKind kind);
+
+/// When to draft. Keeps account, in units of a plain token's time, of what drafting has cost more than it gave, and
+/// lets it go on only while that, with the next draft, stays within allowance + kLossRate x the tokens generated. So n
+/// tokens take at most a share kLossRate + allowance / n longer than plain ones, if the next draft costs what the last
+/// ones did; the first waits until its worst case is affordable. When drafting does not pay, the account lets a rare
+/// probe through. What was gained is remembered up to kMaxCredit, so that a change is noticed soon.
 class DraftLedger {
  public:
+  explicit DraftLedger(double first_cost = 0, double allowance = 0) : first_cost_(first_cost), allowance_(allowance) {}
+
   /// After a step with a draft: what it cost beyond a plain step (in plain tokens' time) and how many draft tokens
   /// were accepted. A draft token can cost no more than kMaxGuessCost, one plain step to guess it and one to compute
-  /// its row: what was measured beyond that, or below 0, or is not a number, is the noise of the machine.
+  /// its row, or in the first trial first_cost: what was measured beyond that, or below 0, or is not a number, is the
+  /// noise of the machine.
   void drafted(double extra_cost, int64_t num_draft, int64_t num_accepted, int64_t max_draft);
+  /// Time that a module took to follow, without a draft.
+  void followed(double cost) { lost_ += std::isfinite(cost) ? std::max(0.0, cost) : 0; }
   /// Tokens generated, however.
   void generated(int64_t num_tokens) { tokens_ += static_cast<double>(num_tokens); }
 
   /// Whether another draft may be lost.
   bool may_draft() const {
-    return lost_ + guess_cost_ * static_cast<double>(num_draft_) <= kInitialLoss + kLossRate * tokens_;
+    const double next = num_draft_ == 0 ? first_cost_ : guess_cost_ * static_cast<double>(num_draft_);
+    return lost_ + next <= allowance_ + kLossRate * tokens_;
   }
-  /// How many tokens to guess next: doubles when a whole draft was accepted, else one more than was accepted.
-  int64_t num_draft(int64_t max_draft) const;
+  /// How many tokens to guess next: one at first, twice as many when a whole draft was accepted, else one more than was
+  /// accepted.
+  int64_t num_draft(int64_t max_draft) const {
+    return num_draft_ == 0 ? std::min<int64_t>(1, max_draft) : std::min(num_draft_, max_draft);
+  }
   /// Plain tokens' time lost so far; negative: gained.
   double lost() const { return lost_; }
 
-  static constexpr double kInitialLoss = 2;
-  static constexpr double kLossRate = 0.01;
+  static constexpr double kLossRate = 0.02;
   static constexpr double kMaxCredit = 16;
   static constexpr double kMaxGuessCost = 2;
 
  private:
+  double first_cost_, allowance_;
   double tokens_ = 0;
   double lost_ = 0;
   double guess_cost_ = 0;  // of one draft token, from those seen
@@ -167,6 +183,11 @@ struct SequenceSpeculation {
   DraftLedger ledger;
   SpeculationStats stats;
 
+  /// Of a new request: its own account may lose a trial at once, that of all sequences may not (Speculator).
+  void begin(const SpeculationParams& asked) {
+    params = asked;
+    ledger = DraftLedger(first_trial_cost(asked.kind), first_trial_cost(asked.kind));
+  }
   /// The sequence begins (again) with its first num_tokens positions in the cache: none, or another one's pages.
   void restart(int64_t num_tokens) { mtp = {.num_computed = num_tokens, .hidden = {}}; }
   int64_t max_draft() const { return params.num_draft > 0 ? params.num_draft : default_num_draft(params.kind); }

@@ -13,8 +13,9 @@ bool generates(const Sequence& sequence, const StepItem& item) {
 
 }  // namespace
 
-/// Its own account, and that of all sequences of its kind: so that many short requests together lose no more than one
-/// long one. Who has gained so far goes on whatever the others lose.
+/// Its own account, and that of all sequences of its kind: so that many requests together lose no more than a share of
+/// their time, one that comes when drafting has paid may draft at once, and none loses much more than a trial. Who has
+/// gained so far goes on whatever the others lose.
 bool Speculator::may_draft(const Sequence& sequence) const {
   const SequenceSpeculation& s = sequence.speculation;
   if (!s.params.adaptive || s.ledger.lost() < 0) return true;
@@ -105,7 +106,11 @@ void Speculator::verified(Sequence& sequence, const StepItem& item, int64_t num_
 void Speculator::account(double seconds) {
   if (!only_generates_) return;
   if (outcomes_.empty()) {
-    if (!has_followed_) plain_.record(num_generating_, seconds);
+    if (!has_followed_) {
+      plain_.record(num_generating_, seconds);
+    } else if (const double plain = plain_.seconds(num_generating_); plain > 0) {
+      ledger(SpeculationKind::kMtp).followed((seconds / plain - 1) * static_cast<double>(num_generating_));
+    }
     return;
   }
   plain_.age(num_generating_);

@@ -56,7 +56,8 @@ class Speculator {
   int64_t hidden_size_;
   const std::vector<bool>& allowed_;
   PlainStepCost plain_;
-  DraftLedger ledgers_[3];  // of all sequences of a kind
+  DraftLedger ledgers_[3] = {DraftLedger(), DraftLedger(first_trial_cost(SpeculationKind::kMtp)),
+                             DraftLedger(first_trial_cost(SpeculationKind::kLookup))};  // of all sequences of a kind
   SpeculationStats stats_;
   // Of the step:
   std::vector<Outcome> outcomes_;

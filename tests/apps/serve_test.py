@@ -296,8 +296,8 @@ class Flags(CommandLineCase):
                     "--speculative-config", config) as running:
             self.assertEqual(running.lines[0], "without effect here: -ngl 99, --no-mmap, --mlock, -ub 512, -fa on, -cb, "
                              "--trust-remote-code, --tensor-parallel-size 1, --swap-space 4, --disable-log-requests")
-            running.ask("POST", "/v1/completions", {"prompt": [1, 2, 3, 1, 2, 3, 1, 2], "max_tokens": 30, "ignore_eos": True,
-                                                    "logit_bias": {"1": 100}})  # repeats, so there is what to look up
+            running.ask("POST", "/v1/completions", {"prompt": [1, 2, 3, 1, 2, 3, 1, 2], "max_tokens": 100, "ignore_eos": True,
+                                                    "logit_bias": {"1": 100}})  # repeats, and goes on until a trial is affordable
             self.assertGreater(running.metric("fathom_draft_tokens_total"), 0, "by --speculative-config")
 
     def test_no_flag_of_ours_is_taken_for_one_without_effect(self):
