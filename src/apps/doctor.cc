@@ -87,9 +87,10 @@ std::vector<Finding> findings_of(const Machine& machine, const Choice& kernels) 
                    "echo performance | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor"});
   }
   if (machine.num_numa_nodes > 1) {
-    out.push_back({"memory has " + std::to_string(machine.num_numa_nodes) +
-                       " NUMA nodes, and fathom does not place weights by node: spread them over all",
-                   "numactl --interleave=all fathom ..."});
+    out.push_back(
+        {"memory has " + std::to_string(machine.num_numa_nodes) +
+             " NUMA nodes: weights in memory are spread over all, mapped files (--in-place, --keep-prepared) are not",
+         "numactl --interleave=all fathom ..."});
   }
   if (machine.num_online_cpus > machine.num_affinity_cpus) {
     out.push_back({"this process may use " + std::to_string(machine.num_affinity_cpus) + " of the " +

@@ -22,18 +22,18 @@ Tensor Block::forward(const Run& run, Tensor h, const AttentionContext& context,
   std::optional<ArenaScope> scope;
   if (saved == nullptr) scope.emplace(run.arena);
 
-  const Tensor x = run.make({T, D});
-  Tensor h_mid = run.make({T, D});
+  const Tensor x = run.make({T, D}), h_mid = run.make({num_rows, D});
   run.k.rms_norm(h, w_.input_norm.value.codes, config_.rms_norm_eps, x);
-  Mla(config_, w_.attention).forward(run, x, context, h_mid, saved != nullptr ? &saved->attention : nullptr);
-  run.k.add(h, h_mid);
-
-  if (rows != nullptr) {
+  Mla(config_, w_.attention).forward(run, x, context, h_mid, saved != nullptr ? &saved->attention : nullptr, rows);
+  if (num_rows == 0) return out;
+  if (rows == nullptr) {
+    run.k.add(h, h_mid);
+  } else {
     const Tensor read = run.make({num_rows, D});
-    if (num_rows == 0) return out;
-    run.k.gather_rows(h_mid, *rows, read);
-    h_mid = read;
+    run.k.gather_rows(h, *rows, read);
+    run.k.add(read, h_mid);
   }
+
   const Tensor z = run.make({num_rows, D});
   run.k.rms_norm(h_mid, w_.post_attention_norm.value.codes, config_.rms_norm_eps, z);
   if (w_.is_moe) {

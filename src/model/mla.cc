@@ -1,6 +1,7 @@
 #include "model/mla.h"
 
 #include <algorithm>
+#include <numeric>
 #include <vector>
 
 #include "model/linear.h"
@@ -22,24 +23,45 @@ Weight heads_of(const Weight& kv_b, int64_t rows_per_head, int64_t begin, int64_
   return w;
 }
 
+/// The rows that ask, all of them without `rows`: in the order of q, so those of absorbed segments come first.
+std::vector<Queries> queries_of(std::span<const Segment> segments, const std::vector<int32_t>* rows) {
+  std::vector<Queries> out;
+  size_t next = 0;
+  int64_t asked = 0;
+  for (const Segment& segment : segments) {
+    if (rows == nullptr) {
+      out.push_back({.segment = &segment, .first = 0, .count = segment.count, .row = segment.row});
+      continue;
+    }
+    const int64_t end = segment.row + segment.count;
+    while (next < rows->size() && (*rows)[next] < end) {
+      Queries queries{.segment = &segment, .first = (*rows)[next] - segment.row, .count = 0, .row = asked};
+      check(queries.first >= 0, "rows that are read are in ascending order");
+      for (; next < rows->size() && (*rows)[next] < end; ++next, ++queries.count) {
+        if ((*rows)[next] != segment.row + queries.first + queries.count) break;
+      }
+      asked += queries.count;
+      out.push_back(queries);
+    }
+  }
+  return out;
+}
+
+/// Rows of x, one after the other; x itself without `rows`.
+Tensor rows_of(const Run& run, Tensor x, const std::vector<int32_t>* rows) {
+  if (rows == nullptr) return x;
+  const Tensor out = run.make({std::ssize(*rows), x.extent(1)});
+  run.k.gather_rows(x, *rows, out);
+  return out;
+}
+
 }  // namespace
 
-void Mla::forward(const Run& run, Tensor x, const AttentionContext& context, Tensor out, MlaSaved* saved) const {
+void Mla::forward(const Run& run, Tensor x, const AttentionContext& context, Tensor out, MlaSaved* saved,
+                  const std::vector<int32_t>* rows) const {
+  check(rows == nullptr || saved == nullptr, "what is saved has all rows");
   const int64_t T = x.extent(0), H = config_.num_attention_heads, Dn = config_.qk_nope_head_dim,
                 R = config_.qk_rope_head_dim, C = config_.kv_lora_rank, Dv = config_.v_head_dim;
-  Tensor q_raw, c_q;
-  const Tensor q = run.make({T, H, Dn + R});
-  if (w_.q_b) {
-    q_raw = run.make({T, config_.q_lora_rank});
-    c_q = run.make({T, config_.q_lora_rank});
-    linear(run, x, w_.q_a, q_raw);  // eq. 6
-    run.k.rms_norm(q_raw, w_.q_a_norm.value.codes, config_.rms_norm_eps, c_q);
-    linear(run, c_q, w_.q_b, q.join_last());  // eq. 7, 8
-  } else {
-    linear(run, x, w_.q_a, q.join_last());
-  }
-  run.k.rope(q.slice(2, Dn, R), context.rotary.cos, context.rotary.sin, RopeDirection::kForward);
-
   const Tensor kv_raw = run.make({T, C + R});
   linear(run, x, w_.kv_a, kv_raw);  // eq. 1, 3
   const Tensor k_rope = kv_raw.slice(1, C, R);
@@ -49,31 +71,45 @@ void Mla::forward(const Run& run, Tensor x, const AttentionContext& context, Ten
   if (run.precision == Precision::kBF16) {  // what a BF16 cache would hold, so that training and prefill see the same
     run.k.round_to_bf16(latent);
     run.k.round_to_bf16(k_rope);
-    // Attention rounds q itself; backward is to see what was multiplied.
-    if (saved != nullptr) run.k.round_to_bf16(q.join_last());
+  }
+  for (const Segment& segment : context.segments) {
+    if (segment.pages.empty()) continue;
+    std::vector<int64_t> positions(static_cast<size_t>(segment.count));
+    std::iota(positions.begin(), positions.end(), segment.first_position);
+    run.k.append_latents(latent.rows(segment.row, segment.count), k_rope.rows(segment.row, segment.count), positions,
+                         segment.pages[static_cast<size_t>(context.layer)]);
   }
 
-  const Tensor o = run.make({T, H, Dv});
+  const Tensor asking = rows_of(run, x, rows);
+  const int64_t num_asking = asking.extent(0);
+  if (num_asking == 0) return;
+  Tensor q_raw, c_q;
+  const Tensor q = run.make({num_asking, H, Dn + R});
+  if (w_.q_b) {
+    q_raw = run.make({num_asking, config_.q_lora_rank});
+    c_q = run.make({num_asking, config_.q_lora_rank});
+    linear(run, asking, w_.q_a, q_raw);  // eq. 6
+    run.k.rms_norm(q_raw, w_.q_a_norm.value.codes, config_.rms_norm_eps, c_q);
+    linear(run, c_q, w_.q_b, q.join_last());  // eq. 7, 8
+  } else {
+    linear(run, asking, w_.q_a, q.join_last());
+  }
+  run.k.rope(q.slice(2, Dn, R), rows_of(run, context.rotary.cos, rows), rows_of(run, context.rotary.sin, rows),
+             RopeDirection::kForward);
+  // Attention rounds q itself; backward is to see what was multiplied.
+  if (saved != nullptr && run.precision == Precision::kBF16) run.k.round_to_bf16(q.join_last());
+
+  const Tensor o = run.make({num_asking, H, Dv});
   const Tensor lse = saved != nullptr ? run.make({T, H}) : Tensor{};
-  int64_t absorbed_rows = 0;
-  for (const Segment& segment : context.segments) {
-    if (segment.pages.empty()) {
-      attend_naive(run, segment, nullptr, q, latent, k_rope, o, lse);
-      continue;
-    }
-    const LatentPages& pages = segment.pages[static_cast<size_t>(context.layer)];
-    std::vector<int64_t> positions(static_cast<size_t>(segment.count));
-    for (int64_t i = 0; i < segment.count; ++i) positions[static_cast<size_t>(i)] = segment.first_position + i;
-    run.k.append_latents(latent.rows(segment.row, segment.count), k_rope.rows(segment.row, segment.count), positions,
-                         pages);
-    if (segment.form == MlaForm::kAbsorbed) {
-      check(segment.row == absorbed_rows, "rows of absorbed segments come first");
-      absorbed_rows += segment.count;
+  std::vector<Queries> absorbed;
+  for (const Queries& queries : queries_of(context.segments, rows)) {
+    if (queries.segment->form == MlaForm::kAbsorbed) {
+      absorbed.push_back(queries);
     } else {
-      attend_naive(run, segment, &pages, q, latent, k_rope, o, lse);
+      attend_naive(run, queries, context.layer, q, latent, k_rope, o, lse);
     }
   }
-  if (absorbed_rows > 0) attend_absorbed(run, context, absorbed_rows, q, o);
+  if (!absorbed.empty()) attend_absorbed(run, absorbed, context.layer, q, o);
   linear(run, o.join_last(), w_.o, out);  // eq. 11
   if (saved != nullptr) {
     saved->x = x;
@@ -87,19 +123,23 @@ void Mla::forward(const Run& run, Tensor x, const AttentionContext& context, Ten
   }
 }
 
-/// Keys and values expanded from the latents of the whole sequence so far: the cache's, or the segment's own rows. A
-/// few heads at a time: a head's numbers depend on its own rows of kv_b alone, so how many cannot change a bit.
-void Mla::attend_naive(const Run& run, const Segment& segment, const LatentPages* pages, Tensor q, Tensor latent,
-                       Tensor k_rope, Tensor o, Tensor lse) const {
-  if (segment.count == 0) return;
+/// Keys and values expanded from the latents of the sequence up to the last query: the cache's, or the segment's own
+/// rows. A few heads at a time: a head's numbers depend on its own rows of kv_b alone, so how many cannot change a bit.
+void Mla::attend_naive(const Run& run, const Queries& queries, int64_t layer, Tensor q, Tensor latent, Tensor k_rope,
+                       Tensor o, Tensor lse) const {
+  if (queries.count == 0) return;
   const ArenaScope scope(run.arena);
   const int64_t H = config_.num_attention_heads, Dn = config_.qk_nope_head_dim, Dv = config_.v_head_dim;
-  const int64_t S = segment.first_position + segment.count;
-  Tensor keys = latent.rows(segment.row, segment.count), rope_keys = k_rope.rows(segment.row, segment.count);
-  if (pages != nullptr) {
+  const Segment& segment = *queries.segment;
+  const int64_t first = queries.first_position(), S = first + queries.count;
+  Tensor keys, rope_keys;
+  if (segment.pages.empty()) {
+    keys = latent.rows(segment.row, S);
+    rope_keys = k_rope.rows(segment.row, S);
+  } else {
     keys = run.make({S, config_.kv_lora_rank});
     rope_keys = run.make({S, config_.qk_rope_head_dim});
-    run.k.gather_latents(*pages, keys, rope_keys);
+    run.k.gather_latents(segment.pages[static_cast<size_t>(layer)], keys, rope_keys);
   }
   // Parts of a weight with scales begin where a block of scales does.
   int64_t step = 1;
@@ -109,34 +149,36 @@ void Mla::attend_naive(const Run& run, const Segment& segment, const LatentPages
   const Tensor kv = run.make({S * heads * (Dn + Dv)});
   for (int64_t h = 0; h < H; h += heads) {
     const int64_t count = std::min(heads, H - h);
-    const Tensor part = Tensor::contiguous(kv.data, kv.dtype, {S, count, Dn + Dv});
-    run.k.gemm(keys, heads_of(w_.kv_b.value, Dn + Dv, h, count), part.join_last(), run.unquantized());  // eq. 2, 5
-    run.k.mla_prefill({.q = q.rows(segment.row, segment.count).slice(1, h, count),
-                       .kv = part,
+    const auto part = [&](const Tensor& rows) { return rows.rows(queries.row, queries.count).slice(1, h, count); };
+    const Tensor expanded = Tensor::contiguous(kv.data, kv.dtype, {S, count, Dn + Dv});
+    run.k.gemm(keys, heads_of(w_.kv_b.value, Dn + Dv, h, count), expanded.join_last(), run.unquantized());  // eq. 2, 5
+    run.k.mla_prefill({.q = part(q),
+                       .kv = expanded,
                        .k_rope = rope_keys,
                        .qk_nope_head_dim = Dn,
-                       .first_position = segment.first_position,
+                       .first_position = first,
                        .softmax_scale = config_.softmax_scale(),
-                       .out = o.rows(segment.row, segment.count).slice(1, h, count),
-                       .lse = lse ? lse.rows(segment.row, segment.count).slice(1, h, count) : Tensor{},
+                       .out = part(o),
+                       .lse = lse ? part(lse) : Tensor{},
                        .precision = run.unquantized()});  // eq. 10
   }
 }
 
 /// W_UK absorbed into the query and W_UV into the output: attention over the latents themselves.
-void Mla::attend_absorbed(const Run& run, const AttentionContext& context, int64_t rows, Tensor q, Tensor o) const {
+void Mla::attend_absorbed(const Run& run, std::span<const Queries> queries, int64_t layer, Tensor q, Tensor o) const {
   const ArenaScope scope(run.arena);
   const int64_t H = config_.num_attention_heads, Dn = config_.qk_nope_head_dim, R = config_.qk_rope_head_dim,
                 C = config_.kv_lora_rank;
   std::vector<LatentPages> sequences;
   std::vector<int64_t> positions;
-  for (const Segment& segment : context.segments) {
-    if (segment.form != MlaForm::kAbsorbed) continue;
-    for (int64_t i = 0; i < segment.count; ++i) {
-      sequences.push_back(segment.pages[static_cast<size_t>(context.layer)]);
-      positions.push_back(segment.first_position + i);
+  for (const Queries& of : queries) {
+    check(of.row == std::ssize(positions), "rows of absorbed segments come first");
+    for (int64_t i = 0; i < of.count; ++i) {
+      sequences.push_back(of.segment->pages[static_cast<size_t>(layer)]);
+      positions.push_back(of.first_position() + i);
     }
   }
+  const int64_t rows = std::ssize(positions);
   const Tensor q_rows = q.rows(0, rows);
   const Tensor q_latent = run.make({rows, H, C}), o_latent = run.make({rows, H, C});
   run.k.mla_absorb_query(q_rows.slice(2, 0, Dn), w_.kv_b.value, q_latent, run.unquantized());

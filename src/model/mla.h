@@ -4,6 +4,7 @@
 #pragma once
 
 #include <span>
+#include <vector>
 
 #include "model/config.h"
 #include "model/rotary.h"
@@ -51,22 +52,34 @@ struct MlaSaved {
   Tensor dkv_raw;  // [T, C + R]
 };
 
+/// Consecutive rows of a segment that ask: `count` from its row `first` on; the first of them is row `row` of q.
+struct Queries {
+  const Segment* segment = nullptr;
+  int64_t first = 0;
+  int64_t count = 0;
+  int64_t row = 0;
+
+  int64_t first_position() const { return segment->first_position + first; }
+};
+
 class Mla {
  public:
   Mla(const ModelConfig& config, const AttentionWeights& weights) : config_(config), w_(weights) {}
 
   /// out [T, D] = attention of the normed hidden x [T, D]. With `saved`, keeps what backward needs (training: every
-  /// segment naive and without pages).
-  void forward(const Run& run, Tensor x, const AttentionContext& context, Tensor out, MlaSaved* saved) const;
+  /// segment naive and without pages). With `rows` (ascending; nothing can be saved) only these ask, and out has a row
+  /// for each; all rows of x are keys.
+  void forward(const Run& run, Tensor x, const AttentionContext& context, Tensor out, MlaSaved* saved,
+               const std::vector<int32_t>* rows = nullptr) const;
   /// dx [T, D] =, from dout [T, D].
   void backward_input(const Run& run, const AttentionContext& context, Tensor dout, MlaSaved& saved, Tensor dx) const;
   /// Gradients of the five projections; after backward_input.
   void backward_weight(const Run& run, const MlaSaved& saved) const;
 
  private:
-  void attend_naive(const Run& run, const Segment& segment, const LatentPages* pages, Tensor q, Tensor latent,
-                    Tensor k_rope, Tensor o, Tensor lse) const;
-  void attend_absorbed(const Run& run, const AttentionContext& context, int64_t rows, Tensor q, Tensor o) const;
+  void attend_naive(const Run& run, const Queries& queries, int64_t layer, Tensor q, Tensor latent, Tensor k_rope,
+                    Tensor o, Tensor lse) const;
+  void attend_absorbed(const Run& run, std::span<const Queries> queries, int64_t layer, Tensor q, Tensor o) const;
 
   const ModelConfig& config_;
   const AttentionWeights& w_;

@@ -23,9 +23,11 @@ ModelTraffic traffic_of(const Model& model) {
     const int64_t macs = spec.shape.size() == 2 ? spec.shape[0] * spec.shape[1] : 0;
     if (spec.layer == config.num_hidden_layers - 1) {
       if (spec.tensor_class == TensorClass::kRoutedExpert) last_expert_macs += macs;
-      if (spec.tensor_class == TensorClass::kDenseFfn || spec.tensor_class == TensorClass::kSharedExpert ||
+      // Latents are kept of all tokens, and kv_b expands them all.
+      const bool asks = spec.tensor_class == TensorClass::kAttention && spec.name.find(".kv_") == std::string::npos;
+      if (asks || spec.tensor_class == TensorClass::kDenseFfn || spec.tensor_class == TensorClass::kSharedExpert ||
           spec.tensor_class == TensorClass::kRouter) {
-        out.last_ffn_macs += macs;
+        out.last_layer_macs += macs;
       }
     }
     if (spec.layer < config.num_hidden_layers) {
@@ -50,7 +52,7 @@ ModelTraffic traffic_of(const Model& model) {
   out.n_routed_experts = config.n_routed_experts;
   out.num_experts_per_tok = config.num_experts_per_tok;
   if (last_expert_macs > 0) {
-    out.last_ffn_macs += last_expert_macs / config.n_routed_experts * config.num_experts_per_tok;
+    out.last_layer_macs += last_expert_macs / config.n_routed_experts * config.num_experts_per_tok;
   }
   const ParameterCount parameters = count_parameters(config);
   out.macs_per_token = parameters.active;
@@ -90,8 +92,9 @@ GuessCost guess_cost(const ModelTraffic& traffic, double num_guesses, bool by_mt
 }
 
 double prompt_operations(const ModelTraffic& traffic, int64_t num_tokens) {
-  return 2.0 * (static_cast<double>(traffic.macs_per_token - traffic.last_ffn_macs) * static_cast<double>(num_tokens) +
-                static_cast<double>(traffic.last_ffn_macs + traffic.head_macs));
+  return 2.0 *
+         (static_cast<double>(traffic.macs_per_token - traffic.last_layer_macs) * static_cast<double>(num_tokens) +
+          static_cast<double>(traffic.last_layer_macs + traffic.head_macs));
 }
 
 }  // namespace fathom

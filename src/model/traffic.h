@@ -20,7 +20,7 @@ struct ModelTraffic {
   int64_t num_experts_per_tok = 0;
   int64_t macs_per_token = 0;         // multiply-adds with weights, without the head
   int64_t head_macs = 0;              // for each token whose logits are wanted
-  int64_t last_ffn_macs = 0;          // of macs_per_token, for such a token alone: the last layer's feed-forward
+  int64_t last_layer_macs = 0;        // of macs_per_token, for such a token alone: the last layer's, but not its keys'
   bool has_integer_products = false;  // the feed-forward matrices, most of the work, are integer groups
 };
 
@@ -45,8 +45,8 @@ struct GuessCost {
 /// For `num_guesses` guesses a step (a mean).
 GuessCost guess_cost(const ModelTraffic& traffic, double num_guesses, bool by_mtp);
 
-/// Operations (two per multiply-add) of a prompt of `num_tokens` with the weights; the head and the last layer's
-/// feed-forward once, for the last token. Attention between tokens is not counted.
+/// Operations (two per multiply-add) of a prompt of `num_tokens` with the weights; the head, and of the last layer all
+/// but the latents and what kv_b makes of them, once, for the last token. Attention between tokens is not counted.
 double prompt_operations(const ModelTraffic& traffic, int64_t num_tokens);
 
 }  // namespace fathom

@@ -6,6 +6,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "base/numa.h"
+
 namespace fathom {
 
 void Storage::Free::operator()(std::byte* p) const { std::free(p); }
@@ -26,6 +28,9 @@ Storage Storage::uninitialized(int64_t num_bytes) {
   if (out.data_ == nullptr) out_of_memory(num_bytes);
   // Advice only: without huge pages the memory works the same.
   if (alignment == kHugePage) ::madvise(out.data_.get(), static_cast<size_t>(rounded), MADV_HUGEPAGE);
+  // So large that the allocator maps it by itself: the policy goes when the memory does.
+  constexpr int64_t kMapped = int64_t{64} << 20;
+  if (num_bytes >= kMapped) spread_over_nodes(out.data_.get(), rounded);
   return out;
 }
 

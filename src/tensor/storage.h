@@ -12,7 +12,7 @@ namespace fathom {
 class Storage {
  public:
   Storage() = default;
-  /// Zeroed memory; large blocks are aligned to, and ask for, huge pages.
+  /// Zeroed memory; large blocks are aligned to, and ask for, huge pages, and lie on all NUMA nodes in turn.
   explicit Storage(int64_t num_bytes);
   /// The same with whatever was there: for memory that is written before it is read, by the threads that will use it.
   static Storage uninitialized(int64_t num_bytes);

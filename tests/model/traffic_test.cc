@@ -33,9 +33,11 @@ TEST(Traffic, CountsWhatADecodeStepReads) {
   EXPECT_DOUBLE_EQ(
       decode_step_bytes(traffic, 1, 10, kv_cache_bytes_per_token(c, DType::kBF16)),
       static_cast<double>(traffic.step_bytes + chosen + 4 * d + 10 * 2 * c.num_hidden_layers * c.latent_width()));
-  const int64_t last_ffn = c.n_routed_experts * d + (c.n_shared_experts + c.num_experts_per_tok) * expert;
+  const int64_t asking =
+      attention - c.latent_width() * d - c.num_attention_heads * (c.qk_nope_head_dim + c.v_head_dim) * c.kv_lora_rank;
+  const int64_t last_layer = asking + c.n_routed_experts * d + (c.n_shared_experts + c.num_experts_per_tok) * expert;
   EXPECT_DOUBLE_EQ(prompt_operations(traffic, 7),
-                   2.0 * static_cast<double>(7 * macs - 6 * last_ffn + c.vocab_size * d));
+                   2.0 * static_cast<double>(7 * macs - 6 * last_layer + c.vocab_size * d));
 }
 
 TEST(Traffic, LeavesMtpModulesOut) {

@@ -203,7 +203,7 @@ TEST(Transformer, HeadsExpandedAtATimeDoNotChangeABit) {
   }
 }
 
-// The last layer's feed-forward is for rows that somebody reads.
+// The last layer is for rows that somebody reads, but for the keys of the others.
 TEST(Transformer, RowsThatNobodyReadsChangeNoBitOfTheOthers) {
   const auto tokens = testing::random_tokens(90, testing::awkward_config().vocab_size, 1);
   const std::vector<int64_t> offsets{0, 20, 90};
