@@ -125,8 +125,8 @@ Result<Earlier> read_earlier(const std::string& path, const std::vector<BenchLin
 /// write into its report nothing is known.
 std::vector<std::string> differences(const Json& before, const Json& now) {
   std::vector<std::string> out;
-  for (const char* key : {"model", "cpu", "kernels", "precision", "quant", "in_place", "mapped", "max_memory",
-                          "kv_cache_dtype", "mla", "prompt_chunk"}) {
+  for (const char* key : {"model", "cpu", "kernels", "precision", "quant", "also_quant", "in_place", "mapped",
+                          "max_memory", "kv_cache_dtype", "mla", "prompt_chunk"}) {
     const Json *old = before.find(key), *current = now.find(key);
     if (old == nullptr || *old == *current) continue;
     out.push_back(std::string(key) + " " + old->dump() + ", now " + current->dump());
@@ -146,29 +146,47 @@ Json to_json(const std::vector<BenchComparison>& comparisons) {
   return array;
 }
 
-Json report_of(const Session& session, const BenchOptions& options, std::string_view kernels_name, const Costs& costs,
-               const Measured& measured) {
-  Json limits = Json::array(), lines = Json::array();
-  for (const LimitsAround& around : measured.limits) limits.push(to_json(around));
-  for (const BenchLine& line : measured.lines) lines.push(fathom::to_json(line));
+std::string weights_name(const std::string& quant) { return quant.empty() || quant == "none" ? "as stored" : quant; }
+
+Json limits_json(const Measured& measured) {
+  Json out = Json::array();
+  for (const LimitsAround& around : measured.limits) out.push(to_json(around));
+  return out;
+}
+
+Json lines_json(const Measured& measured) {
+  Json out = Json::array();
+  for (const BenchLine& line : measured.lines) out.push(fathom::to_json(line));
+  return out;
+}
+
+/// What is known before the lines.
+Json report_of(const Session& session, const BenchOptions& options, std::string_view kernels_name, const Costs& costs) {
   Json report = Json::object();
   report.set("model", session.model_dir().string()).set("cpu", inspect_machine().cpu_model);
   report.set("kernels", kernels_name).set("precision", name_of(costs.precision)).set("mla", options.compute.mla);
   report.set("kv_cache_dtype", kv_cache_name(costs.cache_dtype));
-  report.set("quant", options.compute.quant.empty() ? "as stored" : options.compute.quant);
+  report.set("quant", weights_name(options.compute.quant));
+  if (!options.also_quant.empty()) {
+    Json also = Json::array();
+    for (const std::string& quant : options.also_quant) also.push(Json(weights_name(quant)));
+    report.set("also_quant", std::move(also));
+  }
   report.set("in_place", options.compute.in_place).set("mapped", session.model().prepared.has_value());
   report.set("max_memory", options.compute.max_memory.empty() ? Json() : Json(options.compute.max_memory));
   report.set("prompt_chunk", options.compute.prompt_chunk).set("repeat", options.repeat);
   report.set("active_parameters", costs.traffic.macs_per_token + costs.traffic.head_macs);
   report.set("decode_bytes_per_token", decode_step_bytes(costs.traffic, 1, 0, costs.cache_token_bytes));
   if (session.model().experts) report.set("experts", json_of(*session.model().experts));
-  report.set("limits", std::move(limits)).set("lines", std::move(lines));
   return report;
 }
 
 /// ", weights int8, in place, cache fp8": what the figures depend on besides model, machine and precision.
 std::string circumstances(const Json& report) {
   std::string out = ", weights " + std::string(report.find("quant")->as_string());
+  if (const Json* also = report.find("also_quant")) {
+    for (const Json& quant : also->items()) out += " and " + std::string(quant.as_string());
+  }
   if (report.find("in_place")->as_bool()) out += ", in place";
   if (report.find("mapped")->as_bool()) out += ", mapped";
   if (const Json& limit = *report.find("max_memory"); !limit.is_null())
@@ -231,8 +249,17 @@ Result<Measured> measure(const Model& model, const EngineOptions& engine_options
   return out;
 }
 
-/// 1 when --fail-below found a slower line, else 0.
-Result<int> bench_model(const BenchOptions& options) {
+/// What came of the lines of a run, its weights one after the other: only one model is in memory at a time.
+struct BenchRun {
+  Json report;  // of the first weights, with the lines of all
+  Measured measured;
+  Costs costs;
+  std::string expert_report;  // of a model larger than memory
+};
+
+/// Appends the lines of one kind of weights.
+Status run_weights(const BenchOptions& options, std::vector<Compute>& computes, std::optional<Earlier>& earlier,
+                   std::optional<BenchRun>& run) {
   auto session = Session::load(options.model, options.compute);
   if (!session) return session.error();
   const Model& model = (*session)->model();
@@ -241,18 +268,45 @@ Result<int> bench_model(const BenchOptions& options) {
                     .precision = engine_options.precision,
                     .cache_dtype = (*session)->engine().cache_dtype(),
                     .cache_token_bytes = kv_cache_bytes_per_token(model.config, (*session)->engine().cache_dtype())};
-
-  // Pools first, then whatever the flags can have wrong, so that it is told before minutes have passed.
-  std::vector<Compute> computes;
   std::vector<std::vector<BenchLine>> plans;
   std::vector<BenchLine> planned;
+  for (const Compute& compute : computes) {
+    plans.push_back(plan_lines(options, compute.pool->num_threads()));
+    for (BenchLine& line : plans.back()) {
+      if (!options.also_quant.empty()) line.weights = weights_name(options.compute.quant);
+    }
+    planned.insert(planned.end(), plans.back().begin(), plans.back().end());
+  }
+  if (auto s = check_lines(planned, model.config, options, costs.cache_token_bytes); !s) return s;
+  if (!options.compare.empty() && !earlier) {
+    auto read = read_earlier(options.compare, planned);
+    if (!read) return read.error();
+    earlier = std::move(*read);
+  }
+  auto measured = measure(model, engine_options, options, costs, computes, std::move(plans));
+  if (!measured) return measured.error();
+  if (!run) {
+    run = BenchRun{.report = report_of(**session, options, computes.front().kernels->name(), costs),
+                   .measured = std::move(*measured),
+                   .costs = costs,
+                   .expert_report = {}};
+    if (model.experts) run->expert_report = expert_report(*model.experts) + "\n";
+    return {};
+  }
+  run->measured.limits.insert(run->measured.limits.end(), measured->limits.begin(), measured->limits.end());
+  run->measured.lines.insert(run->measured.lines.end(), measured->lines.begin(), measured->lines.end());
+  return {};
+}
+
+/// 1 when --fail-below found a slower line, else 0.
+Result<int> bench_model(const BenchOptions& options) {
+  // Pools first, then whatever the flags can have wrong, so that it is told before minutes have passed.
+  std::vector<Compute> computes;
   for (int64_t threads : options.threads) {
     ComputeOptions compute_options = options.compute;
     compute_options.threads = threads;
     auto compute = make_compute(compute_options);
     if (!compute) return compute.error();
-    plans.push_back(plan_lines(options, compute->pool->num_threads()));
-    planned.insert(planned.end(), plans.back().begin(), plans.back().end());
     computes.push_back(std::move(*compute));
   }
   const auto available = inspect_machine().memory_available_bytes;
@@ -260,19 +314,29 @@ Result<int> bench_model(const BenchOptions& options) {
     return invalid("--read-mib " + std::to_string(options.read_mib) + " is more than the " + bytes_text(*available) +
                    " of memory that are available");
   }
-  if (auto s = check_lines(planned, model.config, options, costs.cache_token_bytes); !s) return s.error();
-  std::optional<Earlier> earlier;
-  if (!options.compare.empty()) {
-    auto read = read_earlier(options.compare, planned);
-    if (!read) return read.error();
-    earlier = std::move(*read);
+  std::vector<std::string> quants = {options.compute.quant};
+  for (const std::string& quant : options.also_quant) {
+    if (const auto policy = parse_quant_policy(quant); !policy) {
+      return Error{policy.error().code, "--also-quant: " + policy.error().text};
+    }
+    if (std::any_of(quants.begin(), quants.end(),
+                    [&](const std::string& q) { return weights_name(q) == weights_name(quant); })) {
+      return invalid("--also-quant " + quant + " is measured already");
+    }
+    quants.push_back(quant);
   }
+  std::optional<Earlier> earlier;
+  std::optional<BenchRun> run;
+  for (const std::string& quant : quants) {
+    BenchOptions one = options;
+    one.compute.quant = quant;
+    if (auto s = run_weights(one, computes, earlier, run); !s) return s.error();
+  }
+  Json& report = run->report;
+  report.set("limits", limits_json(run->measured)).set("lines", lines_json(run->measured));
 
-  const auto measured = measure(model, engine_options, options, costs, computes, std::move(plans));
-  if (!measured) return measured.error();
   std::vector<BenchComparison> comparisons;
-  if (earlier) comparisons = compare_lines(measured->lines, earlier->lines);
-  Json report = report_of(**session, options, computes.front().kernels->name(), costs, *measured);
+  if (earlier) comparisons = compare_lines(run->measured.lines, earlier->lines);
   if (options.json) {
     if (earlier) {
       Json others = Json::array();
@@ -281,8 +345,8 @@ Result<int> bench_model(const BenchOptions& options) {
     }
     std::printf("%s\n", report.dump(2).c_str());
   } else {
-    print_text(report, costs, *measured);
-    if (model.experts) std::printf("%s\n", expert_report(*model.experts).c_str());
+    print_text(report, run->costs, run->measured);
+    std::printf("%s", run->expert_report.c_str());
   }
   if (earlier && !options.json) {
     std::printf("\nagainst %s\n", options.compare.c_str());

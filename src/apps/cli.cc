@@ -465,11 +465,15 @@ class CommandLine {
     add_log_flag(*app, o->compute.log_level);
     add_precision_flag(*app, o->compute);
     add_weight_flags(*app, o->compute);
+    app->add_option(
+           "--also-quant", o->also_quant,
+           "the same lines again with other weights, as in --quant (none: as stored); may be given several times")
+        ->allow_extra_args(false);
     add_generation_flags(*app, o->compute);
     add_cache_flag(*app, o->compute);
-    for (const char* flag :
-         {"--prompt", "--decode", "--batch", "--depth", "--only", "--read-mib", "--compare", "--fail-below", "--mla",
-          "--prompt-chunk", "--quant", "--max-memory", "--keep-prepared", "--in-place", "--kv-cache-dtype"}) {
+    for (const char* flag : {"--prompt", "--decode", "--batch", "--depth", "--only", "--read-mib", "--compare",
+                             "--fail-below", "--mla", "--prompt-chunk", "--quant", "--also-quant", "--max-memory",
+                             "--keep-prepared", "--in-place", "--kv-cache-dtype"}) {
       app->get_option(flag)->excludes(train);
     }
     add_bench_serve(*app);

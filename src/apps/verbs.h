@@ -182,6 +182,7 @@ struct BenchOptions {
   std::string compare;               // an earlier report
   std::optional<double> fail_below;  // of new / old
   bool json = false;
+  std::vector<std::string> also_quant;  // the same lines again with these weights
   ComputeOptions compute;
 };
 /// The exit code: 1 when a line is slower than --fail-below allows.

@@ -17,6 +17,9 @@ std::string counted(int64_t count, const char* one, const char* many) {
   return std::to_string(count) + " " + (count == 1 ? one : many);
 }
 
+/// "decode", or "decode int8" in a run with several weights.
+std::string work_text(const BenchLine& line) { return line.work + (line.weights.empty() ? "" : " " + line.weights); }
+
 /// A member of a line. Errors name it.
 Result<double> number_in(const Json& line, const char* key, const std::string& where) {
   const Json* found = line.find(key);
@@ -49,6 +52,11 @@ Result<BenchLine> line_of(const Json& json, const std::string& where) {
     if (!value) return value.error();
     line.*member = std::move(*value);
   }
+  if (json.find("weights") != nullptr) {
+    auto weights = text_in(json, "weights", where);
+    if (!weights) return weights.error();
+    line.weights = std::move(*weights);
+  }
   for (const auto& [key, member] : {std::pair{"threads", &BenchLine::threads},
                                     {"batch", &BenchLine::batch},
                                     {"depth", &BenchLine::depth},
@@ -73,7 +81,7 @@ Result<BenchLine> line_of(const Json& json, const std::string& where) {
 
 std::string BenchLine::name() const {
   return work + ", " + counted(threads, "thread", "threads") + ", batch " + std::to_string(batch) + ", depth " +
-         std::to_string(depth) + ", " + counted(tokens, "token", "tokens");
+         std::to_string(depth) + ", " + counted(tokens, "token", "tokens") + (weights.empty() ? "" : ", " + weights);
 }
 
 Json to_json(const BenchLine& line) {
@@ -82,6 +90,7 @@ Json to_json(const BenchLine& line) {
   json.set("tokens", line.tokens).set("tokens_per_s", line.tokens_per_s.median);
   json.set("lowest", line.tokens_per_s.lowest).set("highest", line.tokens_per_s.highest);
   json.set("reached", line.reached).set("limit", line.limit).set("unit", line.unit).set("share", line.share());
+  if (!line.weights.empty()) json.set("weights", line.weights);
   return json;
 }
 
@@ -127,8 +136,8 @@ std::string bench_table(std::span<const BenchLine> lines) {
       {"work", "threads", "batch", "depth", "tokens", "tokens/s", "spread", "reached", "limit", "", "share"}};
   for (const BenchLine& line : lines) {
     const bool has_limit = line.limit > 0;
-    rows.push_back({line.work, std::to_string(line.threads), std::to_string(line.batch), std::to_string(line.depth),
-                    std::to_string(line.tokens), number(line.tokens_per_s.median, 1),
+    rows.push_back({work_text(line), std::to_string(line.threads), std::to_string(line.batch),
+                    std::to_string(line.depth), std::to_string(line.tokens), number(line.tokens_per_s.median, 1),
                     number(100 * line.tokens_per_s.relative(), 1) + " %", number(line.reached, 1),
                     has_limit ? number(line.limit, 1) : "-", line.unit,
                     has_limit ? number(100 * line.share(), 0) + " %" : "-"});
@@ -157,8 +166,9 @@ std::string comparison_table(std::span<const BenchComparison> comparisons) {
   std::vector<std::vector<std::string>> rows = {
       {"work", "threads", "batch", "depth", "tokens", "old tokens/s", "new tokens/s", "new/old"}};
   for (const BenchComparison& c : comparisons) {
-    rows.push_back({c.now.work, std::to_string(c.now.threads), std::to_string(c.now.batch), std::to_string(c.now.depth),
-                    std::to_string(c.now.tokens), c.before_tokens_per_s ? number(*c.before_tokens_per_s, 1) : "-",
+    rows.push_back({work_text(c.now), std::to_string(c.now.threads), std::to_string(c.now.batch),
+                    std::to_string(c.now.depth), std::to_string(c.now.tokens),
+                    c.before_tokens_per_s ? number(*c.before_tokens_per_s, 1) : "-",
                     number(c.now.tokens_per_s.median, 1), c.ratio() ? number(*c.ratio(), 3) : "-"});
   }
   return aligned(rows, 1);

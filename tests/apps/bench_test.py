@@ -42,13 +42,17 @@ class Bench(CommandLineCase):
         head = parameters["active"] - parameters["active_without_head"]
         config = json.loads((support.tiny_model() / "config.json").read_text())
         expert = 3 * config["moe_intermediate_size"] * config["hidden_size"]
-        last_ffn = (config["n_routed_experts"] * config["hidden_size"] +
-                    (config["n_shared_experts"] + config["num_experts_per_tok"]) * expert)
+        heads, hidden, rank = config["num_attention_heads"], config["hidden_size"], config.get("q_lora_rank")
+        query = heads * (config["qk_nope_head_dim"] + config["qk_rope_head_dim"])
+        asking = rank * (hidden + query) if rank else hidden * query
+        # The last layer's, but for latents and what kv_b makes of them.
+        last_layer = (asking + heads * config["v_head_dim"] * hidden + config["n_routed_experts"] * hidden +
+                      (config["n_shared_experts"] + config["num_experts_per_tok"]) * expert)
         for line in found["lines"]:
             key = "f32_ops_per_s" if line["work"] == "prefill" else "read_bytes_per_s"
             self.assertAlmostEqual(line["limit"] * 1e9 / max(limits[key]["before"], limits[key]["after"]), 1)
             if line["work"] == "prefill":
-                operations = 2 * (20 * parameters["active_without_head"] - 19 * last_ffn + head)
+                operations = 2 * (20 * parameters["active_without_head"] - 19 * last_layer + head)
                 self.assertAlmostEqual(line["reached"] * 1e9 / (operations * line["tokens_per_s"] / 20), 1)
             else:  # two sequences touch more experts than one, but do not read the other weights twice
                 bytes_per_token = line["reached"] * 1e9 / line["tokens_per_s"]
@@ -82,6 +86,20 @@ class Bench(CommandLineCase):
         self.assertEqual(found["lines"][0]["unit"], "GOP/s")
         text = support.made("bench", support.tiny_model(), *SMALL, "--only", "prefill", "--in-place").stdout
         self.assertRegex(text.splitlines()[0], r", f32, weights as stored, in place, cache \w+, ")
+
+    def test_several_weights_in_one_run(self):
+        arguments = (*SMALL, "--also-quant", "int8", "--also-quant", "int8,experts=int4")
+        found = self.bench_json(support.tiny_model(), *arguments)
+        weights = ["as stored", "int8", "int8,experts=int4"]
+        self.assertEqual((found["quant"], found["also_quant"]), (weights[0], weights[1:]))
+        self.assertEqual([line["weights"] for line in found["lines"]], [w for w in weights for _ in range(len(found["lines"]) // 3)])
+        bytes_read = [line["reached"] / line["tokens_per_s"] * line["batch"] for line in found["lines"] if line["work"] == "decode"]
+        self.assertEqual(len(set(bytes_read)), len(bytes_read), "each with its own bytes")
+        text = support.made("bench", support.tiny_model(), *arguments, "--only", "prefill").stdout
+        self.assertIn(", weights as stored and int8 and int8,experts=int4, cache ", text.splitlines()[0])
+        self.assertRegex(text, r"(?m)^prefill int8,experts=int4 +1 +1 +0 +20 +[\d.]+ .* GOP/s ")
+        for quant, needles in (("int9", ["--also-quant", "int9", "accepted"]), ("none", ["none", "already"])):
+            self.refused("bench", support.tiny_model(), *SMALL, "--also-quant", quant, needles=needles)
 
     def test_the_kernels_that_are_forced(self):
         found = self.bench_json(support.tiny_model(), *SMALL, "--kernels", "generic", "--only", "prefill")

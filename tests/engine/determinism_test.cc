@@ -2,12 +2,14 @@
 // the precision and the instruction set; not of threads, prompt chunks, the rest of the batch or what the cache had.
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <functional>
 
 #include "../effort.h"
 #include "../model/test_models.h"
 #include "engine/engine.h"
 #include "model/prepare_weights.h"
+#include "numerics/blocks.h"
 #include "numerics/compare.h"
 #include "trace.h"
 
@@ -55,6 +57,30 @@ Result<std::unique_ptr<Model>> wide(DType matrices) {
   return testing::random_model(config, 12, matrices);
 }
 
+/// Every matrix that a product packs in a type of a Q4_K_M file or near it, as a GGUF file has them.
+Result<std::unique_ptr<Model>> k_types() {
+  ModelConfig config = testing::awkward_config();
+  config.hidden_size = config.intermediate_size = config.moe_intermediate_size = config.q_lora_rank = 256;
+  config.num_attention_heads = 2;
+  config.v_head_dim = 128;
+  auto model = testing::random_model(config, 13, DType::kBF16);
+  uint64_t seed = 0;
+  visit_weights(config, model->weights, [&](const TensorSpec& spec, Weight& value, Tensor*) {
+    if (!may_be_quantised(spec)) return;
+    const GroupFormat formats[] = {GroupFormat::kQ4K, GroupFormat::kQ6K, GroupFormat::kQ5K, GroupFormat::kQ5_0,
+                                   GroupFormat::kIq4Xs};
+    const std::string matrix = quant_part_of(spec).text();  // all experts of a layer have one, as in a file
+    const GroupFormat format = formats[stream_of(matrix) % std::size(formats)];
+    const int64_t n = spec.shape[0], k = spec.shape[1];
+    const std::string blocks =
+        testing::random_blocks(format, static_cast<size_t>(n * k / (groups_of_block(format) * kGroupSize)), ++seed);
+    model->storage.emplace_back(static_cast<int64_t>(blocks.size()));
+    std::memcpy(model->storage.back().data(), blocks.data(), blocks.size());
+    value = blocks_of(format, n, k, static_cast<const std::byte*>(model->storage.back().data()));
+  });
+  return model;
+}
+
 std::vector<Case> cases() {
   return {
       {"V3F32", Precision::kF32, [] { return load_golden("v3"); }},
@@ -97,6 +123,7 @@ std::vector<Case> cases() {
        .precision = Precision::kFp8,
        .load = [] { return awkward(DType::kBF16); },
        .quant = "fp8"},
+      {.name = "KTypes", .precision = Precision::kBF16, .load = k_types, .quant = "none"},
       {.name = "AwkwardMixedF32",
        .precision = Precision::kF32,
        .load = [] { return awkward(DType::kF32); },

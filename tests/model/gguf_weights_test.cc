@@ -296,20 +296,6 @@ TEST(GgufWeights, GroupsComputeWhatQuantizingAtLoadDoes) {
   }
 }
 
-/// Blocks of any codes and factors, with scales (halves of the block) near 0.001.
-std::string random_blocks(GroupFormat format, size_t count, uint64_t seed) {
-  const auto bytes = static_cast<size_t>(block_bytes(format));
-  std::string out(count * bytes, '\0');
-  const Rng rng(seed, stream_of("blocks"));
-  for (size_t i = 0; i < out.size(); ++i) out[i] = static_cast<char>(rng.below(i, 256));
-  const f16 scales[2] = {to_f16(1e-3f), to_f16(2e-3f)};
-  const size_t at = format == GroupFormat::kQ6K ? bytes - 2 : 0;
-  for (size_t b = 0; b < count; ++b) {
-    std::memcpy(out.data() + b * bytes + at, scales, has_offsets(format) ? 4 : 2);
-  }
-  return out;
-}
-
 /// Those that stay integer groups. How each is decoded is numerics' to test.
 std::vector<GgmlType> group_types() {
   if (testing::effort() == testing::Effort::kLittle) return {GgmlType::kQ4_K};
@@ -326,8 +312,8 @@ std::string file_of_type(GgmlType type, std::map<std::string, std::string>& bloc
   how.encode = [&](const std::string& name, const std::vector<float>& values, uint32_t* out_type, std::string* data) {
     if (!is_product(name)) return false;
     *out_type = static_cast<uint32_t>(type);
-    *data = random_blocks(group_format(type), values.size() / static_cast<size_t>(info_of(type).block_length),
-                          blocks.size());
+    *data = testing::random_blocks(group_format(type), values.size() / static_cast<size_t>(info_of(type).block_length),
+                                   blocks.size());
     blocks[name] = *data;
     return true;
   };
@@ -378,7 +364,7 @@ TEST(GgufWeights, AnEmbeddingIsLookedUpInItsBlocks) {
   how.encode = [&](const std::string& name, const std::vector<float>& values, uint32_t* type, std::string* data) {
     if (name != "token_embd.weight") return false;
     *type = static_cast<uint32_t>(GgmlType::kQ5_0);
-    *data = blocks = random_blocks(group_format(GgmlType::kQ5_0), values.size() / 32, 1);
+    *data = blocks = testing::random_blocks(group_format(GgmlType::kQ5_0), values.size() / 32, 1);
     return true;
   };
   const auto read = load_bytes(to_gguf(*testing::random_model(even_config(), 8), how).build());

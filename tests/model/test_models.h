@@ -4,11 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <memory>
 #include <string>
 
 #include "base/rng.h"
 #include "model/model.h"
+#include "numerics/blocks.h"
 #include "shared_data.h"
 
 namespace fathom::testing {
@@ -64,6 +66,20 @@ inline void randomize(Model& model, uint64_t seed) {
       }
     }
   });
+}
+
+/// Blocks of a GGUF file, of any codes and factors, with scales (halves of the block) near 0.001.
+inline std::string random_blocks(GroupFormat format, size_t count, uint64_t seed) {
+  const auto bytes = static_cast<size_t>(block_bytes(format));
+  std::string out(count * bytes, '\0');
+  const Rng rng(seed, stream_of("blocks"));
+  for (size_t i = 0; i < out.size(); ++i) out[i] = static_cast<char>(rng.below(i, 256));
+  const f16 scales[2] = {to_f16(1e-3f), to_f16(2e-3f)};
+  const size_t at = format == GroupFormat::kQ6K ? bytes - 2 : 0;
+  for (size_t b = 0; b < count; ++b) {
+    std::memcpy(out.data() + b * bytes + at, scales, has_offsets(format) ? 4 : 2);
+  }
+  return out;
 }
 
 /// A model with random weights; its matrices are rounded to BF16 if asked (norms and router bias stay FP32).

@@ -45,6 +45,19 @@ TEST(BenchLines, ComeBackFromJson) {
   EXPECT_EQ(report.find("lines")->items()[0].find("share")->as_double(), 0.75);
 }
 
+TEST(BenchLines, OfSeveralWeightsAreApart) {
+  BenchLine int8 = decode_line(1, 10), int4 = decode_line(1, 20);
+  int8.weights = "int8";
+  int4.weights = "int4";
+  Json report = Json::object();
+  report.set("lines", Json::array().push(to_json(int8)).push(to_json(int4)));
+  const auto lines = bench_lines_of(report, "old.json");
+  ASSERT_TRUE(lines) << lines.error().text;
+  EXPECT_EQ((*lines)[1].name(), "decode, 2 threads, batch 1, depth 4096, 32 tokens, int4");
+  EXPECT_EQ(*compare_lines(*lines, *lines)[1].ratio(), 1);
+  EXPECT_NE(bench_table(*lines).find("decode int8"), std::string::npos);
+}
+
 TEST(BenchLines, WhatIsNoReportIsRefusedByName) {
   const auto refusal = [](const std::function<void(Json&)>& damage) {
     Json line = to_json(decode_line(1, 10));
