@@ -7,6 +7,16 @@
 namespace fathom {
 namespace {
 
+/// The layers' pages of a sequence from the module's origin on: to the module its rows begin there.
+std::vector<LatentPages> pages_from_origin(const Sequence& sequence) {
+  const std::span<const LatentPages> layers = sequence.cache.layers();
+  std::vector<LatentPages> out(layers.begin(), layers.end());
+  for (LatentPages& layer : out) {
+    layer.pages = layer.pages.subspan(static_cast<size_t>(sequence.speculation.mtp.origin / LatentPages::kPageTokens));
+  }
+  return out;
+}
+
 /// Packed rows of several sequences: tokens that follow, positions, segments; and where each row's hidden state is.
 struct Rows {
   std::vector<int32_t> next_tokens;
@@ -19,18 +29,32 @@ struct Rows {
 
 }  // namespace
 
-void MtpDrafter::keep(Sequence& sequence, Tensor hidden) {
+void MtpDrafter::restart(Sequence& sequence, int64_t num_tokens) {
+  const int64_t origin = pages_for(num_tokens) * LatentPages::kPageTokens;
+  sequence.speculation.mtp = {.origin = origin, .num_computed = origin, .hidden = {}};
+}
+
+void MtpDrafter::keep(Sequence& sequence, int64_t position, Tensor hidden) {
   const int64_t D = hidden.extent(1);
-  for (int64_t t = 0; t < hidden.extent(0); ++t) {
+  MtpProgress& mtp = sequence.speculation.mtp;
+  if (position > mtp.num_computed + num_kept(sequence, D)) restart(sequence, position);
+  for (int64_t t = std::max<int64_t>(0, mtp.num_computed + num_kept(sequence, D) - position); t < hidden.extent(0);
+       ++t) {
     const float* row = hidden.ptr<const float>() + t * hidden.stride(0);
-    sequence.speculation.mtp.hidden.insert(sequence.speculation.mtp.hidden.end(), row, row + D);
+    mtp.hidden.insert(mtp.hidden.end(), row, row + D);
   }
+  if (num_kept(sequence, D) < kMaxKept) return;
+  // A page's worth is enough to begin with.
+  const int64_t end = mtp.num_computed + num_kept(sequence, D);
+  const int64_t origin = (end / LatentPages::kPageTokens - 1) * LatentPages::kPageTokens;
+  mtp.hidden.erase(mtp.hidden.begin(), mtp.hidden.begin() + (origin - mtp.num_computed) * D);
+  mtp.origin = mtp.num_computed = origin;
 }
 
 void MtpDrafter::truncate(Sequence& sequence, int64_t num_tokens, int64_t hidden_size) {
   MtpProgress& mtp = sequence.speculation.mtp;
-  mtp.num_computed = std::min(mtp.num_computed, num_tokens);
-  const int64_t kept = std::min(num_kept(sequence, hidden_size), num_tokens - mtp.num_computed);
+  mtp.num_computed = std::max(mtp.origin, std::min(mtp.num_computed, num_tokens));
+  const int64_t kept = std::clamp<int64_t>(num_tokens - mtp.num_computed, 0, num_kept(sequence, hidden_size));
   mtp.hidden.resize(static_cast<size_t>(kept * hidden_size));
 }
 
@@ -40,6 +64,9 @@ void MtpDrafter::draft(std::span<DraftRequest> requests, const Choose& choose) {
   const Run run{.k = kernels_, .arena = arena_, .precision = precision_};
   const Mtp module(model_, 0);
   const int64_t D = model_.config().hidden_size;
+
+  std::vector<std::vector<LatentPages>> pages;
+  for (const DraftRequest& request : requests) pages.push_back(pages_from_origin(*request.sequence));
 
   // Follow: rows in the form of their tokens, absorbed ones first.
   Rows rows;
@@ -53,8 +80,11 @@ void MtpDrafter::draft(std::span<DraftRequest> requests, const Choose& choose) {
       const int64_t split = generation_ == GenerationForm::kAbsorbed ? std::clamp(s.prompt_length, begin, end) : end;
       const int64_t from = form == MlaForm::kAbsorbed ? split : begin, to = form == MlaForm::kAbsorbed ? end : split;
       if (from == to) continue;
-      rows.segments.push_back(
-          {.row = rows.size(), .count = to - from, .first_position = from, .form = form, .pages = s.cache.layers()});
+      rows.segments.push_back({.row = rows.size(),
+                               .count = to - from,
+                               .first_position = from - s.speculation.mtp.origin,
+                               .form = form,
+                               .pages = pages[r]});
       for (int64_t i = from; i < to; ++i) {
         if (i + 1 == end) last_row[r] = rows.size();
         rows.positions.push_back(i);
@@ -114,9 +144,9 @@ void MtpDrafter::draft(std::span<DraftRequest> requests, const Choose& choose) {
       c.row = static_cast<int32_t>(next.size());
       next.segments.push_back({.row = next.size(),
                                .count = 1,
-                               .first_position = position,
+                               .first_position = position - request.sequence->speculation.mtp.origin,
                                .form = generation_ == GenerationForm::kAbsorbed ? MlaForm::kAbsorbed : MlaForm::kNaive,
-                               .pages = request.sequence->cache.layers()});
+                               .pages = pages[c.request]});
       next.positions.push_back(position);
       next.next_tokens.push_back(token);
       more.push_back(std::move(c));

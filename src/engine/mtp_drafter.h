@@ -1,8 +1,9 @@
 // MtpDrafter: guesses tokens with the model's MTP module (V3 report section 2.2 used as in its section 5.4.3). The
-// module follows a sequence over its own layer of the cache pages; from the last known token it guesses the next one,
-// and from its own guess and result the ones after it.
+// module follows a sequence over its own layer of the cache pages, from a page near the place where it began to guess
+// on; from the last known token it guesses the next one, and from its own guess and result the ones after it.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <span>
 #include <vector>
@@ -16,7 +17,7 @@ namespace fathom {
 /// What a sequence wants of the drafter; its speculation.draft gets the guesses.
 struct DraftRequest {
   Sequence* sequence = nullptr;
-  int64_t num_draft = 0;  // 0: only follow
+  int64_t num_draft = 0;  // 0: only follow, as tests do
 };
 
 class MtpDrafter {
@@ -30,9 +31,16 @@ class MtpDrafter {
   MtpDrafter(const Transformer& model, Kernels& kernels, Precision precision, GenerationForm generation)
       : model_(model), kernels_(kernels), precision_(precision), generation_(generation) {}
 
-  /// Takes over the hidden states [T, D] of the sequence's next positions (from mtp.num_computed + kept rows on), to be
-  /// followed before the next draft.
-  static void keep(Sequence& sequence, Tensor hidden);
+  /// The sequence begins (again) with its first num_tokens positions in the cache. What the module's layer has there is
+  /// not asked for: it begins with the next page.
+  static void restart(Sequence& sequence, int64_t num_tokens);
+  /// The first position of a prompt whose hidden state is kept.
+  static int64_t first_read(const Sequence& sequence) {
+    return std::max<int64_t>(0, sequence.prompt_length - kMaxKept);
+  }
+  /// Takes over the hidden states [T, D] of positions from `position` on, to be followed before the next draft. Of more
+  /// than kMaxKept that wait, or after positions that were left out, the module begins anew with the last of them.
+  static void keep(Sequence& sequence, int64_t position, Tensor hidden);
   /// Rows of hidden states that a sequence keeps.
   static int64_t num_kept(const Sequence& sequence, int64_t hidden_size) {
     return static_cast<int64_t>(sequence.speculation.mtp.hidden.size()) / hidden_size;
@@ -46,8 +54,8 @@ class MtpDrafter {
   /// the module's after shared_head.norm, which the head sees too.
   void draft(std::span<DraftRequest> requests, const Choose& choose);
 
-  /// A sequence that keeps this many rows should be followed: they are memory, and rows of one batch are cheaper.
-  static constexpr int64_t kMaxKept = 512;
+  /// Rows that a sequence keeps at most: they are memory, and following them is what a first guess costs.
+  static constexpr int64_t kMaxKept = 2 * LatentPages::kPageTokens;
 
  private:
   const Transformer& model_;

@@ -1,5 +1,9 @@
 #include "engine/runner.h"
 
+#include <algorithm>
+
+#include "engine/mtp_drafter.h"
+
 namespace fathom {
 
 Batch::Batch(std::span<const StepItem> items, std::span<const std::unique_ptr<Sequence>> sequences) {
@@ -21,9 +25,14 @@ Batch::Batch(std::span<const StepItem> items, std::span<const std::unique_ptr<Se
     const auto end = static_cast<int64_t>(tokens.size());
     const int64_t sampled = item.samples ? 1 + item.num_draft : 0;
     for (int64_t row = end - sampled; row < end; ++row) sampled_rows.push_back(row);
-    const bool reads_all =
-        sequence.prompt_logprobs_wanted() || sequence.speculation.params.kind == SpeculationKind::kMtp;
-    for (int64_t row = reads_all ? segments.back().row : end - sampled; row < end; ++row) {
+    int64_t first_read = end - sampled;
+    if (sequence.prompt_logprobs_wanted()) {
+      first_read = segments.back().row;
+    } else if (sequence.speculation.params.kind == SpeculationKind::kMtp) {
+      const int64_t skipped = MtpDrafter::first_read(sequence) - item.first_position;
+      first_read = std::min(first_read, segments.back().row + std::max<int64_t>(0, skipped));
+    }
+    for (int64_t row = first_read; row < end; ++row) {
       read_rows.push_back(static_cast<int32_t>(row));
     }
   }

@@ -23,7 +23,8 @@ struct Batch {
   std::vector<int64_t> positions;
   std::vector<Segment> segments;
   std::vector<int64_t> sampled_rows;  // in plan order: of an item its last known token and its guesses
-  std::vector<int32_t> read_rows;     // these, and all of sequences whose prompt is scored or followed by an MTP module
+  std::vector<int32_t>
+      read_rows;  // these, all of sequences whose prompt is scored, the last of those that an MTP module follows
 };
 
 class Runner {

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/rng.h"
+#include "engine/mtp_drafter.h"
 
 namespace fathom {
 namespace {
@@ -34,11 +35,8 @@ void SequenceTable::remove(int64_t sequence_id) {
 void SequenceTable::set_prompt(Sequence& sequence, std::span<const int32_t> prompt) {
   sequence.tokens.assign(prompt.begin(), prompt.end());
   sequence.prompt_length = static_cast<int64_t>(prompt.size());
-  // Pages in which the MTP module's rows are missing are of no use to a sequence that drafts with it.
-  const bool follows = sequence.speculation.params.kind == SpeculationKind::kMtp;
-  const uint64_t seed = options_.prefix_seed ^ (follows ? stream_of("mtp") : 0);
-  sequence.prefix_seed = seed;
-  sequence.page_hashes = page_hashes(seed, prompt, LatentPages::kPageTokens);
+  sequence.prefix_seed = options_.prefix_seed;
+  sequence.page_hashes = page_hashes(options_.prefix_seed, prompt, LatentPages::kPageTokens);
   sequence.arrival = next_arrival_++;
   sequence.num_overtaken = 0;
   sequence.is_promoted = false;
@@ -123,7 +121,7 @@ void SequenceTable::look_up_prefixes() {
     prefix.pages = s.cache.find_prefix(s.tokens, std::span(s.page_hashes).first(most));
     const size_t next = prefix.pages.size();
     prefix.pages_wanted = prefix.pages;
-    // The MTP module's row of a token depends on the token behind it, which need not be the same.
+    // An MTP module begins with a page, which the copied tokens would put off.
     if (s.speculation.params.kind != SpeculationKind::kMtp) {
       const auto begin = static_cast<int64_t>(next) * LatentPages::kPageTokens;
       const int64_t shareable = std::min(s.num_shareable() - begin, LatentPages::kPageTokens);
@@ -186,7 +184,7 @@ void SequenceTable::change_phases(const StepPlan& plan) {
     if (store_ != nullptr) store_->use(std::span(s.page_hashes).first(prefixes_[i].pages.size()));
     if (prefixes_[i].beginning.num_tokens > 0) cache_.share(prefixes_[i].beginning.page);
     s.num_computed = prefixes_[i].num_tokens();
-    s.speculation.restart(s.num_computed);
+    MtpDrafter::restart(s, s.num_computed);
     s.is_running = true;
   }
   for (size_t i : plan.preempted) {
@@ -197,7 +195,7 @@ void SequenceTable::change_phases(const StepPlan& plan) {
     }
     s.cache.truncate(0);
     s.num_computed = 0;
-    s.speculation.restart(0);
+    MtpDrafter::restart(s, 0);
     s.is_running = false;
   }
   for (size_t i : plan.admitted) {
@@ -237,10 +235,10 @@ void SequenceTable::end_item(const StepItem& item) {
     }
     store_->use(std::span(s.page_hashes).first(full));
   }
-  // The rest of the prompt, unless its rows are of no use to others (look_up_prefixes).
+  // The rest of the prompt.
   const int64_t begin = static_cast<int64_t>(full) * LatentPages::kPageTokens;
   const bool is_whole = s.num_computed == s.prompt_length && s.prompt_length - begin >= kLeastTail;
-  if (!is_whole || s.speculation.params.kind == SpeculationKind::kMtp) return;
+  if (!is_whole) return;
   s.cache.publish_tail(
       full == 0 ? s.prefix_seed : s.page_hashes[full - 1],
       std::span(s.tokens).subspan(static_cast<size_t>(begin), static_cast<size_t>(s.prompt_length - begin)));

@@ -149,7 +149,7 @@ double PlainStepCost::seconds(int64_t num_sequences) const {
   return *middle;
 }
 
-double first_trial_cost(SpeculationKind kind) { return kind == SpeculationKind::kMtp ? 4 : 1; }
+double first_trial_cost(SpeculationKind kind) { return kind == SpeculationKind::kMtp ? 6 : 1; }
 
 void DraftLedger::drafted(double extra_cost, int64_t num_draft, int64_t num_accepted, int64_t max_draft) {
   const double most = kMaxGuessCost * static_cast<double>(num_draft);

@@ -5,7 +5,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -118,9 +117,9 @@ class PlainStepCost {
   std::map<int64_t, Figure> figures_;
 };
 
-/// The most that the first trial of a kind may cost, in plain steps. MTP: one to guess, one for the row, and two for
-/// weights that were not used before and positions that the module has not followed yet (2.1 to 3.6 in all were
-/// measured). Lookup guesses for nothing: one for the row, if all its experts are others.
+/// The most that the first trial of a kind may cost beyond a plain step, in plain steps. MTP: one to guess, one for the
+/// row, two for the positions that the module follows first (fewer than MtpDrafter::kMaxKept) and two for weights that
+/// were not used before. Lookup guesses for nothing: one for the row, if all its experts are others.
 double first_trial_cost(SpeculationKind kind);
 
 /// When to draft. Keeps account, in units of a plain token's time, of what drafting has cost more than it gave, and
@@ -137,8 +136,6 @@ class DraftLedger {
   /// its row, or in the first trial first_cost: what was measured beyond that, or below 0, or is not a number, is the
   /// noise of the machine.
   void drafted(double extra_cost, int64_t num_draft, int64_t num_accepted, int64_t max_draft);
-  /// Time that a module took to follow, without a draft.
-  void followed(double cost) { lost_ += std::isfinite(cost) ? std::max(0.0, cost) : 0; }
   /// Tokens generated, however.
   void generated(int64_t num_tokens) { tokens_ += static_cast<double>(num_tokens); }
 
@@ -168,9 +165,11 @@ class DraftLedger {
 };
 
 /// How far the MTP module has followed a sequence that it drafts for. Its row at position i takes the main model's
-/// hidden state there and token i + 1.
+/// hidden state there and token i + 1, and sees its own rows from the origin on: a guess needs the last of them, not
+/// the whole prompt.
 struct MtpProgress {
-  int64_t num_computed = 0;   // rows in the module's layer of the cache
+  int64_t origin = 0;         // a page's first position
+  int64_t num_computed = 0;   // positions before the origin, and rows in the module's layer of the cache from there on
   std::vector<float> hidden;  // [rows, D]: hidden states of the positions from num_computed on, not yet followed
 };
 
@@ -188,8 +187,6 @@ struct SequenceSpeculation {
     params = asked;
     ledger = DraftLedger(first_trial_cost(asked.kind), first_trial_cost(asked.kind));
   }
-  /// The sequence begins (again) with its first num_tokens positions in the cache: none, or another one's pages.
-  void restart(int64_t num_tokens) { mtp = {.num_computed = num_tokens, .hidden = {}}; }
   int64_t max_draft() const { return params.num_draft > 0 ? params.num_draft : default_num_draft(params.kind); }
 };
 

@@ -65,14 +65,6 @@ void Speculator::draft(StepPlan& plan, std::span<const std::unique_ptr<Sequence>
       requests.push_back({.sequence = &sequence, .num_draft = item.num_draft});
     }
   }
-  has_followed_ = false;
-  for (const auto& sequence : sequences) {
-    if (MtpDrafter::num_kept(*sequence, hidden_size_) < MtpDrafter::kMaxKept) continue;
-    const auto is_its = [&](const DraftRequest& r) { return r.sequence == sequence.get(); };
-    if (sequence->finish != FinishReason::kNone || std::ranges::any_of(requests, is_its)) continue;
-    requests.push_back({.sequence = sequence.get(), .num_draft = 0});
-    has_followed_ = true;
-  }
   if (requests.empty()) return;
   for (const DraftRequest& r : requests) {
     const int64_t followed = r.sequence->speculation.mtp.num_computed + MtpDrafter::num_kept(*r.sequence, hidden_size_);
@@ -99,18 +91,16 @@ void Speculator::verified(Sequence& sequence, const StepItem& item, int64_t num_
     outcomes_.push_back({&sequence, item.num_draft, num_accepted});
   }
   if (s.params.kind == SpeculationKind::kMtp) {  // of a finished sequence too: it may be resumed
-    MtpDrafter::keep(sequence, hidden.rows(0, item.count + num_accepted));
+    const int64_t first = std::max<int64_t>(0, MtpDrafter::first_read(sequence) - item.first_position);
+    const int64_t count = item.count + num_accepted - first;
+    if (count > 0) MtpDrafter::keep(sequence, item.first_position + first, hidden.rows(first, count));
   }
 }
 
 void Speculator::account(double seconds) {
   if (!only_generates_) return;
   if (outcomes_.empty()) {
-    if (!has_followed_) {
-      plain_.record(num_generating_, seconds);
-    } else if (const double plain = plain_.seconds(num_generating_); plain > 0) {
-      ledger(SpeculationKind::kMtp).followed((seconds / plain - 1) * static_cast<double>(num_generating_));
-    }
+    plain_.record(num_generating_, seconds);
     return;
   }
   plain_.age(num_generating_);

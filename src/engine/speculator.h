@@ -26,7 +26,7 @@ class Speculator {
   void wish(Sequence& sequence) const;
   /// Makes the drafts of the plan's items; their pages have been reserved. Takes num_draft back from an adaptive
   /// sequence when the step could not be compared with plain ones: prompts are computed in it too, or no plain step of
-  /// its size was measured of late. Follows sequences whose MTP module is far behind.
+  /// its size was measured of late.
   void draft(StepPlan& plan, std::span<const std::unique_ptr<Sequence>> sequences);
 
   /// After an item was sampled: num_accepted of its draft's tokens are right, num_tokens were generated; hidden [rows,
@@ -63,7 +63,6 @@ class Speculator {
   std::vector<Outcome> outcomes_;
   int64_t num_generating_ = 0;
   bool only_generates_ = false;
-  bool has_followed_ = false;
 };
 
 }  // namespace fathom

@@ -52,7 +52,7 @@ class MtpDrafterTest : public ::testing::Test {
   /// A sequence all of whose tokens but the last are computed and not yet followed; its tokens are prompt tokens.
   std::unique_ptr<Sequence> computed(const std::vector<int32_t>& tokens) {
     auto s = sequence(tokens, static_cast<int64_t>(tokens.size()));
-    MtpDrafter::keep(*s, hidden_of(std::span(tokens).first(tokens.size() - 1)));
+    MtpDrafter::keep(*s, 0, hidden_of(std::span(tokens).first(tokens.size() - 1)));
     return s;
   }
   /// The module's logits after each row of a document whose hidden states and next tokens are given (training pass).
@@ -109,23 +109,70 @@ class MtpDrafterTest : public ::testing::Test {
 };
 
 TEST_F(MtpDrafterTest, GuessesFromTheLogitsOfTheTrainingPass) {
-  const auto tokens = random(135, 1);
-  const Logits wanted = trained(hidden_of(std::span(tokens).first(134)), std::span(tokens).subspan(1));
-  for (int64_t chunk : {1, 7, 64, 134}) {
-    auto s = sequence(tokens, 135);
-    const Tensor hidden = hidden_of(std::span(tokens).first(134));
-    for (int64_t begin = 0; begin + chunk < 134; begin += chunk) {  // followed as the prompt is computed
-      MtpDrafter::keep(*s, hidden.rows(begin, chunk));
+  const auto tokens = random(120, 1);
+  const Logits wanted = trained(hidden_of(std::span(tokens).first(119)), std::span(tokens).subspan(1));
+  for (int64_t chunk : {1, 7, 64, 119}) {
+    auto s = sequence(tokens, 120);
+    const Tensor hidden = hidden_of(std::span(tokens).first(119));
+    for (int64_t begin = 0; begin + chunk < 119; begin += chunk) {  // followed as the prompt is computed
+      MtpDrafter::keep(*s, begin, hidden.rows(begin, chunk));
       draft_one(*s, 0);
       EXPECT_EQ(s->speculation.mtp.num_computed, begin + chunk);
       EXPECT_TRUE(s->speculation.mtp.hidden.empty());
     }
-    MtpDrafter::keep(*s, hidden.rows(s->speculation.mtp.num_computed, 134 - s->speculation.mtp.num_computed));
+    MtpDrafter::keep(*s, s->speculation.mtp.num_computed,
+                     hidden.rows(s->speculation.mtp.num_computed, 119 - s->speculation.mtp.num_computed));
     std::vector<int32_t> guesses;
     const Logits seen = draft_one(*s, 1, &guesses);
     EXPECT_TRUE(bit_equal(seen[0], wanted.back())) << "chunks of " << chunk;
     EXPECT_EQ(guesses, std::vector<int32_t>{best_of(wanted.back())});
-    EXPECT_EQ(s->speculation.mtp.num_computed, 134);
+    EXPECT_EQ(s->speculation.mtp.num_computed, 119);
+  }
+}
+
+// Of a long sequence the module sees the end alone: as if the document began with the page of its origin, but for the
+// absolute positions of the rotation, which only differ in rounding.
+TEST_F(MtpDrafterTest, BeginsWithAPageNearTheEnd) {
+  const auto tokens = random(300, 7);
+  const Tensor hidden = hidden_of(std::span(tokens).first(299));
+  for (const bool skips : {false, true}) {  // a prompt's first positions are not read
+    auto s = sequence(tokens, 300);
+    const int64_t first = skips ? MtpDrafter::first_read(*s) : 0;
+    EXPECT_EQ(first, skips ? 300 - MtpDrafter::kMaxKept : 0);
+    MtpDrafter::keep(*s, first, hidden.rows(first, 200 - first));
+    MtpDrafter::keep(*s, 200, hidden.rows(200, 99));
+    EXPECT_EQ(s->speculation.mtp.origin, 192);
+    EXPECT_EQ(s->speculation.mtp.num_computed, 192);
+    EXPECT_EQ(MtpDrafter::num_kept(*s, model_->config.hidden_size), 299 - 192);
+    const Logits wanted = trained(hidden.rows(192, 299 - 192), std::span(tokens).subspan(193));
+    const Logits seen = draft_one(*s, 1);
+    EXPECT_LT(relative_l2(seen[0], wanted.back()), 1e-5);
+    EXPECT_EQ(s->speculation.mtp.num_computed, 299);
+    // It goes on from there, and begins anew when it rested for long.
+    s->tokens = random(500, 7);
+    ASSERT_TRUE(s->cache.reserve(508));
+    const Tensor longer = hidden_of(std::span(s->tokens).first(499));
+    MtpDrafter::keep(*s, 299, longer.rows(299, 1));
+    draft_one(*s, 0);
+    EXPECT_EQ(s->speculation.mtp.origin, 192);
+    MtpDrafter::keep(*s, 300, longer.rows(300, 199));
+    EXPECT_EQ(s->speculation.mtp.origin, 384);
+  }
+}
+
+// The module's rows of shared pages are not asked for: it begins with the page behind them.
+TEST_F(MtpDrafterTest, BeginsBehindWhatWasFoundInTheCache) {
+  const auto tokens = random(150, 8);
+  const Tensor hidden = hidden_of(std::span(tokens).first(149));
+  for (const auto& [found, origin] : {std::pair<int64_t, int64_t>{64, 64}, {70, 128}, {128, 128}}) {
+    auto s = sequence(tokens, 150);
+    MtpDrafter::restart(*s, found);
+    MtpDrafter::keep(*s, found, hidden.rows(found, 149 - found));
+    EXPECT_EQ(s->speculation.mtp.origin, origin);
+    EXPECT_EQ(MtpDrafter::num_kept(*s, model_->config.hidden_size), 149 - origin);
+    const Logits wanted =
+        trained(hidden.rows(origin, 149 - origin), std::span(tokens).subspan(static_cast<size_t>(origin) + 1));
+    EXPECT_LT(relative_l2(draft_one(*s, 1)[0], wanted.back()), 1e-5);
   }
 }
 
@@ -156,8 +203,8 @@ TEST_F(MtpDrafterTest, AbsorbedAndNaiveFollowingAgree) {
   const auto tokens = random(70, 3);
   const Tensor hidden = hidden_of(std::span(tokens).first(69));
   auto naive = sequence(tokens, 40), absorbed = sequence(tokens, 40);
-  MtpDrafter::keep(*naive, hidden);
-  MtpDrafter::keep(*absorbed, hidden);
+  MtpDrafter::keep(*naive, 0, hidden);
+  MtpDrafter::keep(*absorbed, 0, hidden);
   const Logits a = draft_one(*naive, 2, nullptr, GenerationForm::kNaive), b = draft_one(*absorbed, 2);
   for (size_t j = 0; j < 2; ++j) EXPECT_LT(relative_l2(b[j], a[j]), 1e-5) << "guess " << j;
 }
@@ -188,13 +235,13 @@ TEST_F(MtpDrafterTest, RejectedGuessesLeaveNoTrace) {
   for (int64_t known : {60, 63, 64}) {  // guesses on both sides of a page's end
     const auto begin = tokens.begin();
     auto drafted = sequence({begin, begin + known}, known), fresh = sequence({begin, begin + known}, known);
-    MtpDrafter::keep(*drafted, hidden.rows(0, known - 1));
+    MtpDrafter::keep(*drafted, 0, hidden.rows(0, known - 1));
     draft_one(*drafted, 4);
     // Other tokens than the guesses were drawn, computed and kept.
     drafted->tokens.assign(begin, begin + known + 3);
     fresh->tokens = drafted->tokens;
-    MtpDrafter::keep(*drafted, hidden.rows(known - 1, 3));
-    MtpDrafter::keep(*fresh, hidden.rows(0, known + 2));
+    MtpDrafter::keep(*drafted, known - 1, hidden.rows(known - 1, 3));
+    MtpDrafter::keep(*fresh, 0, hidden.rows(0, known + 2));
     const Logits a = draft_one(*drafted, 2), b = draft_one(*fresh, 2);
     for (size_t j = 0; j < 2; ++j) EXPECT_TRUE(bit_equal(a[j], b[j])) << known << " known, guess " << j;
   }
@@ -205,9 +252,9 @@ TEST_F(MtpDrafterTest, ACutSequenceKeepsWhatIsBeforeTheCut) {
   const int64_t D = model_->config.hidden_size;
   const Tensor hidden = hidden_of(std::span(tokens).first(29));
   auto s = sequence(tokens, 30);
-  MtpDrafter::keep(*s, hidden.rows(0, 10));
+  MtpDrafter::keep(*s, 0, hidden.rows(0, 10));
   draft_one(*s, 0);
-  MtpDrafter::keep(*s, hidden.rows(10, 19));
+  MtpDrafter::keep(*s, 10, hidden.rows(10, 19));
   EXPECT_EQ(MtpDrafter::num_kept(*s, D), 19);
   MtpDrafter::truncate(*s, 15, D);
   EXPECT_EQ(s->speculation.mtp.num_computed, 10);
@@ -217,9 +264,9 @@ TEST_F(MtpDrafterTest, ACutSequenceKeepsWhatIsBeforeTheCut) {
   EXPECT_EQ(s->speculation.mtp.num_computed, 4);
   EXPECT_EQ(MtpDrafter::num_kept(*s, D), 0);
   // From there on it goes as if it had never been further.
-  MtpDrafter::keep(*s, hidden.rows(4, 25));
+  MtpDrafter::keep(*s, 4, hidden.rows(4, 25));
   auto fresh = sequence(tokens, 30);
-  MtpDrafter::keep(*fresh, hidden);
+  MtpDrafter::keep(*fresh, 0, hidden);
   EXPECT_TRUE(bit_equal(draft_one(*s, 1)[0], draft_one(*fresh, 1)[0]));
 }
 

@@ -51,7 +51,8 @@ TEST_F(RunnerTest, ABatchPacksThePlansRows) {
   EXPECT_EQ(batch.sampled_rows, (std::vector<int64_t>{0, 5}));
   EXPECT_EQ(batch.read_rows, (std::vector<int32_t>{0, 5}));
   sequences_[0]->speculation.params.kind = SpeculationKind::kMtp;
-  EXPECT_EQ(Batch(plan, sequences_).read_rows, (std::vector<int32_t>{0, 3, 4, 5})) << "an MTP module follows all";
+  EXPECT_EQ(Batch(plan, sequences_).read_rows, (std::vector<int32_t>{0, 3, 4, 5}))
+      << "an MTP module follows the last of a prompt";
   sequences_[1]->wants_prompt_logprobs = true;
   EXPECT_EQ(Batch(plan, sequences_).read_rows, (std::vector<int32_t>{0, 1, 2, 3, 4, 5}));
   ASSERT_EQ(batch.segments.size(), 3u);
