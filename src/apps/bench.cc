@@ -257,9 +257,8 @@ struct BenchRun {
   std::string expert_report;  // of a model larger than memory
 };
 
-/// Appends the lines of one kind of weights.
-Status run_weights(const BenchOptions& options, std::vector<Compute>& computes, std::optional<Earlier>& earlier,
-                   std::optional<BenchRun>& run) {
+/// Appends the lines of one kind of weights. Those of the first are named as without others.
+Status run_weights(const BenchOptions& options, std::vector<Compute>& computes, std::optional<BenchRun>& run) {
   auto session = Session::load(options.model, options.compute);
   if (!session) return session.error();
   const Model& model = (*session)->model();
@@ -272,16 +271,18 @@ Status run_weights(const BenchOptions& options, std::vector<Compute>& computes, 
   std::vector<BenchLine> planned;
   for (const Compute& compute : computes) {
     plans.push_back(plan_lines(options, compute.pool->num_threads()));
-    for (BenchLine& line : plans.back()) {
-      if (!options.also_quant.empty()) line.weights = weights_name(options.compute.quant);
+    if (run) {
+      for (BenchLine& line : plans.back()) line.weights = weights_name(options.compute.quant);
     }
     planned.insert(planned.end(), plans.back().begin(), plans.back().end());
   }
   if (auto s = check_lines(planned, model.config, options, costs.cache_token_bytes); !s) return s;
-  if (!options.compare.empty() && !earlier) {
-    auto read = read_earlier(options.compare, planned);
-    if (!read) return read.error();
-    earlier = std::move(*read);
+  if (!run) {  // what later weights can have wrong, too
+    for (const std::string& quant : options.also_quant) {
+      if (auto s = check_parts(*parse_quant_policy(quant), model.config); !s) {
+        return Error{s.error().code, "--also-quant: " + s.error().text};
+      }
+    }
   }
   auto measured = measure(model, engine_options, options, costs, computes, std::move(plans));
   if (!measured) return measured.error();
@@ -326,11 +327,25 @@ Result<int> bench_model(const BenchOptions& options) {
     quants.push_back(quant);
   }
   std::optional<Earlier> earlier;
+  if (!options.compare.empty()) {
+    std::vector<BenchLine> planned;
+    for (const Compute& compute : computes) {
+      for (const std::string& quant : quants) {
+        for (BenchLine line : plan_lines(options, compute.pool->num_threads())) {
+          if (&quant != &quants.front()) line.weights = weights_name(quant);
+          planned.push_back(std::move(line));
+        }
+      }
+    }
+    auto read = read_earlier(options.compare, planned);
+    if (!read) return read.error();
+    earlier = std::move(*read);
+  }
   std::optional<BenchRun> run;
   for (const std::string& quant : quants) {
     BenchOptions one = options;
     one.compute.quant = quant;
-    if (auto s = run_weights(one, computes, earlier, run); !s) return s.error();
+    if (auto s = run_weights(one, computes, run); !s) return s.error();
   }
   Json& report = run->report;
   report.set("limits", limits_json(run->measured)).set("lines", lines_json(run->measured));

@@ -302,7 +302,8 @@ class CommandLine {
         ->check(within(0, 1000))
         ->group("Choosing formats");
     app->add_option("--calibration", o->calibration,
-                    "UTF-8 text that the model is run on: errors count by what their inputs carry")
+                    "UTF-8 text that the model is run on: errors count by what their inputs carry and by the KL that each kind of "
+                    "matrix makes")
         ->group("Choosing formats");
     app->add_option("--max-shard-bytes", o->max_shard_bytes, "size of a file at most, and what an interruption loses")
         ->capture_default_str();
@@ -468,7 +469,8 @@ class CommandLine {
     app->add_option(
            "--also-quant", o->also_quant,
            "the same lines again with other weights, as in --quant (none: as stored); may be given several times")
-        ->allow_extra_args(false);
+        ->allow_extra_args(false)
+        ->excludes(app->get_option("--in-place"));
     add_generation_flags(*app, o->compute);
     add_cache_flag(*app, o->compute);
     for (const char* flag : {"--prompt", "--decode", "--batch", "--depth", "--only", "--read-mib", "--compare",

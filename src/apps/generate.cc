@@ -39,12 +39,11 @@ Json json_of(const Model& model, SpeculationKind kind, const SpeculationStats& s
 
 void report(const Model& model, SpeculationKind kind, const SpeculationStats& stats, const Session::Answer& answer) {
   if (stats.steps == 0) {
-    std::fprintf(
-        stderr,
-        "speculation %s: no guesses; the first is tried after %.0f tokens, so that it costs at most %.0f %% of "
-        "the time; --always-draft guesses at once\n",
-        std::string(name_of(kind)).c_str(), first_trial_cost(kind) / DraftLedger::kLossRate,
-        100 * DraftLedger::kLossRate);
+    std::fprintf(stderr,
+                 "speculation %s: no guesses; the first is tried after %.0f tokens, so that it costs less than 2 %% of "
+                 "the time; --always-draft guesses at once\n",
+                 std::string(name_of(kind)).c_str(), DraftLedger::first_cost(kind) / DraftLedger::kLossRate,
+                 100 * DraftLedger::kLossRate);
     return;
   }
   std::fprintf(stderr,

@@ -135,6 +135,10 @@ Result<Chosen> choose(const QuantizeVerbOptions& options, const Path& source, co
   progress.finish();
   Chosen out{.choice = std::move(*choice), .kl = {}};
   const auto measure = [&](const QuantPolicy& policy) { return calibration->measure(source, policy, compute); };
+  if (target > 0) {  // before anything is measured for it
+    if (auto s = choose_within(target, out.choice); !s)
+      return Error{s.error().code, "--target-bytes: " + s.error().text};
+  }
   if (calibration) {
     if (auto s = weigh_by_divergence(out.choice, measure); !s) return s.error();
   }

@@ -44,9 +44,10 @@ void MtpDrafter::keep(Sequence& sequence, int64_t position, Tensor hidden) {
     mtp.hidden.insert(mtp.hidden.end(), row, row + D);
   }
   if (num_kept(sequence, D) < kMaxKept) return;
-  // A page's worth is enough to begin with.
+  // Few are enough to begin with: each hidden state has seen the whole sequence.
+  constexpr int64_t kLeast = kMaxKept - LatentPages::kPageTokens;
   const int64_t end = mtp.num_computed + num_kept(sequence, D);
-  const int64_t origin = (end / LatentPages::kPageTokens - 1) * LatentPages::kPageTokens;
+  const int64_t origin = (end - kLeast) / LatentPages::kPageTokens * LatentPages::kPageTokens;
   mtp.hidden.erase(mtp.hidden.begin(), mtp.hidden.begin() + (origin - mtp.num_computed) * D);
   mtp.origin = mtp.num_computed = origin;
 }

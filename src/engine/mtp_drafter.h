@@ -54,8 +54,8 @@ class MtpDrafter {
   /// the module's after shared_head.norm, which the head sees too.
   void draft(std::span<DraftRequest> requests, const Choose& choose);
 
-  /// Rows that a sequence keeps at most: they are memory, and following them is what a first guess costs.
-  static constexpr int64_t kMaxKept = 2 * LatentPages::kPageTokens;
+  /// A sequence keeps fewer rows than this: they are memory, and following them is what a first guess costs.
+  static constexpr int64_t kMaxKept = LatentPages::kPageTokens + 16;
 
  private:
   const Transformer& model_;

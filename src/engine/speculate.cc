@@ -149,15 +149,19 @@ double PlainStepCost::seconds(int64_t num_sequences) const {
   return *middle;
 }
 
-double first_trial_cost(SpeculationKind kind) { return kind == SpeculationKind::kMtp ? 6 : 1; }
-
-void DraftLedger::drafted(double extra_cost, int64_t num_draft, int64_t num_accepted, int64_t max_draft) {
-  const double most = kMaxGuessCost * static_cast<double>(num_draft);
-  extra_cost =
-      std::isnan(extra_cost) ? 0 : std::clamp(extra_cost, 0.0, num_draft_ == 0 ? std::max(most, first_cost_) : most);
-  lost_ = std::max(-kMaxCredit, lost_ + extra_cost - static_cast<double>(num_accepted));
-  const double each = std::min(extra_cost / static_cast<double>(std::max<int64_t>(1, num_draft)), kMaxGuessCost);
-  guess_cost_ = num_draft_ == 0 ? each : guess_cost_ + (each - guess_cost_) / 4;
+void DraftLedger::drafted(double extra_cost, int64_t num_draft, int64_t num_accepted, int64_t max_draft, bool begins) {
+  const auto tokens = static_cast<double>(std::max<int64_t>(1, num_draft));
+  const double most = begins ? kMaxBeginCost : kMaxGuessCost * tokens;
+  const double cost = std::isnan(extra_cost) ? 0 : std::clamp(extra_cost, 0.0, most);
+  lost_ = std::max(-kMaxCredit, lost_ + cost - static_cast<double>(num_accepted));
+  if (begins) {
+    begin_cost_ = has_begun_ ? std::max(cost, begin_cost_ + (cost - begin_cost_) / 4) : cost;
+    has_begun_ = true;
+  } else {
+    const double each = cost / tokens;
+    guess_cost_ = has_guessed_ ? guess_cost_ + (each - guess_cost_) / 4 : each;
+    has_guessed_ = true;
+  }
   num_draft_ = std::min(max_draft, num_accepted >= num_draft ? 2 * num_draft : num_accepted + 1);
 }
 

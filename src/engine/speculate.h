@@ -117,31 +117,34 @@ class PlainStepCost {
   std::map<int64_t, Figure> figures_;
 };
 
-/// The most that the first trial of a kind may cost beyond a plain step, in plain steps. MTP: one to guess, one for the
-/// row, two for the positions that the module follows first (fewer than MtpDrafter::kMaxKept) and two for weights that
-/// were not used before. Lookup guesses for nothing: one for the row, if all its experts are others.
-double first_trial_cost(SpeculationKind kind);
-
 /// When to draft. Keeps account, in units of a plain token's time, of what drafting has cost more than it gave, and
 /// lets it go on only while that, with the next draft, stays within allowance + kLossRate x the tokens generated. So n
-/// tokens take at most a share kLossRate + allowance / n longer than plain ones, if the next draft costs what the last
-/// ones did; the first waits until its worst case is affordable. When drafting does not pay, the account lets a rare
-/// probe through. What was gained is remembered up to kMaxCredit, so that a change is noticed soon.
+/// tokens take at most a share kLossRate + allowance / n longer than plain ones, if the next draft costs what those of
+/// its sort did; until one was seen, its worst case counts. An MTP module that has rested begins by following
+/// positions, which costs more than a guess by itself, so such drafts are a sort of their own. When drafting does not
+/// pay, the account lets a rare probe through. What was gained is remembered up to kMaxCredit, so that a change is
+/// noticed soon.
 class DraftLedger {
  public:
-  explicit DraftLedger(double first_cost = 0, double allowance = 0) : first_cost_(first_cost), allowance_(allowance) {}
+  /// What a draft may cost beyond a plain step before any was seen: lookup guesses for nothing and computes a row all
+  /// of whose experts are others, 1; MTP guesses too, 2; with positions to follow (fewer than MtpDrafter::kMaxKept) and
+  /// weights that were not used before, 8.
+  static double first_cost(SpeculationKind kind) { return kind == SpeculationKind::kMtp ? 8 : 1; }
 
-  /// After a step with a draft: what it cost beyond a plain step (in plain tokens' time) and how many draft tokens
-  /// were accepted. A draft token can cost no more than kMaxGuessCost, one plain step to guess it and one to compute
-  /// its row, or in the first trial first_cost: what was measured beyond that, or below 0, or is not a number, is the
-  /// noise of the machine.
-  void drafted(double extra_cost, int64_t num_draft, int64_t num_accepted, int64_t max_draft);
+  explicit DraftLedger(SpeculationKind kind = SpeculationKind::kNone, double allowance = 0)
+      : allowance_(allowance), guess_cost_(kind == SpeculationKind::kMtp ? 2 : 1) {}
+
+  /// After a step with a draft: what it cost beyond a plain step (in plain tokens' time), how many draft tokens were
+  /// accepted, and whether an MTP module began with it. A draft token can cost no more than kMaxGuessCost, one plain
+  /// step to guess it and one to compute its row, a beginning no more than kMaxBeginCost: what was measured beyond
+  /// that, or below 0, or is not a number, is the noise of the machine.
+  void drafted(double extra_cost, int64_t num_draft, int64_t num_accepted, int64_t max_draft, bool begins = false);
   /// Tokens generated, however.
   void generated(int64_t num_tokens) { tokens_ += static_cast<double>(num_tokens); }
 
   /// Whether another draft may be lost.
-  bool may_draft() const {
-    const double next = num_draft_ == 0 ? first_cost_ : guess_cost_ * static_cast<double>(num_draft_);
+  bool may_draft(bool begins = false) const {
+    const double next = begins ? begin_cost_ : guess_cost_ * static_cast<double>(std::max<int64_t>(1, num_draft_));
     return lost_ + next <= allowance_ + kLossRate * tokens_;
   }
   /// How many tokens to guess next: one at first, twice as many when a whole draft was accepted, else one more than was
@@ -152,15 +155,18 @@ class DraftLedger {
   /// Plain tokens' time lost so far; negative: gained.
   double lost() const { return lost_; }
 
-  static constexpr double kLossRate = 0.02;
+  static constexpr double kLossRate = 0.018;  // of 2 %, the rest for what the clock does not see
   static constexpr double kMaxCredit = 16;
   static constexpr double kMaxGuessCost = 2;
+  static constexpr double kMaxBeginCost = 16;
 
  private:
-  double first_cost_, allowance_;
+  double allowance_;
   double tokens_ = 0;
   double lost_ = 0;
-  double guess_cost_ = 0;  // of one draft token, from those seen
+  double guess_cost_;      // of one draft token, from those seen
+  double begin_cost_ = 8;  // of a draft with which the module begins: the last, or the mean where that was more
+  bool has_guessed_ = false, has_begun_ = false;
   int64_t num_draft_ = 0;  // 0: none yet
 };
 
@@ -178,6 +184,7 @@ struct SequenceSpeculation {
   SpeculationParams params;
   int64_t wish = 0;            // how many tokens it would have guessed in the next step
   std::vector<int32_t> draft;  // of this step: the guesses for the positions after the last known token
+  bool begins = false;         // with this draft the module begins
   MtpProgress mtp;
   DraftLedger ledger;
   SpeculationStats stats;
@@ -185,7 +192,7 @@ struct SequenceSpeculation {
   /// Of a new request: its own account may lose a trial at once, that of all sequences may not (Speculator).
   void begin(const SpeculationParams& asked) {
     params = asked;
-    ledger = DraftLedger(first_trial_cost(asked.kind), first_trial_cost(asked.kind));
+    ledger = DraftLedger(asked.kind, DraftLedger::first_cost(asked.kind));
   }
   int64_t max_draft() const { return params.num_draft > 0 ? params.num_draft : default_num_draft(params.kind); }
 };

@@ -19,7 +19,14 @@ bool generates(const Sequence& sequence, const StepItem& item) {
 bool Speculator::may_draft(const Sequence& sequence) const {
   const SequenceSpeculation& s = sequence.speculation;
   if (!s.params.adaptive || s.ledger.lost() < 0) return true;
-  return s.ledger.may_draft() && ledger(s.params.kind).may_draft();
+  return s.ledger.may_draft(begins(sequence)) && ledger(s.params.kind).may_draft(begins(sequence));
+}
+
+/// Whether an MTP draft would be more than a guess: more rows wait than those of drafted steps in a row, or the
+/// module's weights were never used.
+bool Speculator::begins(const Sequence& sequence) const {
+  if (sequence.speculation.params.kind != SpeculationKind::kMtp) return false;
+  return !module_was_used_ || MtpDrafter::num_kept(sequence, hidden_size_) > kMaxDraft + 2;
 }
 
 void Speculator::wish(Sequence& sequence) const {
@@ -62,6 +69,7 @@ void Speculator::draft(StepPlan& plan, std::span<const std::unique_ptr<Sequence>
     if (s.params.kind != SpeculationKind::kMtp) {
       s.draft.resize(static_cast<size_t>(item.num_draft));
     } else if (item.num_draft > 0) {
+      s.begins = begins(sequence);
       requests.push_back({.sequence = &sequence, .num_draft = item.num_draft});
     }
   }
@@ -70,6 +78,7 @@ void Speculator::draft(StepPlan& plan, std::span<const std::unique_ptr<Sequence>
     const int64_t followed = r.sequence->speculation.mtp.num_computed + MtpDrafter::num_kept(*r.sequence, hidden_size_);
     check(followed == r.sequence->num_computed, "the states of all computed positions were followed or kept");
   }
+  module_was_used_ = true;
   drafter_.draft(requests,
                  [this](const Sequence& sequence, std::span<const float> logits, std::span<const int32_t> context) {
                    // As the sampler will draw, with the random number of the position: so a draft is right whenever the
@@ -88,7 +97,7 @@ void Speculator::verified(Sequence& sequence, const StepItem& item, int64_t num_
   if (item.num_draft > 0) {
     s.stats.add(item.num_draft, num_accepted);
     stats_.add(item.num_draft, num_accepted);
-    outcomes_.push_back({&sequence, item.num_draft, num_accepted});
+    outcomes_.push_back({&sequence, item.num_draft, num_accepted, s.begins});
   }
   if (s.params.kind == SpeculationKind::kMtp) {  // of a finished sequence too: it may be resumed
     const int64_t first = std::max<int64_t>(0, MtpDrafter::first_read(sequence) - item.first_position);
@@ -115,8 +124,8 @@ void Speculator::account(double seconds) {
     const double own = extra * static_cast<double>(o.num_draft) / static_cast<double>(num_rows);
     s.stats.add_time(1 + own, o.num_accepted);
     stats_.add_time(1 + own, o.num_accepted);
-    s.ledger.drafted(own, o.num_draft, o.num_accepted, s.max_draft());
-    ledger(s.params.kind).drafted(own, o.num_draft, o.num_accepted, s.max_draft());
+    s.ledger.drafted(own, o.num_draft, o.num_accepted, s.max_draft(), o.begins);
+    ledger(s.params.kind).drafted(own, o.num_draft, o.num_accepted, s.max_draft(), o.begins);
   }
 }
 

@@ -46,9 +46,11 @@ class Speculator {
   struct Outcome {
     Sequence* sequence;
     int64_t num_draft, num_accepted;
+    bool begins;
   };
   int64_t wanted(Sequence& sequence) const;
   bool may_draft(const Sequence& sequence) const;
+  bool begins(const Sequence& sequence) const;
   const DraftLedger& ledger(SpeculationKind kind) const { return ledgers_[static_cast<size_t>(kind)]; }
   DraftLedger& ledger(SpeculationKind kind) { return ledgers_[static_cast<size_t>(kind)]; }
 
@@ -56,9 +58,10 @@ class Speculator {
   int64_t hidden_size_;
   const std::vector<bool>& allowed_;
   PlainStepCost plain_;
-  DraftLedger ledgers_[3] = {DraftLedger(), DraftLedger(first_trial_cost(SpeculationKind::kMtp)),
-                             DraftLedger(first_trial_cost(SpeculationKind::kLookup))};  // of all sequences of a kind
+  DraftLedger ledgers_[3] = {DraftLedger(), DraftLedger(SpeculationKind::kMtp),
+                             DraftLedger(SpeculationKind::kLookup)};  // of all sequences of a kind
   SpeculationStats stats_;
+  bool module_was_used_ = false;
   // Of the step:
   std::vector<Outcome> outcomes_;
   int64_t num_generating_ = 0;

@@ -160,7 +160,10 @@ int64_t FormatChoice::bytes() const {
 
 double FormatChoice::error() const {
   double sum = 0;
-  for (const FormatGroup& group : groups) sum += group.cost().error;
+  for (const FormatGroup& group : groups) {
+    const bool guesses = group.part.tensor_class == TensorClass::kMtp || group.part.layer >= num_layers;
+    if (!guesses) sum += group.cost().error;
+  }
   return sum;
 }
 

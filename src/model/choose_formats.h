@@ -58,11 +58,12 @@ struct FormatGroup {
 /// is 1 / (2 L) of what the head sees; weigh_by_divergence makes them nats.
 struct FormatChoice {
   std::vector<FormatGroup> groups;  // in the order of the plan
-  int64_t num_layers = 0;           // later ones are MTP modules
+  int64_t num_layers = INT64_MAX;   // later ones are MTP modules
   bool predicts_kl = false;         // errors are nats per token
   int64_t fixed_bytes = 0;          // of what no policy quantises
 
   int64_t bytes() const;
+  /// Of what answers depend on: an MTP module only guesses.
   double error() const;
   /// The policy: a class has the format that most of its matrices have; then those are named that most layers have
   /// otherwise, then single ones.

@@ -20,7 +20,7 @@ enum class MlaForm { kNaive, kAbsorbed };
 struct Segment {
   int64_t row = 0;             // first packed row
   int64_t count = 0;           // rows
-  int64_t first_position = 0;  // position of the first row in its sequence
+  int64_t first_position = 0;  // position of the first row in its pages
   MlaForm form = MlaForm::kNaive;
   /// The sequence's cache pages, one entry per layer (MTP layers follow); empty in training, where a segment is a whole
   /// document and its keys are its own rows.

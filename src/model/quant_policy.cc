@@ -87,6 +87,11 @@ std::array<QuantPart, 3> parts_with(const QuantPart& own) {
 Result<QuantPart> parse_part(std::string_view name, TensorClass tensor_class, std::string_view rest) {
   QuantPart part{.tensor_class = tensor_class};
   const std::vector<std::string_view>& matrices = matrices_of(tensor_class);
+  const std::string class_name(quant_class_name(tensor_class));
+  if (matrices.empty()) {
+    return invalid("\"" + std::string(name) + "\" does not name a part of a class; accepted: " + class_name +
+                   " by itself, which is one matrix");
+  }
   const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), part.layer);
   if (error == std::errc{} && part.layer >= 0 && part.layer <= kMaxLayer) {
     rest.remove_prefix(static_cast<size_t>(end - rest.data()));
@@ -97,12 +102,8 @@ Result<QuantPart> parse_part(std::string_view name, TensorClass tensor_class, st
     part.matrix = rest;
   }
   if (std::find(matrices.begin(), matrices.end(), part.matrix) != matrices.end()) return part;
-  const std::string class_name(quant_class_name(tensor_class));
-  std::string accepted = class_name + ".LAYER, as in " + class_name + ".3";
-  if (!matrices.empty()) {
-    accepted +=
-        ", " + class_name + ".MATRIX and " + class_name + ".LAYER.MATRIX, where MATRIX is one of " + joined(matrices);
-  }
+  const std::string accepted = class_name + ".LAYER, as in " + class_name + ".3, " + class_name + ".MATRIX and " +
+                               class_name + ".LAYER.MATRIX, where MATRIX is one of " + joined(matrices);
   return invalid("\"" + std::string(name) + "\" does not name a part of a class; accepted: " + accepted);
 }
 

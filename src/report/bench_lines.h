@@ -22,7 +22,7 @@ struct BenchLine {
   int64_t batch = 1;    // sequences at once
   int64_t depth = 0;    // tokens in the cache of each before the work begins
   int64_t tokens = 0;   // of each sequence
-  std::string weights;  // of a run with several: their format; else empty
+  std::string weights;  // other than the run's own (--also-quant): their format
   Spread tokens_per_s;  // of all sequences together
   double reached = 0;   // what the median amounts to in `unit`
   double limit = 0;     // of the machine; 0: none is known

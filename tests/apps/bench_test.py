@@ -92,14 +92,23 @@ class Bench(CommandLineCase):
         found = self.bench_json(support.tiny_model(), *arguments)
         weights = ["as stored", "int8", "int8,experts=int4"]
         self.assertEqual((found["quant"], found["also_quant"]), (weights[0], weights[1:]))
-        self.assertEqual([line["weights"] for line in found["lines"]], [w for w in weights for _ in range(len(found["lines"]) // 3)])
+        self.assertEqual([line.get("weights") for line in found["lines"]],
+                         [w for w in (None, *weights[1:]) for _ in range(len(found["lines"]) // 3)])
         bytes_read = [line["reached"] / line["tokens_per_s"] * line["batch"] for line in found["lines"] if line["work"] == "decode"]
         self.assertEqual(len(set(bytes_read)), len(bytes_read), "each with its own bytes")
         text = support.made("bench", support.tiny_model(), *arguments, "--only", "prefill").stdout
         self.assertIn(", weights as stored and int8 and int8,experts=int4, cache ", text.splitlines()[0])
         self.assertRegex(text, r"(?m)^prefill int8,experts=int4 +1 +1 +0 +20 +[\d.]+ .* GOP/s ")
-        for quant, needles in (("int9", ["--also-quant", "int9", "accepted"]), ("none", ["none", "already"])):
+        # Beside an earlier report that has the second weights alone, and a plain one, that of the first.
+        path = support.fresh_directory("several") / "old.json"
+        path.write_text(json.dumps({**found, "lines": [line for line in found["lines"] if line.get("weights") == "int8"]}))
+        compared = self.bench_json(support.tiny_model(), *arguments, "--compare", path)["compare"]
+        self.assertEqual([line["line"] for line in compared if line["ratio"]],
+                         [line["line"] for line in compared if line["line"].endswith(", int8")])
+        for quant, needles in (("int9", ["--also-quant", "int9", "accepted"]), ("none", ["none", "already"]),
+                               ("experts.99=int8", ["--also-quant", "experts.99", "layers 0 to"])):
             self.refused("bench", support.tiny_model(), *SMALL, "--also-quant", quant, needles=needles)
+        self.refused("bench", support.tiny_model(), *SMALL, "--also-quant", "int8", "--in-place", needles=["--in-place"])
 
     def test_the_kernels_that_are_forced(self):
         found = self.bench_json(support.tiny_model(), *SMALL, "--kernels", "generic", "--only", "prefill")

@@ -109,24 +109,24 @@ class MtpDrafterTest : public ::testing::Test {
 };
 
 TEST_F(MtpDrafterTest, GuessesFromTheLogitsOfTheTrainingPass) {
-  const auto tokens = random(120, 1);
-  const Logits wanted = trained(hidden_of(std::span(tokens).first(119)), std::span(tokens).subspan(1));
-  for (int64_t chunk : {1, 7, 64, 119}) {
-    auto s = sequence(tokens, 120);
-    const Tensor hidden = hidden_of(std::span(tokens).first(119));
-    for (int64_t begin = 0; begin + chunk < 119; begin += chunk) {  // followed as the prompt is computed
+  const auto tokens = random(80, 1);
+  const Logits wanted = trained(hidden_of(std::span(tokens).first(79)), std::span(tokens).subspan(1));
+  for (int64_t chunk : {1, 7, 64, 79}) {
+    auto s = sequence(tokens, 80);
+    const Tensor hidden = hidden_of(std::span(tokens).first(79));
+    for (int64_t begin = 0; begin + chunk < 79; begin += chunk) {  // followed as the prompt is computed
       MtpDrafter::keep(*s, begin, hidden.rows(begin, chunk));
       draft_one(*s, 0);
       EXPECT_EQ(s->speculation.mtp.num_computed, begin + chunk);
       EXPECT_TRUE(s->speculation.mtp.hidden.empty());
     }
     MtpDrafter::keep(*s, s->speculation.mtp.num_computed,
-                     hidden.rows(s->speculation.mtp.num_computed, 119 - s->speculation.mtp.num_computed));
+                     hidden.rows(s->speculation.mtp.num_computed, 79 - s->speculation.mtp.num_computed));
     std::vector<int32_t> guesses;
     const Logits seen = draft_one(*s, 1, &guesses);
     EXPECT_TRUE(bit_equal(seen[0], wanted.back())) << "chunks of " << chunk;
     EXPECT_EQ(guesses, std::vector<int32_t>{best_of(wanted.back())});
-    EXPECT_EQ(s->speculation.mtp.num_computed, 119);
+    EXPECT_EQ(s->speculation.mtp.num_computed, 79);
   }
 }
 
@@ -139,12 +139,12 @@ TEST_F(MtpDrafterTest, BeginsWithAPageNearTheEnd) {
     auto s = sequence(tokens, 300);
     const int64_t first = skips ? MtpDrafter::first_read(*s) : 0;
     EXPECT_EQ(first, skips ? 300 - MtpDrafter::kMaxKept : 0);
-    MtpDrafter::keep(*s, first, hidden.rows(first, 200 - first));
-    MtpDrafter::keep(*s, 200, hidden.rows(200, 99));
-    EXPECT_EQ(s->speculation.mtp.origin, 192);
-    EXPECT_EQ(s->speculation.mtp.num_computed, 192);
-    EXPECT_EQ(MtpDrafter::num_kept(*s, model_->config.hidden_size), 299 - 192);
-    const Logits wanted = trained(hidden.rows(192, 299 - 192), std::span(tokens).subspan(193));
+    MtpDrafter::keep(*s, first, hidden.rows(first, 250 - first));
+    MtpDrafter::keep(*s, 250, hidden.rows(250, 49));
+    EXPECT_EQ(s->speculation.mtp.origin, 256);
+    EXPECT_EQ(s->speculation.mtp.num_computed, 256);
+    EXPECT_EQ(MtpDrafter::num_kept(*s, model_->config.hidden_size), 299 - 256);
+    const Logits wanted = trained(hidden.rows(256, 299 - 256), std::span(tokens).subspan(257));
     const Logits seen = draft_one(*s, 1);
     EXPECT_LT(relative_l2(seen[0], wanted.back()), 1e-5);
     EXPECT_EQ(s->speculation.mtp.num_computed, 299);
@@ -154,24 +154,24 @@ TEST_F(MtpDrafterTest, BeginsWithAPageNearTheEnd) {
     const Tensor longer = hidden_of(std::span(s->tokens).first(499));
     MtpDrafter::keep(*s, 299, longer.rows(299, 1));
     draft_one(*s, 0);
-    EXPECT_EQ(s->speculation.mtp.origin, 192);
+    EXPECT_EQ(s->speculation.mtp.origin, 256);
     MtpDrafter::keep(*s, 300, longer.rows(300, 199));
-    EXPECT_EQ(s->speculation.mtp.origin, 384);
+    EXPECT_EQ(s->speculation.mtp.origin, 448);
   }
 }
 
 // The module's rows of shared pages are not asked for: it begins with the page behind them.
 TEST_F(MtpDrafterTest, BeginsBehindWhatWasFoundInTheCache) {
-  const auto tokens = random(150, 8);
-  const Tensor hidden = hidden_of(std::span(tokens).first(149));
+  const auto tokens = random(142, 8);
+  const Tensor hidden = hidden_of(std::span(tokens).first(141));
   for (const auto& [found, origin] : {std::pair<int64_t, int64_t>{64, 64}, {70, 128}, {128, 128}}) {
-    auto s = sequence(tokens, 150);
+    auto s = sequence(tokens, 142);
     MtpDrafter::restart(*s, found);
-    MtpDrafter::keep(*s, found, hidden.rows(found, 149 - found));
+    MtpDrafter::keep(*s, found, hidden.rows(found, 141 - found));
     EXPECT_EQ(s->speculation.mtp.origin, origin);
-    EXPECT_EQ(MtpDrafter::num_kept(*s, model_->config.hidden_size), 149 - origin);
+    EXPECT_EQ(MtpDrafter::num_kept(*s, model_->config.hidden_size), 141 - origin);
     const Logits wanted =
-        trained(hidden.rows(origin, 149 - origin), std::span(tokens).subspan(static_cast<size_t>(origin) + 1));
+        trained(hidden.rows(origin, 141 - origin), std::span(tokens).subspan(static_cast<size_t>(origin) + 1));
     EXPECT_LT(relative_l2(draft_one(*s, 1)[0], wanted.back()), 1e-5);
   }
 }

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <bit>
+#include <cmath>
 #include <map>
 
 #include "../model/test_models.h"
@@ -426,7 +427,8 @@ class PolicyTest : public ::testing::Test {
   }
   /// Plain steps until the engine may lose a trial.
   void earn_a_trial() {
-    const auto steps = static_cast<int>(first_trial_cost(SpeculationKind::kLookup) / DraftLedger::kLossRate);
+    const auto steps =
+        static_cast<int>(std::ceil(DraftLedger::first_cost(SpeculationKind::kLookup) / DraftLedger::kLossRate));
     for (int i = 0; i < steps; ++i) EXPECT_EQ(step(0, true), std::ssize(sequences_)) << i;
   }
 

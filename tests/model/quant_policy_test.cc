@@ -93,10 +93,15 @@ TEST(QuantPolicy, TakesLayersApart) {
   EXPECT_EQ(*parse_quant_policy(policy->text()), *policy);
   for (const char* text : {"experts.=int8", "experts.x=int8", "experts.-1=int8", "experts.3.4=int8", "experts.3.=int8",
                            "experts.99999999999999999999=int8", "experts.o=int8", "experts.down.3=int8",
-                           "experts.3down=int8", "head.down=int8", "attention.kv_b=int8", "experts.65537.down=int8"}) {
+                           "experts.3down=int8", "attention.kv_b=int8", "experts.65537.down=int8"}) {
     const auto broken = parse_quant_policy(text);
     ASSERT_FALSE(broken) << text;
     EXPECT_NE(broken.error().text.find(".LAYER, as in "), std::string::npos) << broken.error().text;
+  }
+  for (const char* text : {"head.down=int8", "int8,head.3=int4"}) {
+    const auto broken = parse_quant_policy(text);
+    ASSERT_FALSE(broken) << text;
+    EXPECT_NE(broken.error().text.find("head by itself"), std::string::npos) << broken.error().text;
   }
   for (const char* text : {"experts=int8,experts=int4", "int8,head=int8,head=int8", "experts.3=int8,experts.03=int4"}) {
     const auto twice = parse_quant_policy(text);
