@@ -42,8 +42,7 @@ void report(const Model& model, SpeculationKind kind, const SpeculationStats& st
     std::fprintf(stderr,
                  "speculation %s: no guesses; the first is tried after %.0f tokens, so that it costs less than 2 %% of "
                  "the time; --always-draft guesses at once\n",
-                 std::string(name_of(kind)).c_str(), DraftLedger::first_cost(kind) / DraftLedger::kLossRate,
-                 100 * DraftLedger::kLossRate);
+                 std::string(name_of(kind)).c_str(), DraftLedger::first_cost(kind) / DraftLedger::kLossRate);
     return;
   }
   std::fprintf(stderr,

@@ -1,4 +1,5 @@
 // fathom quantize: a model directory written anew with smaller weights.
+#include <algorithm>
 #include <cstdio>
 #include <map>
 #include <optional>
@@ -135,7 +136,7 @@ Result<Chosen> choose(const QuantizeVerbOptions& options, const Path& source, co
   progress.finish();
   Chosen out{.choice = std::move(*choice), .kl = {}};
   const auto measure = [&](const QuantPolicy& policy) { return calibration->measure(source, policy, compute); };
-  if (target > 0) {  // before anything is measured for it
+  if (target > 0) {  // before KL is measured for it
     if (auto s = choose_within(target, out.choice); !s)
       return Error{s.error().code, "--target-bytes: " + s.error().text};
   }
@@ -156,6 +157,11 @@ Result<Chosen> choose(const QuantizeVerbOptions& options, const Path& source, co
   if (!kl) return kl.error();
   out.kl = *kl;
   return out;
+}
+
+bool has_module(const FormatChoice& choice) {
+  return std::any_of(choice.groups.begin(), choice.groups.end(),
+                     [&](const FormatGroup& group) { return group.part.layer >= choice.num_layers; });
 }
 
 /// The chosen formats, neighbouring layers of one format in a line.
@@ -186,6 +192,10 @@ void print_choice(const Chosen& chosen) {
   }
   std::printf("%-10s %-8s %-9s %-7s %12s  %.3g\n", "all", "", "", "", bytes_text(chosen.choice.bytes()).c_str(),
               chosen.choice.error());
+  if (chosen.choice.predicts_kl && has_module(chosen.choice)) {
+    std::printf(
+        "(MTP modules count as the others when formats are chosen, and not to what is predicted: they only guess)\n");
+  }
   if (chosen.kl) std::printf("KL to the model in BF16 on the calibration text: %.6f nats per token\n", *chosen.kl);
 }
 

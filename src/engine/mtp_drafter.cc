@@ -54,8 +54,10 @@ void MtpDrafter::keep(Sequence& sequence, int64_t position, Tensor hidden) {
 
 void MtpDrafter::truncate(Sequence& sequence, int64_t num_tokens, int64_t hidden_size) {
   MtpProgress& mtp = sequence.speculation.mtp;
-  mtp.num_computed = std::max(mtp.origin, std::min(mtp.num_computed, num_tokens));
-  const int64_t kept = std::clamp<int64_t>(num_tokens - mtp.num_computed, 0, num_kept(sequence, hidden_size));
+  if (num_tokens < mtp.origin) return restart(sequence, num_tokens);
+  // The row before the cut had another token behind it, perhaps: a worse guess at most.
+  mtp.num_computed = std::min(mtp.num_computed, num_tokens);
+  const int64_t kept = std::min(num_kept(sequence, hidden_size), num_tokens - mtp.num_computed);
   mtp.hidden.resize(static_cast<size_t>(kept * hidden_size));
 }
 

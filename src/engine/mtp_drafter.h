@@ -38,8 +38,8 @@ class MtpDrafter {
   static int64_t first_read(const Sequence& sequence) {
     return std::max<int64_t>(0, sequence.prompt_length - kMaxKept);
   }
-  /// Takes over the hidden states [T, D] of positions from `position` on, to be followed before the next draft. Of more
-  /// than kMaxKept that wait, or after positions that were left out, the module begins anew with the last of them.
+  /// Takes over the hidden states [T, D] of positions from `position` on, to be followed before the next draft. Of
+  /// kMaxKept and more that wait, or after positions that were left out, the module begins anew with the last of them.
   static void keep(Sequence& sequence, int64_t position, Tensor hidden);
   /// Rows of hidden states that a sequence keeps.
   static int64_t num_kept(const Sequence& sequence, int64_t hidden_size) {
@@ -49,9 +49,9 @@ class MtpDrafter {
   static void truncate(Sequence& sequence, int64_t num_tokens, int64_t hidden_size);
 
   /// Follows every request's sequence to its last known token and guesses num_draft tokens beyond it. Sequences keep
-  /// the hidden states of all positions before their last token, at least one for a draft, and have pages for
-  /// num_tokens + num_draft positions. One batch for all requests; the hidden state that goes on to the second guess is
-  /// the module's after shared_head.norm, which the head sees too.
+  /// the hidden states of the positions from mtp.num_computed to their last token, at least one for a draft, and have
+  /// pages for num_tokens + num_draft positions. One batch for all requests; the hidden state that goes on to the
+  /// second guess is the module's after shared_head.norm, which the head sees too.
   void draft(std::span<DraftRequest> requests, const Choose& choose);
 
   /// A sequence keeps fewer rows than this: they are memory, and following them is what a first guess costs.

@@ -142,10 +142,13 @@ class DraftLedger {
   /// Tokens generated, however.
   void generated(int64_t num_tokens) { tokens_ += static_cast<double>(num_tokens); }
 
-  /// Whether another draft may be lost.
-  bool may_draft(bool begins = false) const {
-    const double next = begins ? begin_cost_ : guess_cost_ * static_cast<double>(std::max<int64_t>(1, num_draft_));
-    return lost_ + next <= allowance_ + kLossRate * tokens_;
+  /// What a draft of so many tokens is expected to cost.
+  double expected_cost(bool begins, int64_t num_draft) const {
+    return begins ? begin_cost_ : guess_cost_ * static_cast<double>(std::max<int64_t>(1, num_draft));
+  }
+  /// Whether another draft may be lost beside others of the step that are expected to cost `reserved`.
+  bool may_draft(bool begins = false, double reserved = 0) const {
+    return lost_ + reserved + expected_cost(begins, num_draft_) <= allowance_ + kLossRate * tokens_;
   }
   /// How many tokens to guess next: one at first, twice as many when a whole draft was accepted, else one more than was
   /// accepted.

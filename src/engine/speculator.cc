@@ -1,6 +1,7 @@
 #include "engine/speculator.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "base/check.h"
 
@@ -19,19 +20,25 @@ bool generates(const Sequence& sequence, const StepItem& item) {
 bool Speculator::may_draft(const Sequence& sequence) const {
   const SequenceSpeculation& s = sequence.speculation;
   if (!s.params.adaptive || s.ledger.lost() < 0) return true;
-  return s.ledger.may_draft(begins(sequence)) && ledger(s.params.kind).may_draft(begins(sequence));
+  return s.ledger.may_draft(begins(sequence)) && ledger(s.params.kind).may_draft(begins(sequence), reserved_);
 }
 
-/// Whether an MTP draft would be more than a guess: more rows wait than those of drafted steps in a row, or the
-/// module's weights were never used.
+/// Whether an MTP draft would be more than a guess: nothing was followed since the origin, or more rows wait than those
+/// of drafted steps in a row, or the module's weights were never used.
 bool Speculator::begins(const Sequence& sequence) const {
   if (sequence.speculation.params.kind != SpeculationKind::kMtp) return false;
-  return !module_was_used_ || MtpDrafter::num_kept(sequence, hidden_size_) > kMaxDraft + 2;
+  const MtpProgress& mtp = sequence.speculation.mtp;
+  return !module_was_used_ || mtp.num_computed == mtp.origin ||
+         MtpDrafter::num_kept(sequence, hidden_size_) > kMaxDraft + 2;
 }
 
-void Speculator::wish(Sequence& sequence) const {
+void Speculator::wish(Sequence& sequence) {
   sequence.speculation.draft.clear();
-  sequence.speculation.wish = wanted(sequence);
+  SequenceSpeculation& s = sequence.speculation;
+  s.wish = wanted(sequence);
+  if (s.wish > 0 && s.ledger.lost() >= 0) {
+    reserved_ += ledger(s.params.kind).expected_cost(begins(sequence), s.wish);
+  }
 }
 
 int64_t Speculator::wanted(Sequence& sequence) const {
@@ -57,6 +64,7 @@ int64_t Speculator::wanted(Sequence& sequence) const {
 
 void Speculator::draft(StepPlan& plan, std::span<const std::unique_ptr<Sequence>> sequences) {
   outcomes_.clear();
+  reserved_ = 0;
   num_generating_ = static_cast<int64_t>(plan.items.size());
   only_generates_ = std::all_of(plan.items.begin(), plan.items.end(),
                                 [&](const StepItem& item) { return generates(*sequences[item.sequence], item); });
@@ -115,13 +123,19 @@ void Speculator::account(double seconds) {
   plain_.age(num_generating_);
   const double plain = plain_.seconds(num_generating_);
   if (plain <= 0) return;
-  // In plain tokens' time: a plain step gives each sequence one. The step's extra time belongs to the draft rows.
+  // In plain tokens' time: a plain step gives each sequence one. The step's extra time belongs to the drafts, by what
+  // was expected of them.
   const double extra = (seconds / plain - 1) * static_cast<double>(num_generating_);
-  int64_t num_rows = 0;
-  for (const Outcome& o : outcomes_) num_rows += o.num_draft;
+  std::vector<double> weights;
   for (const Outcome& o : outcomes_) {
+    const double expected = ledger(o.sequence->speculation.params.kind).expected_cost(o.begins, o.num_draft);
+    weights.push_back(std::max(expected, 1e-3 * static_cast<double>(o.num_draft)));
+  }
+  const double all = std::accumulate(weights.begin(), weights.end(), 0.0);
+  for (size_t i = 0; i < outcomes_.size(); ++i) {
+    const Outcome& o = outcomes_[i];
     SequenceSpeculation& s = o.sequence->speculation;
-    const double own = extra * static_cast<double>(o.num_draft) / static_cast<double>(num_rows);
+    const double own = extra * weights[i] / all;
     s.stats.add_time(1 + own, o.num_accepted);
     stats_.add_time(1 + own, o.num_accepted);
     s.ledger.drafted(own, o.num_draft, o.num_accepted, s.max_draft(), o.begins);

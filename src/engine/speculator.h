@@ -23,7 +23,7 @@ class Speculator {
   /// Sets speculation.wish: how many tokens a sequence that generates would have guessed in the next step; for prompt
   /// lookup its draft is made. No more than max_length leaves room for, and none while its account says that drafting
   /// does not pay.
-  void wish(Sequence& sequence) const;
+  void wish(Sequence& sequence);
   /// Makes the drafts of the plan's items; their pages have been reserved. Takes num_draft back from an adaptive
   /// sequence when the step could not be compared with plain ones: prompts are computed in it too, or no plain step of
   /// its size was measured of late.
@@ -62,6 +62,7 @@ class Speculator {
                              DraftLedger(SpeculationKind::kLookup)};  // of all sequences of a kind
   SpeculationStats stats_;
   bool module_was_used_ = false;
+  double reserved_ = 0;  // expected of the drafts that were wished for the next step, in plain tokens' time
   // Of the step:
   std::vector<Outcome> outcomes_;
   int64_t num_generating_ = 0;

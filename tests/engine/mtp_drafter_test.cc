@@ -270,5 +270,22 @@ TEST_F(MtpDrafterTest, ACutSequenceKeepsWhatIsBeforeTheCut) {
   EXPECT_TRUE(bit_equal(draft_one(*s, 1)[0], draft_one(*fresh, 1)[0]));
 }
 
+// A cut before the origin begins anew with the next page: a conversation that starts over is followed again.
+TEST_F(MtpDrafterTest, ACutBeforeTheOriginBeginsAnew) {
+  const auto tokens = random(300, 9);
+  const int64_t D = model_->config.hidden_size;
+  const Tensor hidden = hidden_of(std::span(tokens).first(299));
+  auto s = sequence(tokens, 300);
+  MtpDrafter::keep(*s, 0, hidden);
+  EXPECT_EQ(s->speculation.mtp.origin, 256);
+  MtpDrafter::truncate(*s, 70, D);
+  EXPECT_EQ(s->speculation.mtp.origin, 128);
+  MtpDrafter::keep(*s, 70, hidden.rows(70, 70));
+  EXPECT_EQ(MtpDrafter::num_kept(*s, D), 12);
+  MtpDrafter::truncate(*s, 1, D);
+  EXPECT_EQ(s->speculation.mtp.origin, 64);
+  EXPECT_EQ(MtpDrafter::num_kept(*s, D), 0);
+}
+
 }  // namespace
 }  // namespace fathom

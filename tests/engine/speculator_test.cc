@@ -253,7 +253,7 @@ TEST_F(SpeculationTest, LookupNeverGuessesWhatCannotBeSampled) {
   const Transformer transformer(model_->config, model_->weights);
   std::vector<bool> allowed(71);
   allowed[3] = allowed[17] = allowed[6] = true;
-  const Speculator speculator(transformer, **kernels, Precision::kF32, GenerationForm::kAbsorbed, allowed);
+  Speculator speculator(transformer, **kernels, Precision::kF32, GenerationForm::kAbsorbed, allowed);
   LatentCache cache(model_->config, DType::kF32, 256, 1);
   Sequence s(0, cache);
   s.tokens = r.prompt;
@@ -432,7 +432,7 @@ class PolicyTest : public ::testing::Test {
     for (int i = 0; i < steps; ++i) EXPECT_EQ(step(0, true), std::ssize(sequences_)) << i;
   }
 
-  int64_t wish_of(Sequence& sequence) const {
+  int64_t wish_of(Sequence& sequence) {
     speculator_.wish(sequence);
     return sequence.speculation.wish;
   }
@@ -533,6 +533,16 @@ TEST_F(PolicyTest, ManyShortRequestsLoseNoMoreThanALongOne) {
   EXPECT_GT(drafts_, 10) << "they look, one for all";
 }
 
+// What one draft may cost is not spent by all sequences of a step at once.
+TEST_F(PolicyTest, ManyInAStepLoseNoMoreThanOne) {
+  for (int i = 0; i < 16; ++i) add();
+  for (int i = 0; i < 400; ++i) {
+    step(0.06, false);  // 0.96 tokens of 16 for each draft
+    ASSERT_LE(time_, 1.02 * (i + 1)) << "step " << i;
+  }
+  EXPECT_GT(drafts_, 50) << "they look";
+}
+
 TEST_F(PolicyTest, WhoGainsGoesOnBesideOthersWhoLose) {
   add();
   earn_a_trial();
@@ -544,6 +554,63 @@ TEST_F(PolicyTest, WhoGainsGoesOnBesideOthersWhoLose) {
   for (int i = 0; i < 2000; ++i) step(0.9, false);
   EXPECT_EQ(wish_of(*sequences_[0]), 0) << "it has learned that it loses";
   EXPECT_EQ(wish_of(*winner), 1);
+}
+
+// The whole way of an MTP module's drafts through the account: what it costs to begin is charged, and counted upon.
+TEST(MtpPolicy, IsAtNoMomentMoreThanTwoPercentSlowerThanPlain) {
+  ModelConfig config = testing::awkward_config();
+  config.num_nextn_predict_layers = 1;
+  config.max_position_embeddings = 4000;
+  const auto model = testing::random_model(config, 1);
+  const Transformer transformer(config, model->weights);
+  ThreadPool pool(1);
+  const auto kernels = std::move(*make_kernels("cpu", pool));
+  const std::vector<bool> allowed(71, true);
+  LatentCache cache(config, DType::kF32, 4096, 1);
+  Speculator speculator(transformer, *kernels, Precision::kF32, GenerationForm::kAbsorbed, allowed);
+  std::vector<std::unique_ptr<Sequence>> sequences;
+  sequences.push_back(std::make_unique<Sequence>(0, cache));
+  Sequence& s = *sequences[0];
+  s.tokens.assign(20, 5);
+  s.prompt_length = 19;
+  s.num_computed = 19;
+  s.is_running = true;
+  s.max_length = 4000;
+  ASSERT_TRUE(s.cache.reserve(4000));
+  s.speculation.begin({.kind = SpeculationKind::kMtp});
+  const std::vector<float> states(20 * 44, 0.5f);
+  const auto hidden = [&](int64_t rows) {
+    return Tensor::contiguous(const_cast<float*>(states.data()), DType::kF32, {rows, 44});
+  };
+  MtpDrafter::keep(s, 0, hidden(19));
+  double time = 0;
+  int64_t begun = 0;
+  for (int64_t tokens = 1; tokens <= 3000; ++tokens) {
+    speculator.wish(s);
+    StepPlan plan;
+    plan.items.push_back({.sequence = 0,
+                          .first_position = s.num_computed,
+                          .count = 1,
+                          .form = MlaForm::kAbsorbed,
+                          .samples = true,
+                          .num_draft = s.speculation.wish});
+    // The rows that wait before the step say what it costs; the account is not told.
+    const int64_t waiting = MtpDrafter::num_kept(s, 44);
+    speculator.draft(plan, sequences);
+    const StepItem& item = plan.items[0];
+    double extra = 0;
+    if (item.num_draft > 0) {
+      extra = waiting > 8 ? 7 : 0.7;
+      begun += waiting > 8;
+    }
+    speculator.verified(s, item, 0, 1, hidden(1 + item.num_draft));
+    s.tokens.push_back(5);
+    ++s.num_computed;
+    speculator.account(1 + extra);
+    time += 1 + extra;
+    ASSERT_LE(time, 1.02 * static_cast<double>(tokens)) << "token " << tokens << ", begun " << begun;
+  }
+  EXPECT_GE(begun, 3) << "it goes on looking";
 }
 
 }  // namespace
