@@ -90,7 +90,7 @@ class Inspect(CommandLineCase):
         self.assertAlmostEqual(bits["int8"], 8.5)  # a scale of 16 bits for 32 numbers
         self.assertAlmostEqual(bits["int8,experts=int4"], 4.5)
         self.refused("inspect", model, "--quant", "int9", needles=["--quant", '"int9"'])
-        self.refused("inspect", model, "--quant", "experts.99=int8", needles=["layer 99"])
+        self.refused("inspect", model, "--quant", "experts.99=int8", needles=["experts.99", "layers 0 to 2"])
 
     def test_parameters_are_the_elements_of_the_tensors(self):
         model = support.tiny_model()
