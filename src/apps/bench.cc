@@ -257,7 +257,24 @@ struct BenchRun {
   std::string expert_report;  // of a model larger than memory
 };
 
-/// Appends the lines of one kind of weights. Those of the first are named as without others.
+/// The lines of some weights, with each count of threads. Those of the run's own (--quant) carry no name.
+std::vector<std::vector<BenchLine>> plan_weights(const BenchOptions& options, const std::vector<Compute>& computes,
+                                                 const std::string& name) {
+  std::vector<std::vector<BenchLine>> plans;
+  for (const Compute& compute : computes) {
+    plans.push_back(plan_lines(options, compute.pool->num_threads()));
+    for (BenchLine& line : plans.back()) line.weights = name;
+  }
+  return plans;
+}
+
+std::vector<BenchLine> joined(const std::vector<std::vector<BenchLine>>& plans) {
+  std::vector<BenchLine> out;
+  for (const std::vector<BenchLine>& plan : plans) out.insert(out.end(), plan.begin(), plan.end());
+  return out;
+}
+
+/// Appends the lines of some weights.
 Status run_weights(const BenchOptions& options, std::vector<Compute>& computes, std::optional<BenchRun>& run) {
   auto session = Session::load(options.model, options.compute);
   if (!session) return session.error();
@@ -267,16 +284,8 @@ Status run_weights(const BenchOptions& options, std::vector<Compute>& computes, 
                     .precision = engine_options.precision,
                     .cache_dtype = (*session)->engine().cache_dtype(),
                     .cache_token_bytes = kv_cache_bytes_per_token(model.config, (*session)->engine().cache_dtype())};
-  std::vector<std::vector<BenchLine>> plans;
-  std::vector<BenchLine> planned;
-  for (const Compute& compute : computes) {
-    plans.push_back(plan_lines(options, compute.pool->num_threads()));
-    if (run) {
-      for (BenchLine& line : plans.back()) line.weights = weights_name(options.compute.quant);
-    }
-    planned.insert(planned.end(), plans.back().begin(), plans.back().end());
-  }
-  if (auto s = check_lines(planned, model.config, options, costs.cache_token_bytes); !s) return s;
+  auto plans = plan_weights(options, computes, run ? weights_name(options.compute.quant) : "");
+  if (auto s = check_lines(joined(plans), model.config, options, costs.cache_token_bytes); !s) return s;
   if (!run) {  // what later weights can have wrong, too
     for (const std::string& quant : options.also_quant) {
       if (auto s = check_parts(*parse_quant_policy(quant), model.config); !s) {
@@ -329,13 +338,9 @@ Result<int> bench_model(const BenchOptions& options) {
   std::optional<Earlier> earlier;
   if (!options.compare.empty()) {
     std::vector<BenchLine> planned;
-    for (const Compute& compute : computes) {
-      for (const std::string& quant : quants) {
-        for (BenchLine line : plan_lines(options, compute.pool->num_threads())) {
-          if (&quant != &quants.front()) line.weights = weights_name(quant);
-          planned.push_back(std::move(line));
-        }
-      }
+    for (size_t i = 0; i < quants.size(); ++i) {
+      const auto lines = joined(plan_weights(options, computes, i > 0 ? weights_name(quants[i]) : ""));
+      planned.insert(planned.end(), lines.begin(), lines.end());
     }
     auto read = read_earlier(options.compare, planned);
     if (!read) return read.error();

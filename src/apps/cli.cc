@@ -303,8 +303,7 @@ class CommandLine {
         ->group("Choosing formats");
     app->add_option("--calibration", o->calibration,
                     "UTF-8 text that the model is run on: errors count by what their inputs carry and by the KL that "
-                    "each kind of "
-                    "matrix makes")
+                    "each kind of matrix makes")
         ->group("Choosing formats");
     app->add_option("--max-shard-bytes", o->max_shard_bytes, "size of a file at most, and what an interruption loses")
         ->capture_default_str();

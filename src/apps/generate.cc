@@ -37,12 +37,20 @@ Json json_of(const Model& model, SpeculationKind kind, const SpeculationStats& s
   return json;
 }
 
-void report(const Model& model, SpeculationKind kind, const SpeculationStats& stats, const Session::Answer& answer) {
+void report(const Model& model, const SpeculationParams& params, const SpeculationStats& stats,
+            const Session::Answer& answer) {
+  const SpeculationKind kind = params.kind;
   if (stats.steps == 0) {
-    std::fprintf(stderr,
-                 "speculation %s: no guesses; the first is tried after %.0f tokens, so that it costs less than 2 %% of "
-                 "the time; --always-draft guesses at once\n",
-                 std::string(name_of(kind)).c_str(), DraftLedger::first_cost(kind) / DraftLedger::kLossRate);
+    const double waits = DraftLedger::first_cost(kind) / DraftLedger::kLossRate;
+    std::fprintf(stderr, "speculation %s: no guesses", std::string(name_of(kind)).c_str());
+    if (params.adaptive && static_cast<double>(answer.tokens.size()) <= waits) {
+      std::fprintf(
+          stderr,
+          "; the first is tried after %.0f tokens, so that it costs less than 2 %% of the time; --always-draft "
+          "guesses at once",
+          waits);
+    }
+    std::fprintf(stderr, "\n");
     return;
   }
   std::fprintf(stderr,
@@ -107,7 +115,7 @@ Status generate(const GenerateOptions& options) {
   if (stream) {
     std::fputc('\n', stdout);
     std::fflush(stdout);
-    if (speculates && !options.compute.is_quiet()) report(s.model(), speculation.kind, stats, *answer);
+    if (speculates && !options.compute.is_quiet()) report(s.model(), speculation, stats, *answer);
     if (s.model().experts && !options.compute.is_quiet())
       std::fprintf(stderr, "%s\n", expert_report(*s.model().experts).c_str());
     return {};

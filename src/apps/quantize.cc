@@ -136,17 +136,20 @@ Result<Chosen> choose(const QuantizeVerbOptions& options, const Path& source, co
   progress.finish();
   Chosen out{.choice = std::move(*choice), .kl = {}};
   const auto measure = [&](const QuantPolicy& policy) { return calibration->measure(source, policy, compute); };
-  if (target > 0) {  // before KL is measured for it
+  const auto fit = [&]() -> Status {
     if (auto s = choose_within(target, out.choice); !s)
       return Error{s.error().code, "--target-bytes: " + s.error().text};
+    return {};
+  };
+  if (target > 0) {  // a target that cannot be is told before KL is measured for it
+    if (auto s = fit(); !s) return s.error();
   }
   if (calibration) {
     if (auto s = weigh_by_divergence(out.choice, measure); !s) return s.error();
   }
   if (!options.max_kl) {
-    if (auto s = choose_within(target, out.choice); !s)
-      return Error{s.error().code, "--target-bytes: " + s.error().text};
     if (!calibration) return out;
+    if (auto s = fit(); !s) return s.error();
     const auto kl = measure(out.choice.policy());
     if (!kl) return kl.error();
     out.kl = *kl;
@@ -157,11 +160,6 @@ Result<Chosen> choose(const QuantizeVerbOptions& options, const Path& source, co
   if (!kl) return kl.error();
   out.kl = *kl;
   return out;
-}
-
-bool has_module(const FormatChoice& choice) {
-  return std::any_of(choice.groups.begin(), choice.groups.end(),
-                     [&](const FormatGroup& group) { return group.part.layer >= choice.num_layers; });
 }
 
 /// The chosen formats, neighbouring layers of one format in a line.
@@ -192,7 +190,9 @@ void print_choice(const Chosen& chosen) {
   }
   std::printf("%-10s %-8s %-9s %-7s %12s  %.3g\n", "all", "", "", "", bytes_text(chosen.choice.bytes()).c_str(),
               chosen.choice.error());
-  if (chosen.choice.predicts_kl && has_module(chosen.choice)) {
+  const bool has_module = std::any_of(groups.begin(), groups.end(),
+                                      [&](const FormatGroup& group) { return chosen.choice.only_guesses(group); });
+  if (chosen.choice.predicts_kl && has_module) {
     std::printf(
         "(MTP modules count as the others when formats are chosen, and not to what is predicted: they only guess)\n");
   }

@@ -132,7 +132,7 @@ class DraftLedger {
   static double first_cost(SpeculationKind kind) { return kind == SpeculationKind::kMtp ? 8 : 1; }
 
   explicit DraftLedger(SpeculationKind kind = SpeculationKind::kNone, double allowance = 0)
-      : allowance_(allowance), guess_cost_(kind == SpeculationKind::kMtp ? 2 : 1) {}
+      : allowance_(allowance), guess_cost_(kind == SpeculationKind::kMtp ? kMaxGuessCost : first_cost(kind)) {}
 
   /// After a step with a draft: what it cost beyond a plain step (in plain tokens' time), how many draft tokens were
   /// accepted, and whether an MTP module began with it. A draft token can cost no more than kMaxGuessCost, one plain
@@ -167,8 +167,9 @@ class DraftLedger {
   double allowance_;
   double tokens_ = 0;
   double lost_ = 0;
-  double guess_cost_;      // of one draft token, from those seen
-  double begin_cost_ = 8;  // of a draft with which the module begins: the last, or the mean where that was more
+  double guess_cost_;  // of one draft token, from those seen
+  double begin_cost_ = first_cost(
+      SpeculationKind::kMtp);  // of a draft with which the module begins: the last, or the mean where that was more
   bool has_guessed_ = false, has_begun_ = false;
   int64_t num_draft_ = 0;  // 0: none yet
 };

@@ -33,8 +33,8 @@ bool Speculator::begins(const Sequence& sequence) const {
 }
 
 void Speculator::wish(Sequence& sequence) {
-  sequence.speculation.draft.clear();
   SequenceSpeculation& s = sequence.speculation;
+  s.draft.clear();
   s.wish = wanted(sequence);
   if (s.wish > 0 && s.ledger.lost() >= 0) {
     reserved_ += ledger(s.params.kind).expected_cost(begins(sequence), s.wish);

@@ -161,8 +161,7 @@ int64_t FormatChoice::bytes() const {
 double FormatChoice::error() const {
   double sum = 0;
   for (const FormatGroup& group : groups) {
-    const bool guesses = group.part.tensor_class == TensorClass::kMtp || group.part.layer >= num_layers;
-    if (!guesses) sum += group.cost().error;
+    if (!only_guesses(group)) sum += group.cost().error;
   }
   return sum;
 }
@@ -278,7 +277,7 @@ Status weigh_by_divergence(FormatChoice& choice, const MeasureDivergence& measur
     for (FormatGroup& group : choice.groups) {
       const bool is_probed = kind_of(group) == kind;
       group.chosen = is_probed ? 0 : group.costs.size() - 1;
-      if (is_probed && group.part.layer < choice.num_layers) error += group.cost().error;
+      if (is_probed && !choice.only_guesses(group)) error += group.cost().error;
     }
     weights[kind] = 0;
     if (error == 0) continue;

@@ -44,7 +44,7 @@ struct FormatCost {
 ///   share * sum_nk m_k (w_nk - quantised w_nk)^2 / sum_nk m_k w_nk^2,
 /// m_k the mean square of input channel k (1 without calibration), share 1, and of routed experts the sum of that,
 /// share the part of the layer's rows that came to an expert (1 / E without). It is the relative squared error of what
-/// the matrix gives, were channels independent.
+/// the matrix gives, were channels independent; times what that does to the logits (FormatChoice).
 struct FormatGroup {
   QuantPart part;
   int64_t num_tensors = 0;
@@ -62,8 +62,10 @@ struct FormatChoice {
   bool predicts_kl = false;         // errors are nats per token
   int64_t fixed_bytes = 0;          // of what no policy quantises
 
+  /// Of an MTP module: no answer depends on it.
+  bool only_guesses(const FormatGroup& group) const { return group.part.layer >= num_layers; }
   int64_t bytes() const;
-  /// Of what answers depend on: an MTP module only guesses.
+  /// Of what answers depend on.
   double error() const;
   /// The policy: a class has the format that most of its matrices have; then those are named that most layers have
   /// otherwise, then single ones.

@@ -149,6 +149,10 @@ class Speculation(CommandLineCase):
             self.assertEqual(guessed["completion_tokens"], expected["completion_tokens"])
 
     def test_the_share_of_right_guesses_is_said_on_standard_error(self):
+        # Without a guess it says why, where waiting is why.
+        for flags, ending in (((), r"; the first is tried after 56 tokens, .* --always-draft guesses at once\n"), (("--always-draft",), r"\n")):
+            done = support.run("generate", support.endless_model("f32"), "-p", "a", "-n", 2, "-t", 1, "--speculate", "lookup", *flags)
+            self.assertRegex(done.stderr, r"^speculation lookup: no guesses" + ending + "$")
         done = support.run("generate", support.endless_model("f32"), *GREEDY, "-t", 1, "--speculate", "mtp", "--always-draft")
         self.assert_success(done)
         self.assertRegex(done.stderr, r"^speculation mtp: \d+ of \d+ guesses right \(\d+\.\d %\), \d\.\d\d tokens in each of \d+ drafted steps\n"
